@@ -1,0 +1,86 @@
+"""What broke, in which buffer, and how many entries it concerns.
+
+Two of Trio's own exceptions complete the set: `trio.ClosedResourceError` when this side closed
+the buffer, `trio.BrokenResourceError` (with its cause) when the buffer's worker failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class ForebayError(Exception):
+    """The base of every error that forebay defines."""
+
+
+class OptionsError(ForebayError, ValueError):
+    """An option has an unknown name or a value that cannot be used.
+
+    The message bears the option's name, the value, and what was expected.
+    """
+
+
+class SchemaError(ForebayError):
+    """A table in the database is not what its declaration says.
+
+    Attributes:
+        table: the table's name.
+        sql: SQL that would mend it, to read before it is run; None where there is no safe one.
+    """
+
+    def __init__(self, message: str, *, table: str, sql: str | None = None) -> None:
+        if sql is not None:
+            message = f"{message}\nThis would mend it:\n{sql}"
+        super().__init__(message)
+        self.table = table
+        self.sql = sql
+
+
+class StoreError(ForebayError):
+    """The database itself cannot be used: read-only, not a database, or replaced while open."""
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """What one buffer still held when it had to stop.
+
+    Attributes:
+        entries: the operations that are not in the table, in the order they were accepted
+            (`forebay.Write`, `Update`, `Delete`, `DeleteBy`); those of the last batch are
+            coalesced.
+        count: how many accepted entries these stand for, superseded ones included.
+        oldest_age: how long the oldest had been waiting, in seconds.
+    """
+
+    entries: tuple[object, ...]
+    count: int
+    oldest_age: float
+
+
+class FlushError(ForebayError):
+    """A buffer stopped, since its store refused a batch for a reason that waiting does not mend.
+
+    The store's own error is the `__cause__`.
+
+    Attributes:
+        buffer: the name of the buffer's table.
+        unsettled: what is not in the table.
+    """
+
+    def __init__(self, message: str, *, buffer: str, unsettled: Unsettled) -> None:
+        super().__init__(message)
+        self.buffer = buffer
+        self.unsettled = unsettled
+
+
+class DrainError(ForebayError):
+    """The deadline of a drain passed before everything that was accepted was settled.
+
+    Attributes:
+        unsettled: what is not in the database, by the name of the buffer's table.
+    """
+
+    def __init__(self, message: str, *, unsettled: Mapping[str, Unsettled]) -> None:
+        super().__init__(message)
+        self.unsettled = dict(unsettled)
