@@ -1,0 +1,422 @@
+"""Options from a mapping, a TOML file and the environment, and how these lie over each other."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forebay import BufferOptions, OptionsError, RetryPolicy, Settings
+
+ONE_OF = (
+    "one of the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, retry"
+)
+COUNT = "a whole number of at least 1"
+VARIABLES = (
+    "FOREBAY_CAPACITY, FOREBAY_CAPACITY_BYTES, FOREBAY_BATCH_SIZE, FOREBAY_FLUSH_INTERVAL, "
+    "FOREBAY_DRAIN_TIMEOUT, FOREBAY_RETRY__INITIAL_DELAY, FOREBAY_RETRY__MULTIPLIER, "
+    "FOREBAY_RETRY__MAX_DELAY, FOREBAY_RETRY__JITTER, FOREBAY_RETRY__MAX_ATTEMPTS"
+)
+
+
+def test_settings_of_nothing_are_the_defaults() -> None:
+    """An empty mapping and an empty environment name nothing, so the defaults hold."""
+    expected = Settings(options=BufferOptions(), overrides={})
+
+    assert expected == Settings()
+    assert expected == Settings.from_mapping({})
+    assert expected == Settings.from_env({"PATH": "/bin", "FOREBAY": "1"})
+
+
+def test_an_override_inherits_what_it_does_not_name() -> None:
+    """The options of one buffer are those of all, with what is named under `buffers` changed."""
+    settings = Settings.from_mapping(
+        {
+            "flush_interval": 0.1,
+            "retry": {"max_delay": 5, "jitter": 0},
+            "buffers": {
+                "key_values": {"flush_interval": 0.05, "retry": {"max_delay": 1}},
+                "cas": {},
+                "logs": BufferOptions(capacity=5),
+            },
+        }
+    )
+
+    options = BufferOptions(flush_interval=0.1, retry=RetryPolicy(max_delay=5, jitter=0))
+    assert options == settings.options
+    assert {
+        "key_values": BufferOptions(flush_interval=0.05, retry=RetryPolicy(max_delay=1, jitter=0)),
+        "cas": options,
+        "logs": BufferOptions(capacity=5),
+    } == settings.overrides
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (
+            {"buffer": {}},
+            f"buffer = {{}}: expected {ONE_OF}, buffers (did you mean buffers?)",
+        ),
+        (
+            {"buffers": {"cas": {"flush_intervl": 1}}},
+            f"buffers.cas.flush_intervl = 1: expected {ONE_OF} (did you mean flush_interval?)",
+        ),
+        (
+            {"buffers": {"cas": {"retry": {"max_attempts": 0}}}},
+            f"buffers.cas.retry.max_attempts = 0: expected {COUNT}, or None",
+        ),
+        ({"capacity": "100"}, f"capacity = '100': expected {COUNT}"),
+        ({"buffers": {"cas": None}}, "buffers.cas = None: expected a mapping from names"),
+        ({"buffers": None}, "buffers = None: expected a mapping from names"),
+        ({"buffers": {"": {}}}, "buffers. = {}: expected a name, not ''"),
+        ("capacity", "options = 'capacity': expected a mapping from names"),
+    ],
+)
+def test_a_wrong_mapping_is_refused(mapping: Any, message: str) -> None:
+    """The error bears the path of names, the value, and what was expected."""
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_mapping(mapping)
+
+    assert message == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"options": None}, "options = None: expected a BufferOptions"),
+        ({"overrides": {"cas": {}}}, "overrides.cas = {}: expected a BufferOptions"),
+        ({"overrides": []}, "overrides = []: expected a mapping from names"),
+    ],
+)
+def test_settings_made_by_hand_are_checked(arguments: dict[str, Any], message: str) -> None:
+    """An argument of the wrong type is refused with its name."""
+    with pytest.raises(OptionsError) as caught:
+        Settings(**arguments)
+
+    assert message == str(caught.value)
+
+
+def test_settings_do_not_change_with_the_mapping_they_are_made_of() -> None:
+    """A mapping that changes afterwards changes neither the settings nor what lies over them."""
+    retry = {"max_delay": 5}
+    mapping = {"retry": retry, "buffers": {"cas": {"capacity": 3}}}
+    overrides = {"cas": BufferOptions()}
+    read, made = Settings.from_mapping(mapping), Settings(overrides=overrides)
+
+    retry["max_delay"] = 7
+    del mapping["buffers"]
+    overrides.clear()
+
+    expected = Settings.from_mapping(
+        {"retry": {"max_delay": 5}, "buffers": {"cas": {"capacity": 3}}}
+    )
+    assert expected == Settings.from_env({}, base=read)
+    assert Settings(overrides={"cas": BufferOptions()}) == made
+
+
+TOML = """
+[tool.forebay]
+flush_interval = 1
+capacity_bytes = 1_000_000
+retry = { max_delay = 5 }
+
+[tool.forebay.buffers.key_values]
+flush_interval = inf
+capacity_bytes = "none"
+"""
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode])
+def test_a_toml_table_is_read(tmp_path: Path, kind: Any) -> None:
+    """A file's table holds what a mapping holds; `"none"` is the null that TOML lacks."""
+    path = tmp_path / "pyproject.toml"
+    path.write_text(TOML)
+
+    expected = Settings.from_mapping(
+        {
+            "flush_interval": 1,
+            "capacity_bytes": 1_000_000,
+            "retry": {"max_delay": 5},
+            "buffers": {"key_values": {"flush_interval": math.inf, "capacity_bytes": None}},
+        }
+    )
+    assert expected == Settings.from_toml(kind(path), table="tool.forebay")
+
+
+@pytest.mark.parametrize(
+    ("content", "table", "message"),
+    [
+        (b"[forebay]\ncapacity = 1.5", "forebay", f"capacity = 1.5: expected {COUNT}"),
+        (b"[forebay]\ncapacity = 'none'", "forebay", f"capacity = None: expected {COUNT}"),
+        (
+            b"[forebay.buffers.cas]\nretry.jitter = 2021-01-01",
+            "forebay",
+            "buffers.cas.retry.jitter = datetime.date(2021, 1, 1): expected a number from 0 to 1",
+        ),
+        (
+            b"[forbay]\n[tools]",
+            "forebay",
+            "no table [forebay]: expected one of the names forbay, tools (did you mean forbay?)",
+        ),
+        (b"", "forebay", "no table [forebay]: expected a table of that name"),
+        (
+            b"[tool.ruff]",
+            "tool.forebay",
+            "no table [tool.forebay]: expected one of the names ruff",
+        ),
+        (b"forebay = 3", "forebay", "forebay = 3: expected a table"),
+        (b"[[tool]]", "tool.forebay", "tool.forebay = [{}]: expected a table"),
+        (b"[forebay", "forebay", "Expected ']' at the end of a table declaration"),
+        (b"\xff", "forebay", "'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_wrong_toml_file_is_refused(
+    tmp_path: Path, content: bytes, table: str, message: str
+) -> None:
+    """The error names the file, then what is wrong in it."""
+    path = tmp_path / "forebay.toml"
+    path.write_bytes(content)
+
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_toml(path, table)
+
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_a_toml_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    """A file that cannot be read is the operating system's error, which names it."""
+    with pytest.raises(FileNotFoundError, match=r"absent\.toml"):
+        Settings.from_toml(tmp_path / "absent.toml")
+
+
+def test_the_environment_names_options_in_capitals() -> None:
+    """Two underscores go one level down, and each text is read as its option's type."""
+    environ = {
+        "FOREBAY_CAPACITY": "50_000",
+        "FOREBAY_CAPACITY_BYTES": "None",
+        "FOREBAY_FLUSH_INTERVAL": "inf",
+        "FOREBAY_RETRY__MAX_DELAY": " 5 ",
+        "FOREBAY_BUFFERS__KEY_VALUES__FLUSH_INTERVAL": "5e-2",
+        "FOREBAY_BUFFERS__KEY_VALUES__RETRY__MAX_ATTEMPTS": "3",
+        "FOREBAY_BUFFERS__a__b__CAPACITY": "7",
+        "FOREBAY_BUFFERS___C___CAPACITY": "8",
+        "HOME": "/root",
+    }
+
+    expected = Settings.from_mapping(
+        {
+            "capacity": 50_000,
+            "flush_interval": math.inf,
+            "retry": {"max_delay": 5.0},
+            "buffers": {
+                "key_values": {"flush_interval": 0.05, "retry": {"max_attempts": 3}},
+                "a__b": {"capacity": 7},
+                "_c_": {"capacity": 8},
+            },
+        }
+    )
+    assert expected == Settings.from_env(environ)
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a mapping, `os.environ` is read when the call is made."""
+    monkeypatch.setenv("FOREBAY_CAPACITY", "5")
+
+    assert Settings(BufferOptions(capacity=5)) == Settings.from_env()
+
+
+def test_another_prefix_leaves_other_variables_alone() -> None:
+    """Only variables with the prefix are options; those of another prefix may be anything."""
+    environ = {"CACHE_CAPACITY": "5", "FOREBAY_ANYTHING": "?"}
+
+    assert Settings(BufferOptions(capacity=5)) == Settings.from_env(environ, prefix="CACHE_")
+
+
+def test_a_prefix_is_not_empty() -> None:
+    """Without a prefix every variable of the process would have to be an option."""
+    with pytest.raises(OptionsError, match=r"^prefix = '': expected at least one character$"):
+        Settings.from_env({}, prefix="")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        ("FOREBAY_CAPACITY", "1.5", COUNT),
+        ("FOREBAY_CAPACITY", "", COUNT),
+        ("FOREBAY_CAPACITY", "none", COUNT),
+        ("FOREBAY_CAPACITY_BYTES", "lots", f"{COUNT}, or None"),
+        ("FOREBAY_FLUSH_INTERVAL", "200ms", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_FLUSH_INTERVAL", "nan", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_BUFFERS__CAS__RETRY__JITTER", "2", "a number from 0 to 1"),
+    ],
+)
+def test_a_wrong_variable_is_refused(variable: str, text: str, expected: str) -> None:
+    """The error bears the variable's name, its text as it is, and what was expected."""
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_env({variable: text})
+
+    assert f"{variable} = {text!r}: expected {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("FOREBAY_FLUSH_INTERVALL", " (did you mean FOREBAY_FLUSH_INTERVAL?)"),
+        ("FOREBAY_RETRY_MAX_DELAY", " (did you mean FOREBAY_RETRY__MAX_DELAY?)"),
+        ("FOREBAY_flush_interval", ""),
+        ("FOREBAY_RETRY", " (did you mean FOREBAY_RETRY__JITTER?)"),
+        ("FOREBAY_BUFFERS__CAPACITY", " (did you mean FOREBAY_CAPACITY?)"),
+        ("FOREBAY_BUFFERS____CAPACITY", " (did you mean FOREBAY_CAPACITY?)"),
+        ("FOREBAY_", " (did you mean FOREBAY_CAPACITY?)"),
+    ],
+)
+def test_an_unknown_variable_is_refused(variable: str, hint: str) -> None:
+    """The error lists the variables there are, the closest last, and keeps the text secret."""
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_env({variable: "hunter2"})
+
+    assert f"{variable}: expected one of the names {VARIABLES}{hint}" == str(caught.value)
+
+
+def test_an_unknown_variable_of_a_buffer_is_refused_with_those_of_that_buffer() -> None:
+    """The names that the error lists are those which the variable might have meant."""
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_env({"FOREBAY_BUFFERS__CAS__RETRY__JITER": "0"})
+
+    names = VARIABLES.replace("FOREBAY_", "FOREBAY_BUFFERS__CAS__")
+    hint = "(did you mean FOREBAY_BUFFERS__CAS__RETRY__JITTER?)"
+    assert f"FOREBAY_BUFFERS__CAS__RETRY__JITER: expected one of the names {names} {hint}" == str(
+        caught.value
+    )
+
+
+def test_two_variables_for_one_option_are_refused() -> None:
+    """A buffer's name in two spellings would leave it to chance which of them counts."""
+    environ = {"FOREBAY_BUFFERS__CAS__CAPACITY": "1", "FOREBAY_BUFFERS__cas__CAPACITY": "2"}
+
+    with pytest.raises(OptionsError) as caught:
+        Settings.from_env(environ)
+
+    assert (
+        "FOREBAY_BUFFERS__cas__CAPACITY = '2': expected no second variable for the option of "
+        "FOREBAY_BUFFERS__CAS__CAPACITY"
+    ) == str(caught.value)
+
+
+def test_the_environment_finds_a_buffer_of_the_base_without_regard_to_case() -> None:
+    """A name with capitals can be reached when the base has it, and is lower case otherwise."""
+    base = Settings.from_mapping({"buffers": {"KeyValues": {"capacity": 3}}})
+    environ = {
+        "FOREBAY_BUFFERS__KEYVALUES__BATCH_SIZE": "2",
+        "FOREBAY_BUFFERS__CAS__BATCH_SIZE": "1",
+    }
+
+    assert {
+        "KeyValues": BufferOptions(capacity=3, batch_size=2),
+        "cas": BufferOptions(batch_size=1),
+    } == Settings.from_env(environ, base=base).overrides
+
+
+def test_an_override_given_whole_names_every_option() -> None:
+    """The environment's value for all does not reach a `BufferOptions` that was given whole."""
+    base = Settings(BufferOptions(capacity=3), {"cas": BufferOptions(batch_size=9)})
+    environ = {"FOREBAY_CAPACITY": "5", "FOREBAY_BUFFERS__CAS__RETRY__JITTER": "0"}
+
+    expected = Settings(
+        BufferOptions(capacity=5),
+        {"cas": BufferOptions(batch_size=9, retry=RetryPolicy(jitter=0))},
+    )
+    assert expected == Settings.from_env(environ, base=base)
+
+
+Names = tuple[str, ...]
+COUNTS = st.integers(1, 10**6)
+SECONDS = st.floats(1e-3, 1e6) | st.integers(1, 10**6)
+VALUES: dict[Names, st.SearchStrategy[Any]] = {
+    ("capacity",): COUNTS,
+    ("capacity_bytes",): st.none() | COUNTS,
+    ("flush_interval",): SECONDS | st.just(math.inf),
+    ("retry", "max_delay"): SECONDS,
+    ("retry", "max_attempts"): st.none() | COUNTS,
+}
+BUFFERS = ["cas", "key_values", "a__b"]
+# What one layer names: a value by where it stands, for all buffers or for one.
+LAYERS = st.fixed_dictionaries(
+    {},
+    optional={
+        (*place, *path): values
+        for path, values in VALUES.items()
+        for place in [(), *(("buffers", buffer) for buffer in BUFFERS)]
+    },
+)
+
+
+def as_mapping(layer: Mapping[Names, Any]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for path, value in layer.items():
+        group = mapping
+        for name in path[:-1]:
+            group = group.setdefault(name, {})
+        group[path[-1]] = value
+    return mapping
+
+
+def as_variables(layer: Mapping[Names, Any]) -> dict[str, str]:
+    return {f"FOREBAY_{'__'.join(path)}".upper(): str(value) for path, value in layer.items()}
+
+
+def as_toml(layer: Mapping[Names, Any]) -> str:
+    lines = [
+        f"{'.'.join(path)} = {json.dumps('none') if value is None else value}"
+        for path, value in layer.items()
+    ]
+    return "\n".join(["[forebay]", *lines])
+
+
+def option(options: BufferOptions, path: Names) -> Any:
+    value: Any = options
+    for name in path:
+        value = getattr(value, name)
+    return value
+
+
+@given(base=LAYERS, above=LAYERS)
+def test_each_option_comes_from_the_nearest_place_that_names_it(
+    base: dict[Names, Any], above: dict[Names, Any]
+) -> None:
+    """For one buffer before for all, and in each of these the environment before the base."""
+    settings = Settings.from_env(as_variables(above), base=Settings.from_mapping(as_mapping(base)))
+
+    named = {path[1] for path in base.keys() | above.keys() if path[0] == "buffers"}
+    assert named == settings.overrides.keys()
+    for place, options in [
+        ((), settings.options),
+        *((("buffers", name), options) for name, options in settings.overrides.items()),
+    ]:
+        for path in VALUES:
+            layers = [(above, place), (base, place), (above, ()), (base, ())]
+            found = [layer[*at, *path] for layer, at in layers if (*at, *path) in layer]
+            expected = [*found, option(BufferOptions(), path)][0]
+            assert expected == option(options, path), (place, path)
+
+
+@given(layer=LAYERS)
+def test_a_mapping_a_file_and_the_environment_say_the_same(
+    layer: dict[Names, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever can be named in one of the forms has the same meaning in the others."""
+    path = tmp_path_factory.getbasetemp() / "forebay.toml"
+    path.write_text(as_toml(layer))
+
+    expected = Settings.from_mapping(as_mapping(layer))
+    assert expected == Settings.from_toml(path)
+    assert expected == Settings.from_env(as_variables(layer))
+    assert expected == Settings.from_env({}, base=expected)
