@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
-from forebay._errors import OptionsError
+from forebay import sqlite, stores
+from forebay._buffer import Buffer, BufferStatistics
+from forebay._errors import (
+    DrainError,
+    FlushError,
+    ForebayError,
+    OptionsError,
+    SchemaError,
+    StoreError,
+    Unsettled,
+)
+from forebay._flush_policy import FlushReason
+from forebay._group import Buffers, open_buffers, run_buffers
+from forebay._merge import Keep, Max, Merge, Min, Replace, Sum
+from forebay._operations import Delete, DeleteBy, Update, Write
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._settings import Settings
+from forebay._table import Table
+from forebay._version import __version__
+from forebay.stores.sqlite import SqliteStore, open_sqlite
 
 __all__ = [
+    "Buffer",
     "BufferOptions",
+    "BufferStatistics",
+    "Buffers",
+    "Delete",
+    "DeleteBy",
+    "DrainError",
+    "FlushError",
+    "FlushReason",
+    "ForebayError",
+    "Keep",
+    "Max",
+    "Merge",
+    "Min",
     "OptionsError",
+    "Replace",
     "RetryPolicy",
+    "SchemaError",
     "Settings",
+    "SqliteStore",
+    "StoreError",
+    "Sum",
+    "Table",
+    "Unsettled",
+    "Update",
+    "Write",
+    "__version__",
+    "open_buffers",
+    "open_sqlite",
+    "run_buffers",
+    "sqlite",
+    "stores",
 ]

@@ -1,0 +1,102 @@
+"""A batch: what one transaction does to one table, as an ordered list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+from forebay._flush_policy import FlushReason
+from forebay._operations import Delete, DeleteBy, Key, Operation, Row, Update, Write
+from forebay._table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStep:
+    """Insert rows, or merge them into those with their keys; no two have the same key."""
+
+    rows: Sequence[Row]
+    operation: ClassVar[str] = "write"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def operations(self) -> Iterator[Operation]:
+        """Give the step's operations, one a row."""
+        return (Write(tuple(row)) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStep:
+    """Set the same columns of several rows, each row named by its key."""
+
+    columns: tuple[str, ...]
+    updates: Sequence[tuple[Key, tuple[Any, ...]]]
+    operation: ClassVar[str] = "update"
+
+    def __len__(self) -> int:
+        return len(self.updates)
+
+    def operations(self) -> Iterator[Operation]:
+        """Give the step's operations, one a key."""
+        return (
+            Update(key, dict(zip(self.columns, values, strict=True)))
+            for key, values in self.updates
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteStep:
+    """Remove the rows with these keys."""
+
+    keys: Sequence[Key]
+    operation: ClassVar[str] = "delete"
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def operations(self) -> Iterator[Operation]:
+        """Give the step's operations, one a key."""
+        return map(Delete, self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteByStep:
+    """Remove the rows whose `delete_by` column has one of these values."""
+
+    values: Sequence[Any]
+    operation: ClassVar[str] = "delete_by"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def operations(self) -> Iterator[Operation]:
+        """Give the step's operations, one a value."""
+        return map(DeleteBy, self.values)
+
+
+Step: TypeAlias = WriteStep | UpdateStep | DeleteStep | DeleteByStep
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one transaction is to do to one table. It never changes once it is made.
+
+    Attributes:
+        table: the table.
+        steps: what to do, in this order.
+        entries: how many accepted entries it stands for, superseded ones included.
+        reason: why it was taken.
+    """
+
+    table: Table[Any]
+    steps: tuple[Step, ...]
+    entries: int
+    reason: FlushReason
+
+    def __len__(self) -> int:
+        return sum(map(len, self.steps))
+
+    def operations(self) -> Iterator[Operation]:
+        """Give every operation of the batch, in the order they run."""
+        return (operation for step in self.steps for operation in step.operations())

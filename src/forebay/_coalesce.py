@@ -1,0 +1,210 @@
+"""The pending entries of one table, and how a later one supersedes an earlier one. Pure.
+
+Correct means sequentially equivalent: the batch leaves the table as if each entry had been
+executed alone, in the order of acceptance. What that allows, for the entries of one key:
+
+- a delete makes all before it void;
+- a write after a write merges into one row by the table's rules, which are associative;
+- an update folds into a pending write where it sets columns that the write replaces, or where a
+  delete came before that write, so that the row is the pending one for certain;
+- any other update must see the row as the table has it, so it stays an operation of its own,
+  before the write or after it.
+
+So what is pending for one key is always one of: a delete; a delete, a write; or an update, a
+write, an update, each of the three optional. A batch can run them as four steps over all keys:
+deletes, updates, writes, updates. A delete by another column cannot be ordered by key: it ends
+the steps before it, and what follows starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+from forebay._batch import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
+from forebay._flush_policy import FlushReason
+from forebay._merge import Merge
+from forebay._operations import DeleteBy, Entry, Key, Row, Update
+from forebay._table import Table
+
+
+class _Keyed:
+    """What is pending by key, between two deletes by another column."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+        self._deletes: dict[Key, None] = {}
+        self._before: dict[Key, Mapping[str, Any]] = {}
+        self._writes: dict[Key, Row] = {}
+        self._after: dict[Key, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._deletes) + len(self._before) + len(self._writes) + len(self._after)
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        key_of = self._table.key_of
+        if self._table.replaces and not self._before:
+            # The common case, in C: a later row of a key makes the earlier one void.
+            self._writes.update(zip(map(key_of, rows), rows, strict=True))
+            return
+        for row in rows:
+            self._write(key_of(row), row)
+
+    def _write(self, key: Key, row: Row) -> None:
+        pending = self._writes.get(key)
+        self._writes[key] = row if pending is None else self._table.merged(pending, row)
+        if (later := self._after.get(key)) is not None:
+            self._after[key] = {
+                column: self._table.rule(column).combine(value, self._table.value_in(row, column))
+                for column, value in later.items()
+            }
+        elif (earlier := self._before.get(key)) is not None and self._replaced(earlier):
+            del self._before[key]
+
+    def update(self, key: Key, columns: Mapping[str, Any]) -> None:
+        if key in self._after:
+            self._after[key] = {**self._after[key], **columns}
+        elif (row := self._writes.get(key)) is not None:
+            if key in self._deletes or self._replaced(columns):
+                self._writes[key] = self._table.replaced(row, columns)
+            else:
+                self._after[key] = columns
+        elif key not in self._deletes:
+            self._before[key] = {**self._before.get(key, {}), **columns}
+
+    def _replaced(self, columns: Mapping[str, Any]) -> bool:
+        """Whether a write replaces all of these columns, whatever they are."""
+        return all(self._table.rule(column) is Merge.REPLACE for column in columns)
+
+    def delete(self, key: Key) -> None:
+        for pending in (self._before, self._writes, self._after):
+            pending.pop(key, None)
+        self._deletes[key] = None
+
+    def steps(self) -> tuple[Step, ...]:
+        return (
+            DeleteStep(tuple(self._deletes)),
+            *_update_steps(self._before),
+            WriteStep(tuple(self._writes.values())),
+            *_update_steps(self._after),
+        )
+
+
+def _update_steps(updates: Mapping[Key, Mapping[str, Any]]) -> list[UpdateStep]:
+    """Give a step for each set of columns that updates name, as one statement names them."""
+    by_columns: dict[tuple[str, ...], list[tuple[Key, tuple[Any, ...]]]] = {}
+    for key, columns in updates.items():
+        names = tuple(sorted(columns))
+        by_columns.setdefault(names, []).append((key, tuple(columns[name] for name in names)))
+    return [UpdateStep(names, tuple(rows)) for names, rows in by_columns.items()]
+
+
+class _Appended:
+    """Rows of a table without a key, between two deletes by another column."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        self._rows.extend(rows)
+
+    def steps(self) -> tuple[Step, ...]:
+        return (WriteStep(tuple(self._rows)),)
+
+
+class _DeletedBy:
+    """Values of the `delete_by` column, one after another."""
+
+    def __init__(self) -> None:
+        self._values: dict[Any, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def delete(self, value: Any) -> None:
+        self._values[value] = None
+
+    def steps(self) -> tuple[Step, ...]:
+        return (DeleteByStep(tuple(self._values)),)
+
+
+_Segment: TypeAlias = _Keyed | _Appended | _DeletedBy
+_S = TypeVar("_S", bound=_Segment)
+
+
+class Coalescer:
+    """What is pending for one table, until a batch is taken."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+        self._clear()
+
+    def _clear(self) -> None:
+        self._ended: list[_Segment] = []
+        self._ended_len = 0
+        self._segment: _Segment = _Keyed(self._table) if self._table.key else _Appended()
+        self._entries = 0
+
+    def __len__(self) -> int:
+        """How many operations a batch taken now would hold."""
+        return self._ended_len + len(self._segment)
+
+    @property
+    def entries(self) -> int:
+        """How many entries were added since the last batch, superseded ones included."""
+        return self._entries
+
+    def add(self, entries: Sequence[Entry], *, only_rows: bool) -> None:
+        """Add entries in the order of their acceptance.
+
+        Args:
+            entries: rows, updates and deletes that the table has checked.
+            only_rows: whether all of them are rows.
+        """
+        self._entries += len(entries)
+        if only_rows:
+            self._rows_segment().write_all(cast("Sequence[Row]", entries))
+            return
+        for entry in entries:
+            if isinstance(entry, DeleteBy):
+                self._delete_by_segment().delete(entry.value)
+                continue
+            segment = self._rows_segment()
+            if isinstance(entry, tuple):
+                segment.write_all((entry,))
+            elif isinstance(segment, _Keyed):  # only keyed tables accept updates and deletes
+                if isinstance(entry, Update):
+                    segment.update(entry.key, entry.columns)
+                else:
+                    segment.delete(entry.key)
+
+    def _rows_segment(self) -> _Keyed | _Appended:
+        if isinstance(self._segment, _DeletedBy):
+            return self._next(_Keyed(self._table) if self._table.key else _Appended())
+        return self._segment
+
+    def _delete_by_segment(self) -> _DeletedBy:
+        if isinstance(self._segment, _DeletedBy):
+            return self._segment
+        return self._next(_DeletedBy())
+
+    def _next(self, segment: _S) -> _S:
+        self._ended.append(self._segment)
+        self._ended_len += len(self._segment)
+        self._segment = segment
+        return segment
+
+    def take(self, reason: FlushReason) -> Batch:
+        """Give all that is pending as a batch, and start anew."""
+        steps = tuple(
+            step
+            for segment in (*self._ended, self._segment)
+            for step in segment.steps()
+            if len(step)
+        )
+        batch = Batch(self._table, steps, self._entries, reason)
+        self._clear()
+        return batch

@@ -1,0 +1,231 @@
+"""`open_buffers`: one nursery, one worker task a table, and the drain that ends them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from forebay._buffer import Buffer, BufferStatistics
+from forebay._errors import DrainError, OptionsError, Unsettled
+from forebay._options import BufferOptions
+from forebay._table import Table
+from forebay._worker import Worker
+from forebay.stores import Store
+
+R = TypeVar("R")
+
+
+class Buffers:
+    """The buffers of one `open_buffers` block, by their tables."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._buffers = {worker.buffer.table: worker.buffer for worker in workers}
+
+    def __getitem__(self, table: Table[R]) -> Buffer[R]:
+        """Give the buffer of a table.
+
+        Raises:
+            KeyError: the block was not opened with this table.
+        """
+        try:
+            return self._buffers[table]
+        except KeyError:
+            names = ", ".join(repr(buffer.name) for buffer in self)
+            raise KeyError(f"{table!r} has no buffer here; there are {names}") from None
+
+    def __iter__(self) -> Iterator[Buffer[Any]]:
+        """Give the buffers, in the order of their tables in the call of `open_buffers`."""
+        return iter(self._buffers.values())
+
+    def __len__(self) -> int:
+        return len(self._buffers)
+
+    def __repr__(self) -> str:
+        return f"<forebay.Buffers of {', '.join(repr(buffer.name) for buffer in self)}>"
+
+    async def flush(self) -> None:
+        """Flush all buffers now; return once all that was accepted before is settled.
+
+        Cancelled, it only stops waiting.
+
+        Raises:
+            trio.BrokenResourceError: the worker of one of them failed first.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        numbers = [buffer.request_flush() for buffer in self]
+        for buffer, number in zip(self, numbers, strict=True):
+            await buffer.wait_flushed(number)
+
+    def give_up(self) -> None:
+        """Cut the drain short, now or when it begins: its deadline passes at once.
+
+        For a second signal from an operator who will not wait. A transaction that runs is
+        finished still; what is not settled then is named in the `DrainError`.
+        """
+        for worker in self._workers:
+            worker.give_up()
+
+    def statistics(self) -> dict[str, BufferStatistics]:
+        """Tell the state of each buffer now, by the name of its table."""
+        return {buffer.name: buffer.statistics() for buffer in self}
+
+
+@asynccontextmanager
+async def open_buffers(
+    store: Store,
+    *tables: Table[Any],
+    options: BufferOptions | None = None,
+    overrides: Mapping[str, BufferOptions] | None = None,
+) -> AsyncIterator[Buffers]:
+    """Put a write-behind buffer in front of each table, for the time of an `async with` block.
+
+    Leaving the block, normally, by an exception or by cancellation, drains: the buffers accept
+    nothing more, what they accepted is flushed, and the block ends. Cancellation does not cut
+    the drain short; its deadline does, `BufferOptions.drain_timeout` after it began.
+
+    What leaves the block: the body's exception, as it is, when the drain succeeds. When a
+    buffer failed or could not drain in time, `FlushError` or `DrainError`; a buffer that fails
+    cancels the body, the others drain first, and errors of the body that only say that a buffer
+    is broken are dropped for the failure itself. Where more than one is left, an
+    `ExceptionGroup` of them all.
+
+    Args:
+        store: where the rows go: `open_sqlite` gives one.
+        *tables: the tables, at least one, no two of one name.
+        options: for all buffers; the defaults where it is None.
+        overrides: other options for some of them, by the table's name.
+
+    Yields:
+        The buffers, by table.
+
+    Raises:
+        OptionsError: an override names a table that is not among these.
+        ValueError: no tables are given, or two of one name.
+        SchemaError: a table is not in the database as it is declared.
+        FlushError: a buffer failed; the error names its entries.
+        DrainError: the deadline passed; the error names the entries of each table.
+    """
+    workers = _workers(store, tables, options or BufferOptions(), overrides or {})
+    await store.prepare(tables)
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            with trio.CancelScope() as body:
+                for worker in workers:
+                    nursery.start_soon(_run, worker, body, name=f"forebay {worker.buffer.name}")
+                yield Buffers(workers)
+        except BaseException as error:  # noqa: BLE001  # raised again after the drain
+            raised = error
+        # Each worker is shielded by a scope of its own; this shield is for the wait for them.
+        nursery.cancel_scope.shield = True
+        nursery.cancel_scope.deadline = max(worker.close() for worker in workers)
+        try:
+            for worker in workers:
+                await worker.ended.wait()
+        except KeyboardInterrupt as error:
+            raised = raised or error
+            for worker in workers:
+                worker.give_up()
+    _raise(raised, workers)
+
+
+async def run_buffers(
+    store: Store,
+    *tables: Table[Any],
+    options: BufferOptions | None = None,
+    overrides: Mapping[str, BufferOptions] | None = None,
+    task_status: trio.TaskStatus[Buffers] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run `open_buffers` as a task: `buffers = await nursery.start(run_buffers, store, table)`.
+
+    Runs until it is cancelled, then drains, and ends as `open_buffers` does.
+
+    Args:
+        store: as for `open_buffers`.
+        *tables: as for `open_buffers`.
+        options: as for `open_buffers`.
+        overrides: as for `open_buffers`.
+        task_status: receives the buffers once they accept entries.
+
+    Raises:
+        Exception: as `open_buffers`.
+    """
+    async with open_buffers(store, *tables, options=options, overrides=overrides) as buffers:
+        task_status.started(buffers)
+        await trio.sleep_forever()
+
+
+async def _run(worker: Worker, body: trio.CancelScope) -> None:
+    await worker.run()
+    if worker.failure is not None:
+        body.cancel()
+
+
+def _workers(
+    store: Store,
+    tables: Sequence[Table[Any]],
+    options: BufferOptions,
+    overrides: Mapping[str, BufferOptions],
+) -> list[Worker]:
+    if not tables:
+        raise ValueError("open_buffers needs a table at least")
+    names = [table.name for table in tables]
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError(f"tables: two have one name, and a table has one buffer: {names}")
+    if unknown := set(overrides) - set(names):
+        raise OptionsError(
+            f"overrides names {sorted(unknown)}, but the tables are {names}; "
+            f"name one of these, or open that table too"
+        )
+    return [Worker(table, store, overrides.get(table.name, options)) for table in tables]
+
+
+def _raise(raised: BaseException | None, workers: Sequence[Worker]) -> None:
+    """Raise what is to leave the block: see `open_buffers`."""
+    failures: list[BaseException] = [w.failure for w in workers if w.failure is not None]
+    late = {w.buffer.name: w.unsettled() for w in workers if w.failure is None and not w.drained}
+    errors = [*failures]
+    if late:
+        causes = {w.buffer.name: w.retry_error for w in workers}
+        errors.append(_drain_error(late, causes))
+    if raised is not None and (other := _without_consequences(raised, failures)) is not None:
+        errors.insert(0, other)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup("the open_buffers block and its buffers failed", errors)
+
+
+def _without_consequences(
+    raised: BaseException, failures: Sequence[BaseException]
+) -> BaseException | None:
+    """Drop those errors of the body that only say that one of these failures broke a buffer."""
+
+    def is_consequence(error: BaseException) -> bool:
+        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in failures
+
+    if isinstance(raised, BaseExceptionGroup):
+        _, rest = raised.split(is_consequence)
+        return rest
+    return None if is_consequence(raised) else raised
+
+
+def _drain_error(
+    late: Mapping[str, Unsettled], causes: Mapping[str, BaseException | None]
+) -> DrainError:
+    lines = [
+        f"- {name!r}: {left.count:,} entries, the oldest waiting for {left.oldest_age:.1f} s"
+        + (f"; last error: {causes[name]}" if causes[name] is not None else "")
+        for name, left in late.items()
+    ]
+    return DrainError(
+        "the drain was not finished in time. These accepted entries are not in the database, "
+        "but in this error's `unsettled`:\n"
+        + "\n".join(lines)
+        + "\nFind what holds the database up, or raise BufferOptions.drain_timeout.",
+        unsettled=late,
+    )

@@ -1,0 +1,145 @@
+"""The account of one buffer: what was accepted, what became of it, and who waits to hear.
+
+Entries are numbered from 1 in the order of acceptance, and settle in that order: a batch holds
+all that was accepted before its last entry. So one number, the watermark, tells which entries
+are settled, and accepted = committed + superseded + dead-lettered + pending at every moment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+
+import trio
+
+_NONE: Mapping[Hashable, BaseException] = {}
+
+
+class _Waiter:
+    __slots__ = ("error", "number", "subject", "task")
+
+    def __init__(self, number: int, subject: Hashable, task: trio.lowlevel.Task) -> None:
+        self.number = number
+        self.subject = subject
+        self.task: trio.lowlevel.Task | None = task
+        self.error: BaseException | None = None
+
+
+class Ledger:
+    """Counts of entries, each an int that any thread may read at any time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.accepted = 0
+        self.settled = 0
+        self.superseded = 0
+        self.dead_lettered = 0
+        self.requested = 0
+        """The highest number that somebody waits for."""
+        self.flushes = 0
+        self.retries = 0
+        self.oldest: float | None = None
+        """When the oldest pending entry was accepted, in seconds of Trio's clock."""
+        self.failure: BaseException | None = None
+        """Why nothing more will settle."""
+        self._waiters: deque[_Waiter] = deque()
+
+    @property
+    def committed(self) -> int:
+        """How many entries the table holds the effect of, each by an operation of its own."""
+        return self.settled - self.superseded - self.dead_lettered
+
+    @property
+    def pending(self) -> int:
+        """How many accepted entries are not settled."""
+        return self.accepted - self.settled
+
+    def accept(self, entries: int, opened_at: float) -> None:
+        """Count entries that were accepted, in a burst that was opened at this time."""
+        self.accepted += entries
+        if self.oldest is None:
+            self.oldest = opened_at
+
+    def request(self, number: int) -> bool:
+        """Note that somebody waits for this entry; tell whether a flush is needed for it."""
+        self.requested = max(self.requested, number)
+        return number > self.settled
+
+    @trio.lowlevel.enable_ki_protection
+    def settle(
+        self,
+        entries: int,
+        *,
+        superseded: int,
+        oldest: float | None,
+        dead_lettered: int = 0,
+        rejected: Mapping[Hashable, BaseException] = _NONE,
+    ) -> None:
+        """Count the entries of a batch as settled, and wake who waits for them.
+
+        Args:
+            entries: how many the batch stood for.
+            superseded: how many of them had no operation of their own in it.
+            oldest: when the oldest entry was accepted that is pending still.
+            dead_lettered: how many operations went to the dead letters.
+            rejected: why they did, by their subjects (the key; the entry's number in a table
+                without one).
+        """
+        self.flushes += 1
+        self.settled += entries
+        self.oldest = oldest
+        self.superseded += superseded
+        self.dead_lettered += dead_lettered
+        while self._waiters and self._waiters[0].number <= self.settled:
+            waiter = self._waiters.popleft()
+            if waiter.task is not None:
+                waiter.error = rejected.get(waiter.subject)
+                trio.lowlevel.reschedule(waiter.task)
+
+    @trio.lowlevel.enable_ki_protection
+    def fail(self, failure: BaseException) -> None:
+        """Tell all who wait, now or later, that nothing more will settle."""
+        self.failure = failure
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if waiter.task is not None:
+                waiter.error = self.broken()
+                trio.lowlevel.reschedule(waiter.task)
+
+    def broken(self) -> trio.BrokenResourceError:
+        """Give the error for a caller of a buffer that failed, with its cause."""
+        error = trio.BrokenResourceError(f"buffer {self.name!r} stopped: {self.failure}")
+        error.__cause__ = self.failure
+        return error
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait_settled(self, number: int, subject: Hashable = None) -> None:
+        """Wait until the entries up to this number are settled.
+
+        Cancelled, it only stops waiting: what was accepted stays accepted.
+
+        Args:
+            number: the number of the last entry to wait for, which was requested.
+            subject: the subject whose rejection the caller wants to hear of; None for none.
+
+        Raises:
+            BaseException: why the operation on the subject was rejected.
+            trio.BrokenResourceError: the buffer failed first.
+        """
+        if number <= self.settled:
+            await trio.lowlevel.checkpoint()
+            return
+        if self.failure is not None:
+            await trio.lowlevel.checkpoint()
+            raise self.broken()
+        waiter = _Waiter(number, subject, trio.lowlevel.current_task())
+        # Numbers are handed out in order and waited for at once: the queue stays sorted.
+        self._waiters.append(waiter)
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            waiter.task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if waiter.error is not None:
+            raise waiter.error

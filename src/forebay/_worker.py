@@ -1,0 +1,241 @@
+"""The buffer task: receive, coalesce, flush, retry, settle, until the intake is closed and empty.
+
+The task runs in a shielded scope, so that a cancelled program does not take the rows with it:
+leaving `open_buffers` closes the intake and gives the scope its deadline.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+import trio
+
+from forebay._buffer import Buffer
+from forebay._capacity import Capacity
+from forebay._coalesce import Coalescer
+from forebay._errors import FlushError, Unsettled
+from forebay._flush_policy import FlushPolicy, FlushReason, Pending
+from forebay._intake import Burst, Intake
+from forebay._ledger import Ledger
+from forebay._operations import Operation, operation
+from forebay._options import BufferOptions
+from forebay._table import Table
+from forebay.stores import Batch, BatchError, FailureKind, Outcome, Store
+
+
+class Worker:
+    """Owns what one buffer holds, from the channel to COMMIT."""
+
+    def __init__(self, table: Table[Any], store: Store, options: BufferOptions) -> None:
+        self._table = table
+        self._store = store
+        self._ledger = Ledger(table.name)
+        self._intake = Intake(
+            table.name,
+            capacity=Capacity(options.capacity, options.capacity_bytes),
+            ledger=self._ledger,
+        )
+        self.buffer: Buffer[Any] = Buffer(table, self._intake)
+        self._options = options
+        self._policy = FlushPolicy.of(options)
+        self._scope = trio.CancelScope(shield=True)
+        self._held: deque[Burst] = deque()
+        """Bursts received; all but the first are untouched, the first may be taken in part."""
+        self._coalescer = Coalescer(table)
+        self._coalesced_oldest: float | None = None
+        self._coalesced_size = 0
+        self._in_flight_size = 0
+        self._in_flight: Batch | None = None
+        self._closing = False
+        self.ended = trio.Event()
+        """Set when the task has come to its end, in whatever way."""
+        self.drained = False
+        """Whether the task ended with all settled."""
+        self.retry_error: BatchError | None = None
+        """Why the batch in flight has to be tried again."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the buffer stopped before its end, if it did."""
+        return self._ledger.failure
+
+    def close(self) -> float:
+        """Accept nothing more and drain, from now to the drain timeout.
+
+        Returns:
+            The deadline, in seconds of Trio's clock.
+        """
+        self._intake.close()
+        self._scope.deadline = trio.current_time() + self._options.drain_timeout
+        return self._scope.deadline
+
+    def give_up(self) -> None:
+        """Let the deadline pass now."""
+        self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Run until the intake is closed and all is settled, or the deadline or a failure ends it.
+
+        Never raises: a failure is in the ledger, for the callers and for the group.
+        """
+        try:
+            with self._scope:
+                while (batch := await self._next_batch()) is not None:
+                    await self._flush(batch)
+                self.drained = True
+        except FlushError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not cost other buffers
+            self._receive_sent()
+            failure = FlushError(
+                f"buffer {self._table.name!r} failed: {error!r}",
+                buffer=self._table.name,
+                unsettled=self.unsettled(),
+            )
+            failure.__cause__ = error
+            self._fail(failure)
+        finally:
+            self._receive_sent()
+            self._intake.receive.close()
+            self.ended.set()
+
+    def _fail(self, error: FlushError) -> None:
+        self._ledger.fail(error)
+        self._intake.fail()
+
+    async def _next_batch(self) -> Batch | None:
+        """Wait until a flush is due, and take the batch; None at the end."""
+        while True:
+            self._receive_sent()
+            self._coalesce()
+            reason = self._policy.reason(self._pending(), trio.current_time())
+            if reason is not None:
+                self._coalesce(open_burst_too=True)
+                return self._take(reason)
+            if self._closing:
+                return None
+            await self._wait()
+
+    def _pending(self) -> Pending:
+        return Pending(
+            rows=len(self._coalescer),
+            no_room=self._intake.capacity.reached,
+            requested=self._ledger.requested > self._ledger.settled,
+            closing=self._closing,
+            oldest=self._oldest(),
+        )
+
+    def _oldest(self) -> float | None:
+        if self._coalesced_oldest is not None:
+            return self._coalesced_oldest
+        return self._held[0].opened_at if self._held else None
+
+    async def _wait(self) -> None:
+        """Wait for a message, or for the end of the interval."""
+        self._intake.burst_limit = max(1, self._policy.batch_size - len(self._coalescer))
+        with trio.move_on_at(self._policy.deadline(self._oldest())):
+            self._intake.worker_waits = True
+            try:
+                self._hold(await self._intake.receive.receive())
+            except trio.EndOfChannel:
+                self._closing = True
+            finally:
+                self._intake.worker_waits = False
+
+    def _receive_sent(self) -> None:
+        """Receive what lies in the channel, without waiting."""
+        while True:
+            try:
+                self._hold(self._intake.receive.receive_nowait())
+            except trio.WouldBlock:
+                return
+            except trio.EndOfChannel:
+                self._closing = True
+                return
+
+    def _hold(self, message: object) -> None:
+        if isinstance(message, Burst):
+            self._held.append(message)
+
+    def _coalesce(self, *, open_burst_too: bool = False) -> None:
+        """Coalesce what is held, up to the size of a batch.
+
+        The burst that producers still append to is left to them until a flush is due, unless
+        it is long enough to make one due.
+        """
+        while self._held and (room := self._policy.batch_size - len(self._coalescer)) > 0:
+            burst = self._held[0]
+            if self._intake.is_open(burst):
+                if not open_burst_too and len(burst) < room:
+                    return
+                self._intake.close_burst()
+            if self._coalesced_oldest is None:
+                self._coalesced_oldest = burst.opened_at
+            self._coalescer.add(burst.take(room), only_rows=burst.only_rows)
+            if not len(burst):
+                self._coalesced_size += burst.size
+                self._held.popleft()
+
+    def _take(self, reason: FlushReason) -> Batch:
+        batch = self._in_flight = self._coalescer.take(reason)
+        self._in_flight_size, self._coalesced_size = self._coalesced_size, 0
+        self._coalesced_oldest = None
+        return batch
+
+    async def _flush(self, batch: Batch) -> None:
+        """Commit a batch, again and again while the failure is one that waiting may mend."""
+        retry = self._options.retry
+        attempt = 1
+        while True:
+            try:
+                outcome = await self._store.commit(batch)
+            except BatchError as error:
+                lasting = error.kind is not FailureKind.TRANSIENT
+                if lasting or (retry.max_attempts is not None and attempt >= retry.max_attempts):
+                    raise self._stopped(error, attempt) from error.__cause__ or error
+                self.retry_error = error
+                self._ledger.retries += 1
+                await trio.sleep(retry.delay(attempt, random.random()))  # noqa: S311  # jitter
+                attempt += 1
+            else:
+                # No checkpoint between COMMIT and the account of it.
+                self._settle(batch, outcome)
+                return
+
+    def _settle(self, batch: Batch, _outcome: Outcome) -> None:
+        self._in_flight = None
+        self.retry_error = None
+        self._receive_sent()
+        self._ledger.settle(
+            batch.entries, superseded=batch.entries - len(batch), oldest=self._oldest()
+        )
+        self._intake.capacity.give_back(batch.entries, self._in_flight_size)
+
+    def _stopped(self, error: BatchError, attempts: int) -> FlushError:
+        self._receive_sent()
+        unsettled = self.unsettled()
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        return FlushError(
+            f"buffer {self._table.name!r} stopped{tries}: {error}. {unsettled.count} accepted "
+            f"entries are not in the table; they are in this error's unsettled.entries",
+            buffer=self._table.name,
+            unsettled=unsettled,
+        )
+
+    def unsettled(self) -> Unsettled:
+        """Name what was accepted and is not settled. The worker flushes nothing after it."""
+        operations: list[Operation] = []
+        if self._in_flight is not None:
+            operations.extend(self._in_flight.operations())
+        operations.extend(self._coalescer.take(FlushReason.DRAIN).operations())
+        for burst in self._held:
+            operations.extend(map(operation, burst.take(len(burst))))
+        oldest = self._ledger.oldest
+        return Unsettled(
+            entries=tuple(operations),
+            count=self._ledger.pending,
+            oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
+        )

@@ -1,0 +1,51 @@
+"""What a failed transaction means, by SQLite's result codes and Python's exception types.
+
+Never by message text: messages change, and say "database is locked" and "Database busy" for one
+and the same thing. The codes: https://sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from forebay.stores import FailureKind
+
+_KINDS: Final = {
+    sqlite3.SQLITE_BUSY: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_LOCKED: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_PROTOCOL: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_FULL: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_IOERR: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_NOMEM: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_INTERRUPT: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_CONSTRAINT: FailureKind.ROW,
+    sqlite3.SQLITE_MISMATCH: FailureKind.ROW,
+    sqlite3.SQLITE_TOOBIG: FailureKind.ROW,
+    sqlite3.SQLITE_RANGE: FailureKind.ROW,
+}
+"""By primary result code; all that is not here (no such table, read-only, corrupt) is fatal."""
+
+_ROW_EXCEPTIONS: Final = (OverflowError, UnicodeError, sqlite3.InterfaceError, sqlite3.DataError)
+"""What Python's sqlite3 raises for a value it cannot bind, without a result code."""
+
+
+def failure_kind(error: BaseException, *, in_commit: bool = False) -> FailureKind:
+    """Tell what an exception from a transaction means for its rows.
+
+    Args:
+        error: what sqlite3 raised.
+        in_commit: whether COMMIT raised it.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return FailureKind.ROW if isinstance(error, _ROW_EXCEPTIONS) else FailureKind.FATAL
+    primary = code & 0xFF
+    if in_commit and primary == sqlite3.SQLITE_IOERR:
+        return FailureKind.IN_DOUBT
+    return _KINDS.get(primary, FailureKind.FATAL)
+
+
+def code_name(error: BaseException) -> str:
+    """Name an error for metrics: SQLite's code, or else the exception's type."""
+    return str(getattr(error, "sqlite_errorname", type(error).__name__))

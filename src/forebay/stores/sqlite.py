@@ -1,0 +1,283 @@
+"""The SQLite store: one writer connection, whose turns are the lane, and readers beside it."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, get_args
+
+import trio
+
+from forebay import sqlite
+from forebay._batch import Batch
+from forebay._errors import StoreError
+from forebay._options import RetryPolicy
+from forebay._table import Table
+from forebay.stores import BatchError, Outcome
+from forebay.stores._failures import code_name, failure_kind
+from forebay.stores._readers import Readers
+from forebay.stores._schema import check_table
+from forebay.stores._statements import create as create_sql
+from forebay.stores._statements import statements
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+_LOCKED = RetryPolicy()
+"""How the program's own calls wait for a lock of another process."""
+
+
+class SqliteStore:
+    """A SQLite file. `open_sqlite` opens it.
+
+    Writes, those of the buffers and those of `run`, take turns on one connection, in the order
+    in which they asked. Reads run beside them, on connections of their own.
+    """
+
+    def __init__(self, path: str, writer: sqlite.Connection, readers: Readers) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._variables = 0
+
+    def __repr__(self) -> str:
+        return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
+
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
+        """Check that the tables are in the file as they are declared. `open_buffers` calls it.
+
+        Raises:
+            SchemaError: one is not; the error has the SQL that would mend it.
+        """
+        await _patiently(lambda: self._writer.run(_check_tables, tables))
+        self._variables = await self._writer.run(_variables)
+
+    async def commit(self, batch: Batch) -> Outcome:
+        """Commit a batch in one transaction. The buffers call it.
+
+        Once the transaction has begun, cancellation waits for its end, so that the outcome is
+        always known.
+
+        Raises:
+            BatchError: it was not committed, or may not have been.
+        """
+        try:
+            duration = await self._writer.run(_commit, batch, self._variables)
+        except trio.Cancelled:
+            raise
+        except Exception as error:
+            in_commit = isinstance(error, sqlite.CommitError)
+            raise BatchError(
+                f"{code_name(error)}: {error}",
+                kind=failure_kind(error, in_commit=in_commit),
+                code=code_name(error),
+            ) from error
+        return Outcome(duration=duration)
+
+    async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Run a function of the program's own in one transaction, in turn with the buffers.
+
+        For migrations, and for logic that reads and writes at once. What the buffers hold is
+        not in the table yet: `flush` before, where that matters.
+
+        While another process has the write lock, this waits for it. Cancelled while it waits,
+        the function is not called; once it is called, cancellation waits for the transaction's
+        end, so that its outcome is always known.
+
+        Args:
+            fn: called in a worker thread with a `sqlite3.Connection` in a transaction, and
+                `args`. When it returns the transaction is committed; when it raises, rolled
+                back. It returns plain values, and leaves COMMIT and ROLLBACK to the store.
+            *args: further arguments of `fn`.
+
+        Returns:
+            What `fn` returned.
+
+        Raises:
+            BaseException: what `fn` raised, or SQLite; nothing was written.
+            forebay.sqlite.CommitError: COMMIT failed.
+            trio.ClosedResourceError: the store is closed.
+        """
+        called = False
+
+        def call(raw: sqlite3.Connection) -> T:
+            nonlocal called
+            called = True
+            return fn(raw, *args)
+
+        return await _patiently(
+            lambda: self._writer.transaction(call), may_repeat=lambda: not called
+        )
+
+    async def fetch_all(
+        self, sql: str, parameters: sqlite.Parameters = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run a query on a read-only connection and return all its rows.
+
+        It sees what is committed when it starts, and waits for no writer. Cancelled, it ends
+        when the query does.
+
+        Args:
+            sql: one statement that only reads.
+            parameters: the values bound to it: a sequence for ``?``, a mapping for ``:name``.
+
+        Raises:
+            sqlite3.Error: what SQLite answered.
+            trio.ClosedResourceError: the store is closed.
+        """
+        async with self._readers.connection() as connection:
+            return await _patiently(lambda: connection.fetch_all(sql, parameters))
+
+    async def fetch_one(
+        self, sql: str, parameters: sqlite.Parameters = ()
+    ) -> tuple[Any, ...] | None:
+        """Run a query on a read-only connection and return its first row, None without one.
+
+        Cancellation, arguments and errors are those of `fetch_all`.
+        """
+        async with self._readers.connection() as connection:
+            return await _patiently(lambda: connection.fetch_one(sql, parameters))
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: str | os.PathLike[str],
+    *,
+    create: Sequence[Table[Any]] = (),
+    synchronous: Synchronous = "NORMAL",
+    busy_timeout: float = 0.05,
+    lock_timeout: float = 30.0,
+    readers: int = 4,
+    pragmas: Mapping[str, str | int] | None = None,
+) -> AsyncIterator[SqliteStore]:
+    """Open a SQLite file as a store for buffers, for the time of an `async with` block.
+
+    The file is put into WAL mode, and created, for its owner only, where there is none. The
+    block closes it when it ends, after the calls that were made before.
+
+    Args:
+        path: the file. Not ``:memory:``, since readers have connections of their own.
+        create: tables to create where they are not there yet. One that is there is left as it is.
+        synchronous: when SQLite waits for the disk. ``NORMAL``: a power cut may take the last
+            transactions, a crash of the program never does, and the file stays sound. ``FULL``:
+            a commit survives a power cut, at the price of a sync each.
+            See https://sqlite.org/pragma.html#pragma_synchronous.
+        busy_timeout: how long SQLite itself waits for another process's lock, in seconds: short,
+            since a thread in that wait cannot be woken. forebay goes on waiting in Trio.
+        lock_timeout: how long opening and creating tables wait for such a lock, in seconds.
+        readers: how many read connections there may be.
+        pragmas: further settings of each connection, such as ``{"cache_size": -65536}``.
+
+    Yields:
+        The store.
+
+    Raises:
+        StoreError: the file is no database, cannot be written, or stayed locked.
+        OSError: the file cannot be there: no such folder, a folder itself, no permission.
+        ValueError: an argument cannot be used.
+    """
+    name = os.fsdecode(path)
+    if name in ("", ":memory:"):
+        raise ValueError(
+            f"path={name!r}: the store needs a file; for tests without one there is "
+            f"forebay.testing.MemoryStore"
+        )
+    if synchronous not in get_args(Synchronous):
+        raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
+    if readers < 1:
+        raise ValueError(f"readers={readers!r}: expected 1 or more")
+    settings = dict(pragmas or {})
+    try:
+        writer = await sqlite.Connection.open(
+            name,
+            busy_timeout=busy_timeout,
+            cached_statements=1024,
+            pragmas={"synchronous": synchronous, **settings},
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"{name!r} cannot be opened: {error}") from error
+    pool = Readers(name, most=readers, pragmas=settings)
+    try:
+        await _set_up(writer, name, create, lock_timeout)
+        yield SqliteStore(name, writer, pool)
+    finally:
+        try:
+            await pool.aclose()
+        finally:
+            await writer.aclose()
+
+
+async def _set_up(
+    writer: sqlite.Connection, name: str, create: Sequence[Table[Any]], lock_timeout: float
+) -> None:
+    try:
+        with trio.fail_after(lock_timeout):
+            await _patiently(lambda: writer.run(_use_wal))
+            await _patiently(lambda: writer.transaction(_create_tables, create))
+    except trio.TooSlowError:
+        raise StoreError(
+            f"{name!r} stayed locked by another process for {lock_timeout} s; find that process, "
+            f"or raise lock_timeout"
+        ) from None
+    except sqlite3.Error as error:
+        raise StoreError(f"{name!r} cannot be written: {error}") from error
+
+
+async def _patiently(
+    call: Callable[[], Awaitable[T]], may_repeat: Callable[[], bool] = lambda: True
+) -> T:
+    """Make a call again while another process's lock is in its way, with waits between."""
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await call()
+        except sqlite3.OperationalError as error:
+            locked = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if error.sqlite_errorcode & 0xFF not in locked or not may_repeat():
+                raise
+        await trio.sleep(_LOCKED.delay(attempt, random.random()))  # noqa: S311  # jitter
+
+
+# What runs in the writer's thread.
+
+
+def _use_wal(raw: sqlite3.Connection) -> None:
+    mode = raw.execute("PRAGMA journal_mode = wal").fetchone()[0]
+    if mode != "wal":
+        raise sqlite3.OperationalError(f"it stays in journal mode {mode!r}; forebay needs wal")
+
+
+def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+    for table in tables:
+        raw.execute(create_sql(table))
+    # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write tells.
+    version = raw.execute("PRAGMA user_version").fetchone()[0]
+    raw.execute(f"PRAGMA user_version = {version}")
+
+
+def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+    for table in tables:
+        check_table(raw, table)
+
+
+def _variables(raw: sqlite3.Connection) -> int:
+    return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+
+
+def _commit(raw: sqlite3.Connection, batch: Batch, variables: int) -> float:
+    started = perf_counter()
+    sqlite.transact(raw, _apply, batch, variables)
+    return perf_counter() - started
+
+
+def _apply(raw: sqlite3.Connection, batch: Batch, variables: int) -> None:
+    for step in batch.steps:
+        for statement in statements(batch.table, step, variables=variables):
+            raw.execute(statement.sql, statement.parameters)

@@ -1,0 +1,124 @@
+"""`MemoryStore`: a store without a file or a thread, scripted to be slow, busy or failing.
+
+With it, Trio's `autojump_clock` tells the time exactly, which it cannot where threads work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from forebay._batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
+from forebay._operations import Key, Row
+from forebay._table import Table
+from forebay.stores import BatchError, FailureKind, Outcome
+
+
+class MemoryStore:
+    """A store that keeps its tables in dictionaries, and records what it was given.
+
+    Example:
+        >>> async def test_retries(autojump_clock):
+        ...     store = MemoryStore()
+        ...     store.fail_next(FailureKind.TRANSIENT, times=2)
+        ...     async with open_buffers(store, artifacts) as buffers:
+        ...         await buffers[artifacts].write(Artifact("a", 1, 1.0))
+        ...     assert store.attempts == 3
+
+    Attributes:
+        batches: the batches committed, in order.
+        attempts: how often a commit was tried.
+        delay: how long each commit takes, in seconds of Trio's clock.
+    """
+
+    def __init__(self, *, delay: float = 0.0) -> None:
+        self.batches: list[Batch] = []
+        self.attempts = 0
+        self.delay = delay
+        self._failures: list[BaseException] = []
+        self._gate = trio.Event()
+        self._gate.set()
+        self._rows: dict[str, dict[Key, Row]] = {}
+        self._appended: dict[str, list[Row]] = {}
+
+    def rows(self, table: Table[Any]) -> list[Row]:
+        """Give the rows that a table holds: by key, or in the order of their writes without one."""
+        if not table.key:
+            return list(self._appended.get(table.name, []))
+        rows = self._rows.get(table.name, {})
+        return [rows[key] for key in sorted(rows)]
+
+    def fail_next(self, failure: FailureKind | BaseException, *, times: int = 1) -> None:
+        """Let the next commits fail, after those that are to fail already.
+
+        Args:
+            failure: the kind of a `BatchError` to raise, or any exception.
+            times: how many of them.
+        """
+        error = failure
+        if isinstance(error, FailureKind):
+            error = BatchError(f"scripted: {error.value}", kind=error, code="SCRIPTED")
+        self._failures.extend([error] * times)
+
+    def stop(self) -> None:
+        """Let commits hang from now on, until `resume`."""
+        self._gate = trio.Event()
+
+    def resume(self) -> None:
+        """Let commits go on."""
+        self._gate.set()
+
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:  # noqa: ARG002  # the protocol's
+        """Make ready for these tables: nothing to do."""
+        await trio.lowlevel.checkpoint()
+
+    async def commit(self, batch: Batch) -> Outcome:
+        """Apply a batch, whole, after what was scripted.
+
+        Cancelled, it has applied nothing.
+
+        Raises:
+            BaseException: what `fail_next` was given.
+        """
+        self.attempts += 1
+        await self._gate.wait()
+        await trio.sleep(self.delay)
+        if self._failures:
+            raise self._failures.pop(0)
+        for step in batch.steps:
+            self._apply(batch.table, step)
+        self.batches.append(batch)
+        return Outcome(duration=self.delay)
+
+    def _apply(
+        self, table: Table[Any], step: WriteStep | UpdateStep | DeleteStep | DeleteByStep
+    ) -> None:
+        rows = self._rows.setdefault(table.name, {})
+        match step:
+            case WriteStep(written) if not table.key:
+                self._appended.setdefault(table.name, []).extend(map(tuple, written))
+            case WriteStep(written):
+                for row in written:
+                    key = table.key_of(row)
+                    rows[key] = table.merged(rows[key], row) if key in rows else tuple(row)
+            case UpdateStep(columns, updates):
+                for key, values in updates:
+                    if key in rows:
+                        changes = dict(zip(columns, values, strict=True))
+                        rows[key] = table.replaced(rows[key], changes)
+            case DeleteStep(keys):
+                for key in keys:
+                    rows.pop(key, None)
+            case DeleteByStep(values):
+                column = str(table.delete_by)
+                gone = set(values)
+                for key in [k for k, r in rows.items() if table.value_in(r, column) in gone]:
+                    del rows[key]
+                kept = [
+                    row
+                    for row in self._appended.get(table.name, [])
+                    if table.value_in(row, column) not in gone
+                ]
+                self._appended[table.name] = kept
