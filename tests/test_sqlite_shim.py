@@ -1,0 +1,368 @@
+"""`forebay.sqlite` : turns, cancellation, closing. With real files and real threads."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from forebay import sqlite
+
+# Long enough for a slow machine; no test waits for it unless something is broken.
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with an empty table ``t(x)``."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA journal_mode=wal")
+        raw.execute("CREATE TABLE t (x)")
+    return path
+
+
+def rows(path: Path) -> list[Any]:
+    """What another connection finds in ``t``."""
+    with closing(sqlite3.connect(path)) as raw:
+        return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
+
+
+def insert(raw: sqlite3.Connection, *values: object) -> int:
+    for value in values:
+        raw.execute("INSERT INTO t VALUES (?)", (value,))
+    return len(values)
+
+
+class Gate:
+    """A function for a connection that stays in its thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = trio.Event()
+        self._leave = threading.Event()
+
+    def __call__(self, raw: sqlite3.Connection, *values: object) -> int:
+        trio.from_thread.run_sync(self.entered.set)
+        assert self._leave.wait(PATIENCE)
+        return insert(raw, *values)
+
+    def let_go(self) -> None:
+        self._leave.set()
+
+
+@contextmanager
+def held() -> Iterator[Gate]:
+    gate = Gate()
+    try:
+        yield gate
+    finally:
+        gate.let_go()
+
+
+class CountingTurns:
+    """A connection's limiter, which every hop to a thread passes."""
+
+    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
+        self._limiter = limiter
+        self.hops = 0
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        self.hops += 1
+        await self._limiter.acquire_on_behalf_of(borrower)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._limiter.release_on_behalf_of(borrower)
+
+
+Call = Callable[[sqlite.Connection], Awaitable[object]]
+
+CALLS: list[Any] = [
+    pytest.param(lambda c: c.run(insert, 1, 2, 3), id="run"),
+    pytest.param(lambda c: c.transaction(insert, 1, 2, 3), id="transaction"),
+    pytest.param(lambda c: c.execute("INSERT INTO t VALUES (1), (2), (3)"), id="execute"),
+    pytest.param(lambda c: c.fetch_all("SELECT x FROM t"), id="fetch_all"),
+    pytest.param(lambda c: c.fetch_one("SELECT x FROM t"), id="fetch_one"),
+]
+
+
+# Hops and turns
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_call_is_one_hop(path: Path, call: Call) -> None:
+    """However many statements a call executes, it goes to a thread once."""
+    async with sqlite.connect(path) as connection:
+        limiter = connection._turn
+        turns = CountingTurns(limiter)
+        connection._turn = cast(anyio.CapacityLimiter, turns)
+        await call(connection)
+        connection._turn = limiter
+    assert 1 == turns.hops
+
+
+async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:
+    """Calls that wait are served first come, first served."""
+    async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate)
+            await gate.entered.wait()
+            for i in range(10):
+                nursery.start_soon(connection.run, insert, i)
+                await wait_all_tasks_blocked()
+    assert list(range(10)) == rows(path)
+
+
+async def test_one_connection_is_used_by_one_thread_at_a_time(path: Path) -> None:
+    """While a call runs, the next one waits, and is seen to wait."""
+    async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate, "first")
+            await gate.entered.wait()
+            nursery.start_soon(connection.run, insert, "second")
+            await wait_all_tasks_blocked()
+            assert [] == rows(path)
+            assert (
+                sqlite.ConnectionStatistics(
+                    state=sqlite.ConnectionState.OPEN, running=True, waiting=1
+                )
+                == connection.statistics()
+            )
+    assert ["first", "second"] == rows(path)
+
+
+async def test_several_connections_work_at_the_same_time(path: Path) -> None:
+    """Two functions that can only end together end, on two connections."""
+    barrier = threading.Barrier(2, timeout=PATIENCE)
+
+    def meet(_raw: sqlite3.Connection) -> None:
+        barrier.wait()
+
+    async with (
+        sqlite.connect(path) as one,
+        sqlite.connect(path) as two,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(one.run, meet)
+        nursery.start_soon(two.run, meet)
+    assert not barrier.broken
+
+
+async def test_what_a_function_raises_reaches_its_caller(path: Path) -> None:
+    """The very exception, and the connection goes on."""
+    cause = LookupError("no")
+
+    def fail(_raw: sqlite3.Connection) -> None:
+        raise cause
+
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(LookupError) as caught:
+            await connection.run(fail)
+        assert caught.value is cause
+        assert 1 == await connection.run(insert, 1)
+
+
+# Cancellation
+
+
+async def test_a_call_cancelled_on_entry_does_not_run(path: Path) -> None:
+    """In a cancelled scope, no call reaches the database."""
+    async with sqlite.connect(path) as connection:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection.run(insert, 1)
+        assert scope.cancelled_caught
+    assert [] == rows(path)
+
+
+async def test_a_call_cancelled_while_it_waits_never_runs(path: Path) -> None:
+    """Cancelled before its turn, a call leaves the line."""
+
+    async def call(scope: trio.CancelScope) -> None:
+        with scope:
+            await connection.run(insert, "cancelled")
+
+    scope = trio.CancelScope()
+    async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate)
+            await gate.entered.wait()
+            nursery.start_soon(call, scope)
+            await wait_all_tasks_blocked()
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            assert scope.cancelled_caught
+            nursery.start_soon(connection.run, insert, "next")
+    assert ["next"] == rows(path)
+
+
+@pytest.mark.parametrize("method", [sqlite.Connection.run, sqlite.Connection.transaction])
+async def test_a_call_cancelled_while_it_runs_still_commits_and_says_so(
+    path: Path, method: Callable[[sqlite.Connection, Gate, str], Awaitable[int]]
+) -> None:
+    """A call whose turn has come gives its result; the next checkpoint raises."""
+    results: list[int] = []
+
+    async def call(scope: trio.CancelScope) -> None:
+        with scope:
+            results.append(await method(connection, gate, "committed"))
+            await trio.lowlevel.checkpoint()
+            results.append(-1)
+
+    scope = trio.CancelScope()
+    async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(call, scope)
+            await gate.entered.wait()
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            assert [] == results
+    assert [1] == results
+    assert scope.cancelled_caught
+    assert ["committed"] == rows(path)
+
+
+async def test_a_function_may_let_itself_be_cancelled(path: Path) -> None:
+    """`trio.from_thread.check_cancelled` ends a long transaction, which is rolled back."""
+
+    def long(raw: sqlite3.Connection) -> None:
+        gate(raw, "undone")
+        trio.from_thread.check_cancelled()
+
+    async def call(scope: trio.CancelScope) -> None:
+        with scope:
+            await connection.transaction(long)
+
+    scope = trio.CancelScope()
+    async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(call, scope)
+            await gate.entered.wait()
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert [] == rows(path)
+
+
+# Closing
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_closed_connection_says_so(path: Path, call: Call) -> None:
+    """After `aclose`, every call raises Trio's own error."""
+    async with sqlite.connect(path) as connection:
+        pass
+    with pytest.raises(trio.ClosedResourceError, match=r"a\.db.* closed"):
+        await call(connection)
+
+
+async def test_closing_waits_for_the_calls_made_before_it(path: Path) -> None:
+    """The running call ends, those in line have their turn, later ones are refused."""
+    connection = await sqlite.Connection.open(path)
+    async with trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate, "running")
+            await gate.entered.wait()
+            nursery.start_soon(connection.transaction, insert, "in line")
+            await wait_all_tasks_blocked()
+            nursery.start_soon(connection.aclose)
+            nursery.start_soon(connection.aclose)
+            await wait_all_tasks_blocked()
+            assert sqlite.ConnectionState.CLOSING is connection.statistics().state
+            with pytest.raises(trio.ClosedResourceError):
+                await connection.run(insert, "late")
+    assert ["running", "in line"] == rows(path)
+    assert sqlite.ConnectionState.CLOSED is connection.statistics().state
+
+
+async def test_closing_again_does_nothing(path: Path) -> None:
+    """`aclose` may be called any number of times, and is a checkpoint each time."""
+    connection = await sqlite.Connection.open(path)
+    await connection.aclose()
+    with trio.testing.assert_checkpoints():
+        await connection.aclose()
+
+
+async def test_cancelling_does_not_keep_a_connection_open(path: Path) -> None:
+    """Closing is shielded: even in a cancelled scope the connection is closed."""
+    with trio.CancelScope() as scope:
+        async with sqlite.connect(path) as connection:
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert sqlite.ConnectionState.CLOSED is connection.statistics().state
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        connection._raw.execute("SELECT 1")
+
+
+async def test_closing_has_a_deadline(path: Path) -> None:
+    """A call that does not end delays closing by the timeout; closing again then succeeds."""
+    connection = await sqlite.Connection.open(path, close_timeout=0.01)
+    async with trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate, "slow")
+            await gate.entered.wait()
+            start = trio.current_time()
+            with pytest.raises(trio.TooSlowError, match=r"a\.db.*closing.*close_timeout=0\.01"):
+                await connection.aclose()
+            assert trio.current_time() - start < 2
+            with pytest.raises(trio.ClosedResourceError):
+                await connection.run(insert, "late")
+    await connection.aclose()
+    assert sqlite.ConnectionState.CLOSED is connection.statistics().state
+    assert ["slow"] == rows(path)
+
+
+async def test_a_transaction_left_open_is_rolled_back_by_closing(path: Path) -> None:
+    """Nothing that was not committed stays."""
+    async with sqlite.connect(path) as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("INSERT INTO t VALUES (1)")
+    assert [] == rows(path)
+
+
+async def test_the_representation_tells_path_and_state(path: Path) -> None:
+    """One line says which file, and what the connection is doing."""
+    async with sqlite.connect(path) as connection:
+        assert f"<Connection {str(path)!r} open, idle, 0 waiting>" == repr(connection)
+        async with trio.open_nursery() as nursery:
+            with held() as gate:
+                nursery.start_soon(connection.run, gate)
+                await gate.entered.wait()
+                assert f"<Connection {str(path)!r} open, running, 0 waiting>" == repr(connection)
+    assert f"<Connection {str(path)!r} closed, idle, 0 waiting>" == repr(connection)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+async def test_a_forked_child_does_not_touch_the_connection(path: Path) -> None:
+    """A child's COMMIT would seem to succeed and its row vanish: its calls raise instead."""
+    async with sqlite.connect(path) as connection:
+        receive, send = os.pipe()
+        child = os.fork()
+        if child == 0:
+            answer, status = "the call went through", 1
+            try:
+                await connection.transaction(insert, "child")
+            except RuntimeError as error:
+                answer = str(error)
+                await connection.aclose()
+                connection._raw.execute("SELECT 1")  # still open: it is the parent's to close
+                status = 0
+            finally:
+                os.write(send, answer.encode())
+                os._exit(status)
+        os.close(send)
+        with os.fdopen(receive) as pipe:
+            answer = pipe.read()
+        _, status = os.waitpid(child, 0)
+        await connection.transaction(insert, "parent")
+    assert 0 == os.waitstatus_to_exitcode(status)
+    assert f"opened in process {os.getpid()}" in answer
+    assert f"forked child {child}" in answer
+    assert ["parent"] == rows(path)

@@ -1,0 +1,266 @@
+"""`forebay.sqlite`: transactions and statements."""
+
+from __future__ import annotations
+
+import sqlite3
+import textwrap
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from forebay import sqlite
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with an empty table ``t(x)``."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA journal_mode=wal")
+        raw.execute("CREATE TABLE t (x)")
+    return path
+
+
+def rows(path: Path) -> list[Any]:
+    """What another connection finds in ``t``."""
+    with closing(sqlite3.connect(path)) as raw:
+        return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
+
+
+def insert(raw: sqlite3.Connection, *values: object) -> int:
+    for value in values:
+        raw.execute("INSERT INTO t VALUES (?)", (value,))
+    return len(values)
+
+
+# Transactions
+
+
+async def test_a_transaction_commits_and_returns(path: Path) -> None:
+    """What the function returned comes back once its rows are committed."""
+    async with sqlite.connect(path) as connection:
+        assert 2 == await connection.transaction(insert, 1, 2)
+        assert [1, 2] == rows(path)
+
+
+async def test_a_transaction_takes_the_write_lock_before_the_function(path: Path) -> None:
+    """Inside a transaction that has not written yet, no one else can write."""
+
+    def write_elsewhere(_raw: sqlite3.Connection) -> None:
+        with closing(sqlite3.connect(path, timeout=0)) as other:
+            insert(other, 1)
+
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await connection.transaction(write_elsewhere)
+
+
+@pytest.mark.parametrize(
+    "cause", [ValueError(), sqlite3.IntegrityError(), KeyboardInterrupt(), SystemExit(3)], ids=repr
+)
+async def test_whatever_a_function_raises_rolls_back(path: Path, cause: BaseException) -> None:
+    """Nothing stays of a transaction that raised, and the exception is the function's own."""
+
+    def fail(raw: sqlite3.Connection) -> None:
+        insert(raw, 1)
+        raise cause
+
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(type(cause)) as caught:
+            await connection.transaction(fail)
+        assert caught.value is cause
+        assert not hasattr(cause, "__notes__")
+        await connection.transaction(insert, 2)
+    assert [2] == rows(path)
+
+
+def fill(raw: sqlite3.Connection) -> None:
+    """Insert until the disk is full."""
+    raw.execute("PRAGMA max_page_count = 10")
+    while True:
+        raw.execute("INSERT INTO t VALUES (zeroblob(4096))")
+
+
+async def test_a_full_disk_is_what_the_caller_learns_of(path: Path) -> None:
+    """SQLite rolls back by itself then: the cause is not masked by a ROLLBACK that fails."""
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            await connection.transaction(fill)
+        assert sqlite3.SQLITE_FULL == caught.value.sqlite_errorcode
+        assert not hasattr(caught.value, "__notes__")
+        assert [] == rows(path)
+        await connection.transaction(insert, 1)
+    assert [1] == rows(path)
+
+
+def swallow_a_full_disk(raw: sqlite3.Connection) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        fill(raw)
+
+
+def run_a_script(raw: sqlite3.Connection) -> None:
+    raw.executescript("SELECT 1")
+
+
+def leave_a_with_block(raw: sqlite3.Connection) -> None:
+    with raw:
+        insert(raw, 1)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        swallow_a_full_disk,
+        run_a_script,
+        leave_a_with_block,
+        sqlite3.Connection.commit,
+        sqlite3.Connection.rollback,
+    ],
+)
+async def test_a_transaction_that_has_ended_is_not_committed_in_silence(
+    path: Path, end: Callable[[sqlite3.Connection], None]
+) -> None:
+    """A function that returns after its transaction ended gets an error, not a COMMIT."""
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(sqlite.TransactionEndedError, match="had ended"):
+            await connection.transaction(end)
+        assert 1 == await connection.transaction(insert, 1)
+
+
+async def test_a_failed_commit_is_told_apart_and_rolled_back(path: Path) -> None:
+    """A deferred foreign key fails only at COMMIT, with the transaction still open."""
+
+    def break_a_reference(raw: sqlite3.Connection) -> None:
+        raw.execute("INSERT INTO child VALUES (7)")
+
+    async with sqlite.connect(path, pragmas={"foreign_keys": 1}) as connection:
+        await connection.execute("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
+        await connection.execute(
+            "CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+        )
+        with pytest.raises(sqlite.CommitError, match="COMMIT failed: FOREIGN KEY") as caught:
+            await connection.transaction(break_a_reference)
+        assert isinstance(caught.value.__cause__, sqlite3.IntegrityError)
+        assert sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY == caught.value.sqlite_errorcode
+        assert "SQLITE_CONSTRAINT_FOREIGNKEY" == caught.value.sqlite_errorname
+        assert [] == await connection.fetch_all("SELECT * FROM child")
+        assert 1 == await connection.transaction(insert, 1)
+
+
+async def test_a_failed_rollback_is_a_note_on_the_cause(path: Path) -> None:
+    """Even a ROLLBACK that SQLite refuses does not hide why it was needed."""
+
+    def refuse(action: int, what: str | None, *_: object) -> int:
+        rollback = action == sqlite3.SQLITE_TRANSACTION and what == "ROLLBACK"
+        return sqlite3.SQLITE_DENY if rollback else sqlite3.SQLITE_OK
+
+    def fail(raw: sqlite3.Connection) -> None:
+        raw.set_authorizer(refuse)
+        raise LookupError("the cause")
+
+    async with sqlite.connect(path) as connection:
+        with pytest.raises(LookupError, match="the cause") as caught:
+            await connection.transaction(fail)
+    assert ["ROLLBACK failed too: not authorized"] == caught.value.__notes__
+
+
+async def test_a_transaction_inside_another_leaves_the_outer_one_alone(path: Path) -> None:
+    """A BEGIN that fails rolls nothing back: there is nothing of its own."""
+    async with sqlite.connect(path) as connection:
+        await connection.execute("BEGIN")
+        await connection.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(sqlite3.OperationalError, match="within a transaction"):
+            await connection.transaction(insert, 2)
+        await connection.execute("COMMIT")
+    assert [1] == rows(path)
+
+
+async def test_busy_is_raised_after_the_busy_timeout(path: Path) -> None:
+    """Another connection's write lock is waited for as long as was asked, and no longer."""
+    async with sqlite.connect(path, busy_timeout=0.05) as connection:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            start = trio.current_time()
+            with pytest.raises(sqlite3.OperationalError) as caught:
+                await connection.transaction(insert, 1)
+            waited = trio.current_time() - start
+            other.execute("COMMIT")
+        assert sqlite3.SQLITE_BUSY == caught.value.sqlite_errorcode
+        assert 0.04 < waited < 2
+        await connection.transaction(insert, 2)
+    assert [2] == rows(path)
+
+
+# Statements
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "expected"),
+    [
+        ("SELECT 1 AS a, 'x' AS b", (), ([(1, "x")], ("a", "b"), -1)),
+        ("SELECT :n", {"n": 5}, ([(5,)], (":n",), -1)),
+        ("INSERT INTO t VALUES (?), (?)", ["a", "b"], ([], (), 2)),
+        ("INSERT INTO t VALUES (1) RETURNING x", (), ([(1,)], ("x",), 1)),
+        ("DELETE FROM t", (), ([], (), 0)),
+        ("CREATE TABLE u (x)", (), ([], (), -1)),
+    ],
+)
+async def test_execute_tells_what_a_statement_gave(
+    path: Path,
+    sql: str,
+    parameters: sqlite.Parameters,
+    expected: tuple[list[object], tuple[str, ...], int],
+) -> None:
+    """Rows, their names, and how many were changed."""
+    async with sqlite.connect(path) as connection:
+        result = await connection.execute(sql, parameters)
+    assert expected == (result.rows, result.columns, result.rowcount)
+
+
+async def test_execute_tells_the_rowid_of_an_insert(path: Path) -> None:
+    """`lastrowid` is that of the last row inserted."""
+    async with sqlite.connect(path) as connection:
+        result = await connection.execute("INSERT INTO t (rowid, x) VALUES (7, 'a'), (9, 'b')")
+    assert 9 == result.lastrowid
+
+
+async def test_fetch_all_and_fetch_one(path: Path) -> None:
+    """All the rows, or the first, or None where there is none."""
+    async with sqlite.connect(path) as connection:
+        assert [] == await connection.fetch_all("SELECT x FROM t")
+        assert None is await connection.fetch_one("SELECT x FROM t")
+        await connection.transaction(insert, 1, 2, 3)
+        assert [(2,), (3,)] == await connection.fetch_all("SELECT x FROM t WHERE x > ?", (1,))
+        assert (2,) == await connection.fetch_one("SELECT x FROM t WHERE x > :low", {"low": 1})
+
+
+async def test_fetch_one_keeps_no_lock(path: Path) -> None:
+    """Rows that were not read do not keep the log from being emptied by another connection."""
+    async with sqlite.connect(path) as connection:
+        await connection.transaction(insert, *range(1000))
+        await connection.fetch_one("SELECT x FROM t")
+        with closing(sqlite3.connect(path, timeout=0)) as other:
+            busy, _, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert 0 == busy
+
+
+async def test_a_statement_outside_a_transaction_commits_on_its_own(path: Path) -> None:
+    """No transaction is ever begun behind the caller's back."""
+    async with sqlite.connect(path) as connection:
+        await connection.execute("INSERT INTO t VALUES (1)")
+        assert [1] == rows(path)
+
+
+def test_the_example_of_the_module_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example in the module's docstring is a whole program."""
+    monkeypatch.chdir(tmp_path)
+    _, _, rest = str(sqlite.__doc__).partition("::\n")
+    example, _, _ = rest.partition("\nThe rules")
+    exec(textwrap.dedent(example), {})  # noqa: S102 - our own text
+    assert "1\n[('grace',)]\n" == capsys.readouterr().out
