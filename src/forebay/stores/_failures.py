@@ -29,6 +29,15 @@ _KINDS: Final = {
 _ROW_EXCEPTIONS: Final = (OverflowError, UnicodeError, sqlite3.InterfaceError, sqlite3.DataError)
 """What Python's sqlite3 raises for a value it cannot bind, without a result code."""
 
+LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+"""The codes of a lock that somebody else has."""
+
+
+def failure_code(error: BaseException) -> int | None:
+    """Give the primary result code of an exception; None where it is not SQLite's own."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
 
 def failure_kind(error: BaseException, *, in_commit: bool = False) -> FailureKind:
     """Tell what an exception from a transaction means for its rows.
@@ -37,13 +46,12 @@ def failure_kind(error: BaseException, *, in_commit: bool = False) -> FailureKin
         error: what sqlite3 raised.
         in_commit: whether COMMIT raised it.
     """
-    code = getattr(error, "sqlite_errorcode", None)
+    code = failure_code(error)
     if code is None:
         return FailureKind.ROW if isinstance(error, _ROW_EXCEPTIONS) else FailureKind.FATAL
-    primary = code & 0xFF
-    if in_commit and primary == sqlite3.SQLITE_IOERR:
+    if in_commit and code == sqlite3.SQLITE_IOERR:
         return FailureKind.IN_DOUBT
-    return _KINDS.get(primary, FailureKind.FATAL)
+    return _KINDS.get(code, FailureKind.FATAL)
 
 
 def code_name(error: BaseException) -> str:

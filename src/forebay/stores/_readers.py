@@ -38,6 +38,7 @@ class Readers:
                 self._idle.append(connection)
 
     async def aclose(self) -> None:
-        """Close all of them."""
-        for connection in self._all:
-            await connection.aclose()
+        """Close all of them, at the same time."""
+        async with trio.open_nursery() as nursery:
+            for connection in self._all:
+                nursery.start_soon(connection.aclose)

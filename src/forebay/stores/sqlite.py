@@ -18,7 +18,7 @@ from forebay._errors import StoreError
 from forebay._options import RetryPolicy
 from forebay._table import Table
 from forebay.stores import BatchError, Outcome
-from forebay.stores._failures import code_name, failure_kind
+from forebay.stores._failures import LOCKED, code_name, failure_code, failure_kind
 from forebay.stores._readers import Readers
 from forebay.stores._schema import check_table
 from forebay.stores._statements import create as create_sql
@@ -29,7 +29,7 @@ Ts = TypeVarTuple("Ts")
 
 Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
-_LOCKED = RetryPolicy()
+_WAITS = RetryPolicy()
 """How the program's own calls wait for a lock of another process."""
 
 
@@ -188,6 +188,7 @@ async def open_sqlite(
             f"path={name!r}: the store needs a file; for tests without one there is "
             f"forebay.testing.MemoryStore"
         )
+    name = os.path.abspath(name)  # noqa: PTH100  # readers open it later, and symlinks stay
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
@@ -218,7 +219,7 @@ async def _set_up(
 ) -> None:
     try:
         with trio.fail_after(lock_timeout):
-            await _patiently(lambda: writer.run(_use_wal))
+            await _patiently(lambda: writer.run(_use_wal, name))
             await _patiently(lambda: writer.transaction(_create_tables, create))
     except trio.TooSlowError:
         raise StoreError(
@@ -239,19 +240,21 @@ async def _patiently(
         try:
             return await call()
         except sqlite3.OperationalError as error:
-            locked = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if error.sqlite_errorcode & 0xFF not in locked or not may_repeat():
+            if failure_code(error) not in LOCKED or not may_repeat():
                 raise
-        await trio.sleep(_LOCKED.delay(attempt, random.random()))  # noqa: S311  # jitter
+        await trio.sleep(_WAITS.delay(attempt, random.random()))  # noqa: S311  # jitter
 
 
 # What runs in the writer's thread.
 
 
-def _use_wal(raw: sqlite3.Connection) -> None:
+def _use_wal(raw: sqlite3.Connection, name: str) -> None:
     mode = raw.execute("PRAGMA journal_mode = wal").fetchone()[0]
     if mode != "wal":
-        raise sqlite3.OperationalError(f"it stays in journal mode {mode!r}; forebay needs wal")
+        raise StoreError(
+            f"{name!r} stays in journal mode {mode!r}, and the store needs WAL: readers beside "
+            f"the writer; network file systems do not have it"
+        )
 
 
 def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
