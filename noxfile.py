@@ -20,7 +20,7 @@ EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
 
 def group(name: str) -> list[str]:
     """Give the packages of a dependency group."""
-    return nox.project.dependency_groups(PROJECT, name)
+    return list(nox.project.dependency_groups(PROJECT, name))
 
 
 def installed_pythons() -> list[str]:
@@ -31,7 +31,7 @@ def installed_pythons() -> list[str]:
 
 def _starts(interpreter: str) -> bool:
     path = shutil.which(interpreter)
-    return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0
+    return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0  # noqa: S603  # from PATH
 
 
 @nox.session(python=installed_pythons())

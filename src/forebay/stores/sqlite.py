@@ -188,7 +188,8 @@ async def open_sqlite(
             f"path={name!r}: the store needs a file; for tests without one there is "
             f"forebay.testing.MemoryStore"
         )
-    name = os.path.abspath(name)  # noqa: PTH100  # readers open it later, and symlinks stay
+    # Readers open the file later, when the program may have changed its folder.
+    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # asks no disk
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
