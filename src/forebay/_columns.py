@@ -51,6 +51,12 @@ class Column:
         name = "a value" if self.storage is None else self.storage.__name__
         return f"{name} or None" if self.nullable else name
 
+    @property
+    def annotation(self) -> Any:
+        """An annotation that declares such a column."""
+        base: Any = str | int | float | bytes if self.storage is None else self.storage
+        return base | None if self.nullable else base
+
 
 def fields_of(row_type: type) -> tuple[str, ...]:
     """Name the fields of a NamedTuple, dataclass, attrs class or msgspec Struct, in order.

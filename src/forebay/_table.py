@@ -125,7 +125,12 @@ class Table(Generic[R]):
             raise ValueError(f"table {name!r} has no columns: its row type has no fields")
         self.key: tuple[str, ...] = () if key is None else _names(key)
         self.delete_by = delete_by
-        rules = merge if isinstance(merge, Mapping) else dict.fromkeys(annotations, merge)
+        self.nan_as_null = nan_as_null
+        rules = (
+            merge
+            if isinstance(merge, Mapping)
+            else {column: merge for column in annotations if column not in self.key}
+        )
         self.columns: tuple[Column, ...] = tuple(
             _column(name, column, annotation, rules.get(column, Replace))
             for column, annotation in annotations.items()
@@ -223,15 +228,23 @@ def _no_key(name: str) -> Callable[[Row], Key]:
 
 
 def _checked_name(argument: str, name: object) -> str:
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise ValueError(f"{argument} must be a text that is not empty, without NUL; got {name!r}")
+    if not isinstance(name, str) or not _is_identifier(name):
+        raise ValueError(
+            f"{argument} must be a text that is not empty, without NUL or lone surrogates; "
+            f"got {name!r}"
+        )
     if name.casefold().startswith("sqlite_"):
         raise ValueError(f"{argument} {name!r} is SQLite's own: choose one without 'sqlite_'")
     return name
 
 
+def _is_identifier(name: str) -> bool:
+    """Whether SQL can hold a name, quoted: UTF-8 has no lone surrogates."""
+    return bool(name) and "\0" not in name and name.encode("utf-8", "ignore").decode() == name
+
+
 def _column(table: str, name: str, annotation: Any, rule: Merge) -> Column:
-    if not name or "\0" in name:
+    if not _is_identifier(name):
         raise ValueError(f"table {table!r}: a column cannot be named {name!r}")
     if not isinstance(rule, Merge):
         raise TypeError(f"table {table!r}: merge of {name!r} must be a forebay.Merge, not {rule!r}")
