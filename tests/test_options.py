@@ -18,7 +18,10 @@ TIMEOUT = "a finite number of seconds of at least 0"
 INTERVAL = "a number of seconds of at least 0, or infinity"
 FACTOR = "a finite number of at least 1"
 FRACTION = "a number from 0 to 1"
-NAMES = "the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, retry"
+NAMES = (
+    "the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, "
+    "dead_letters_per_minute, retry"
+)
 RETRY_NAMES = "the names initial_delay, multiplier, max_delay, jitter, max_attempts"
 BEYOND_FLOAT = 10**400
 
@@ -33,6 +36,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "batch_size": 20_000,
         "flush_interval": 0.2,
         "drain_timeout": 30.0,
+        "dead_letters_per_minute": 1_000,
         "retry": {
             "initial_delay": 0.05,
             "multiplier": 2.0,

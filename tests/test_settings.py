@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from forebay import BufferOptions, OptionsError, RetryPolicy, Settings
 
 ONE_OF = (
-    "one of the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, retry"
+    "one of the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, "
+    "dead_letters_per_minute, retry"
 )
 COUNT = "a whole number of at least 1"
 VARIABLES = (
     "FOREBAY_CAPACITY, FOREBAY_CAPACITY_BYTES, FOREBAY_BATCH_SIZE, FOREBAY_FLUSH_INTERVAL, "
-    "FOREBAY_DRAIN_TIMEOUT, FOREBAY_RETRY__INITIAL_DELAY, FOREBAY_RETRY__MULTIPLIER, "
+    "FOREBAY_DRAIN_TIMEOUT, FOREBAY_DEAD_LETTERS_PER_MINUTE, FOREBAY_RETRY__INITIAL_DELAY, FOREBAY_RETRY__MULTIPLIER, "
     "FOREBAY_RETRY__MAX_DELAY, FOREBAY_RETRY__JITTER, FOREBAY_RETRY__MAX_ATTEMPTS"
 )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from forebay._flush_policy import FlushReason
-from forebay._operations import Delete, DeleteBy, Key, Operation, Row, Update, Write
+from forebay._operations import Delete, DeleteBy, Entry, Key, Operation, Row, Update, Write
 from forebay._table import Table
 
 
@@ -78,24 +78,35 @@ class DeleteByStep:
 Step: TypeAlias = WriteStep | UpdateStep | DeleteStep | DeleteByStep
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Batch:
     """What one transaction is to do to one table. It never changes once it is made.
 
     Attributes:
         table: the table.
-        steps: what to do, in this order.
-        entries: how many accepted entries it stands for, superseded ones included.
+        accepted: the entries it stands for, in runs, in the order of their acceptance.
+        entries: how many these are, superseded ones included.
+        steps: what they come to, in the order to do it.
         reason: why it was taken.
+        stream: names the buffer it comes from, no two the same, ever.
+        position: how many entries of that buffer settled before these.
     """
 
     table: Table[Any]
-    steps: tuple[Step, ...]
+    accepted: tuple[Sequence[Entry], ...]
     entries: int
+    steps: tuple[Step, ...]
     reason: FlushReason
+    stream: str
+    position: int
 
     def __len__(self) -> int:
         return sum(map(len, self.steps))
+
+    @property
+    def end(self) -> int:
+        """How many entries of the buffer have settled once this batch has."""
+        return self.position + self.entries
 
     def operations(self) -> Iterator[Operation]:
         """Give every operation of the batch, in the order they run."""

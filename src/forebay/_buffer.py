@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import trio
 
+from forebay._errors import RowError
 from forebay._intake import Intake
 from forebay._operations import Delete, DeleteBy, Entry, Key, Update, size_of
 from forebay._table import Table
@@ -329,12 +330,21 @@ class Buffer(Generic[R]):
             ValueError: as for `enqueue_nowait`.
             trio.ClosedResourceError: the buffer is closed, or was while this waited for room.
             trio.BrokenResourceError: the buffer's worker failed before the row was committed.
+            RowError: the table refused this very row, which is in the dead letters now.
         """
         [entry] = self._table.check.rows((row,))
         number = await self._accept(entry)
-        subject = self._table.key_of(entry) if self._table.key else number
         self.request_flush()
-        await self._intake.ledger.wait_settled(number, subject)
+        rejection = await self._intake.ledger.wait_settled(number)
+        if rejection is not None:
+            raise RowError(
+                f"table {self.name!r} refused this row: {rejection.code}, {rejection.message}. "
+                f"It is dead letter {rejection.dead_letter}: {row!r}",
+                buffer=self.name,
+                operation=rejection.operation,
+                code=rejection.code,
+                dead_letter=rejection.dead_letter,
+            )
 
     async def flush(self) -> None:
         """Flush now, and return once all that was accepted before this call is settled.

@@ -19,6 +19,7 @@ the steps before it, and what follows starts anew.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
 from forebay._batch import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
@@ -138,11 +139,21 @@ _S = TypeVar("_S", bound=_Segment)
 class Coalescer:
     """What is pending for one table, until a batch is taken."""
 
-    def __init__(self, table: Table[Any]) -> None:
+    def __init__(self, table: Table[Any], *, stream: str = "", position: int = 0) -> None:
+        """Begin with nothing pending.
+
+        Args:
+            table: the table.
+            stream: the name of the buffer, for its batches.
+            position: how many of its entries are settled.
+        """
         self._table = table
+        self._stream = stream
+        self._position = position
         self._clear()
 
     def _clear(self) -> None:
+        self._accepted: list[Sequence[Entry]] = []
         self._ended: list[_Segment] = []
         self._ended_len = 0
         self._segment: _Segment = _Keyed(self._table) if self._table.key else _Appended()
@@ -161,9 +172,11 @@ class Coalescer:
         """Add entries in the order of their acceptance.
 
         Args:
-            entries: rows, updates and deletes that the table has checked.
+            entries: rows, updates and deletes that the table has checked; not to be changed any
+                more, since the batch refers to them.
             only_rows: whether all of them are rows.
         """
+        self._accepted.append(entries)
         self._entries += len(entries)
         if only_rows:
             self._rows_segment().write_all(cast("Sequence[Row]", entries))
@@ -205,6 +218,40 @@ class Coalescer:
             for step in segment.steps()
             if len(step)
         )
-        batch = Batch(self._table, steps, self._entries, reason)
+        batch = Batch(
+            table=self._table,
+            accepted=tuple(self._accepted),
+            entries=self._entries,
+            steps=steps,
+            reason=reason,
+            stream=self._stream,
+            position=self._position,
+        )
+        self._position += self._entries
         self._clear()
         return batch
+
+
+def remainder(batch: Batch, position: int) -> Batch:
+    """Give what is left of a batch when its entries up to a position are settled."""
+    entries = list(chain.from_iterable(batch.accepted))[position - batch.position :]
+    return _batch_of(batch, entries, position)
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Cut a batch of two entries or more into two, to be done one after the other.
+
+    Each half is coalesced anew, so that together they do what the whole was to do.
+    """
+    entries = list(chain.from_iterable(batch.accepted))
+    middle = len(entries) // 2
+    return (
+        _batch_of(batch, entries[:middle], batch.position),
+        _batch_of(batch, entries[middle:], batch.position + middle),
+    )
+
+
+def _batch_of(batch: Batch, entries: Sequence[Entry], position: int) -> Batch:
+    part = Coalescer(batch.table, stream=batch.stream, position=position)
+    part.add(entries, only_rows=all(isinstance(entry, tuple) for entry in entries))
+    return part.take(batch.reason)

@@ -58,6 +58,26 @@ class Unsettled:
     oldest_age: float
 
 
+class RowError(ForebayError):
+    """The table refused a row that `Buffer.write` was given; it is in the dead letters.
+
+    Attributes:
+        buffer: the name of the buffer's table.
+        operation: what was asked for, a `forebay.Write`.
+        code: the database's name for the error, such as `SQLITE_CONSTRAINT_NOTNULL`.
+        dead_letter: the id of the dead letter.
+    """
+
+    def __init__(
+        self, message: str, *, buffer: str, operation: object, code: str, dead_letter: int
+    ) -> None:
+        super().__init__(message)
+        self.buffer = buffer
+        self.operation = operation
+        self.code = code
+        self.dead_letter = dead_letter
+
+
 class FlushError(ForebayError):
     """A buffer stopped, since its store refused a batch for a reason that waiting does not mend.
 

@@ -10,6 +10,7 @@ nothing here.
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Sequence
 
 import trio
@@ -57,6 +58,7 @@ class Intake:
         self.capacity = capacity
         self.ledger = ledger
         self.closed = False
+        self._pid = os.getpid()
         self.burst_limit = capacity.limit
         """The length at which the open burst wakes the worker; the worker sets it."""
         self.worker_waits = False
@@ -102,7 +104,13 @@ class Intake:
         Raises:
             trio.BrokenResourceError: the worker failed.
             trio.ClosedResourceError: the buffer was closed.
+            RuntimeError: this is a forked child of the process that opened the buffer.
         """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"buffer {self.name!r} belongs to process {self._pid}, and this is a fork of it: "
+                f"open buffers after the fork"
+            )
         if self.ledger.failure is not None:
             raise self.ledger.broken()
         if self.closed:

@@ -8,20 +8,20 @@ are settled, and accepted = committed + superseded + dead-lettered + pending at 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
 
 import trio
 
-_NONE: Mapping[Hashable, BaseException] = {}
+from forebay.stores import Rejection
 
 
 class _Waiter:
-    __slots__ = ("error", "number", "subject", "task")
+    __slots__ = ("error", "number", "rejection", "task")
 
-    def __init__(self, number: int, subject: Hashable, task: trio.lowlevel.Task) -> None:
+    def __init__(self, number: int, task: trio.lowlevel.Task) -> None:
         self.number = number
-        self.subject = subject
         self.task: trio.lowlevel.Task | None = task
+        self.rejection: Rejection | None = None
         self.error: BaseException | None = None
 
 
@@ -70,30 +70,28 @@ class Ledger:
         self,
         entries: int,
         *,
-        superseded: int,
+        operations: int,
+        rejections: Sequence[Rejection],
         oldest: float | None,
-        dead_lettered: int = 0,
-        rejected: Mapping[Hashable, BaseException] = _NONE,
     ) -> None:
         """Count the entries of a batch as settled, and wake who waits for them.
 
         Args:
             entries: how many the batch stood for.
-            superseded: how many of them had no operation of their own in it.
+            operations: how many operations the table took for them.
+            rejections: those that went to the dead letters.
             oldest: when the oldest entry was accepted that is pending still.
-            dead_lettered: how many operations went to the dead letters.
-            rejected: why they did, by their subjects (the key; the entry's number in a table
-                without one).
         """
         self.flushes += 1
         self.settled += entries
+        self.superseded += entries - operations - len(rejections)
+        self.dead_lettered += len(rejections)
         self.oldest = oldest
-        self.superseded += superseded
-        self.dead_lettered += dead_lettered
+        rejected = {rejection.number: rejection for rejection in rejections}
         while self._waiters and self._waiters[0].number <= self.settled:
             waiter = self._waiters.popleft()
             if waiter.task is not None:
-                waiter.error = rejected.get(waiter.subject)
+                waiter.rejection = rejected.get(waiter.number)
                 trio.lowlevel.reschedule(waiter.task)
 
     @trio.lowlevel.enable_ki_protection
@@ -113,26 +111,27 @@ class Ledger:
         return error
 
     @trio.lowlevel.enable_ki_protection
-    async def wait_settled(self, number: int, subject: Hashable = None) -> None:
+    async def wait_settled(self, number: int) -> Rejection | None:
         """Wait until the entries up to this number are settled.
 
         Cancelled, it only stops waiting: what was accepted stays accepted.
 
         Args:
             number: the number of the last entry to wait for, which was requested.
-            subject: the subject whose rejection the caller wants to hear of; None for none.
+
+        Returns:
+            The rejection of that entry, if the table refused it.
 
         Raises:
-            BaseException: why the operation on the subject was rejected.
             trio.BrokenResourceError: the buffer failed first.
         """
         if number <= self.settled:
             await trio.lowlevel.checkpoint()
-            return
+            return None
         if self.failure is not None:
             await trio.lowlevel.checkpoint()
             raise self.broken()
-        waiter = _Waiter(number, subject, trio.lowlevel.current_task())
+        waiter = _Waiter(number, trio.lowlevel.current_task())
         # Numbers are handed out in order and waited for at once: the queue stays sorted.
         self._waiters.append(waiter)
 
@@ -143,3 +142,4 @@ class Ledger:
         await trio.lowlevel.wait_task_rescheduled(abort)
         if waiter.error is not None:
             raise waiter.error
+        return waiter.rejection

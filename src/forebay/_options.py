@@ -28,6 +28,7 @@ class Range:
 
 # NaN is in none of them, since no comparison with it holds.
 COUNT = Range("a whole number of at least 1", lambda n: n >= 1)
+LIMIT = Range("a whole number of at least 0", lambda n: n >= 0)
 PAUSE = Range("a finite number of seconds above 0", lambda s: 0 < s < math.inf)
 TIMEOUT = Range("a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf)
 INTERVAL = Range("a number of seconds of at least 0, or infinity", lambda s: s >= 0)
@@ -244,6 +245,9 @@ class BufferOptions(Options):
             request, or on drain.
         drain_timeout: how long a closing buffer may take to settle what it has accepted, in
             seconds; at least 0, and finite.
+        dead_letters_per_minute: how many entries that the table refuses may go to the dead
+            letters; one more stops the buffer, since a flood of them is a fault of the program.
+            At least 0, or None for no limit.
         retry: the waits between attempts.
 
     Raises:
@@ -255,6 +259,7 @@ class BufferOptions(Options):
     batch_size: Annotated[int, COUNT] = 20_000
     flush_interval: Annotated[float, INTERVAL] = 0.2
     drain_timeout: Annotated[float, TIMEOUT] = 30.0
+    dead_letters_per_minute: Annotated[int, LIMIT] | None = 1_000
     retry: RetryPolicy = RetryPolicy()
 
     @property

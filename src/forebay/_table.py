@@ -135,7 +135,7 @@ class Table(Generic[R]):
             _column(name, column, annotation, rules.get(column, Replace))
             for column, annotation in annotations.items()
         )
-        self._check_columns(rules if isinstance(merge, Mapping) else {}, key)
+        self._check_columns(rules, key)
         self._index = {column.name: i for i, column in enumerate(self.columns)}
         key_indexes = [self._index[column] for column in self.key]
         self.key_of: Callable[[Row], Key] = (
@@ -145,6 +145,8 @@ class Table(Generic[R]):
         """The columns outside the key."""
         self.replaces = all(column.merge is Replace for column in self.values)
         """Whether a later row of a key makes an earlier one void, whatever it held."""
+        self.idempotent = bool(self.key) and not any(c.merge is Sum for c in self.columns)
+        """Whether a batch may be done twice and leave what it leaves done once."""
         self.check: RowCheck[R] = RowCheck(
             name, row_type, self.columns, self.key, delete_by, nan_as_null=nan_as_null
         )
@@ -181,7 +183,7 @@ class Table(Generic[R]):
                     f"table {self.name!r}: key column {part.name!r} has a merge rule, "
                     f"but rows with one key have it in common; drop the rule"
                 )
-        if rules and not self.key:
+        if not self.key and any(rule is not Replace for rule in rules.values()):
             raise ValueError(f"table {self.name!r}: merge rules need a key; this one has none")
         if self.delete_by is not None and known[self.delete_by].storage is None:
             raise TypeError(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import random
 from collections import deque
 from typing import Any
+from uuid import uuid4
 
 import trio
 
 from forebay._buffer import Buffer
 from forebay._capacity import Capacity
 from forebay._coalesce import Coalescer
+from forebay._dead_letter_limit import DeadLetterLimit
 from forebay._errors import FlushError, Unsettled
 from forebay._flush_policy import FlushPolicy, FlushReason, Pending
 from forebay._intake import Burst, Intake
@@ -23,6 +25,9 @@ from forebay._operations import Operation, operation
 from forebay._options import BufferOptions
 from forebay._table import Table
 from forebay.stores import Batch, BatchError, FailureKind, Outcome, Store
+
+_RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
+"""Failures after which the same batch is committed again, as often as it takes."""
 
 
 class Worker:
@@ -40,10 +45,11 @@ class Worker:
         self.buffer: Buffer[Any] = Buffer(table, self._intake)
         self._options = options
         self._policy = FlushPolicy.of(options)
+        self._dead_letters = DeadLetterLimit(options.dead_letters_per_minute)
         self._scope = trio.CancelScope(shield=True)
         self._held: deque[Burst] = deque()
         """Bursts received; all but the first are untouched, the first may be taken in part."""
-        self._coalescer = Coalescer(table)
+        self._coalescer = Coalescer(table, stream=uuid4().hex)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
         self._in_flight_size = 0
@@ -191,9 +197,13 @@ class Worker:
         attempt = 1
         while True:
             try:
-                outcome = await self._store.commit(batch)
+                outcome = await self._store.commit(
+                    batch,
+                    attempt=attempt,
+                    most_rejections=self._dead_letters.left(trio.current_time()),
+                )
             except BatchError as error:
-                lasting = error.kind is not FailureKind.TRANSIENT
+                lasting = error.kind not in _RETRIED
                 if lasting or (retry.max_attempts is not None and attempt >= retry.max_attempts):
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self.retry_error = error
@@ -205,12 +215,16 @@ class Worker:
                 self._settle(batch, outcome)
                 return
 
-    def _settle(self, batch: Batch, _outcome: Outcome) -> None:
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
         self._in_flight = None
         self.retry_error = None
         self._receive_sent()
+        self._dead_letters.count(len(outcome.rejections), trio.current_time())
         self._ledger.settle(
-            batch.entries, superseded=batch.entries - len(batch), oldest=self._oldest()
+            batch.entries,
+            operations=sum(outcome.operations.values()),
+            rejections=outcome.rejections,
+            oldest=self._oldest(),
         )
         self._intake.capacity.give_back(batch.entries, self._in_flight_size)
 

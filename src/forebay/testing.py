@@ -5,15 +5,18 @@ With it, Trio's `autojump_clock` tells the time exactly, which it cannot where t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import trio
 
 from forebay._batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
-from forebay._operations import Key, Row
+from forebay._coalesce import Coalescer
+from forebay._operations import Entry, Key, Operation, Row, operation
 from forebay._table import Table
-from forebay.stores import BatchError, FailureKind, Outcome
+from forebay.stores import BatchError, FailureKind, Outcome, Rejection
 
 
 class MemoryStore:
@@ -30,6 +33,7 @@ class MemoryStore:
     Attributes:
         batches: the batches committed, in order.
         attempts: how often a commit was tried.
+        dead_letters: the entries refused, in order.
         delay: how long each commit takes, in seconds of Trio's clock.
     """
 
@@ -37,6 +41,8 @@ class MemoryStore:
         self.batches: list[Batch] = []
         self.attempts = 0
         self.delay = delay
+        self.dead_letters: list[Rejection] = []
+        self._refuses: Callable[[Operation], bool] | None = None
         self._failures: list[BaseException] = []
         self._gate = trio.Event()
         self._gate.set()
@@ -62,6 +68,14 @@ class MemoryStore:
             error = BatchError(f"scripted: {error.value}", kind=error, code="SCRIPTED")
         self._failures.extend([error] * times)
 
+    def refuse(self, refuses: Callable[[Operation], bool] | None) -> None:
+        """Let the tables refuse some entries from now on, as a constraint would.
+
+        Args:
+            refuses: tells of an operation whether it is refused; None refuses nothing any more.
+        """
+        self._refuses = refuses
+
     def stop(self) -> None:
         """Let commits hang from now on, until `resume`."""
         self._gate = trio.Event()
@@ -74,23 +88,56 @@ class MemoryStore:
         """Make ready for these tables: nothing to do."""
         await trio.lowlevel.checkpoint()
 
-    async def commit(self, batch: Batch) -> Outcome:
+    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
         """Apply a batch, whole, after what was scripted.
 
         Cancelled, it has applied nothing.
 
+        Args:
+            batch: what to do.
+            attempt: not looked at.
+            most_rejections: as for `Store.commit`.
+
         Raises:
+            BatchError: more entries were to be refused than may be.
             BaseException: what `fail_next` was given.
         """
+        del attempt
         self.attempts += 1
         await self._gate.wait()
         await trio.sleep(self.delay)
         if self._failures:
             raise self._failures.pop(0)
-        for step in batch.steps:
+        accepted, rejections = self._sorted_out(batch)
+        if len(rejections) > most_rejections:
+            raise BatchError("scripted: a flood", kind=FailureKind.FATAL, code="SCRIPTED")
+        for step in accepted.steps:
             self._apply(batch.table, step)
         self.batches.append(batch)
-        return Outcome(duration=self.delay)
+        self.dead_letters.extend(rejections)
+        operations = Counter[str]()
+        for step in accepted.steps:
+            operations[step.operation] += len(step)
+        return Outcome(operations=operations, rejections=rejections, duration=self.delay)
+
+    def _sorted_out(self, batch: Batch) -> tuple[Batch, list[Rejection]]:
+        """Give the batch without the entries that `refuse` is to refuse, and these."""
+        refuses = self._refuses
+        if refuses is None:
+            return batch, []
+        good: list[Entry] = []
+        rejections: list[Rejection] = []
+        for number, entry in enumerate(chain.from_iterable(batch.accepted), batch.position + 1):
+            if refuses(operation(entry)):
+                letter = len(self.dead_letters) + len(rejections) + 1
+                rejections.append(
+                    Rejection(number, operation(entry), "SCRIPTED", "scripted", letter)
+                )
+            else:
+                good.append(entry)
+        coalescer = Coalescer(batch.table)
+        coalescer.add(good, only_rows=False)
+        return coalescer.take(batch.reason), rejections
 
     def _apply(
         self, table: Table[Any], step: WriteStep | UpdateStep | DeleteStep | DeleteByStep

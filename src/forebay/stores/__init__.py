@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from forebay._batch import (
     UpdateStep,
     WriteStep,
 )
+from forebay._operations import Operation
 from forebay._table import Table
 
 
@@ -46,13 +47,36 @@ class BatchError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """An entry that the table refused, and that is in the dead letters instead.
+
+    Attributes:
+        number: the entry's number in its buffer, counted from 1.
+        operation: what it asked for.
+        code: the database's name for the error, such as `SQLITE_CONSTRAINT_NOTNULL`.
+        message: the error's text.
+        dead_letter: the id of the dead letter.
+    """
+
+    number: int
+    operation: Operation
+    code: str
+    message: str
+    dead_letter: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a batch that was committed.
 
     Attributes:
+        operations: how many operations of each kind the table took, by `Step.operation`.
+        rejections: the entries it refused, in their order.
         duration: how long the transaction took, in seconds.
     """
 
+    operations: Mapping[str, int]
+    rejections: Sequence[Rejection] = ()
     duration: float = 0.0
 
 
@@ -67,11 +91,18 @@ class Store(Protocol):
         """
         ...
 
-    async def commit(self, batch: Batch) -> Outcome:
+    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
         """Run the steps of a batch in one transaction and commit it.
 
-        The outcome is always known: once the transaction has begun, cancellation waits until it
-        ended. Cancelled before, nothing was written.
+        Entries that the table refuses go to the dead letters, in the same transaction; the
+        others are committed. Once the transaction has begun, cancellation waits until it ended,
+        so that the outcome is known. Cancelled before, nothing was written.
+
+        Args:
+            batch: what to do. After a failure the same batch comes again, and the store finds
+                out what of it is done already, so that nothing is done twice.
+            attempt: which attempt at this batch it is, counted from 1.
+            most_rejections: how many entries may be refused; one more is fatal.
 
         Raises:
             BatchError: it was not committed, or may not have been.
@@ -86,6 +117,7 @@ __all__ = [
     "DeleteStep",
     "FailureKind",
     "Outcome",
+    "Rejection",
     "Step",
     "Store",
     "UpdateStep",

@@ -18,6 +18,8 @@ _KINDS: Final = {
     sqlite3.SQLITE_FULL: FailureKind.TRANSIENT,
     sqlite3.SQLITE_IOERR: FailureKind.TRANSIENT,
     sqlite3.SQLITE_NOMEM: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_CANTOPEN: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_SCHEMA: FailureKind.TRANSIENT,
     sqlite3.SQLITE_INTERRUPT: FailureKind.TRANSIENT,
     sqlite3.SQLITE_CONSTRAINT: FailureKind.ROW,
     sqlite3.SQLITE_MISMATCH: FailureKind.ROW,
@@ -28,6 +30,9 @@ _KINDS: Final = {
 
 _ROW_EXCEPTIONS: Final = (OverflowError, UnicodeError, sqlite3.InterfaceError, sqlite3.DataError)
 """What Python's sqlite3 raises for a value it cannot bind, without a result code."""
+
+_DOUBTFUL_IN_COMMIT: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
+"""After these COMMIT may have left the whole transaction in the file, for a recovery to find."""
 
 LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """The codes of a lock that somebody else has."""
@@ -49,9 +54,14 @@ def failure_kind(error: BaseException, *, in_commit: bool = False) -> FailureKin
     code = failure_code(error)
     if code is None:
         return FailureKind.ROW if isinstance(error, _ROW_EXCEPTIONS) else FailureKind.FATAL
-    if in_commit and code == sqlite3.SQLITE_IOERR:
+    if in_commit and code in _DOUBTFUL_IN_COMMIT:
         return FailureKind.IN_DOUBT
     return _KINDS.get(code, FailureKind.FATAL)
+
+
+def refuses_rows(error: BaseException) -> bool:
+    """Tell whether a statement failed for one of its rows."""
+    return failure_kind(error) is FailureKind.ROW
 
 
 def code_name(error: BaseException) -> str:

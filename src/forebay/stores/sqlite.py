@@ -6,8 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from time import perf_counter
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, get_args
 
 import trio
@@ -18,16 +17,21 @@ from forebay._errors import StoreError
 from forebay._options import RetryPolicy
 from forebay._table import Table
 from forebay.stores import BatchError, Outcome
+from forebay.stores import _progress as progress
+from forebay.stores._commit import Committer
 from forebay.stores._failures import LOCKED, code_name, failure_code, failure_kind
+from forebay.stores._identity import FileIdentity
 from forebay.stores._readers import Readers
 from forebay.stores._schema import check_table
 from forebay.stores._statements import create as create_sql
-from forebay.stores._statements import statements
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+_HOUSEKEEPING = 1.0
+"""Seconds that tidying up may take when the store closes."""
 
 _WAITS = RetryPolicy()
 """How the program's own calls wait for a lock of another process."""
@@ -44,7 +48,12 @@ class SqliteStore:
         self.path = path
         self._writer = writer
         self._readers = readers
+        self._identity = FileIdentity(path)
         self._variables = 0
+        self._committers: dict[str, Committer] = {}
+        """The attempts at the batch in flight, by its stream."""
+        self._noted: set[str] = set()
+        """The streams whose progress is noted in the file."""
 
     def __repr__(self) -> str:
         return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
@@ -58,18 +67,28 @@ class SqliteStore:
         await _patiently(lambda: self._writer.run(_check_tables, tables))
         self._variables = await self._writer.run(_variables)
 
-    async def commit(self, batch: Batch) -> Outcome:
+    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
         """Commit a batch in one transaction. The buffers call it.
 
         Once the transaction has begun, cancellation waits for its end, so that the outcome is
         always known.
 
+        Args:
+            batch: what to do.
+            attempt: which attempt at this batch it is, counted from 1.
+            most_rejections: how many of its entries may go to the dead letters.
+
         Raises:
             BatchError: it was not committed, or may not have been.
         """
+        committer = self._committers.get(batch.stream)
+        if committer is None or committer.batch is not batch:
+            committer = self._committers[batch.stream] = Committer(batch, variables=self._variables)
         try:
-            duration = await self._writer.run(_commit, batch, self._variables)
-        except trio.Cancelled:
+            outcome = await self._writer.run(
+                _commit, self._identity, committer, attempt, most_rejections
+            )
+        except BatchError:
             raise
         except Exception as error:
             in_commit = isinstance(error, sqlite.CommitError)
@@ -78,7 +97,10 @@ class SqliteStore:
                 kind=failure_kind(error, in_commit=in_commit),
                 code=code_name(error),
             ) from error
-        return Outcome(duration=duration)
+        if committer.noted:
+            self._noted.add(batch.stream)
+        del self._committers[batch.stream]
+        return outcome
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Run a function of the program's own in one transaction, in turn with the buffers.
@@ -102,6 +124,7 @@ class SqliteStore:
         Raises:
             BaseException: what `fn` raised, or SQLite; nothing was written.
             forebay.sqlite.CommitError: COMMIT failed.
+            StoreError: the file was deleted or replaced; what was written is lost with it.
             trio.ClosedResourceError: the store is closed.
         """
         called = False
@@ -111,9 +134,24 @@ class SqliteStore:
             called = True
             return fn(raw, *args)
 
+        def transaction(raw: sqlite3.Connection) -> T:
+            self._identity.check()
+            result = sqlite.transact(raw, call)
+            self._identity.check()
+            return result
+
         return await _patiently(
-            lambda: self._writer.transaction(call), may_repeat=lambda: not called
+            lambda: self._writer.run(transaction), may_repeat=lambda: not called
         )
+
+    async def forget(self) -> None:
+        """Remove the notes that this store's buffers left in the file, when they have ended.
+
+        Without it nothing is lost; each is a row in a table of forebay's own.
+        """
+        if self._noted:
+            with trio.move_on_after(_HOUSEKEEPING), suppress(sqlite3.Error):
+                await self._writer.transaction(progress.forget, self._noted)
 
     async def fetch_all(
         self, sql: str, parameters: sqlite.Parameters = ()
@@ -207,7 +245,9 @@ async def open_sqlite(
     pool = Readers(name, most=readers, pragmas=settings)
     try:
         await _set_up(writer, name, create, lock_timeout)
-        yield SqliteStore(name, writer, pool)
+        store = SqliteStore(name, writer, pool)
+        yield store
+        await store.forget()
     finally:
         try:
             await pool.aclose()
@@ -275,13 +315,14 @@ def _variables(raw: sqlite3.Connection) -> int:
     return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
 
 
-def _commit(raw: sqlite3.Connection, batch: Batch, variables: int) -> float:
-    started = perf_counter()
-    sqlite.transact(raw, _apply, batch, variables)
-    return perf_counter() - started
-
-
-def _apply(raw: sqlite3.Connection, batch: Batch, variables: int) -> None:
-    for step in batch.steps:
-        for statement in statements(batch.table, step, variables=variables):
-            raw.execute(statement.sql, statement.parameters)
+def _commit(
+    raw: sqlite3.Connection,
+    identity: FileIdentity,
+    committer: Committer,
+    attempt: int,
+    most_rejections: float,
+) -> Outcome:
+    identity.check()
+    outcome = committer.commit(raw, attempt, most_rejections)
+    identity.check()
+    return outcome

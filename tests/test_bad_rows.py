@@ -1,0 +1,265 @@
+"""Rows that the table refuses: they go to the dead letters, and nobody else's row with them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+import trio.testing
+
+import forebay
+from forebay import BufferOptions, FlushError, RowError, Sum, Table, open_buffers, open_sqlite
+from forebay.testing import MemoryStore
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int | None
+
+
+PAIRS = Table(Pair, name="pairs", key="k")
+COUNTS = Table(Pair, name="pairs", key="k", merge=Sum)
+LOG = Table(Pair, name="pairs")
+
+NOT_NULL = "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER NOT NULL)"
+CHECK = "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER CHECK (v IS NOT NULL))"
+UNIQUE = """
+    CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER, w AS (coalesce(v, -1)) UNIQUE);
+    INSERT INTO pairs (k, v) VALUES (-1, NULL)
+"""
+FOREIGN = """
+    CREATE TABLE parents (v INTEGER PRIMARY KEY);
+    WITH RECURSIVE n(v) AS (SELECT 0 UNION ALL SELECT v + 1 FROM n WHERE v < 5000)
+        INSERT INTO parents SELECT v FROM n;
+    CREATE TABLE pairs (
+        k INTEGER PRIMARY KEY, v INTEGER, w AS (coalesce(v, -1)) STORED REFERENCES parents (v)
+    )
+"""
+DEFERRED = FOREIGN.replace(
+    "REFERENCES parents (v)", "REFERENCES parents (v) DEFERRABLE INITIALLY DEFERRED"
+)
+TRIGGER = """
+    CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER);
+    CREATE TRIGGER refuse BEFORE INSERT ON pairs WHEN NEW.v IS NULL
+        BEGIN SELECT RAISE(ABORT, 'no value'); END
+"""
+ROLLING_BACK = "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER NOT NULL ON CONFLICT ROLLBACK)"
+CHOKING = """
+    CREATE TABLE pairs (
+        k INTEGER PRIMARY KEY, v INTEGER,
+        w AS (json_extract(CASE WHEN v IS NULL THEN '{' ELSE '1' END, '$')) STORED
+    )
+"""
+
+
+def made(folder: Path, ddl: str) -> Path:
+    path = folder / "a.db"
+    raw = sqlite3.connect(path)
+    raw.executescript(ddl)
+    raw.close()
+    return path
+
+
+async def dead_letters(store: forebay.SqliteStore) -> list[tuple[object, ...]]:
+    return await store.fetch_all(
+        "SELECT buffer, operation, entry, error_code FROM forebay_dead_letters ORDER BY id"
+    )
+
+
+@pytest.mark.parametrize("places", [(0,), (500,), (999,), (0, 1, 2), (3, 400, 401, 998)])
+@pytest.mark.parametrize(
+    ("ddl", "code"),
+    [
+        pytest.param(NOT_NULL, "SQLITE_CONSTRAINT_NOTNULL", id="not null"),
+        pytest.param(CHECK, "SQLITE_CONSTRAINT_CHECK", id="check"),
+        pytest.param(UNIQUE, "SQLITE_CONSTRAINT_UNIQUE", id="unique"),
+        pytest.param(FOREIGN, "SQLITE_CONSTRAINT_FOREIGNKEY", id="foreign key"),
+        pytest.param(DEFERRED, "SQLITE_CONSTRAINT_FOREIGNKEY", id="deferred foreign key"),
+        pytest.param(TRIGGER, "SQLITE_CONSTRAINT_TRIGGER", id="trigger"),
+        pytest.param(ROLLING_BACK, "SQLITE_CONSTRAINT_NOTNULL", id="rolls back by itself"),
+        pytest.param(CHOKING, "SQLITE_ERROR", id="an expression that chokes"),
+    ],
+)
+async def test_only_the_bad_rows_are_refused(
+    tmp_path: Path, ddl: str, code: str, places: tuple[int, ...]
+) -> None:
+    """Of n rows of which k are bad, n - k are committed and k are dead letters."""
+    path = made(tmp_path, ddl)
+    async with (
+        open_sqlite(path, pragmas={"foreign_keys": 1}) as store,
+        open_buffers(store, PAIRS) as buffers,
+    ):
+        buffer = buffers[PAIRS]
+        await buffer.enqueue_many(Pair(k, None if k in places else k) for k in range(1000))
+        await buffer.flush()
+        good = await store.fetch_all("SELECT k FROM pairs WHERE k >= 0 ORDER BY k")
+        letters = await dead_letters(store)
+        statistics = buffer.statistics()
+    assert [(k,) for k in range(1000) if k not in places] == good
+    assert [
+        ("pairs", "write", f'{{"write": {{"k": {k}, "v": null}}}}', code) for k in places
+    ] == letters
+    assert (1000, 1000 - len(places), 0, len(places), 0) == (
+        statistics.accepted,
+        statistics.committed,
+        statistics.superseded,
+        statistics.dead_lettered,
+        statistics.pending,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(2**63, "OverflowError"), (-(2**63) - 1, "OverflowError"), ("\ud800", "UnicodeEncodeError")],
+)
+async def test_a_value_that_cannot_be_bound_is_a_bad_row(
+    tmp_path: Path, value: object, code: str
+) -> None:
+    """What Python's sqlite3 refuses to bind takes no other row with it."""
+    table = Table.from_columns({"k": int, "v": object}, name="pairs", key="k")
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[table]) as store,
+        open_buffers(store, table) as buffers,
+    ):
+        await buffers[table].enqueue_many([(1, 1), (2, value), (3, 3)])
+        await buffers[table].flush()
+        rows = await store.fetch_all("SELECT k FROM pairs ORDER BY k")
+        letters = await dead_letters(store)
+    assert [(1,), (3,)] == rows
+    assert [code] == [letter[3] for letter in letters]
+
+
+async def test_a_good_row_survives_the_bad_one_that_would_have_superseded_it(
+    tmp_path: Path,
+) -> None:
+    """Coalescing never takes a good entry into the dead letters with a bad one."""
+    async with (
+        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_buffers(store, PAIRS) as buffers,
+    ):
+        await buffers[PAIRS].enqueue_many([Pair(1, 10), Pair(1, None)])
+        await buffers[PAIRS].flush()
+        rows = await store.fetch_all("SELECT k, v FROM pairs")
+        statistics = buffers[PAIRS].statistics()
+    assert [(1, 10)] == rows
+    assert (1, 0, 1) == (
+        statistics.committed,
+        statistics.superseded,
+        statistics.dead_lettered,
+    )
+
+
+async def test_sums_count_each_good_row_once(tmp_path: Path) -> None:
+    """A bad row in a table of sums makes no other row count twice."""
+    path = made(tmp_path, "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER CHECK (v < 100))")
+    async with open_sqlite(path) as store, open_buffers(store, COUNTS) as buffers:
+        await buffers[COUNTS].enqueue_many([Pair(1, 1), Pair(1, 2), Pair(2, 500), Pair(1, 4)])
+        await buffers[COUNTS].flush()
+        rows = await store.fetch_all("SELECT k, v FROM pairs")
+    assert [(1, 7)] == rows
+
+
+async def test_write_raises_for_its_own_bad_row_and_for_no_other(tmp_path: Path) -> None:
+    """Of many tasks that share a transaction, only the one with the bad row hears of it."""
+    refused: list[RowError] = []
+    written: list[int] = []
+
+    async def write(buffer: forebay.Buffer[Pair], row: Pair) -> None:
+        try:
+            await buffer.write(row)
+        except RowError as error:
+            refused.append(error)
+        else:
+            written.append(row.k)
+
+    async with (
+        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_buffers(store, PAIRS) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        for k in range(20):
+            nursery.start_soon(write, buffers[PAIRS], Pair(k, None if k == 13 else k))
+    assert [k for k in range(20) if k != 13] == sorted(written)
+    [error] = refused
+    assert forebay.Write((13, None)) == error.operation
+    assert ("pairs", "SQLITE_CONSTRAINT_NOTNULL", 1) == (
+        error.buffer,
+        error.code,
+        error.dead_letter,
+    )
+    assert "table 'pairs' refused this row" in str(error)
+
+
+async def test_bisection_takes_few_statements(tmp_path: Path) -> None:
+    """k bad rows of n cost O(k log n) tries, not n."""
+    statements: list[str] = []
+    n, bad = 4096, {7, 3000}
+
+    def trace(raw: sqlite3.Connection) -> None:
+        raw.set_trace_callback(statements.append)
+
+    async with (
+        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_buffers(store, PAIRS) as buffers,
+    ):
+        await store.run(trace)
+        await buffers[PAIRS].enqueue_many(Pair(k, None if k in bad else k) for k in range(n))
+        await buffers[PAIRS].flush()
+    inserts = [sql for sql in statements if sql.startswith('INSERT INTO "pairs"')]
+    # Each bad row is reached through log2(n) = 12 halvings, of two halves each; a half takes a
+    # handful of statements, by the ladder of their sizes.
+    assert len(inserts) < len(bad) * 12 * 2 * 12
+
+
+async def test_a_flood_of_bad_rows_stops_the_buffer(tmp_path: Path) -> None:
+    """More dead letters a minute than the limit are a fault of the program, and fatal."""
+    options = BufferOptions(dead_letters_per_minute=2)
+    with pytest.raises(FlushError, match="more rows than the dead letters may take") as caught:
+        async with (
+            open_sqlite(made(tmp_path, NOT_NULL)) as store,
+            open_buffers(store, PAIRS, options=options) as buffers,
+        ):
+            await buffers[PAIRS].enqueue_many(Pair(k, None if k < 3 else k) for k in range(10))
+            await buffers[PAIRS].flush()
+    assert 10 == caught.value.unsettled.count
+    assert 10 == len(caught.value.unsettled.entries)
+
+
+async def test_the_limit_is_for_a_minute(autojump_clock: trio.testing.MockClock) -> None:
+    """Dead letters older than a minute do not count."""
+    del autojump_clock
+    store = MemoryStore()
+    store.refuse(lambda operation: operation == forebay.Write((0, 0)))
+    options = BufferOptions(dead_letters_per_minute=1)
+    async with open_buffers(store, LOG, options=options) as buffers:
+        for _ in range(3):
+            await buffers[LOG].enqueue(Pair(0, 0))
+            await buffers[LOG].flush()
+            await trio.sleep(60)
+    assert 3 == len(store.dead_letters)
+
+
+@pytest.mark.parametrize(
+    ("ddl", "break_it", "code"),
+    [
+        (NOT_NULL, "DROP TABLE pairs", "SQLITE_ERROR"),
+        (NOT_NULL, "ALTER TABLE pairs RENAME COLUMN v TO w", "SQLITE_ERROR"),
+    ],
+)
+async def test_a_table_that_is_gone_is_fatal_and_no_flood_of_dead_letters(
+    tmp_path: Path, ddl: str, break_it: str, code: str
+) -> None:
+    """A statement that no longer compiles stops the buffer, with its entries named."""
+    rows: Iterable[Pair] = [Pair(k, k) for k in range(5)]
+    with pytest.raises(FlushError, match=code) as caught:
+        async with (
+            open_sqlite(made(tmp_path, ddl)) as store,
+            open_buffers(store, PAIRS) as buffers,
+        ):
+            await store.run(lambda raw: raw.execute(break_it).close())
+            await buffers[PAIRS].enqueue_many(rows)
+    assert tuple(forebay.Write(tuple(row)) for row in rows) == caught.value.unsettled.entries
