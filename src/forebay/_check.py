@@ -8,21 +8,22 @@ from operator import attrgetter, itemgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
 from forebay._columns import ACCEPTED, Column
-from forebay._merge import Merge
+from forebay._merge import INT64
 from forebay._operations import Key, Row
 
 R = TypeVar("R")
 
-_PLAIN = frozenset({str, int, float, bytes, bool, type(None)})
-_COMPUTED = frozenset({Merge.SUM, Merge.MIN, Merge.MAX})
+_NONE = type(None)
+_PLAIN = frozenset({str, int, float, bytes, bool, _NONE})
 
 
 class RowCheck(Generic[R]):
     """The check of one table. What passes is plain values that nobody can change any more.
 
-    Values may be of any type that SQLite stores. But what Python compares or adds in memory must
-    be what SQLite would, so columns of the key, of `delete_by` and of a rule that computes are
-    strict: they hold values of their one type only.
+    Values may be of any type that SQLite stores, None only where the annotation allows it. But
+    what Python compares or adds in memory must be what SQLite would, so columns of the key, of
+    `delete_by` and of a rule that computes are strict: they hold values of their one type only.
+    An int is taken for a float, and becomes one, since two ints past 53 bits can be one float.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class RowCheck(Generic[R]):
         key: tuple[str, ...],
         delete_by: str | None,
         *,
+        strict: frozenset[str],
         nan_as_null: bool,
     ) -> None:
         self._table = table
@@ -43,19 +45,20 @@ class RowCheck(Generic[R]):
         self._delete_by = delete_by
         self._nan_as_null = nan_as_null
         self._getter = _row_getter(row_type, tuple(self._index))
-        strict = {*key, *((delete_by,) if delete_by is not None else ())}
-        self._strict = strict | {c.name for c in columns if c.merge in _COMPUTED}
-        self._strict_types: tuple[tuple[Callable[[Row], Any], frozenset[type]], ...] = tuple(
-            (
-                itemgetter(self._index[c.name]),
-                ACCEPTED[c.storage] | ({type(None)} if c.nullable else set()),
-            )
-            for c in columns
-            if c.name in self._strict and c.storage is not None
+        self._strict = strict
+        self._strict_columns = tuple(
+            _StrictColumn(itemgetter(i), ACCEPTED[c.storage], nullable=c.nullable)
+            for i, c in enumerate(columns)
+            if c.name in strict and c.storage is not None
+        )
+        self._never_none = tuple(
+            itemgetter(i) for i, c in enumerate(columns) if not c.nullable and c.name not in strict
         )
 
     def rows(self, rows: Sequence[R]) -> Sequence[Row]:
         """Check rows and take their values as they are now.
+
+        An integer past 63 bits is refused where it is seen: always in a strict column.
 
         Args:
             rows: instances of the row type.
@@ -66,7 +69,7 @@ class RowCheck(Generic[R]):
         Raises:
             TypeError: one is no instance of the row type, or a value is of a type that SQLite
                 or its column cannot take.
-            ValueError: one has a wrong number of values, or holds a NaN.
+            ValueError: one has a wrong number of values, or a value that SQLite cannot hold.
         """
         if set(map(type, rows)) != {self._row_type} or self._row_type is tuple:
             self._check_types(rows)
@@ -75,9 +78,8 @@ class RowCheck(Generic[R]):
         types = set(map(type, values))
         if (
             types <= _PLAIN
-            and all(
-                set(map(type, map(get, taken))) <= allowed for get, allowed in self._strict_types
-            )
+            and all(column.holds(taken) for column in self._strict_columns)
+            and not (_NONE in types and any(None in map(get, taken) for get in self._never_none))
             and not (float in types and any(map(ne, values, values)))
         ):
             return taken
@@ -102,22 +104,33 @@ class RowCheck(Generic[R]):
     def _value(self, column: Column, value: object) -> object:
         """Give a value as SQLite will hold it, or refuse it in words."""
         value = _plain(value)
+        where = f"table {self._table!r}, column {column.name!r}"
         if type(value) not in _PLAIN:
             raise TypeError(
-                f"table {self._table!r}, column {column.name!r}: SQLite cannot take "
-                f"{value!r} of type {type(value).__name__}; expected {column.expected}"
+                f"{where}: SQLite cannot take {value!r} of type {type(value).__name__}; "
+                f"expected {column.expected}"
             )
+        if type(value) is int and value not in INT64:
+            raise ValueError(f"{where}: SQLite holds integers of 64 bits, which {value!r} is past")
+        strict = column.name in self._strict
+        if strict and column.storage is float and isinstance(value, int):
+            value = float(value)
         if value != value:  # only NaN differs from itself
-            if not self._nan_as_null or column.name in self._key:
+            if not (self._nan_as_null and column.nullable):
                 raise ValueError(
-                    f"table {self._table!r}, column {column.name!r}: SQLite would store NaN as "
-                    f"NULL; pass None, or declare the table with nan_as_null=True"
+                    f"{where}: SQLite would store NaN as NULL; pass None where the column allows "
+                    f"it, which nan_as_null=True in the table's declaration does by itself"
                 )
             value = None
-        if column.name in self._strict and not column.takes(value):
+        if value is None:
+            if not column.nullable:
+                raise TypeError(
+                    f"{where}: expected {column.expected}, got None; where that is meant, "
+                    f"declare the field `… | None`"
+                )
+        elif strict and column.storage and type(value) not in ACCEPTED[column.storage]:
             raise TypeError(
-                f"table {self._table!r}, column {column.name!r}: expected {column.expected}, "
-                f"got {value!r} of type {type(value).__name__}"
+                f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
             )
         return value
 
@@ -175,9 +188,36 @@ class RowCheck(Generic[R]):
         """
         if self._delete_by is None:
             raise TypeError(f"table {self._table!r} declares no delete_by column")
+        value = self._value(self._columns[self._index[self._delete_by]], value)
         if value is None:
-            raise TypeError(f"table {self._table!r}: delete by None matches nothing in SQL")
-        return self._value(self._columns[self._index[self._delete_by]], value)
+            raise TypeError(
+                f"table {self._table!r}: delete by None matches nothing, as NULLs are never equal "
+                f"in SQL; set the column to a value that can be looked for"
+            )
+        return value
+
+
+class _StrictColumn:
+    """The quick check of one strict column, over many rows at once."""
+
+    def __init__(
+        self, get: Callable[[Row], Any], accepted: frozenset[type], *, nullable: bool
+    ) -> None:
+        self._get = get
+        self._types = accepted | {_NONE} if nullable else accepted
+        self._whole = int in accepted
+
+    def holds(self, rows: Sequence[Row]) -> bool:
+        """Whether all values are of the column's type and within what SQLite holds."""
+        values = list(map(self._get, rows))
+        types = set(map(type, values))
+        if not types <= self._types:
+            return False
+        if not self._whole:
+            return True
+        if _NONE in types:
+            values = [value for value in values if value is not None]
+        return not values or (min(values) in INT64 and max(values) in INT64)
 
 
 def _row_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:

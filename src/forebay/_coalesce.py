@@ -56,7 +56,9 @@ class _Keyed:
         self._writes[key] = row if pending is None else self._table.merged(pending, row)
         if (later := self._after.get(key)) is not None:
             self._after[key] = {
-                column: self._table.rule(column).combine(value, self._table.value_in(row, column))
+                column: self._table.column(column).merge.combine(
+                    value, self._table.value_in(row, column)
+                )
                 for column, value in later.items()
             }
         elif (earlier := self._before.get(key)) is not None and self._replaced(earlier):
@@ -75,7 +77,7 @@ class _Keyed:
 
     def _replaced(self, columns: Mapping[str, Any]) -> bool:
         """Whether a write replaces all of these columns, whatever they are."""
-        return all(self._table.rule(column) is Merge.REPLACE for column in columns)
+        return all(self._table.column(column).merge is Merge.REPLACE for column in columns)
 
     def delete(self, key: Key) -> None:
         for pending in (self._before, self._writes, self._after):

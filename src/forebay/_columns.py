@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
+import string
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NewType, TypeAlias, Union
+from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, Union
 
 from forebay._merge import Merge
 
 Storage: TypeAlias = type[str] | type[int] | type[float] | type[bytes]
 
-ACCEPTED: dict[Storage, frozenset[type]] = {
+ACCEPTED: Final[Mapping[Storage, frozenset[type]]] = {
     str: frozenset({str}),
     int: frozenset({int, bool}),
-    float: frozenset({float, int, bool}),
+    float: frozenset({float}),
     bytes: frozenset({bytes}),
 }
-"""Which exact types of values belong to a storage type (an int is a float's guest: PEP 484)."""
+"""Which exact types of values belong to a storage type."""
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,6 @@ class Column:
     nullable: bool
     merge: Merge = Merge.REPLACE
 
-    def takes(self, value: object) -> bool:
-        """Tell whether a value is of the column's one type (None only where nullable)."""
-        if value is None:
-            return self.nullable
-        return self.storage is None or type(value) in ACCEPTED[self.storage]
-
     @property
     def expected(self) -> str:
         """What the column takes, in words for an error."""
@@ -58,39 +54,48 @@ class Column:
         return base | None if self.nullable else base
 
 
-def fields_of(row_type: type) -> tuple[str, ...]:
-    """Name the fields of a NamedTuple, dataclass, attrs class or msgspec Struct, in order.
-
-    Raises:
-        TypeError: it is none of these.
-    """
-    if issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
-        return tuple(row_type._fields)
-    if dataclasses.is_dataclass(row_type):
-        return tuple(field.name for field in dataclasses.fields(row_type))
-    if hasattr(row_type, "__attrs_attrs__"):
-        return tuple(attribute.name for attribute in row_type.__attrs_attrs__)
-    if hasattr(row_type, "__struct_fields__"):
-        return tuple(row_type.__struct_fields__)
-    raise TypeError(
-        f"row_type must be a NamedTuple, a dataclass, an attrs class or a msgspec Struct, "
-        f"not {row_type!r}"
-    )
+def folded(name: str) -> str:
+    """Fold the case of a name as SQLite does, which is that of the letters A to Z alone."""
+    return name.translate(_LOWER)
 
 
 def annotations_of(row_type: type) -> Mapping[str, Any]:
-    """Resolve the annotations of a row type.
+    """Give the annotation of each field of a row type, by the field's name, in order.
 
     Raises:
-        TypeError: one of them names something that cannot be found from the class's module.
+        TypeError: it is no NamedTuple, dataclass, attrs class or msgspec Struct, or one of its
+            fields has no annotation, or one names what cannot be found from the class's module.
     """
+    fields = _fields_of(row_type)
     try:
-        return typing.get_type_hints(row_type, include_extras=True)
+        annotations = typing.get_type_hints(row_type, include_extras=True)
     except NameError as error:
         raise TypeError(
             f"the annotations of row_type {row_type.__qualname__} cannot be resolved: {error}; "
             f"define the row type, and what it names, at the top of a module"
         ) from error
+    if missing := [field for field in fields if field not in annotations]:
+        raise TypeError(
+            f"row_type {row_type.__qualname__}: {', '.join(map(repr, missing))} without an "
+            f"annotation; write the type that SQLite is to hold, as in `{missing[0]}: str`"
+        )
+    return {field: annotations[field] for field in fields}
+
+
+def _fields_of(row_type: Any) -> tuple[str, ...]:
+    if isinstance(row_type, type):
+        if issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
+            return tuple(row_type._fields)
+        if dataclasses.is_dataclass(row_type):
+            return tuple(field.name for field in dataclasses.fields(row_type))
+        if hasattr(row_type, "__attrs_attrs__"):
+            return tuple(attribute.name for attribute in row_type.__attrs_attrs__)
+        if hasattr(row_type, "__struct_fields__"):
+            return tuple(row_type.__struct_fields__)
+    raise TypeError(
+        f"row_type must be a NamedTuple, a dataclass, an attrs class or a msgspec Struct, "
+        f"not {row_type!r}"
+    )
 
 
 def storage_of(annotation: Any) -> tuple[Storage | None, bool]:
@@ -124,9 +129,6 @@ def _members(annotation: Any) -> tuple[Any, ...]:
         return tuple(type(value) for value in typing.get_args(annotation))
     if isinstance(annotation, NewType):
         return _members(annotation.__supertype__)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        mixed_in = next((base for base in annotation.__mro__ if base in ACCEPTED), annotation)
-        return (mixed_in,)
     return (annotation,)
 
 

@@ -10,7 +10,8 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-_INT64 = range(-(2**63), 2**63)
+INT64: Final = range(-(2**63), 2**63)
+"""The integers that SQLite stores."""
 
 
 class Merge(enum.Enum):
@@ -25,7 +26,7 @@ class Merge(enum.Enum):
     """The earlier value. All columns `KEEP` is "insert, or ignore"."""
     SUM = "sum"
     """Both, added. Integers past 63 bits become floats, as in SQLite. Sums of floats may differ
-    in the last digit from the sum in another order, since rows add up in memory first."""
+    in the last digits from the sum in another order, since rows add up in memory first."""
     MIN = "min"
     """The smaller one."""
     MAX = "max"
@@ -57,9 +58,10 @@ def _sum(old: Any, new: Any) -> Any:
         return new if old is None else old
     total = old + new
     # https://sqlite.org/lang_expr.html: an integer that overflows becomes a REAL.
-    if isinstance(total, int) and total not in _INT64:
+    if isinstance(total, int) and total not in INT64:
         return float(old) + float(new)
-    return total
+    # An infinity and its opposite: NULL in SQL, where COALESCE then leaves the earlier one.
+    return total if total == total else old  # only NaN differs from itself
 
 
 def _min(old: Any, new: Any) -> Any:

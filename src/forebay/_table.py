@@ -7,11 +7,13 @@ from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from forebay._check import RowCheck
-from forebay._columns import ACCEPTED, Column, annotations_of, fields_of, storage_of
+from forebay._columns import ACCEPTED, Column, annotations_of, folded, storage_of
 from forebay._merge import Max, Merge, Min, Replace, Sum
 from forebay._operations import Key, Row
 
 R = TypeVar("R")
+
+_COMPUTED = frozenset({Sum, Min, Max})
 
 
 class Table(Generic[R]):
@@ -59,10 +61,9 @@ class Table(Generic[R]):
             TypeError: the row type, or an annotation, is nothing that SQLite can hold.
             ValueError: a name is empty, doubled or unknown, or a rule does not fit its column.
         """
-        annotations = annotations_of(row_type)
         self._declare(
             row_type,
-            {column: annotations[column] for column in fields_of(row_type)},
+            annotations_of(row_type),
             name=name,
             key=key,
             merge=merge,
@@ -119,7 +120,7 @@ class Table(Generic[R]):
         delete_by: str | None,
         nan_as_null: bool,
     ) -> None:
-        self.name = _checked_name("name", name)
+        self.name = _checked_name(name)
         self.row_type: type[R] = row_type
         if not annotations:
             raise ValueError(f"table {name!r} has no columns: its row type has no fields")
@@ -145,16 +146,29 @@ class Table(Generic[R]):
         """The columns outside the key."""
         self.replaces = all(column.merge is Replace for column in self.values)
         """Whether a later row of a key makes an earlier one void, whatever it held."""
-        self.idempotent = bool(self.key) and not any(c.merge is Sum for c in self.columns)
-        """Whether a batch may be done twice and leave what it leaves done once."""
+        self.idempotent = bool(self.key) and self.replaces and delete_by is None
+        """Whether a batch may be done twice and leave what it leaves done once. Not so with other
+        rules: an update that found no row finds the one that was written after it."""
+        self.strict = frozenset(
+            column.name
+            for column in self.columns
+            if column.name in self.key or column.name == delete_by or column.merge in _COMPUTED
+        )
+        """The columns whose values Python compares or adds where SQLite would."""
         self.check: RowCheck[R] = RowCheck(
-            name, row_type, self.columns, self.key, delete_by, nan_as_null=nan_as_null
+            name,
+            row_type,
+            self.columns,
+            self.key,
+            delete_by,
+            strict=self.strict,
+            nan_as_null=nan_as_null,
         )
         """What takes, or refuses, what callers hand in."""
 
     def _check_columns(self, rules: Mapping[str, Merge], key: object) -> None:
         known = {column.name: column for column in self.columns}
-        if len({name.casefold() for name in known}) < len(known):
+        if len(set(map(folded, known))) < len(known):
             raise ValueError(
                 f"table {self.name!r}: two columns have one name, as SQLite tells no case: "
                 f"{', '.join(known)}"
@@ -184,10 +198,14 @@ class Table(Generic[R]):
                     f"but rows with one key have it in common; drop the rule"
                 )
         if not self.key and any(rule is not Replace for rule in rules.values()):
-            raise ValueError(f"table {self.name!r}: merge rules need a key; this one has none")
+            raise ValueError(
+                f"table {self.name!r}: merge rules need a key, which tells what a row is merged "
+                f"with; name one, or drop the rules"
+            )
         if self.delete_by is not None and known[self.delete_by].storage is None:
             raise TypeError(
-                f"table {self.name!r}: delete_by column {self.delete_by!r} must have one type"
+                f"table {self.name!r}: delete_by column {self.delete_by!r} must be of one type "
+                f"out of str, int, float and bytes"
             )
 
     def __repr__(self) -> str:
@@ -205,9 +223,9 @@ class Table(Generic[R]):
             values[self._index[name]] = value
         return tuple(values)
 
-    def rule(self, column: str) -> Merge:
-        """Give the merge rule of a column."""
-        return self.columns[self._index[column]].merge
+    def column(self, name: str) -> Column:
+        """Give a column by its name."""
+        return self.columns[self._index[name]]
 
     def value_in(self, row: Row, column: str) -> Any:
         """Give the value that a row has in a column."""
@@ -218,8 +236,12 @@ def _combine(column: Column, old: Any, new: Any) -> Any:
     return column.merge.combine(old, new)
 
 
-def _names(key: str | Iterable[str]) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else tuple(key)
+def _names(key: object) -> tuple[str, ...]:
+    if isinstance(key, str):
+        return (key,)
+    if not isinstance(key, Iterable):
+        raise TypeError(f"key must be the name of a column, or names of several; got {key!r}")
+    return tuple(key)
 
 
 def _no_key(name: str) -> Callable[[Row], Key]:
@@ -229,25 +251,25 @@ def _no_key(name: str) -> Callable[[Row], Key]:
     return key_of
 
 
-def _checked_name(argument: str, name: object) -> str:
-    if not isinstance(name, str) or not _is_identifier(name):
-        raise ValueError(
-            f"{argument} must be a text that is not empty, without NUL or lone surrogates; "
-            f"got {name!r}"
-        )
-    if name.casefold().startswith("sqlite_"):
-        raise ValueError(f"{argument} {name!r} is SQLite's own: choose one without 'sqlite_'")
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not _is_name(name):
+        raise ValueError(f"name must be text that is not empty, without NUL; got {name!r}")
+    if folded(name).startswith("sqlite_"):
+        raise ValueError(f"name {name!r} is SQLite's own: choose one without 'sqlite_'")
     return name
 
 
-def _is_identifier(name: str) -> bool:
-    """Whether SQL can hold a name, quoted: UTF-8 has no lone surrogates."""
-    return bool(name) and "\0" not in name and name.encode("utf-8", "ignore").decode() == name
+def _is_name(name: str) -> bool:
+    # A lone surrogate has no UTF-8 form, in which SQLite keeps names.
+    return bool(name) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)
 
 
 def _column(table: str, name: str, annotation: Any, rule: Merge) -> Column:
-    if not _is_identifier(name):
-        raise ValueError(f"table {table!r}: a column cannot be named {name!r}")
+    if not _is_name(name):
+        raise ValueError(
+            f"table {table!r}: a column cannot be named {name!r}; choose text that is not empty, "
+            f"without NUL"
+        )
     if not isinstance(rule, Merge):
         raise TypeError(f"table {table!r}: merge of {name!r} must be a forebay.Merge, not {rule!r}")
     try:
@@ -257,7 +279,7 @@ def _column(table: str, name: str, annotation: Any, rule: Merge) -> Column:
     fits = {Sum: (int, float), Min: tuple(ACCEPTED), Max: tuple(ACCEPTED)}.get(rule)
     if fits is not None and storage not in fits:
         raise TypeError(
-            f"table {table!r}: column {name!r} is declared {annotation!r}, but {rule} needs "
-            f"one of {', '.join(kind.__name__ for kind in fits)}"
+            f"table {table!r}: column {name!r} is declared {annotation!r}, but "
+            f"{rule.name.capitalize()} needs one of {', '.join(kind.__name__ for kind in fits)}"
         )
     return Column(name, storage, nullable, rule)

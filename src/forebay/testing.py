@@ -78,7 +78,8 @@ class MemoryStore:
 
     def stop(self) -> None:
         """Let commits hang from now on, until `resume`."""
-        self._gate = trio.Event()
+        if self._gate.is_set():  # what hangs already waits for this one
+            self._gate = trio.Event()
 
     def resume(self) -> None:
         """Let commits go on."""

@@ -44,16 +44,27 @@ def _values(rows: int, columns: int) -> str:
     return ",".join([row] * rows)
 
 
-def _merged(table: str, column: Column) -> str:
+def _compared(column: Column) -> str:
+    """Name a column of the row that is there, to be compared as Python compares."""
+    name = f"old.{quoted(column.name)}"
+    return f"{name} COLLATE BINARY" if column.storage is str else name
+
+
+def _merged(column: Column) -> str:
     """Say what a column becomes on conflict: the SQL twin of `Merge.combine`."""
-    old, new = f"{quoted(table)}.{quoted(column.name)}", f"excluded.{quoted(column.name)}"
+    old, new = f"old.{quoted(column.name)}", f"excluded.{quoted(column.name)}"
     if column.merge is Merge.REPLACE:
         value = new
     elif column.merge is Merge.SUM:
         value = f"COALESCE({old} + {new}, {old}, {new})"
     else:
-        value = f"COALESCE({column.merge.value}({old}, {new}), {old}, {new})"
+        value = f"COALESCE({column.merge.value}({_compared(column)}, {new}), {old}, {new})"
     return f"{quoted(column.name)} = {value}"
+
+
+# The table goes by the name `old` everywhere. It may itself be called `new` or `excluded`; and a
+# quoted name that is no column, because the table was changed, is an error after a dot but a
+# string without one: `WHERE "id" IN ('id')` would be true of every row.
 
 
 @lru_cache(maxsize=4096)
@@ -61,11 +72,12 @@ def write(table: Table[Any], rows: int) -> str:
     """Insert rows, merging each into the row with its key."""
     names = [column.name for column in table.columns]
     insert = (
-        f"INSERT INTO {quoted(table.name)} ({listed(names)}) VALUES {_values(rows, len(names))}"
+        f"INSERT INTO {quoted(table.name)} AS old ({listed(names)}) "
+        f"VALUES {_values(rows, len(names))}"
     )
     if not table.key:
         return insert
-    changes = [_merged(table.name, c) for c in table.values if c.merge is not Merge.KEEP]
+    changes = [_merged(column) for column in table.values if column.merge is not Merge.KEEP]
     action = f"DO UPDATE SET {', '.join(changes)}" if changes else "DO NOTHING"
     return f"{insert} ON CONFLICT ({listed(table.key)}) {action}"
 
@@ -73,39 +85,40 @@ def write(table: Table[Any], rows: int) -> str:
 @lru_cache(maxsize=4096)
 def update(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Set columns of the rows with these keys; the parameters of a row are key, then values."""
-    names = (*table.key, *columns)
-    # Columns of `new` go by number: a column of the table may have any name.
-    new = [f"c{i}" for i in range(len(names))]
+    # SQLite names the columns of VALUES column1, column2, …
+    keyed = enumerate(table.key, start=1)
+    match = " AND ".join(f"{_compared(table.column(name))} = new.column{i}" for i, name in keyed)
+    first = len(table.key) + 1
     changes = ", ".join(
-        f"{quoted(name)} = new.{c}"
-        for name, c in list(zip(names, new, strict=True))[len(table.key) :]
-    )
-    match = " AND ".join(
-        f"{quoted(table.name)}.{quoted(name)} = new.{c}"
-        for name, c in zip(table.key, new, strict=False)
+        f"{quoted(name)} = new.column{i}" for i, name in enumerate(columns, start=first)
     )
     return (
-        f"WITH new({', '.join(new)}) AS (VALUES {_values(rows, len(names))}) "
-        f"UPDATE {quoted(table.name)} SET {changes} FROM new WHERE {match}"
+        f"UPDATE {quoted(table.name)} AS old SET {changes} "
+        f"FROM (VALUES {_values(rows, len(table.key) + len(columns))}) AS new WHERE {match}"
     )
 
 
 @lru_cache(maxsize=4096)
 def delete(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Delete the rows that have one of these values, or tuples of values, in these columns."""
-    start = f"DELETE FROM {quoted(table.name)} WHERE "
-    if len(columns) == 1:
-        return f"{start}{quoted(columns[0])} IN ({','.join('?' * rows)})"
+    start = f"DELETE FROM {quoted(table.name)} AS old WHERE "
+    terms = [_compared(table.column(name)) for name in columns]
+    if len(terms) == 1:
+        return f"{start}{terms[0]} IN ({','.join('?' * rows)})"
     # Not (a, b) IN (VALUES …): SQLite 3.40 scans the table for that.
-    term = "(" + " AND ".join(f"{quoted(name)} = ?" for name in columns) + ")"
-    return start + " OR ".join([term] * rows)
+    row = "(" + " AND ".join(f"{term} = ?" for term in terms) + ")"
+    return start + " OR ".join([row] * rows)
+
+
+def column_type(column: Column) -> str:
+    """Declare a column: its name and type."""
+    return f"{quoted(column.name)} {_SQL_TYPES[column.storage]}".rstrip()
 
 
 def create(table: Table[Any]) -> str:
     """Create the table as it is declared, where there is none of its name."""
     lines = [
-        f"{quoted(c.name)} {_SQL_TYPES[c.storage]}".rstrip() + ("" if c.nullable else " NOT NULL")
-        for c in table.columns
+        column_type(column) + ("" if column.nullable else " NOT NULL") for column in table.columns
     ]
     if table.key:
         lines.append(f"PRIMARY KEY ({listed(table.key)})")
