@@ -11,6 +11,7 @@ from forebay._errors import (
     OptionsError,
     RowError,
     SchemaError,
+    SpillError,
     StoreError,
     Unsettled,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "RowError",
     "SchemaError",
     "Settings",
+    "SpillError",
     "SqliteStore",
     "StoreError",
     "Sum",

@@ -41,6 +41,10 @@ class StoreError(ForebayError):
     """The database itself cannot be used: read-only, not a database, or replaced while open."""
 
 
+class SpillError(ForebayError):
+    """A file is no spill file, or is damaged. The message has the line."""
+
+
 @dataclass(frozen=True)
 class Unsettled:
     """What one buffer still held when it had to stop.
