@@ -74,3 +74,52 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(Path("dist"), ignore_errors=True)
     session.run("python", "-m", "build")
     session.run("twine", "check", "--strict", *map(str, Path("dist").glob("*")))
+
+
+BENCH_RESULTS = ".bench/bench.json"
+
+
+def _install_for_bench(session: nox.Session) -> None:
+    session.install(".", *group("bench"))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the main questions beside other libraries, in some five minutes."""
+    _install_for_bench(session)
+    session.run("python", "-m", "benchmarks", "run", "--json", BENCH_RESULTS, *session.posargs)
+
+
+@nox.session(name="bench-full")
+def bench_full(session: nox.Session) -> None:
+    """Measure all questions in all sizes; takes an hour or two."""
+    _install_for_bench(session)
+    results = BENCH_RESULTS.replace("bench.json", "full.json")
+    session.run("python", "-m", "benchmarks", "run", "--full", "--json", results, *session.posargs)
+
+
+@nox.session(name="bench-compare")
+def bench_compare(session: nox.Session) -> None:
+    """Compare two results: `nox -s bench-compare -- OLD NEW`."""
+    _install_for_bench(session)
+    session.run("python", "-m", "benchmarks", "compare", *session.posargs)
+
+
+@nox.session(name="bench-plot")
+def bench_plot(session: nox.Session) -> None:
+    """Plot the last results for README and docs, or others: `nox -s bench-plot -- RESULTS`."""
+    _install_for_bench(session)
+    results = session.posargs[0] if session.posargs else BENCH_RESULTS
+    session.run("python", "-m", "benchmarks", "plot", results, "docs/benchmark")
+
+
+@nox.session
+def profile(session: nox.Session) -> None:
+    """Draw a flame graph: `nox -s profile -- QUESTION --case NAME --contestant NAME`."""
+    _install_for_bench(session)
+    Path(".bench").mkdir(exist_ok=True)
+    session.run(
+        *("py-spy", "record", "--output", ".bench/profile.svg", "--rate", "500", "--threads"),
+        *("--", "python", "-m", "benchmarks", "run", *session.posargs),
+    )
+    session.log("the flame graph is in .bench/profile.svg")

@@ -1,0 +1,76 @@
+"""`python -m benchmarks`: run the questions, compare two runs, plot one."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import harness, report
+from benchmarks.facts import facts
+from benchmarks.questions import QUESTIONS
+from benchmarks.results import CaseResult, Results
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+
+    run = commands.add_parser("run", help="run questions")
+    run.set_defaults(command=_run)
+    run.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], metavar="QUESTION")
+    run.add_argument("--full", action="store_true", help="as long as it takes")
+    run.add_argument("--case", help="only cases with this name")
+    run.add_argument("--contestant", action="append", help="only contestants with this name")
+    run.add_argument(
+        "--path", type=Path, default=Path(tempfile.gettempdir()), help="where databases are made"
+    )
+    run.add_argument("--json", type=Path, help="where the results go")
+
+    compare = commands.add_parser("compare", help="compare two results")
+    compare.set_defaults(command=_compare)
+    compare.add_argument("old", type=Path)
+    compare.add_argument("new", type=Path)
+
+    plot = commands.add_parser("plot", help="plot results, as PNG and SVG")
+    plot.set_defaults(command=_plot)
+    plot.add_argument("results", type=Path)
+    plot.add_argument("target", type=Path, help="the file to write, without its ending")
+
+    options = parser.parse_args(arguments)
+    options.command(options)
+
+
+def _run(options: argparse.Namespace) -> None:
+    console = Console()
+    done: list[CaseResult] = []
+    results = Results(facts(options.path), done)
+    report.show_facts(console, results)
+    with console.status("") as status:
+        for question in options.questions or QUESTIONS:
+            for case in QUESTIONS[question](options.full):
+                chosen = harness.only(case, options.case, options.contestant)
+                if chosen is None:
+                    continue
+                done.append(harness.run(chosen, options.path, status.update))
+                report.show_case(console, done[-1])
+                if options.json is not None:
+                    results.save(options.json)
+    report.show_claims(console, results)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    report.show_comparison(Console(), Results.load(options.old), Results.load(options.new))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from benchmarks.plot import plot  # noqa: PLC0415  # only this command needs matplotlib
+
+    plot(Results.load(options.results), options.target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""forebay, as its documentation shows it first: everything by default."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import trio
+
+import forebay
+from benchmarks.workload import Workload
+
+
+@asynccontextmanager
+async def opened(path: Path, work: Workload, **options: Any) -> AsyncIterator[forebay.Buffer[Any]]:
+    """Open a buffer in front of the workload's table."""
+    async with (
+        forebay.open_sqlite(path) as store,
+        forebay.open_buffers(
+            store, work.table, options=forebay.BufferOptions(**options)
+        ) as buffers,
+    ):
+        yield buffers[work.table]
+
+
+def enqueue_many(path: Path, work: Workload, **options: Any) -> float:
+    """Enqueue all rows by one task, and wait for the COMMIT of the last."""
+
+    async def main() -> float:
+        async with opened(path, work, **options) as buffer:
+            started = perf_counter()
+            await buffer.enqueue_many(work.rows)
+            await buffer.flush()
+            return perf_counter() - started
+
+    return trio.run(main)
+
+
+def enqueue(path: Path, work: Workload, *, tasks: int = 100) -> float:
+    """Enqueue a row at a time by many tasks, and wait for the COMMIT of the last."""
+
+    async def main() -> float:
+        async with opened(path, work) as buffer:
+            rows = iter(work.rows)
+
+            async def produce() -> None:
+                for row in rows:
+                    await buffer.enqueue(row)
+
+            started = perf_counter()
+            async with trio.open_nursery() as nursery:
+                for _ in range(tasks):
+                    nursery.start_soon(produce)
+            await buffer.flush()
+            return perf_counter() - started
+
+    return trio.run(main)

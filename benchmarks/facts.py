@@ -1,0 +1,77 @@
+"""Where a run takes place, and with what: a figure without them says little."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import sqlite3
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = (
+    "forebay", "trio", "anyio", "aiosqlite", "sqlite-anyio", "apsw", "peewee", "SQLAlchemy",
+    "sqlite-utils", "opentelemetry-sdk",
+)  # fmt: skip
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """Tell machine, versions, date, and the project's revision."""
+    return {
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "revision": _revision(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "system": platform.platform(),
+        "file system": _file_system(folder),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        version = metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+    if library == "apsw":
+        import apsw  # noqa: PLC0415  # it may not be there
+
+        version += f" (SQLite {apsw.sqlite_lib_version()})"
+    return version
+
+
+def _revision() -> str:
+    here = Path(__file__).parent
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607  # whichever git there is
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return asked.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _file_system(folder: Path) -> str:
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return "unknown"
+    above = [(len(at), kind) for _, at, kind, *_ in mounts if folder.resolve().is_relative_to(at)]
+    return max(above)[1] if above else "unknown"

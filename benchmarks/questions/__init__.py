@@ -1,0 +1,46 @@
+"""The questions, a module each: `cases(full=…)` gives the question with its parameters set.
+
+With `full` a question takes as long as it needs; without, its part of some five minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from benchmarks.harness import Case
+from benchmarks.questions import (
+    batch_size,
+    busy_loop,
+    cost_of_a_call,
+    durable_writes,
+    enqueue_to_commit,
+    libraries,
+    overload,
+    producers,
+    row_shapes,
+    saturation,
+    table_growth,
+    tables,
+    two_processes,
+)
+
+_MODULES = (
+    enqueue_to_commit,
+    libraries,
+    row_shapes,
+    durable_writes,
+    busy_loop,
+    saturation,
+    cost_of_a_call,
+    table_growth,
+    tables,
+    producers,
+    batch_size,
+    two_processes,
+    overload,
+)
+
+QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {
+    module.__name__.rpartition(".")[2]: module.cases for module in _MODULES
+}
+"""What gives the cases of each question, by its name."""

@@ -1,0 +1,29 @@
+"""How many rows a second go from `enqueue_many` to COMMIT, beside SQL written by hand?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from benchmarks.contestants import by_hand, ours, writes
+from benchmarks.harness import Case
+from benchmarks.results import RATE
+from benchmarks.workload import Order, entries
+
+ORDERS: Final[tuple[Order, ...]] = ("sequential", "shuffled", "hot")
+
+
+def cases(full: bool) -> Iterator[Case]:
+    for order in ORDERS:
+        work = entries(order, 300_000)
+        yield Case(
+            "enqueue_to_commit",
+            order,
+            [RATE],
+            [
+                writes("forebay", ours.enqueue_many, work),
+                writes("sqlite3 executemany", by_hand.executemany, work),
+                writes("sqlite3 multi-row", by_hand.multi_row, work),
+            ],
+            rounds=11 if full else 5,
+        )

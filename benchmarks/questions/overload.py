@@ -1,0 +1,101 @@
+"""Does memory stay bounded while producers are faster than the disk?
+
+Tasks enqueue without end, over a fixed set of keys so that the file does not grow for ever. The
+memory of the process (resident set, from Linux's /proc) is read all the while: growth is the most
+in the last quarter of the time over the most in the second.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import trio
+
+from benchmarks.contestants import ours
+from benchmarks.harness import Case, Contestant
+from benchmarks.results import RATE, Measure
+from benchmarks.workload import Entry, Workload, entries
+
+GROWTH = Measure("growth", "x", more_is_better=False)
+PEAK = Measure("peak", "MB", more_is_better=False)
+"""Resident memory at its highest, over that before the start."""
+PRODUCERS = 10
+KEYS = 200_000
+PAYLOAD = "x" * 200
+
+
+def cases(full: bool) -> Iterator[Case]:
+    seconds = 600 if full else 15
+    yield Case(
+        "overload",
+        f"{seconds} s",
+        [RATE, PEAK, GROWTH],
+        [_contestant(100_000, seconds)],
+        rounds=1,
+        warm_ups=0,
+    )
+
+
+def _contestant(capacity: int, seconds: float) -> Contestant:
+    work = entries("sequential", 0)
+
+    def run(path: Path) -> Mapping[str, float]:
+        return trio.run(_overload, path, work, capacity, seconds)
+
+    def check(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            [found] = connection.execute(
+                f"SELECT count(*), count(DISTINCT key), min(length(json_payload)) FROM {work.name}"
+            )
+        if found != (KEYS, KEYS, len(PAYLOAD)):
+            raise AssertionError(f"expected {KEYS} rows, found {found}")
+
+    return Contestant(f"capacity={capacity:,}", run, check, work.create)
+
+
+async def _overload(
+    path: Path, work: Workload, capacity: int, seconds: float
+) -> Mapping[str, float]:
+    memory: list[float] = []
+    numbers = count()
+
+    def rows() -> Iterator[Entry]:
+        while trio.current_time() < deadline:
+            number = next(numbers)
+            at = float(number)
+            yield Entry(f"key-{number % KEYS:024d}", PAYLOAD, at, at, at)
+
+    async def watch() -> None:
+        while True:
+            memory.append(_resident())
+            await trio.sleep(seconds / 200)
+
+    async with ours.opened(path, work, capacity=capacity) as buffer:
+        before = _resident()
+        deadline = trio.current_time() + seconds
+        async with trio.open_nursery() as watching:
+            watching.start_soon(watch)
+            async with trio.open_nursery() as nursery:
+                for _ in range(PRODUCERS):
+                    nursery.start_soon(buffer.enqueue_many, rows())
+            await buffer.flush()
+            watching.cancel_scope.cancel()
+        counted = buffer.statistics()
+    if counted.accepted != next(numbers) or counted.pending:
+        raise AssertionError(f"not all that was drawn is settled: {counted}")
+    quarter = len(memory) // 4
+    return {
+        "rate": counted.accepted / seconds,
+        "peak": max(memory) - before,
+        "growth": max(memory[-quarter:]) / max(memory[quarter : 2 * quarter]),
+    }
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,104 @@
+"""What a run measured: samples, medians and spread, ratios within a round, and the JSON file."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Measure(NamedTuple):
+    """What is measured, in which unit, and whether more of it is better."""
+
+    name: str
+    unit: str
+    more_is_better: bool
+
+
+RATE = Measure("rate", "rows/s", more_is_better=True)
+
+
+class Spread(NamedTuple):
+    """The middle of some samples, and the quarter of them on either side of it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        """Give the median and the quartiles."""
+        if len(samples) == 1:
+            return cls(samples[0], samples[0], samples[0])
+        low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
+        return cls(median, low, high)
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The samples of one case, by contestant, one a round."""
+
+    question: str
+    name: str
+    measures: tuple[Measure, ...]
+    samples: Mapping[str, Sequence[Mapping[str, float]]]
+
+    def values(self, contestant: str, measure: str) -> list[float]:
+        """Give the samples of one measure, in the order of the rounds."""
+        return [sample[measure] for sample in self.samples[contestant]]
+
+    def spread(self, contestant: str, measure: str) -> Spread:
+        """Give the median and quartiles of one measure."""
+        return Spread.of(self.values(contestant, measure))
+
+    def ratio(self, contestant: str, other: str, measure: str) -> Spread:
+        """Compare two contestants round by round: how much the first has of what the other has."""
+        pairs = zip(self.values(contestant, measure), self.values(other, measure), strict=True)
+        return Spread.of([mine / theirs for mine, theirs in pairs])
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run: where and with what, and its cases."""
+
+    facts: Mapping[str, Any]
+    cases: Sequence[CaseResult]
+
+    def find(self, question: str, name: str) -> CaseResult | None:
+        """Give the result of a case, None where the run had no such case."""
+        for case in self.cases:
+            if (case.question, case.name) == (question, name):
+                return case
+        return None
+
+    def save(self, path: Path) -> None:
+        """Write the run as JSON."""
+        cases = [
+            {
+                "question": case.question,
+                "name": case.name,
+                "measures": [measure._asdict() for measure in case.measures],
+                "samples": case.samples,
+            }
+            for case in self.cases
+        ]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"facts": self.facts, "cases": cases}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read a run that `save` wrote."""
+        read = json.loads(path.read_text())
+        cases = [
+            CaseResult(
+                case["question"],
+                case["name"],
+                tuple(Measure(**measure) for measure in case["measures"]),
+                case["samples"],
+            )
+            for case in read["cases"]
+        ]
+        return cls(read["facts"], cases)

@@ -1,0 +1,151 @@
+"""The rows that the contestants write, and the check that they are all there."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from forebay import Table
+
+Order: TypeAlias = Literal["sequential", "shuffled", "hot"]
+
+TABLE = "key_value_entries"
+
+
+class Entry(NamedTuple):
+    """A row of a build cache's table of small values."""
+
+    key: str
+    json_payload: str
+    last_accessed_at: float
+    inserted_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows, upserted by the first column into a table that has an `id` besides their columns."""
+
+    row_type: type[Any]
+    rows: Sequence[Any]
+    """Instances of the row type, which is a NamedTuple."""
+    types: Mapping[str, str]
+    """The columns and their types in SQL."""
+    name: str = TABLE
+
+    @cached_property
+    def table(self) -> Table[Any]:
+        """The table as forebay takes it."""
+        return Table(self.row_type, name=self.name, key=self.columns[0])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the rows' columns, the key first."""
+        return tuple(self.types)
+
+    @cached_property
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows as libraries take them that want dictionaries."""
+        return [row._asdict() for row in self.rows]
+
+    def first(self, count: int) -> Workload:
+        """Give the same work with the first rows only, for those who would need hours."""
+        return Workload(self.row_type, self.rows[:count], self.types, self.name)
+
+    def upsert(self, rows: int = 1, parameter: Callable[[str], str] = lambda _: "?") -> str:
+        """Write the statement that everybody executes who writes SQL by hand."""
+        values = ",".join([f"({','.join(map(parameter, self.columns))})"] * rows)
+        key, *others = self.columns
+        changes = ", ".join(f"{column} = excluded.{column}" for column in others)
+        return (
+            f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES {values} "
+            f"ON CONFLICT ({key}) DO UPDATE SET {changes}"
+        )
+
+    def create(self, path: Path) -> None:
+        """Make the database, with the table and nothing in it."""
+        key, *others = self.types.items()
+        columns = [f"{key[0]} {key[1]} NOT NULL UNIQUE", *(f"{c} {t}" for c, t in others)]
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute(
+                f"CREATE TABLE {self.name} (id INTEGER PRIMARY KEY, {', '.join(columns)})"
+            )
+
+    def check(self, path: Path, *, where: str = "true") -> None:
+        """Compare what the table holds with what it should, by count and checksum.
+
+        Args:
+            path: the database.
+            where: which of its rows are looked at.
+
+        Raises:
+            AssertionError: it holds something else.
+        """
+        with closing(sqlite3.connect(path)) as connection:
+            found = connection.execute(
+                f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE {where}"
+            ).fetchall()
+        got = (len(found), sum(map(hash, found)))
+        if got != self._expected:
+            raise AssertionError(f"expected rows and checksum {self._expected}, found {got}")
+
+    @cached_property
+    def _expected(self) -> tuple[int, int]:
+        last = {row[0]: tuple(row) for row in self.rows}
+        return len(last), sum(map(hash, last.values()))
+
+
+def entries(order: Order, count: int, *, payload: int = 30) -> Workload:
+    """Give rows of six columns, the table's `id` included: keys of 28 characters.
+
+    Args:
+        order: the keys in order; the same shuffled; or as many draws of which a few keys get most.
+        count: how many rows.
+        payload: the length of the payload, in characters.
+    """
+    rows = [
+        Entry(
+            key=f"key-{number:024d}",
+            json_payload=f'{{"v":"{number:0{payload - 8}d}"}}',
+            last_accessed_at=1.7e9 + at,
+            inserted_at=1.7e9,
+            updated_at=1.7e9 + number,
+        )
+        for at, number in enumerate(_numbers(order, count))
+    ]
+    types = ("TEXT", "TEXT", "REAL", "REAL", "REAL")
+    return Workload(Entry, rows, dict(zip(Entry._fields, types, strict=True)))
+
+
+def _numbers(order: Order, count: int) -> list[int]:
+    if order == "hot":
+        draw = random.Random(2).random
+        return [int(count * draw() ** 6) for _ in range(count)]
+    numbers = list(range(count))
+    if order == "shuffled":
+        random.Random(1).shuffle(numbers)
+    return numbers
+
+
+def of_columns(columns: int, count: int) -> Workload:
+    """Give rows of so many columns, the table's `id` included, in shuffled order."""
+    others = {f"c{i}": (int, float, str)[i % 3] for i in range(columns - 2)}
+    make: Any = NamedTuple
+    row_type = make("Wide", [("key", str), *others.items()])
+    sql = {int: "INTEGER", float: "REAL", str: "TEXT"}
+    rows = [
+        row_type(
+            f"key-{number:024d}", *(kind(number + i) for i, kind in enumerate(others.values()))
+        )
+        for number in _numbers("shuffled", count)
+    ]
+    return Workload(
+        row_type, rows, {"key": "TEXT", **{name: sql[kind] for name, kind in others.items()}}
+    )
