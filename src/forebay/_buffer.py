@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
@@ -126,9 +127,10 @@ class Buffer(Generic[R]):
         """Accept rows one after another; wait whenever the buffer is full.
 
         Rows are drawn from the iterable only when there is room for them: cancelled, it has
-        accepted each row that it drew. Where the iterable raises, the rows before are accepted.
-        Where a row is refused, the rows before it are accepted, and a note on the error tells
-        how many these are.
+        accepted each row that it drew. (With `capacity_bytes` a row must be drawn to be measured:
+        cancelled, it may have drawn one more.) Where the iterable raises, the rows before are
+        accepted. Where a row is refused, the rows before it are accepted, and a note on the
+        error tells how many these are.
 
         Args:
             rows: instances of the table's row type.
@@ -142,22 +144,32 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        if self._intake.capacity.measured:  # each row needs its own room
-            accepted = 0
-            for row in rows:
-                await self.enqueue(row)
-                accepted += 1
-            await trio.lowlevel.checkpoint()
-            return accepted
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._intake.capacity.measured:
+            return await self._enqueue_measured(rows)
         accepted = 0
-        left = len(rows) if isinstance(rows, Sized) else math.inf
         iterator = iter(rows)
-        while left > 0:
-            await trio.lowlevel.checkpoint()
+        while not _all_drawn(rows, accepted):
             room = await self._chunk_of_room()
             drawn = self._draw(iterator, room, accepted)
             accepted += drawn
-            left = left - drawn if drawn == room else 0
+            if drawn < room:
+                break
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return accepted
+
+    async def _enqueue_measured(self, rows: Iterable[R]) -> int:
+        """Accept rows each of which needs room of its own size."""
+        accepted = 0
+        self._intake.check_open()
+        for row in rows:
+            entries, refusal = self._checked((row,), accepted)
+            if refusal is not None:
+                raise refusal
+            await self._accept(entries[0])
+            accepted += 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 
@@ -188,8 +200,8 @@ class Buffer(Generic[R]):
                     self._intake.accept(entries, only_rows=True)
             finally:
                 self._intake.capacity.give_back(room - len(entries))
-        if refusal is not None:
-            raise refusal
+            if refusal is not None:  # it came before what the iterable raised, if it did
+                raise refusal
         return len(entries)
 
     def _checked(self, rows: Sequence[R], before: int) -> tuple[Sequence[Entry], Exception | None]:
@@ -416,12 +428,11 @@ class Buffer(Generic[R]):
     async def _accept(self, entry: Entry) -> int:
         """Accept an entry, after a wait for room if need be; give its number."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
+        with suppress(trio.WouldBlock):
             return self._accept_nowait(entry)
-        except trio.WouldBlock:
-            size = self._size(entry)
-            await self._wait_for_room(size)
-            return self._put(entry, size)
+        size = self._size(entry)
+        await self._wait_for_room(size)
+        return self._put(entry, size)
 
     def _put(self, entry: Entry, size: int) -> int:
         self._intake.accept((entry,), only_rows=isinstance(entry, tuple), size=size)
@@ -439,3 +450,11 @@ class Buffer(Generic[R]):
                 raise
         else:
             self._intake.check_open()
+
+
+def _all_drawn(rows: Iterable[object], drawn: int) -> bool:
+    """Whether a collection is known to have no more rows, without a draw that needs room.
+
+    Only where a length is a promise: that of a progress bar, or of another wrapper, is a guess.
+    """
+    return isinstance(rows, Sequence | AbstractSet | Mapping) and drawn >= len(rows)

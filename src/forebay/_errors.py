@@ -55,11 +55,13 @@ class Unsettled:
             coalesced.
         count: how many accepted entries these stand for, superseded ones included.
         oldest_age: how long the oldest had been waiting, in seconds.
+        last_error: why the last attempt to flush had to be made again; None where none had.
     """
 
     entries: tuple[object, ...]
     count: int
     oldest_age: float
+    last_error: BaseException | None = None
 
 
 class RowError(ForebayError):
@@ -105,6 +107,16 @@ class DrainError(ForebayError):
         unsettled: what is not in the database, by the name of the buffer's table.
     """
 
-    def __init__(self, message: str, *, unsettled: Mapping[str, Unsettled]) -> None:
-        super().__init__(message)
+    def __init__(self, unsettled: Mapping[str, Unsettled]) -> None:
+        lines = [
+            f"- {name!r}: {left.count:,} entries, the oldest waiting for {left.oldest_age:.1f} s"
+            + (f"; last error: {left.last_error}" if left.last_error is not None else "")
+            for name, left in unsettled.items()
+        ]
+        super().__init__(
+            "the drain was not finished in time. These accepted entries are not in the database, "
+            "but in this error's `unsettled`:\n"
+            + "\n".join(lines)
+            + "\nFind what holds the database up, or raise BufferOptions.drain_timeout."
+        )
         self.unsettled = dict(unsettled)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
 
 from forebay._buffer import Buffer, BufferStatistics
-from forebay._errors import DrainError, OptionsError, Unsettled
+from forebay._errors import DrainError, OptionsError
 from forebay._options import BufferOptions
 from forebay._table import Table
 from forebay._worker import Worker
@@ -75,6 +75,7 @@ class Buffers:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_buffers(
     store: Store,
     *tables: Table[Any],
@@ -89,9 +90,12 @@ async def open_buffers(
 
     What leaves the block: the body's exception, as it is, when the drain succeeds. When a
     buffer failed or could not drain in time, `FlushError` or `DrainError`; a buffer that fails
-    cancels the body, the others drain first, and errors of the body that only say that a buffer
-    is broken are dropped for the failure itself. Where more than one is left, an
-    `ExceptionGroup` of them all.
+    cancels the body, and the others drain first. Then errors of the body that only say that a
+    buffer is broken, or that the body was cancelled, are dropped for the failure itself. Where
+    more than one is left, an `ExceptionGroup` of them all.
+
+    A `KeyboardInterrupt` in the body drains like any exception; one during the drain gives up,
+    as `Buffers.give_up` does.
 
     Args:
         store: where the rows go: `open_sqlite` gives one.
@@ -111,7 +115,7 @@ async def open_buffers(
     """
     workers = _workers(store, tables, options or BufferOptions(), overrides or {})
     await store.prepare(tables)
-    raised: BaseException | None = None
+    raised: list[BaseException] = []
     async with trio.open_nursery() as nursery:
         try:
             with trio.CancelScope() as body:
@@ -119,18 +123,30 @@ async def open_buffers(
                     nursery.start_soon(_run, worker, body, name=f"forebay {worker.buffer.name}")
                 yield Buffers(workers)
         except BaseException as error:  # noqa: BLE001  # raised again after the drain
-            raised = error
-        # Each worker is shielded by a scope of its own; this shield is for the wait for them.
+            raised.append(error)
+        # Each worker is shielded by a scope of its own, which has its deadline from here on. This
+        # shield is for the wait for them, and ends with them.
         nursery.cancel_scope.shield = True
-        nursery.cancel_scope.deadline = max(worker.close() for worker in workers)
-        try:
-            for worker in workers:
-                await worker.ended.wait()
-        except KeyboardInterrupt as error:
-            raised = raised or error
-            for worker in workers:
-                worker.give_up()
+        for worker in workers:
+            worker.close()
+        interrupt = await _wait_for_all(workers)
+        if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in raised):
+            raised.append(interrupt)
     _raise(raised, workers)
+
+
+async def _wait_for_all(workers: Sequence[Worker]) -> KeyboardInterrupt | None:
+    """Wait until all have ended; give up, and go on waiting, where Ctrl-C is hit meanwhile."""
+    interrupt = None
+    for worker in workers:
+        while not worker.ended.is_set():
+            try:
+                await worker.ended.wait()
+            except KeyboardInterrupt as error:
+                interrupt = error
+                for each in workers:
+                    each.give_up()
+    return interrupt
 
 
 async def run_buffers(
@@ -184,48 +200,37 @@ def _workers(
     return [Worker(table, store, overrides.get(table.name, options)) for table in tables]
 
 
-def _raise(raised: BaseException | None, workers: Sequence[Worker]) -> None:
+def _raise(raised: Sequence[BaseException], workers: Sequence[Worker]) -> None:
     """Raise what is to leave the block: see `open_buffers`."""
-    failures: list[BaseException] = [w.failure for w in workers if w.failure is not None]
-    late = {w.buffer.name: w.unsettled() for w in workers if w.failure is None and not w.drained}
-    errors = [*failures]
-    if late:
-        causes = {w.buffer.name: w.retry_error for w in workers}
-        errors.append(_drain_error(late, causes))
-    if raised is not None and (other := _without_consequences(raised, failures)) is not None:
-        errors.insert(0, other)
+    failures = [worker.failure for worker in workers if worker.failure is not None]
+    late = {worker.buffer.name: worker.late for worker in workers if worker.late is not None}
+
+    def is_consequence(error: BaseException) -> bool:
+        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in failures
+
+    def is_cancelled(error: BaseException) -> bool:
+        return isinstance(error, trio.Cancelled)
+
+    stops: list[BaseException] = [*failures, *([DrainError(late)] if late else [])]
+    errors = [*_without(is_consequence, raised), *stops]
+    if len(errors) > 1:
+        errors = _without(is_cancelled, errors)
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise BaseExceptionGroup("the open_buffers block and its buffers failed", errors)
 
 
-def _without_consequences(
-    raised: BaseException, failures: Sequence[BaseException]
-) -> BaseException | None:
-    """Drop those errors of the body that only say that one of these failures broke a buffer."""
-
-    def is_consequence(error: BaseException) -> bool:
-        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in failures
-
-    if isinstance(raised, BaseExceptionGroup):
-        _, rest = raised.split(is_consequence)
-        return rest
-    return None if is_consequence(raised) else raised
-
-
-def _drain_error(
-    late: Mapping[str, Unsettled], causes: Mapping[str, BaseException | None]
-) -> DrainError:
-    lines = [
-        f"- {name!r}: {left.count:,} entries, the oldest waiting for {left.oldest_age:.1f} s"
-        + (f"; last error: {causes[name]}" if causes[name] is not None else "")
-        for name, left in late.items()
-    ]
-    return DrainError(
-        "the drain was not finished in time. These accepted entries are not in the database, "
-        "but in this error's `unsettled`:\n"
-        + "\n".join(lines)
-        + "\nFind what holds the database up, or raise BufferOptions.drain_timeout.",
-        unsettled=late,
-    )
+def _without(
+    unwanted: Callable[[BaseException], bool], errors: Sequence[BaseException]
+) -> list[BaseException]:
+    """Give the errors without the unwanted ones, those in groups included."""
+    kept: list[BaseException] = []
+    for error in errors:
+        group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+        dropped, rest = group.split(unwanted)
+        if dropped is None:
+            kept.append(error)
+        elif rest is not None:
+            kept.append(rest)
+    return kept

@@ -2,9 +2,10 @@
 
 A channel that carried one entry a message would cost more than the write it carries. So a
 message is a burst: a list that producers go on appending to while it lies in the channel, or in
-the hands of a worker that waits for its timer. The worker closes the burst when it takes the
-entries. Entries are counted where they are accepted, one by one; the channel's own length means
-nothing here.
+the hands of a worker that waits for its timer. The burst is closed when it makes a batch full, or
+when the worker takes its entries; the next entry opens another, which has a time of its own.
+Entries are counted where they are accepted, one by one; the channel's own length means nothing
+here.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Intake:
         self.closed = False
         self._pid = os.getpid()
         self.burst_limit = capacity.limit
-        """The length at which the open burst wakes the worker; the worker sets it."""
+        """The length at which a burst makes a batch full; the worker sets it."""
         self.worker_waits = False
         """Whether the worker waits for a message; it then has taken all that were sent."""
         self._open: Burst | None = None
@@ -80,7 +81,10 @@ class Intake:
         burst.only_rows = burst.only_rows and only_rows
         burst.size += size
         self.ledger.accept(len(entries), burst.opened_at)
-        if len(burst.entries) >= self.burst_limit or self.capacity.reached:
+        if len(burst.entries) >= self.burst_limit:
+            self.close_burst()
+            self.wake()
+        elif self.capacity.reached:
             self.wake()
 
     @trio.lowlevel.enable_ki_protection

@@ -7,7 +7,7 @@ are settled, and accepted = committed + superseded + dead-lettered + pending at 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import trio
@@ -16,11 +16,10 @@ from forebay.stores import Rejection
 
 
 class _Waiter:
-    __slots__ = ("error", "number", "rejection", "task")
+    __slots__ = ("error", "number", "rejection")
 
-    def __init__(self, number: int, task: trio.lowlevel.Task) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.task: trio.lowlevel.Task | None = task
         self.rejection: Rejection | None = None
         self.error: BaseException | None = None
 
@@ -42,7 +41,8 @@ class Ledger:
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
         """Why nothing more will settle."""
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
+        """By number, in ascending order."""
 
     @property
     def committed(self) -> int:
@@ -88,21 +88,22 @@ class Ledger:
         self.dead_lettered += len(rejections)
         self.oldest = oldest
         rejected = {rejection.number: rejection for rejection in rejections}
-        while self._waiters and self._waiters[0].number <= self.settled:
-            waiter = self._waiters.popleft()
-            if waiter.task is not None:
-                waiter.rejection = rejected.get(waiter.number)
-                trio.lowlevel.reschedule(waiter.task)
+        while self._waiters:
+            task, waiter = next(iter(self._waiters.items()))
+            if waiter.number > self.settled:
+                return
+            waiter.rejection = rejected.get(waiter.number)
+            del self._waiters[task]
+            trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
     def fail(self, failure: BaseException) -> None:
         """Tell all who wait, now or later, that nothing more will settle."""
         self.failure = failure
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if waiter.task is not None:
-                waiter.error = self.broken()
-                trio.lowlevel.reschedule(waiter.task)
+        for task, waiter in self._waiters.items():
+            waiter.error = self.broken()
+            trio.lowlevel.reschedule(task)
+        self._waiters.clear()
 
     def broken(self) -> trio.BrokenResourceError:
         """Give the error for a caller of a buffer that failed, with its cause."""
@@ -131,12 +132,16 @@ class Ledger:
         if self.failure is not None:
             await trio.lowlevel.checkpoint()
             raise self.broken()
-        waiter = _Waiter(number, trio.lowlevel.current_task())
-        # Numbers are handed out in order and waited for at once: the queue stays sorted.
-        self._waiters.append(waiter)
+        task = trio.lowlevel.current_task()
+        waiter = _Waiter(number)
+        last = next(reversed(self._waiters.values()), waiter)
+        self._waiters[task] = waiter
+        if number < last.number:  # rare: a number is mostly waited for as soon as it is given out
+            in_order = sorted(self._waiters.items(), key=lambda item: item[1].number)
+            self._waiters = OrderedDict(in_order)
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-            waiter.task = None
+            del self._waiters[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)

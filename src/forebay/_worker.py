@@ -17,7 +17,7 @@ from forebay._buffer import Buffer
 from forebay._capacity import Capacity
 from forebay._coalesce import Coalescer
 from forebay._dead_letter_limit import DeadLetterLimit
-from forebay._errors import FlushError, Unsettled
+from forebay._errors import DrainError, FlushError, Unsettled
 from forebay._flush_policy import FlushPolicy, FlushReason, Pending
 from forebay._intake import Burst, Intake
 from forebay._ledger import Ledger
@@ -45,6 +45,7 @@ class Worker:
         self.buffer: Buffer[Any] = Buffer(table, self._intake)
         self._options = options
         self._policy = FlushPolicy.of(options)
+        self._intake.burst_limit = self._policy.batch_size
         self._dead_letters = DeadLetterLimit(options.dead_letters_per_minute)
         self._scope = trio.CancelScope(shield=True)
         self._held: deque[Burst] = deque()
@@ -55,61 +56,56 @@ class Worker:
         self._in_flight_size = 0
         self._in_flight: Batch | None = None
         self._closing = False
+        self._given_up = False
+        self._retry_error: BatchError | None = None
         self.ended = trio.Event()
         """Set when the task has come to its end, in whatever way."""
-        self.drained = False
-        """Whether the task ended with all settled."""
-        self.retry_error: BatchError | None = None
-        """Why the batch in flight has to be tried again."""
-
-    @property
-    def failure(self) -> BaseException | None:
+        self.failure: FlushError | None = None
         """Why the buffer stopped before its end, if it did."""
-        return self._ledger.failure
+        self.late: Unsettled | None = None
+        """What was not settled when the deadline of the drain passed, if it did."""
 
-    def close(self) -> float:
-        """Accept nothing more and drain, from now to the drain timeout.
-
-        Returns:
-            The deadline, in seconds of Trio's clock.
-        """
+    def close(self) -> None:
+        """Accept nothing more and drain, from now to the drain timeout."""
         self._intake.close()
-        self._scope.deadline = trio.current_time() + self._options.drain_timeout
-        return self._scope.deadline
+        timeout = 0.0 if self._given_up else self._options.drain_timeout
+        self._scope.deadline = trio.current_time() + timeout
 
     def give_up(self) -> None:
-        """Let the deadline pass now."""
-        self._scope.cancel()
+        """Let the deadline pass now, or at once when the drain begins."""
+        self._given_up = True
+        if self._intake.closed:
+            self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Run until the intake is closed and all is settled, or the deadline or a failure ends it.
 
-        Never raises: a failure is in the ledger, for the callers and for the group.
+        Never raises: what went wrong is kept, for the callers and for the group.
         """
+        name = self._table.name
         try:
             with self._scope:
                 while (batch := await self._next_batch()) is not None:
                     await self._flush(batch)
-                self.drained = True
         except FlushError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001  # a fault of ours must not cost other buffers
-            self._receive_sent()
-            failure = FlushError(
-                f"buffer {self._table.name!r} failed: {error!r}",
-                buffer=self._table.name,
-                unsettled=self.unsettled(),
+            self.failure = error
+        except BaseException as error:  # noqa: BLE001  # one store's fault must not cost the others
+            self.failure = FlushError(
+                f"buffer {name!r} failed: {error!r}", buffer=name, unsettled=self._unsettled()
             )
-            failure.__cause__ = error
-            self._fail(failure)
-        finally:
-            self._receive_sent()
-            self._intake.receive.close()
-            self.ended.set()
+            self.failure.__cause__ = error
+        if self.failure is not None:
+            self._stop(self.failure)
+        elif self._ledger.pending:
+            self.late = self._unsettled()
+            self._stop(DrainError({name: self.late}))
+        self._intake.receive.close()
+        self.ended.set()
 
-    def _fail(self, error: FlushError) -> None:
-        self._ledger.fail(error)
+    def _stop(self, why: Exception) -> None:
+        """Tell all who wait for entries to settle, or for room, that it is over."""
+        self._ledger.fail(why)
         self._intake.fail()
 
     async def _next_batch(self) -> Batch | None:
@@ -189,6 +185,7 @@ class Worker:
         batch = self._in_flight = self._coalescer.take(reason)
         self._in_flight_size, self._coalesced_size = self._coalesced_size, 0
         self._coalesced_oldest = None
+        self._intake.burst_limit = self._policy.batch_size
         return batch
 
     async def _flush(self, batch: Batch) -> None:
@@ -196,6 +193,8 @@ class Worker:
         retry = self._options.retry
         attempt = 1
         while True:
+            # A store may not let itself be cancelled; the deadline counts between its calls.
+            await trio.lowlevel.checkpoint_if_cancelled()
             try:
                 outcome = await self._store.commit(
                     batch,
@@ -206,7 +205,7 @@ class Worker:
                 lasting = error.kind not in _RETRIED
                 if lasting or (retry.max_attempts is not None and attempt >= retry.max_attempts):
                     raise self._stopped(error, attempt) from error.__cause__ or error
-                self.retry_error = error
+                self._retry_error = error
                 self._ledger.retries += 1
                 await trio.sleep(retry.delay(attempt, random.random()))  # noqa: S311  # jitter
                 attempt += 1
@@ -217,7 +216,7 @@ class Worker:
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:
         self._in_flight = None
-        self.retry_error = None
+        self._retry_error = None
         self._receive_sent()
         self._dead_letters.count(len(outcome.rejections), trio.current_time())
         self._ledger.settle(
@@ -229,8 +228,7 @@ class Worker:
         self._intake.capacity.give_back(batch.entries, self._in_flight_size)
 
     def _stopped(self, error: BatchError, attempts: int) -> FlushError:
-        self._receive_sent()
-        unsettled = self.unsettled()
+        unsettled = self._unsettled()
         tries = f" after {attempts} attempts" if attempts > 1 else ""
         return FlushError(
             f"buffer {self._table.name!r} stopped{tries}: {error}. {unsettled.count} accepted "
@@ -239,8 +237,9 @@ class Worker:
             unsettled=unsettled,
         )
 
-    def unsettled(self) -> Unsettled:
+    def _unsettled(self) -> Unsettled:
         """Name what was accepted and is not settled. The worker flushes nothing after it."""
+        self._receive_sent()
         operations: list[Operation] = []
         if self._in_flight is not None:
             operations.extend(self._in_flight.operations())
@@ -252,4 +251,5 @@ class Worker:
             entries=tuple(operations),
             count=self._ledger.pending,
             oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
+            last_error=self._retry_error,
         )

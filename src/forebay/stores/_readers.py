@@ -22,23 +22,38 @@ class Readers:
         self._turns = trio.Semaphore(most)
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a connection. Waits, first come, first served, while all are lent."""
+        """Lend a connection. Waits, first come, first served, while all are lent.
+
+        Raises:
+            trio.ClosedResourceError: `aclose` was called.
+        """
         async with self._turns:
-            if self._idle:
-                connection = self._idle.pop()
-            else:
-                connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)
-                self._all.append(connection)
+            self._check_open()
+            connection = self._idle.pop() if self._idle else await self._open()
             try:
                 yield connection
             finally:
                 self._idle.append(connection)
 
+    async def _open(self) -> Connection:
+        connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)
+        if self._closed:  # meanwhile, and without this one
+            await connection.aclose()
+        self._check_open()
+        self._all.append(connection)
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
+
     async def aclose(self) -> None:
-        """Close all of them, at the same time."""
+        """Close all of them, at the same time, and open no more."""
+        self._closed = True
         async with trio.open_nursery() as nursery:
             for connection in self._all:
                 nursery.start_soon(connection.aclose)

@@ -1,0 +1,217 @@
+"""A buffer whose store refuses a batch for good: who hears of it, and what leaves the block."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import Buffer, BufferOptions, DrainError, FlushError, Table, Write, open_buffers
+from forebay.stores import Batch, BatchError, FailureKind, Outcome
+from forebay.testing import MemoryStore
+
+
+class Letter(NamedTuple):
+    name: str
+
+
+BAD, GOOD, LATE = (Table(Letter, name=name) for name in ("bad", "good", "late"))
+
+
+class PartlyFailing(MemoryStore):
+    """A memory store in which tables of some names fail, each with its exception."""
+
+    def __init__(self, **failures: BaseException) -> None:
+        super().__init__()
+        self.failures = failures
+
+    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+        if error := self.failures.get(batch.table.name):
+            await trio.lowlevel.checkpoint()
+            raise error
+        return await super().commit(batch, **how)
+
+
+def fatal(message: str = "no such table") -> BatchError:
+    return BatchError(message, kind=FailureKind.FATAL, code="SQLITE_ERROR")
+
+
+async def test_the_others_drain_before_the_failure_leaves(autojump_clock: MockClock) -> None:
+    """One buffer of three fails: the body is cancelled, the others commit, the error is bare."""
+    store = PartlyFailing(bad=fatal())
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(store, GOOD, BAD, LATE) as buffers:
+            for buffer in buffers:
+                await buffer.enqueue_many([Letter("a"), Letter("b")])
+            await trio.sleep_forever()
+    assert (
+        "buffer 'bad' stopped: no such table. 2 accepted entries are not in the table; they are "
+        "in this error's unsettled.entries"
+    ) == str(caught.value)
+    assert "bad" == caught.value.buffer
+    assert (Write(("a",)), Write(("b",))) == caught.value.unsettled.entries
+    assert 2 == caught.value.unsettled.count
+    assert [("a",), ("b",)] == store.rows(GOOD) == store.rows(LATE)
+
+
+async def test_the_cause_of_the_failure_is_the_databases_own_error(
+    autojump_clock: MockClock,
+) -> None:
+    """`FlushError.__cause__` is what the store's error was raised from."""
+    error = fatal()
+    error.__cause__ = OSError("the disk's")
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(PartlyFailing(bad=error), BAD) as buffers:
+            buffers[BAD].enqueue_nowait(Letter("a"))
+    assert error.__cause__ is caught.value.__cause__
+
+
+async def test_entries_behind_the_batch_that_failed_are_named_too(
+    autojump_clock: MockClock,
+) -> None:
+    """All that was accepted and is not in the table is in the error, in order."""
+    store = PartlyFailing(bad=fatal())
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(store, BAD, options=BufferOptions(batch_size=2)) as buffers:
+            await buffers[BAD].enqueue_many(Letter(str(i)) for i in range(7))
+    assert tuple(Write((str(i),)) for i in range(7)) == caught.value.unsettled.entries
+    assert 7 == caught.value.unsettled.count
+
+
+@pytest.mark.parametrize("error", [ValueError("strange"), SystemExit(3), trio.EndOfChannel()])
+async def test_a_strange_exception_of_a_store_is_a_failure_of_its_buffer(
+    autojump_clock: MockClock, error: BaseException
+) -> None:
+    """Whatever a store raises, the entries are named and the other buffers drain."""
+    store = PartlyFailing(bad=error)
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(store, GOOD, BAD) as buffers:
+            buffers[GOOD].enqueue_nowait(Letter("a"))
+            buffers[BAD].enqueue_nowait(Letter("b"))
+            await trio.sleep_forever()
+    assert f"buffer 'bad' failed: {error!r}" == str(caught.value)
+    assert error is caught.value.__cause__
+    assert (Write(("b",)),) == caught.value.unsettled.entries
+    assert [("a",)] == store.rows(GOOD)
+
+
+WAITS: dict[str, Callable[[Buffer[Letter]], Awaitable[object]]] = {
+    "enqueue": lambda b: b.enqueue(Letter("z")),
+    "enqueue_many": lambda b: b.enqueue_many([Letter("z")]),
+    "write": lambda b: b.write(Letter("z")),
+    "flush": lambda b: b.flush(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+async def test_who_waits_hears_of_the_failure(autojump_clock: MockClock, wait: str) -> None:
+    """A call that waits for room or for a commit raises, with the failure as its cause."""
+    store = MemoryStore()
+    store.stop()
+    store.fail_next(FailureKind.FATAL)
+    heard: list[trio.BrokenResourceError] = []
+
+    async def listen(buffer: Buffer[Letter]) -> None:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await WAITS[wait](buffer)
+        heard.append(caught.value)
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(FlushError) as failure:
+            async with open_buffers(store, BAD, options=BufferOptions(capacity=1)) as buffers:
+                buffers[BAD].enqueue_nowait(Letter("a"))
+                nursery.start_soon(listen, buffers[BAD])
+                nursery.start_soon(listen, buffers[BAD])
+                await wait_all_tasks_blocked()
+                store.resume()
+                await trio.sleep_forever()
+    assert [failure.value] * 2 == [error.__cause__ for error in heard]
+    assert (Write(("a",)),) == failure.value.unsettled.entries
+
+
+async def test_consequences_in_the_body_are_dropped(autojump_clock: MockClock) -> None:
+    """Tasks of the body that met the broken buffer do not hide why it is broken."""
+    store = PartlyFailing(bad=fatal())
+    with pytest.raises(FlushError):
+        async with open_buffers(store, BAD) as buffers, trio.open_nursery() as nursery:
+            nursery.start_soon(buffers[BAD].write, Letter("a"))
+            nursery.start_soon(buffers[BAD].write, Letter("b"))
+            nursery.start_soon(trio.sleep_forever)
+
+
+async def test_a_body_that_only_met_the_broken_buffer_is_dropped(
+    autojump_clock: MockClock,
+) -> None:
+    """The same, without a nursery."""
+    with pytest.raises(FlushError):
+        async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
+            await buffers[BAD].write(Letter("a"))
+
+
+async def test_another_error_of_the_body_stays(autojump_clock: MockClock) -> None:
+    """What the body raised for itself leaves beside the failure, without the consequences."""
+    store = PartlyFailing(bad=fatal())
+
+    async def fail_too() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("the body's")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_buffers(store, BAD) as buffers, trio.open_nursery() as nursery:
+            nursery.start_soon(buffers[BAD].write, Letter("a"))
+            nursery.start_soon(fail_too)
+    body, failure = caught.value.exceptions
+    assert isinstance(failure, FlushError)
+    assert isinstance(body, ExceptionGroup)
+    assert ["the body's"] == [error.args[0] for error in body.exceptions]
+
+
+async def test_a_broken_resource_that_is_not_ours_stays(autojump_clock: MockClock) -> None:
+    """Only what one of these buffers caused is a consequence."""
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
+            buffers[BAD].enqueue_nowait(Letter("a"))
+            raise trio.BrokenResourceError("a socket's")
+    assert [trio.BrokenResourceError, FlushError] == [type(e) for e in caught.value.exceptions]
+
+
+async def test_two_failures_leave_in_a_group(autojump_clock: MockClock) -> None:
+    """Each buffer that failed is named by an error of its own."""
+    store = PartlyFailing(bad=fatal("one"), late=fatal("two"))
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_buffers(store, BAD, GOOD, LATE) as buffers:
+            for buffer in buffers:
+                buffer.enqueue_nowait(Letter("a"))
+    names = [error.buffer for error in caught.value.exceptions if isinstance(error, FlushError)]
+    assert ["bad", "late"] == names
+    assert [("a",)] == store.rows(GOOD)
+
+
+async def test_a_failure_and_a_deadline_leave_in_a_group(autojump_clock: MockClock) -> None:
+    """One buffer failed and another was late: both are named."""
+
+    class Hanging(PartlyFailing):
+        async def commit(self, batch: Batch, **how: Any) -> Outcome:
+            if batch.table is LATE:
+                await trio.sleep_forever()
+            return await super().commit(batch, **how)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_buffers(Hanging(bad=fatal()), BAD, LATE) as buffers:
+            for buffer in buffers:
+                buffer.enqueue_nowait(Letter("a"))
+    assert [FlushError, DrainError] == [type(error) for error in caught.value.exceptions]
+    assert 30.0 == trio.current_time()
+
+
+async def test_cancellation_is_dropped_for_the_failure(autojump_clock: MockClock) -> None:
+    """A program that was cancelled, and then loses rows, gets the bare `FlushError`."""
+    with pytest.raises(FlushError), trio.move_on_after(0.125):
+        async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
+            buffers[BAD].enqueue_nowait(Letter("a"))
+            await trio.sleep_forever()
