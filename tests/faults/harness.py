@@ -1,0 +1,230 @@
+"""Child programs that are killed, starved and lied to, and what they leave in the file.
+
+A child program prints what was acknowledged to it, a line at a time; the test reads the lines,
+and then the file. Faults come from strace, which fails or kills a chosen system call of a chosen
+file, and so are the same in every run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+PATIENCE = 60.0
+"""Seconds after which a child is killed, so that a broken test ends."""
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+class Child:
+    """A running program, and the lines it prints."""
+
+    def __init__(self, zygote: Zygote, pid: int, stdin: int, stdout: int, errors: Path) -> None:
+        self.pid = pid
+        self.trace = errors.with_suffix(".strace")
+        self._zygote = zygote
+        self._stdin = os.fdopen(stdin, "w", buffering=1)
+        self._stdout = os.fdopen(stdout)
+        self._errors = errors
+        self._status: int | None = None
+        self._watchdog = threading.Timer(PATIENCE, self.kill)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def tell(self, line: str) -> None:
+        """Give the program a line."""
+        self._stdin.write(f"{line}\n")
+
+    def line(self) -> str:
+        """Wait for the next line, without its end; fail where the program has ended."""
+        line = self._stdout.readline()
+        assert line, f"the child ended early:\n{self.errors()}"
+        return line.rstrip("\n")
+
+    def lines(self) -> list[str]:
+        """Wait for the end of the output, and give the lines that are left."""
+        return self._stdout.read().splitlines()
+
+    def errors(self) -> str:
+        """Give what the program wrote to its standard error."""
+        return self._errors.read_text(errors="replace")
+
+    def injected(self) -> int:
+        """Count the calls that strace failed, once the program has ended and strace with it."""
+        return self.trace.read_text(errors="replace").count("(INJECTED)")
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal."""
+        if self._status is None:
+            os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        """Wait for the end; give the exit status, or the negated number of the signal."""
+        if self._status is None:
+            self._status = self._zygote.status(self.pid)
+            self._watchdog.cancel()
+        return self._status
+
+    def close(self) -> None:
+        """Kill it where it still runs."""
+        self.kill()
+        self.wait()
+        self._stdin.close()
+        self._stdout.close()
+
+
+class Zygote:
+    """The process that the children are forked from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-u", str(Path(__file__).with_name("zygote.py"))],
+                stdin=theirs.fileno(),
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        self._count = 0
+
+    def start(self, program: str, *arguments: object) -> Child:
+        """Fork a child that waits for its `go`."""
+        self._count += 1
+        errors = self._folder / f"{self._count}.err"
+        their_stdin, stdin = os.pipe()
+        stdout, their_stdout = os.pipe()
+        stderr = os.open(errors, os.O_CREAT | os.O_WRONLY, 0o600)
+        streams = [their_stdin, their_stdout, stderr]
+        request = [str(PROGRAMS / program), *map(str, arguments)]
+        socket.send_fds(self._socket, [json.dumps(request).encode()], streams)
+        pid = json.loads(self._socket.recv(64))
+        for stream in streams:
+            os.close(stream)
+        return Child(self, pid, stdin, stdout, errors)
+
+    def status(self, pid: int) -> int:
+        """Wait for a child's end."""
+        self._socket.send(json.dumps(pid).encode())
+        return int(json.loads(self._socket.recv(64)))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def run(
+        self, program: str, *arguments: object, faults: Sequence[Fault] = ()
+    ) -> Iterator[Child]:
+        """Run a program, under strace where there are faults to inject; kill it in the end."""
+        with closing(self.start(program, *arguments)) as child:
+            if not faults:
+                child.tell("go")
+                yield child
+                return
+            with attached(child.pid, faults, child.trace):
+                child.tell("go")
+                yield child
+                child.close()  # strace ends with it
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What strace does to some calls of one system call on a database, or on its WAL.
+
+    Attributes:
+        path: the database.
+        call: the system call.
+        action: what is injected, such as ``error=EIO`` or ``signal=KILL``.
+        when: which calls of each thread, counted from 1: ``5``, ``5..8``, ``5+``.
+        files: which files, by what follows the path of the database.
+    """
+
+    path: Path
+    call: str
+    action: str
+    when: str
+    files: tuple[str, ...] = ("", "-wal")
+
+    def options(self) -> Iterator[str]:
+        for suffix in self.files:
+            yield f"--trace-path={self.path}{suffix}"
+        yield f"--inject={self.call}:{self.action}:when={self.when}"
+
+
+@contextmanager
+def attached(pid: int, faults: Sequence[Fault], log: Path) -> Iterator[None]:
+    """Attach strace to a process that waits, for faults in what it does next."""
+    calls = ",".join({fault.call for fault in faults})
+    options = [option for fault in faults for option in fault.options()]
+    command = ["strace", "-f", f"--output={log}", f"--attach={pid}", f"--trace={calls}", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr is not None
+        first = tracer.stderr.readline()
+        if "attached" not in first:
+            raise RuntimeError(f"strace: {first}{tracer.stderr.read()}")
+        yield
+
+
+def why_no_strace(zygote: Zygote) -> str | None:
+    """Tell why strace cannot be attached to a child here; None where it can."""
+    try:
+        with zygote.run("idle.py", faults=[Fault(Path("/"), "pwrite64", "error=EIO", "1")]):
+            return None
+    except FileNotFoundError:
+        return "strace is not installed"
+    except RuntimeError as error:
+        return str(error)
+
+
+@contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Mount something on a new folder, with these arguments of mount(8)."""
+    folder.mkdir()
+    subprocess.run(["mount", *arguments, folder], check=True, capture_output=True, text=True)
+    try:
+        yield folder
+    finally:
+        # Lazily: what a failed test left open must not leave the mount behind.
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def why_no_mount(folder: Path) -> str | None:
+    """Tell why nothing can be mounted here; None where it can."""
+    try:
+        with mounted(folder / "mount", "-t", "tmpfs", "tmpfs"):
+            return None
+    except FileNotFoundError:
+        return "there is no mount(8)"
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr).strip()
+
+
+def read(path: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    """Query a file as another program would: no rows where it, or the table, is not there."""
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path, timeout=PATIENCE)) as raw:
+        try:
+            return raw.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_ERROR":  # no such table
+                return []
+            raise

@@ -1,0 +1,50 @@
+"""Write in rounds to tables of three manners, and print what was acknowledged.
+
+Arguments: the database, the first round, how many, `synchronous`, and after how many pages of the
+WAL SQLite moves them to the database.
+
+Each round makes a group of 7 entries, 3 events and 1 more in the total, each in one transaction,
+flushes, prints ``flushed`` with the round's number, writes one more entry, and prints ``written``.
+An attempt that failed prints ``failed`` with its kind and code.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Literal, cast
+
+import trio
+
+import forebay
+from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, TOTALS, Entry, Event, Total
+from tests.faults.watched import watch
+
+
+async def main(
+    path: str, start: str, rounds: str, synchronous: str = "NORMAL", checkpoint: str = "4"
+) -> None:
+    async with (
+        forebay.open_sqlite(
+            path,
+            create=TABLES,
+            synchronous=cast("Literal['NORMAL', 'FULL']", synchronous),
+            pragmas={"wal_autocheckpoint": int(checkpoint)},
+        ) as store,
+        forebay.open_buffers(store, *TABLES, options=PATIENT) as buffers,
+    ):
+        watch(store, lambda error: print("failed", error.kind.name, error.code))
+        for i in range(int(start), int(start) + int(rounds)):
+            await buffers[ENTRIES].enqueue_many([Entry(f"{i}-{j}", i, j) for j in range(7)])
+            await buffers[ENTRIES].enqueue(Entry("shared", -2, i))
+            await buffers[EVENTS].enqueue_many([Event(start, i) for _ in range(3)])
+            await buffers[TOTALS].enqueue(Total("all", 1))
+            await buffers.flush()
+            print("flushed", i)
+            await buffers[ENTRIES].write(Entry(f"w{i}", -1, i))
+            print("written", i)
+    print("drained")
+
+
+if __name__ == "__main__":
+    trio.run(partial(main, *sys.argv[1:]))

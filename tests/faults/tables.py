@@ -1,0 +1,42 @@
+"""The tables that the programs write and the tests read: one of each manner."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import forebay
+
+
+class Entry(NamedTuple):
+    """A row by key; rows of one group were accepted, and so committed, together."""
+
+    key: str
+    grp: int
+    value: int
+
+
+class Event(NamedTuple):
+    """A row of a table without a key."""
+
+    source: str
+    number: int
+
+
+class Total(NamedTuple):
+    """A count by name."""
+
+    name: str
+    n: int
+
+
+ENTRIES = forebay.Table(Entry, name="entries", key="key")
+EVENTS = forebay.Table(Event, name="events")
+TOTALS = forebay.Table(Total, name="totals", key="name", merge={"n": forebay.Sum})
+
+TABLES = (ENTRIES, EVENTS, TOTALS)
+
+PATIENT = forebay.BufferOptions(
+    flush_interval=3600.0,  # only on request
+    drain_timeout=60.0,
+    retry=forebay.RetryPolicy(initial_delay=0.001, max_delay=0.01),
+)

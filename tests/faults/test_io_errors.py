@@ -1,0 +1,109 @@
+"""A write or a sync fails: the outcome of a COMMIT may be in doubt, that of the rows is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import Child, Fault, Zygote, read
+from tests.faults.test_kill import check
+
+ROUNDS = 2
+
+
+def acknowledged(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("failed")]
+
+
+def failures(lines: list[str]) -> set[str]:
+    return {line.removeprefix("failed ") for line in lines if line.startswith("failed")}
+
+
+ALL = [f"{word} {i}" for i in range(ROUNDS) for word in ("flushed", "written")] + ["drained"]
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize(
+    ("call", "error", "synchronous", "expected"),
+    [
+        ("fdatasync", "EIO", "FULL", "IN_DOUBT SQLITE_IOERR_FSYNC"),
+        ("pwrite64", "EIO", "NORMAL", "IN_DOUBT SQLITE_IOERR_WRITE"),
+        ("pwrite64", "ENOSPC", "NORMAL", "IN_DOUBT SQLITE_FULL"),
+    ],
+)
+def test_each_row_is_there_once_whichever_call_fails(
+    zygote: Zygote, fast_disk: Path, call: str, error: str, synchronous: str, expected: str
+) -> None:
+    """The n-th call fails, for every n: the batch is tried again, and is in the file once."""
+    seen = set[str]()
+    for n in count(1):
+        path = fast_disk / f"{n}.db"
+        fault = Fault(path, call, f"error={error}", str(n))
+        with zygote.run("writer.py", path, 0, ROUNDS, synchronous, faults=[fault]) as child:
+            lines = child.lines()
+            if child.wait():
+                # A file that cannot be set up is refused before anything is accepted.
+                assert [] == lines
+                assert "forebay._errors.StoreError" in child.errors()
+                continue
+        assert ALL == acknowledged(lines)
+        check(path, lines, range(ROUNDS))
+        assert [(ROUNDS,)] == read(path, "SELECT n FROM totals")
+        seen |= failures(lines)
+        if child.injected() == 0:
+            break
+    assert {expected} == seen
+
+
+def until(child: Child, ending: str) -> Iterator[str]:
+    for line in iter(child.line, ""):
+        yield line
+        if line == ending or line.startswith(f"{ending} "):
+            return
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
+def test_a_commit_in_doubt_that_was_made_good_survives_a_kill_as_one(
+    zygote: Zygote, fast_disk: Path, call: str
+) -> None:
+    """COMMIT fails, is tried again, is acknowledged; then kill -9: each row is there once."""
+    doubts = 0
+    for n in count(1):
+        path = fast_disk / f"{n}.db"
+        fault = Fault(path, call, "error=EIO", str(n))
+        with zygote.run("writer.py", path, 0, ROUNDS, "FULL", 1000, faults=[fault]) as child:
+            try:
+                lines = list(until(child, f"written {ROUNDS - 1}"))
+            except AssertionError:
+                assert "forebay._errors.StoreError" in child.errors()
+                continue
+            child.kill()
+            child.wait()
+        check(path, lines, range(ROUNDS))
+        doubts += len(lines) > len(acknowledged(lines))
+        if child.injected() == 0:
+            break
+    assert doubts >= 2 * ROUNDS
+
+
+@pytest.mark.strace
+def test_a_commit_still_in_doubt_at_a_kill_is_there_once_or_not_at_all(
+    zygote: Zygote, fast_disk: Path
+) -> None:
+    """From the n-th sync on all fail: nothing more is acknowledged, nothing is there twice."""
+    found = 0
+    for n in range(8, 20):
+        path = fast_disk / f"{n}.db"
+        fault = Fault(path, "fdatasync", "error=EIO", f"{n}+")
+        with zygote.run("writer.py", path, 0, 9, "FULL", 1000, faults=[fault]) as child:
+            lines = [*until(child, "failed"), *until(child, "failed")]
+            child.kill()
+            lines += [line for line in child.lines() if not line.startswith("failed")]
+        check(path, lines, range(9))
+        written = sum(line.startswith("written") for line in lines)
+        found += len(read(path, "SELECT key FROM entries WHERE grp = -1")) > written
+    assert found, "no batch in doubt was in the file: the test would prove nothing"

@@ -1,0 +1,77 @@
+"""kill -9 at any instant: transactions are whole or absent, and what was acknowledged is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+
+import pytest
+import trio
+
+from forebay import open_buffers, open_sqlite
+from tests.faults.harness import Fault, Zygote, read
+from tests.faults.tables import ENTRIES, PATIENT, TABLES, Entry
+
+ROUNDS = 2
+
+
+def check(path: Path, lines: Sequence[str], rounds: range) -> None:
+    """Compare the file with what a killed `writer.py` was told."""
+    told = [line.split() for line in lines]
+    flushed = {int(i) for word, *rest in told if word == "flushed" for i in rest}
+    written = {int(i) for word, *rest in told if word == "written" for i in rest}
+    groups = dict(read(path, "SELECT grp, count(*) FROM entries WHERE grp >= 0 GROUP BY grp"))
+    events = dict(read(path, "SELECT number, count(*) FROM events GROUP BY number"))
+    singles = {i for (i,) in read(path, "SELECT value FROM entries WHERE grp = -1")}
+    [total] = [n for (n,) in read(path, "SELECT n FROM totals")] or [0]
+    assert {7} >= set(groups.values()), "a transaction is in the file in part"
+    assert {3} >= set(events.values()), "a transaction is in the file in part, or twice"
+    assert set(rounds) >= groups.keys() | events.keys() | singles, "rows came from nowhere"
+    assert flushed <= groups.keys(), "entries were acknowledged and are not there"
+    assert flushed <= events.keys(), "events were acknowledged and are not there"
+    assert written <= singles, "a write was acknowledged and is not there"
+    assert len(flushed) <= total <= len(rounds)
+    assert [("ok",)] == (read(path, "PRAGMA integrity_check") or [("ok",)])
+
+
+def sweep(
+    zygote: Zygote, folder: Path, call: str, *arguments: str, files: tuple[str, ...] = ("", "-wal")
+) -> int:
+    """Kill `writer.py` at its first call, its second, … until it has none left; count them."""
+    for n in count(1):
+        path = folder / f"{n}.db"
+        fault = Fault(path, call, "signal=KILL", str(n), files)
+        with zygote.run("writer.py", path, 0, ROUNDS, *arguments, faults=[fault]) as child:
+            lines = child.lines()
+            status = child.wait()
+        check(path, lines, range(ROUNDS))
+        if status == 0:
+            assert "drained" == lines[-1]
+            return n - 1
+        assert -9 == status
+        trio.run(write_again, path)
+        check(path, [*lines, f"written {ROUNDS}"], range(ROUNDS + 1))
+    raise AssertionError
+
+
+async def write_again(path: Path) -> None:
+    """Open the file, as the next program would, and write to it."""
+    async with (
+        open_sqlite(path, create=TABLES) as store,
+        open_buffers(store, *TABLES, options=PATIENT) as buffers,
+    ):
+        await buffers[ENTRIES].write(Entry("again", -1, ROUNDS))
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize(
+    ("call", "synchronous", "least"),
+    [("pwrite64", "NORMAL", 40), ("fdatasync", "FULL", 10), ("unlink", "NORMAL", 1)],
+)
+def test_what_was_acknowledged_survives_a_kill_at_any_system_call(
+    zygote: Zygote, fast_disk: Path, call: str, synchronous: str, least: int
+) -> None:
+    """Killed at its n-th write, sync or unlink, for every n, a program leaves a sound file."""
+    kills = sweep(zygote, fast_disk, call, synchronous)
+    assert least <= kills

@@ -1,0 +1,98 @@
+"""Another process has the write lock, or wants it at the same time."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from forebay import DrainError, open_buffers, open_sqlite
+from forebay.stores import FailureKind
+from tests.faults.harness import Zygote, read
+from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, Entry, Event
+from tests.faults.test_kill import check
+from tests.faults.watched import Failures
+
+
+async def test_a_lock_of_another_process_is_waited_out(zygote: Zygote, tmp_path: Path) -> None:
+    """While it lasts rows are kept and producers wait; once it is gone all are committed."""
+    path = tmp_path / "a.db"
+    options = PATIENT.override({"capacity": 10})
+    async with open_sqlite(path, create=TABLES, busy_timeout=0.001) as store:
+        failures = Failures(store)
+        with zygote.run("holder.py", path) as holder:
+            assert "held" == holder.line()
+            async with (
+                open_buffers(store, EVENTS, options=options) as buffers,
+                trio.open_nursery() as nursery,
+            ):
+                events = buffers[EVENTS]
+                await events.enqueue_many([Event("kept", i) for i in range(10)])
+                nursery.start_soon(events.enqueue, Event("waits", 10))
+                await wait_all_tasks_blocked()
+                error = await failures.wait(10)
+                assert (FailureKind.TRANSIENT, "SQLITE_BUSY") == (error.kind, error.code)
+                with pytest.raises(trio.WouldBlock):
+                    events.enqueue_nowait(Event("refused", 11))
+                now = events.statistics()
+                assert (10, 10, 1, 0) == (now.accepted, now.pending, now.waiting, now.flushes)
+                assert [] == read(path, "SELECT * FROM events")
+                holder.tell("let go")
+                assert "let go" == holder.line()
+    expected = [*(("kept", i) for i in range(10)), ("waits", 10)]
+    assert expected == read(path, "SELECT * FROM events ORDER BY number")
+
+
+async def test_two_processes_on_one_file_both_make_progress(zygote: Zygote, tmp_path: Path) -> None:
+    """Two programs that write at the same time, in part to the same keys, lose nothing."""
+    path = tmp_path / "a.db"
+    rounds = 15
+    with (
+        zygote.run("writer.py", path, 0, rounds) as one,
+        zygote.run("writer.py", path, rounds, rounds) as other,
+    ):
+        lines = [*one.lines(), *other.lines()]
+        assert (0, 0) == (one.wait(), other.wait())
+    assert 2 == lines.count("drained")
+    check(path, lines, range(2 * rounds))
+    assert [(2 * rounds,)] == read(path, "SELECT n FROM totals")
+
+
+async def test_a_transaction_has_the_write_lock_before_it_reads(tmp_path: Path) -> None:
+    """What it read is still so when it writes: SQLITE_BUSY_SNAPSHOT cannot come."""
+    path = tmp_path / "a.db"
+
+    def read_then_write(raw: sqlite3.Connection) -> str:
+        raw.execute("SELECT * FROM entries").fetchall()
+        with (
+            closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other,
+            pytest.raises(sqlite3.OperationalError) as refused,
+        ):
+            other.execute("DELETE FROM entries")
+        raw.execute("INSERT INTO entries VALUES ('mine', 0, 0)")
+        return str(refused.value.sqlite_errorname)
+
+    async with open_sqlite(path, create=TABLES) as store:
+        assert "SQLITE_BUSY" == await store.run(read_then_write)
+    assert [("mine",)] == read(path, "SELECT key FROM entries")
+
+
+async def test_a_lock_that_stays_costs_no_more_than_the_drain_timeout(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    """A drain against a lock that stays ends in the error that names what is left, and why."""
+    path = tmp_path / "a.db"
+    options = PATIENT.override({"drain_timeout": 0.1})
+    async with open_sqlite(path, create=TABLES, busy_timeout=0.001) as store:
+        with zygote.run("holder.py", path) as holder:
+            assert "held" == holder.line()
+            with pytest.raises(DrainError) as raised:
+                async with open_buffers(store, ENTRIES, options=options) as buffers:
+                    await buffers[ENTRIES].enqueue(Entry("left", 0, 0))
+    left = raised.value.unsettled["entries"]
+    assert 1 == left.count
+    assert "SQLITE_BUSY" in str(raised.value)

@@ -1,0 +1,40 @@
+"""Hear of every attempt of a store that failed, as it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import trio
+
+from forebay import SqliteStore
+from forebay.stores import Batch, BatchError, Outcome
+
+
+def watch(store: SqliteStore, heard: Callable[[BatchError], object]) -> None:
+    """Call a function with each failure of the store's commits, before the buffer has it."""
+    commit = store.commit
+
+    async def watched(batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+        try:
+            return await commit(batch, attempt=attempt, most_rejections=most_rejections)
+        except BatchError as error:
+            heard(error)
+            raise
+
+    store.commit = watched  # type: ignore[method-assign]
+
+
+class Failures:
+    """The failures of a store's commits, to be waited for."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        send, self._receive = trio.open_memory_channel[BatchError](math.inf)
+        watch(store, send.send_nowait)
+
+    async def wait(self, times: int = 1) -> BatchError:
+        """Wait for so many more of them, and give the last."""
+        error = await self._receive.receive()
+        for _ in range(times - 1):
+            error = await self._receive.receive()
+        return error
