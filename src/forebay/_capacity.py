@@ -30,12 +30,13 @@ class Capacity:
         """Whether sizes count, so that a caller need not measure where they do not."""
         self._entries = 0
         self._size = 0
+        self._refused = False
         self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
 
     @property
     def reached(self) -> bool:
-        """Whether there is no room for one more entry, or tasks wait for some."""
-        return self._entries >= self.limit or self._size >= self.size_limit or bool(self._waiters)
+        """Whether there is no room for one more entry, or was not enough for the last one."""
+        return self._entries >= self.limit or self._size >= self.size_limit or self._refused
 
     @property
     def free(self) -> int:
@@ -61,6 +62,7 @@ class Capacity:
             trio.WouldBlock: there is not enough, or others wait for it already.
         """
         if self._waiters or not self._fits(entries, size):
+            self._refused = True
             raise trio.WouldBlock
         self._entries += entries
         self._size += size
@@ -76,6 +78,7 @@ class Capacity:
         """
         task = trio.lowlevel.current_task()
         waiter = self._waiters[task] = _Waiter(size)
+        self._refused = True
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
             del self._waiters[task]
@@ -91,6 +94,7 @@ class Capacity:
         self._entries -= entries
         self._size -= size
         self._hand_out()
+        self._refused = bool(self._waiters)
 
     def _hand_out(self) -> None:
         while self._waiters:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from forebay._operations import Operation
+
 
 class ForebayError(Exception):
     """The base of every error that forebay defines."""
@@ -58,7 +60,7 @@ class Unsettled:
         last_error: why the last attempt to flush had to be made again; None where none had.
     """
 
-    entries: tuple[object, ...]
+    entries: tuple[Operation, ...]
     count: int
     oldest_age: float
     last_error: BaseException | None = None
@@ -75,7 +77,7 @@ class RowError(ForebayError):
     """
 
     def __init__(
-        self, message: str, *, buffer: str, operation: object, code: str, dead_letter: int
+        self, message: str, *, buffer: str, operation: Operation, code: str, dead_letter: int
     ) -> None:
         super().__init__(message)
         self.buffer = buffer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
@@ -11,11 +13,15 @@ import trio
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._errors import DrainError, OptionsError
 from forebay._options import BufferOptions
+from forebay._spill import write_spill
 from forebay._table import Table
 from forebay._worker import Worker
 from forebay.stores import Store
 
 R = TypeVar("R")
+
+_SPILL_TIMEOUT = 10.0
+"""Seconds to wait for a thread to write the spill in; once it writes it is waited for."""
 
 
 class Buffers:
@@ -81,6 +87,7 @@ async def open_buffers(
     *tables: Table[Any],
     options: BufferOptions | None = None,
     overrides: Mapping[str, BufferOptions] | None = None,
+    spill: str | os.PathLike[str] | None = None,
 ) -> AsyncIterator[Buffers]:
     """Put a write-behind buffer in front of each table, for the time of an `async with` block.
 
@@ -102,6 +109,11 @@ async def open_buffers(
         *tables: the tables, at least one, no two of one name.
         options: for all buffers; the defaults where it is None.
         overrides: other options for some of them, by the table's name.
+        spill: a file for the entries that a `FlushError` or `DrainError` names, so that they
+            outlive the program. It is written only then, for its owner only, and never over
+            another: `.1` is appended where the name is taken. `forebay dead-letters replay`
+            and `forebay.dead_letters.replay` bring the entries back. A batch whose COMMIT was
+            in doubt may be both there and in the table.
 
     Yields:
         The buffers, by table.
@@ -132,7 +144,10 @@ async def open_buffers(
         interrupt = await _wait_for_all(workers)
         if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in raised):
             raised.append(interrupt)
-    _raise(raised, workers)
+    stops = _stops(workers)
+    if spill is not None and stops:
+        await _spill(spill, workers, stops)
+    _raise(raised, stops)
 
 
 async def _wait_for_all(workers: Sequence[Worker]) -> KeyboardInterrupt | None:
@@ -154,6 +169,7 @@ async def run_buffers(
     *tables: Table[Any],
     options: BufferOptions | None = None,
     overrides: Mapping[str, BufferOptions] | None = None,
+    spill: str | os.PathLike[str] | None = None,
     task_status: trio.TaskStatus[Buffers] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run `open_buffers` as a task: `buffers = await nursery.start(run_buffers, store, table)`.
@@ -165,12 +181,15 @@ async def run_buffers(
         *tables: as for `open_buffers`.
         options: as for `open_buffers`.
         overrides: as for `open_buffers`.
+        spill: as for `open_buffers`.
         task_status: receives the buffers once they accept entries.
 
     Raises:
         Exception: as `open_buffers`.
     """
-    async with open_buffers(store, *tables, options=options, overrides=overrides) as buffers:
+    async with open_buffers(
+        store, *tables, options=options, overrides=overrides, spill=spill
+    ) as buffers:
         task_status.started(buffers)
         await trio.sleep_forever()
 
@@ -200,18 +219,48 @@ def _workers(
     return [Worker(table, store, overrides.get(table.name, options)) for table in tables]
 
 
-def _raise(raised: Sequence[BaseException], workers: Sequence[Worker]) -> None:
-    """Raise what is to leave the block: see `open_buffers`."""
+def _stops(workers: Sequence[Worker]) -> list[Exception]:
+    """Give the errors of the buffers that stopped with entries unsettled."""
     failures = [worker.failure for worker in workers if worker.failure is not None]
     late = {worker.buffer.name: worker.late for worker in workers if worker.late is not None}
+    return [*failures, *([DrainError(late)] if late else [])]
+
+
+async def _spill(
+    path: str | os.PathLike[str], workers: Sequence[Worker], stops: Sequence[Exception]
+) -> None:
+    """Write what the buffers did not settle to a file, and note on the errors where it is."""
+    unsettled = {
+        worker.buffer.table: left.entries
+        for worker in workers
+        if (left := worker.failure.unsettled if worker.failure else worker.late) is not None
+    }
+    note = "these entries are in no file: the time for the spill was over"
+    with trio.move_on_after(_SPILL_TIMEOUT, shield=True):
+        try:
+            file = await trio.to_thread.run_sync(
+                partial(write_spill, path, unsettled, reason="; ".join(map(str, stops)))
+            )
+        except OSError as error:
+            note = f"these entries are in no file: the spill failed, {error!r}"
+        else:
+            note = (
+                f"these entries are in {str(file)!r}, from where "
+                f"`forebay dead-letters replay DB --spill FILE` brings them back"
+            )
+    for stop in stops:
+        stop.add_note(note)
+
+
+def _raise(raised: Sequence[BaseException], stops: Sequence[Exception]) -> None:
+    """Raise what is to leave the block: see `open_buffers`."""
 
     def is_consequence(error: BaseException) -> bool:
-        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in failures
+        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in stops
 
     def is_cancelled(error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
 
-    stops: list[BaseException] = [*failures, *([DrainError(late)] if late else [])]
     errors = [*_without(is_consequence, raised), *stops]
     if len(errors) > 1:
         errors = _without(is_cancelled, errors)

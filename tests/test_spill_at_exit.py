@@ -1,0 +1,90 @@
+"""`open_buffers(spill=…)`: what the error at exit names is in a file too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from trio.testing import MockClock
+
+from forebay import BufferOptions, Delete, DrainError, FlushError, Table, Write, open_buffers
+from forebay._spill import read_spill
+from forebay.stores import FailureKind
+from forebay.testing import MemoryStore
+
+
+class Letter(NamedTuple):
+    name: str
+    size: int
+
+
+LETTERS = Table(Letter, name="letters", key="name")
+OTHERS = Table(Letter, name="others", key="name")
+AT_ONCE = BufferOptions(drain_timeout=0.0)
+
+
+async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
+    """The entries that `DrainError` names are in the file, by table, in their order."""
+    path = tmp_path / "left.spill"
+    store = MemoryStore()
+    store.stop()
+    with pytest.raises(DrainError) as caught:
+        async with open_buffers(store, LETTERS, OTHERS, options=AT_ONCE, spill=path) as buffers:
+            await buffers[LETTERS].enqueue(Letter("a", 1))
+            await buffers[LETTERS].enqueue_delete("b")
+            await buffers[OTHERS].enqueue(Letter("c", 3))
+    spill = read_spill(path)
+    assert {"letters": [Delete("b"), Write(("a", 1))], "others": [Write(("c", 3))]} == {
+        table.name: list(operations) for table, operations in spill.unsettled.items()
+    }
+    assert [f"these entries are in {str(path)!r}"] == [
+        note.partition(",")[0] for note in caught.value.__notes__
+    ]
+
+
+async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:
+    """The entries that `FlushError` names are in the file; those of sound buffers are not."""
+    path = tmp_path / "left.spill"
+    store = MemoryStore()
+    store.fail_next(FailureKind.FATAL)
+    with pytest.raises(FlushError):
+        async with open_buffers(store, LETTERS, OTHERS, spill=path) as buffers:
+            await buffers[LETTERS].enqueue(Letter("a", 1))
+            await buffers[LETTERS].flush()
+    assert {"letters": [Write(("a", 1))]} == {
+        table.name: list(operations) for table, operations in read_spill(path).unsettled.items()
+    }
+
+
+async def test_no_file_without_need(tmp_path: Path) -> None:
+    """A drain that settles everything writes no file."""
+    async with open_buffers(MemoryStore(), LETTERS, spill=tmp_path / "left.spill") as buffers:
+        await buffers[LETTERS].enqueue(Letter("a", 1))
+    assert [] == list(tmp_path.iterdir())
+
+
+async def test_a_spill_that_fails_is_told(tmp_path: Path) -> None:
+    """Where the file cannot be written the error says so, and has the entries still."""
+    store = MemoryStore()
+    store.stop()
+    with pytest.raises(DrainError) as caught:
+        async with open_buffers(
+            store, LETTERS, options=AT_ONCE, spill=tmp_path / "no such folder" / "left.spill"
+        ) as buffers:
+            await buffers[LETTERS].enqueue(Letter("a", 1))
+    assert (Write(("a", 1)),) == caught.value.unsettled["letters"].entries
+    [note] = caught.value.__notes__
+    assert note.startswith("these entries are in no file: the spill failed, FileNotFoundError")
+
+
+async def test_a_row_refused_for_its_size_makes_a_flush_due(autojump_clock: MockClock) -> None:
+    """`enqueue_nowait` that finds too few bytes left has the buffer flush, timer or not."""
+    del autojump_clock
+    store = MemoryStore()
+    options = BufferOptions(capacity_bytes=1_000, flush_interval=float("inf"))
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        await buffer.enqueue(Letter("a" * 600, 1))
+        await buffer.enqueue(Letter("b" * 600, 1))
+        assert 1 == len(store.batches)
