@@ -442,14 +442,15 @@ class Buffer(Generic[R]):
         """Wait for room for one entry and take it, unless the buffer closes or fails."""
         capacity = self._intake.capacity
         self._intake.wake()
-        if await capacity.take(size):
-            try:
-                self._intake.check_open()
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
-                capacity.give_back(1, size)
-                raise
-        else:
+        served = await capacity.take(size)
+        try:
             self._intake.check_open()
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            if served:
+                capacity.give_back(1, size)
+            # A program that is cancelled as a whole is not to see that one task closes first.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise
 
 
 def _all_drawn(rows: Iterable[object], drawn: int) -> bool:
