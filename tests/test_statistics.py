@@ -1,0 +1,141 @@
+"""What a buffer tells of itself: its statistics and its repr, at each moment of its life."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import BufferOptions, BufferStatistics, FlushError, Table, open_buffers
+from forebay.stores import FailureKind
+from forebay.testing import MemoryStore
+
+
+class Note(NamedTuple):
+    name: str
+    text: str = ""
+
+
+NOTES = Table(Note, name="notes", key="name")
+LOG = Table(Note, name="log")
+
+
+def told(**changes: Any) -> BufferStatistics:
+    """The statistics of a buffer of capacity 4 to which nothing has happened, with changes."""
+    return dataclasses.replace(
+        BufferStatistics(
+            accepted=0,
+            committed=0,
+            superseded=0,
+            dead_lettered=0,
+            pending=0,
+            capacity=4,
+            waiting=0,
+            flushes=0,
+            retries=0,
+            oldest_age=0.0,
+        ),
+        **changes,
+    )
+
+
+async def test_the_statistics_tell_each_stage_of_a_buffer(autojump_clock: MockClock) -> None:
+    """Accepted is committed, superseded, dead-lettered or pending, at every moment."""
+    store = MemoryStore()
+    store.stop()
+    options = BufferOptions(capacity=4, flush_interval=1)
+    async with open_buffers(store, NOTES, options=options) as buffers:
+        buffer = buffers[NOTES]
+        assert told() == buffer.statistics()
+        await buffer.enqueue_many([Note("a"), Note("a", "later"), Note("b")])
+        assert told(accepted=3, pending=3) == buffer.statistics()
+        await trio.sleep(0.5)
+        await buffer.enqueue(Note("c"))
+        assert told(accepted=4, pending=4, oldest_age=0.5) == buffer.statistics()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buffer.enqueue, Note("d"))
+            await wait_all_tasks_blocked()
+            await trio.sleep(0.25)
+            expected = told(accepted=4, pending=4, waiting=1, oldest_age=0.75)
+            assert expected == buffer.statistics()
+            store.resume()
+        expected = told(accepted=5, committed=3, superseded=1, pending=1, flushes=1)
+        assert expected == buffer.statistics()
+        await buffer.flush()
+        expected = told(accepted=5, committed=4, superseded=1, flushes=2)
+        assert expected == buffer.statistics()
+    assert {"notes": expected} == buffers.statistics()
+
+
+async def test_rows_that_the_table_refused_are_told_apart(autojump_clock: MockClock) -> None:
+    """An entry in the dead letters is settled, and not committed."""
+    store = MemoryStore()
+    store.refuse(lambda operation: "bad" in str(operation))
+    async with open_buffers(store, LOG, options=BufferOptions(capacity=4)) as buffers:
+        await buffers[LOG].enqueue_many([Note("a"), Note("bad"), Note("b")])
+        await buffers.flush()
+        expected = told(accepted=3, committed=2, dead_lettered=1, flushes=1)
+        assert expected == buffers[LOG].statistics()
+
+
+async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockClock) -> None:
+    """While a batch is retried its entries are pending, and grow older."""
+    store = MemoryStore()
+    options = BufferOptions(capacity=4, flush_interval=1).override(
+        {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
+    )
+    store.fail_next(FailureKind.TRANSIENT, times=2)
+    async with open_buffers(store, LOG, options=options) as buffers:
+        buffers[LOG].enqueue_nowait(Note("a"))
+        await trio.sleep(4)
+        buffers[LOG].enqueue_nowait(Note("b"))
+        expected = told(accepted=2, pending=2, retries=2, oldest_age=4.0)
+        assert expected == buffers[LOG].statistics()
+        await trio.sleep(1.5)  # the first was committed at 5, and the second waits since 4
+        expected = told(accepted=2, committed=2, retries=2, flushes=2)
+        assert expected == buffers[LOG].statistics()
+
+
+async def test_the_age_is_that_of_the_oldest_that_is_left(autojump_clock: MockClock) -> None:
+    """When a flush settles the oldest entries, the age is that of the next."""
+    store = MemoryStore(delay=3)
+    options = BufferOptions(capacity=4, flush_interval=1)
+    async with open_buffers(store, LOG, options=options) as buffers:
+        buffers[LOG].enqueue_nowait(Note("a"))
+        await trio.sleep(2)
+        buffers[LOG].enqueue_nowait(Note("b"))
+        assert 2.0 == buffers[LOG].statistics().oldest_age
+        await trio.sleep(2.5)
+        assert 2.5 == buffers[LOG].statistics().oldest_age
+        assert 1 == buffers[LOG].statistics().pending
+
+
+def test_statistics_are_frozen_and_say_what_they_are() -> None:
+    """A snapshot cannot be changed; each field is told of in the source, beside its name."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        told().accepted = 1  # type: ignore[misc]
+    source = inspect.getsource(BufferStatistics)
+    for field in dataclasses.fields(BufferStatistics):
+        assert f'\n    {field.name}: {field.type}\n    """' in source
+
+
+async def test_a_buffer_shows_its_state(autojump_clock: MockClock) -> None:
+    """The repr has the table's name, the state, and how full it is."""
+    store = MemoryStore()
+    options = BufferOptions(capacity=4)
+    async with open_buffers(store, NOTES, LOG, options=options) as buffers:
+        assert "<forebay.Buffers of 'notes', 'log'>" == repr(buffers)
+        assert "<forebay.Buffer 'notes': open, 0 of 4 pending>" == repr(buffers[NOTES])
+        buffers[NOTES].enqueue_nowait(Note("a"))
+        assert "<forebay.Buffer 'notes': open, 1 of 4 pending>" == repr(buffers[NOTES])
+        assert (NOTES, "notes") == (buffers[NOTES].table, buffers[NOTES].name)
+    assert "<forebay.Buffer 'notes': closed, 0 of 4 pending>" == repr(buffers[NOTES])
+    store.fail_next(FailureKind.FATAL)
+    with pytest.raises(FlushError):
+        async with open_buffers(store, LOG, options=options) as buffers:
+            buffers[LOG].enqueue_nowait(Note("a"))
+    assert "<forebay.Buffer 'log': failed, 1 of 4 pending>" == repr(buffers[LOG])
