@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 settings.register_profile(
-    "fast", COMMON, max_examples=50, derandomize=os.environ.get("CI") is not None
+    "fast", COMMON, max_examples=100, derandomize=os.environ.get("CI") is not None
 )
 settings.register_profile("long", COMMON, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))

@@ -1,0 +1,75 @@
+"""What correct means: each operation executed alone, in order, in the plainest SQL there is.
+
+It shares no text with the library's statements: one row at a time, looked up, then inserted or
+changed.
+"""
+
+# ruff: noqa: S608  # the names are those of tables that tests declare
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from forebay import Delete, DeleteBy, Merge, Table, Update, Write
+from forebay._operations import Operation
+
+_CHANGED = {
+    Merge.REPLACE: "{new}",
+    Merge.KEEP: "CASE WHEN TRUE THEN {old} ELSE {new} END",
+    Merge.SUM: "CASE WHEN {old} IS NULL THEN {new} WHEN {new} IS NULL THEN {old} "
+    "ELSE {old} + {new} END",
+    Merge.MIN: "CASE WHEN {old} IS NULL OR {new} < {old} THEN {new} ELSE {old} END",
+    Merge.MAX: "CASE WHEN {old} IS NULL OR {new} > {old} THEN {new} ELSE {old} END",
+}
+
+
+def execute(raw: sqlite3.Connection, table: Table[Any], operations: Iterable[Operation]) -> None:
+    """Execute operations on a table, one after another."""
+    for operation in operations:
+        _execute(raw, table, operation)
+
+
+def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]:
+    """The rows of a table: by key, or in the order of their writes without one."""
+    columns = ", ".join(f'"{column.name}"' for column in table.columns)
+    order = ", ".join(f'"{name}"' for name in table.key) or "rowid"
+    return raw.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
+
+
+def _execute(raw: sqlite3.Connection, table: Table[Any], operation: Operation) -> None:
+    name = f'"{table.name}"'
+    match operation:
+        case Write(row) if table.key and _find(raw, table, table.key_of(row)):
+            where, key = _where(table, table.key_of(row))
+            for column, value in zip(table.columns, row, strict=True):
+                if column.name not in table.key:
+                    old = f'"{column.name}"'
+                    new = _CHANGED[column.merge].format(old=old, new="?1")
+                    raw.execute(f"UPDATE {name} SET {old} = {new} WHERE {where}", (value, *key))
+        case Write(row):
+            columns = ", ".join(f'"{column.name}"' for column in table.columns)
+            marks = ", ".join("?" * len(row))
+            raw.execute(f"INSERT INTO {name} ({columns}) VALUES ({marks})", row)
+        case Update(key, changed):
+            changes = [f'"{column}" = ?' for column in changed]
+            where, parts = _where(table, key)
+            sql = f"UPDATE {name} SET {', '.join(changes)} WHERE {where}"
+            raw.execute(sql, (*changed.values(), *parts))
+        case Delete(key):
+            where, parts = _where(table, key)
+            raw.execute(f"DELETE FROM {name} WHERE {where}", parts)
+        case DeleteBy(value):
+            raw.execute(f'DELETE FROM {name} WHERE "{table.delete_by}" = ?', (value,))
+
+
+def _where(table: Table[Any], key: Any) -> tuple[str, tuple[Any, ...]]:
+    where = " AND ".join(f'"{name}" = ?' for name in table.key)
+    return where, (key if len(table.key) > 1 else (key,))
+
+
+def _find(raw: sqlite3.Connection, table: Table[Any], key: Any) -> bool:
+    where, parts = _where(table, key)
+    sql = f'SELECT count(*) FROM "{table.name}" WHERE {where}'
+    return bool(raw.execute(sql, parts).fetchone()[0])
