@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter, itemgetter, ne
+from math import isnan
+from operator import attrgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
 from forebay._columns import ACCEPTED, Column
@@ -46,14 +46,7 @@ class RowCheck(Generic[R]):
         self._nan_as_null = nan_as_null
         self._getter = _row_getter(row_type, tuple(self._index))
         self._strict = strict
-        self._strict_columns = tuple(
-            _StrictColumn(itemgetter(i), ACCEPTED[c.storage], nullable=c.nullable)
-            for i, c in enumerate(columns)
-            if c.name in strict and c.storage is not None
-        )
-        self._never_none = tuple(
-            itemgetter(i) for i, c in enumerate(columns) if not c.nullable and c.name not in strict
-        )
+        self._quick = tuple(_QuickCheck(column, column.name in strict) for column in columns)
 
     def rows(self, rows: Sequence[R]) -> Sequence[Row]:
         """Check rows and take their values as they are now.
@@ -74,14 +67,7 @@ class RowCheck(Generic[R]):
         if set(map(type, rows)) != {self._row_type} or self._row_type is tuple:
             self._check_types(rows)
         taken = cast("Sequence[Row]", rows if self._getter is None else self._take(rows))
-        values = list(chain.from_iterable(taken))
-        types = set(map(type, values))
-        if (
-            types <= _PLAIN
-            and all(column.holds(taken) for column in self._strict_columns)
-            and not (_NONE in types and any(None in map(get, taken) for get in self._never_none))
-            and not (float in types and any(map(ne, values, values)))
-        ):
+        if all(map(_QuickCheck.passes, self._quick, zip(*taken, strict=True))):
             return taken
         return [tuple(map(self._value, self._columns, row)) for row in taken]
 
@@ -197,27 +183,30 @@ class RowCheck(Generic[R]):
         return value
 
 
-class _StrictColumn:
-    """The quick check of one strict column, over many rows at once."""
+class _QuickCheck:
+    """The check of one column over many rows at once.
 
-    def __init__(
-        self, get: Callable[[Row], Any], accepted: frozenset[type], *, nullable: bool
-    ) -> None:
-        self._get = get
-        self._types = accepted | {_NONE} if nullable else accepted
-        self._whole = int in accepted
+    What passes is as it has to be. What does not is looked at value by value, and may be right.
+    """
 
-    def holds(self, rows: Sequence[Row]) -> bool:
-        """Whether all values are of the column's type and within what SQLite holds."""
-        values = list(map(self._get, rows))
+    def __init__(self, column: Column, strict: bool) -> None:
+        storage = column.storage if strict else None
+        types = _PLAIN - {_NONE} if storage is None else ACCEPTED[storage]
+        self._types = types | {_NONE} if column.nullable else types
+        self._whole = storage is int
+
+    def passes(self, values: tuple[Any, ...]) -> bool:
+        """Whether all values are of the column's types, and numbers that SQLite holds."""
         types = set(map(type, values))
         if not types <= self._types:
             return False
-        if not self._whole:
-            return True
-        if _NONE in types:
-            values = [value for value in values if value is not None]
-        return not values or (min(values) in INT64 and max(values) in INT64)
+        if float in types:
+            # A sum is NaN where a value is, and where infinities cancel out, which is seldom.
+            return not isnan(sum(values)) if len(types) == 1 else not any(map(ne, values, values))
+        if self._whole:
+            whole = [value for value in values if value is not None] if _NONE in types else values
+            return not whole or (min(whole) in INT64 and max(whole) in INT64)
+        return True
 
 
 def _row_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:
