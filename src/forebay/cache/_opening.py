@@ -1,0 +1,261 @@
+"""`open_cache`: the file, the buffers, the stores and the workers, opened and closed in order."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import anyio.to_thread
+import trio
+
+from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
+from forebay.cache._gate import Gate
+from forebay.cache.artifacts import CacheArtifacts
+from forebay.cache.evictor import Evictor, EvictorStatistics
+from forebay.cache.files import ArtifactFiles
+from forebay.cache.key_values import KeyValueStore
+from forebay.cache.object_storage import ObjectStorage
+from forebay.cache.options import CacheOptions
+from forebay.cache.tables import (
+    CAS_ARTIFACTS,
+    KEY_VALUE_ENTRIES,
+    S3_TRANSFERS,
+    TABLES,
+    Clock,
+    create_tables,
+    utc_now,
+)
+from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
+from forebay.cache.transfers import S3Transfers
+
+_Worker: TypeAlias = Callable[[trio.Event], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """The state of a cache at one moment."""
+
+    buffers: Mapping[str, BufferStatistics]
+    """The state of each buffer, by the name of its table."""
+    evictor: EvictorStatistics
+    """What was evicted."""
+    transfers: TransferStatistics | None
+    """What was transferred; None without an object storage."""
+
+    @property
+    def pending(self) -> int:
+        """How many entries, in all buffers, are accepted and not settled."""
+        return sum(buffer.pending for buffer in self.buffers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A build cache on one machine. `open_cache` opens it."""
+
+    store: SqliteStore
+    """The database, for queries and transactions of the program's own."""
+    buffers: Buffers
+    """The buffers in front of its tables."""
+    files: ArtifactFiles
+    """The artifacts' files, to read and write them."""
+    key_values: KeyValueStore
+    """What build actions produced."""
+    artifacts: CacheArtifacts
+    """What is known of the artifacts."""
+    transfers: S3Transfers
+    """The artifacts to be copied to and from the object storage."""
+    evictor: Evictor
+    """What keeps the disk from filling."""
+    transfer_worker: TransferWorker | None
+    """What works off the transfers; None without an object storage."""
+
+    async def flush(self) -> None:
+        """Flush all buffers; return once all that was accepted before is settled.
+
+        Cancelled, it only stops waiting.
+
+        Raises:
+            trio.BrokenResourceError: the worker of one of them failed first.
+        """
+        await self.buffers.flush()
+
+    def statistics(self) -> CacheStatistics:
+        """Tell the state of the cache now."""
+        worker = self.transfer_worker
+        return CacheStatistics(
+            buffers=self.buffers.statistics(),
+            evictor=self.evictor.statistics(),
+            transfers=None if worker is None else worker.statistics(),
+        )
+
+
+@asynccontextmanager
+async def open_cache(
+    directory: str | os.PathLike[str],
+    *,
+    storage: ObjectStorage | None = None,
+    options: CacheOptions | None = None,
+    buffer_options: BufferOptions | None = None,
+    buffer_overrides: Mapping[str, BufferOptions] | None = None,
+    clock: Clock = utc_now,
+) -> AsyncGenerator[Cache, None]:
+    """Open a build cache, for the time of an `async with` block.
+
+    The folder is created, for its owner only, where it is not there. It holds ``cache.db``, with
+    the three tables, ``artifacts``, with the artifacts' files, and, only where entries could not
+    be written before the end, ``unsettled.spill`` with these: `open_buffers` says how to bring
+    them back.
+
+    Leaving the block, normally, by an exception or by cancellation, closes in order. First the
+    stores take nothing more: their methods raise `trio.ClosedResourceError`. Then the evictor
+    ends its batch, and the transfers under way end, within `CacheOptions.stop_timeout`; what is
+    not done by then stays in the queue. Then the buffers drain, within their `drain_timeout`.
+    Then the file is closed. So it takes the sum of the two at the most, and one call that cannot
+    be interrupted.
+
+    What leaves the block is the body's exception, as it is. A worker that fails cancels the
+    body, and its exception leaves the block; failures of buffers leave it as `open_buffers` has
+    it. Where more than one is left, an `ExceptionGroup` of them all.
+
+    Args:
+        directory: the folder; one process at a time.
+        storage: where the transfers go: `forebay.cache.s3.open_s3` gives one. None: transfers
+            are queued, and wait.
+        options: of the stores and the workers; the defaults where it is None.
+        buffer_options: for all three buffers; the defaults where it is None.
+        buffer_overrides: other options for some of them, by the table's name.
+        clock: what tells the time that the tables store.
+
+    Yields:
+        The cache.
+
+    Raises:
+        OSError: the folder cannot be created.
+        StoreError: the file is no database, or cannot be written.
+        SchemaError: one of its tables is not as it should be.
+        FlushError: a buffer failed; the error names its entries.
+        DrainError: the buffers did not drain in time; the error names the entries.
+    """
+    options = options or CacheOptions()
+    root = Path(os.fsdecode(directory))
+    await anyio.to_thread.run_sync(_create, root)
+    files = ArtifactFiles(root / "artifacts")
+    await files.prepare()
+    async with open_sqlite(root / "cache.db") as store:
+        await store.run(create_tables)
+        async with open_buffers(
+            store,
+            *TABLES,
+            options=buffer_options,
+            overrides=buffer_overrides,
+            spill=root / "unsettled.spill",
+        ) as buffers:
+            gate = Gate()
+            cache, workers = _assembled(store, buffers, files, storage, options, clock, gate)
+            async with _working(workers, gate, options.stop_timeout):
+                yield cache
+
+
+def _create(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _assembled(
+    store: SqliteStore,
+    buffers: Buffers,
+    files: ArtifactFiles,
+    storage: ObjectStorage | None,
+    options: CacheOptions,
+    clock: Clock,
+    gate: Gate,
+) -> tuple[Cache, list[_Worker]]:
+    # The workers go on when the gate is closed to producers.
+    workers_gate = Gate()
+    artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=workers_gate)
+    evictor = Evictor(artifacts, files, options)
+    workers: list[_Worker] = []
+    if options.eviction_interval < math.inf:
+        workers.append(evictor.run)
+    transfer_worker = None
+    if storage is not None:
+        transfers = S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=workers_gate)
+        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options)
+        if options.transfer_interval < math.inf:
+            workers.append(transfer_worker.run)
+    cache = Cache(
+        store=store,
+        buffers=buffers,
+        files=files,
+        key_values=KeyValueStore(
+            store,
+            buffers[KEY_VALUE_ENTRIES],
+            memory_bytes=options.memory_bytes,
+            time_to_live=options.time_to_live,
+            touch_interval=options.touch_interval,
+            clock=clock,
+            gate=gate,
+        ),
+        artifacts=CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=gate),
+        transfers=S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=gate),
+        evictor=evictor,
+        transfer_worker=transfer_worker,
+    )
+    return cache, workers
+
+
+@asynccontextmanager
+async def _working(
+    workers: Sequence[_Worker], gate: Gate, stop_timeout: float
+) -> AsyncGenerator[None, None]:
+    """Run workers for the time of the block, and let them end before the buffers drain."""
+    stopping = trio.Event()
+    shields = [trio.CancelScope(shield=True) for _ in workers]
+    failures: list[Exception] = []
+    raised: BaseException | None = None
+    body = trio.CancelScope()
+
+    async def run(worker: _Worker, shield: trio.CancelScope, ended: trio.Event) -> None:
+        try:
+            with shield:
+                await worker(stopping)
+        except Exception as error:  # noqa: BLE001  # raised again when the other has ended
+            failures.append(error)
+            body.cancel()
+        finally:
+            ended.set()
+
+    async with trio.open_nursery() as nursery:
+        ends = [trio.Event() for _ in workers]
+        try:
+            with body:
+                for each in zip(workers, shields, ends, strict=True):
+                    nursery.start_soon(run, *each)
+                yield
+        except BaseException as error:  # noqa: BLE001  # raised again once the workers have ended
+            raised = error
+        gate.close()
+        stopping.set()
+        deadline = trio.current_time() + stop_timeout
+        for shield in shields:
+            shield.deadline = deadline
+        # Each worker has its deadline from here on. This shield is for the wait for them, and ends
+        # with them.
+        nursery.cancel_scope.shield = True
+        for ended in ends:
+            while not ended.is_set():
+                try:
+                    await ended.wait()
+                except KeyboardInterrupt as error:
+                    raised = raised or error
+                    for shield in shields:
+                        shield.cancel()
+    errors = [*failures] if raised is None else [raised, *failures]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BaseExceptionGroup("the open_cache block and its workers failed", errors)

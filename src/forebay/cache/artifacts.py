@@ -1,0 +1,202 @@
+"""`CacheArtifacts`: what is known of each artifact, for eviction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from forebay import Buffer, SqliteStore
+from forebay.cache._check import checked_limit, checked_text
+from forebay.cache._gate import Gate
+from forebay.cache.files import ArtifactFiles, Removal
+from forebay.cache.tables import CasArtifact, Clock
+
+_log = logging.getLogger("forebay.cache")
+
+BATCH = 500
+"""How many keys one statement, or one call of a thread, is given. Below SQLite's lowest limit of
+parameters in use, 999."""
+
+_BEGINNING = (-(2**63), "")
+"""Before every access."""
+
+
+class CacheArtifacts:
+    """The table `cas_artifacts`, and the files it tells of.
+
+    Keys are the server's own. `delete_project` takes those of a project to begin with
+    ``account/project/``.
+
+    What reads, flushes before, so that it sees each access and each deletion that was accepted.
+    Once the cache is closed, all methods raise `trio.ClosedResourceError`; once the buffer's
+    worker has failed, `trio.BrokenResourceError`.
+    """
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        buffer: Buffer[CasArtifact],
+        files: ArtifactFiles,
+        *,
+        clock: Clock,
+        gate: Gate,
+    ) -> None:
+        self._store = store
+        self._buffer = buffer
+        self._files = files
+        self._clock = clock
+        self._gate = gate
+
+    async def track_access(self, key: str) -> None:
+        """Note that an artifact was used, now, and how large its file is.
+
+        Waits while the buffer is full. Cancelled, it has noted nothing.
+
+        Args:
+            key: the artifact's key.
+
+        Raises:
+            TypeError: the key is no text.
+            ValueError: it is empty, or not to be expressed in UTF-8.
+        """
+        self._gate.check()
+        await self._track(checked_text("key", key))
+
+    async def _track(self, key: str) -> None:
+        size = await self._files.size(key)
+        now = self._clock()
+        await self._buffer.enqueue(CasArtifact(key, size, now, now, now))
+
+    async def oldest(
+        self, limit: int = BATCH, *, after: CasArtifact | None = None
+    ) -> list[CasArtifact]:
+        """Give the artifacts that were used least recently, in the order of their last access.
+
+        Artifacts of one time are in the order of their keys. Cancelled, it has changed nothing.
+
+        Args:
+            limit: how many at the most.
+            after: the last one of a batch before, to go on from there.
+
+        Raises:
+            ValueError: `limit` is less than 1.
+        """
+        self._gate.check()
+        checked_limit("limit", limit)
+        await self._buffer.flush()
+        start = _BEGINNING if after is None else (after.last_accessed_at, after.key)
+        rows = await self._store.fetch_all(
+            "SELECT key, size_bytes, last_accessed_at, inserted_at, updated_at "
+            "FROM cas_artifacts WHERE (last_accessed_at, key) > (?, ?) "
+            "ORDER BY last_accessed_at, key LIMIT ?",
+            (*start, limit),
+        )
+        return [CasArtifact(*row) for row in rows]
+
+    async def existing_keys(self, keys: Iterable[str]) -> set[str]:
+        """Tell which of these keys are in the table. Cancelled, it has changed nothing.
+
+        Args:
+            keys: any number of them.
+
+        Raises:
+            TypeError: one is no text.
+            ValueError: one is empty, or not to be expressed in UTF-8.
+        """
+        self._gate.check()
+        wanted = dict.fromkeys(checked_text("key", key) for key in keys)
+        await self._buffer.flush()
+        found: set[str] = set()
+        for some in _batches(wanted):
+            rows = await self._store.fetch_all(
+                f"SELECT key FROM cas_artifacts WHERE key IN ({', '.join('?' * len(some))})",  # noqa: S608  # only question marks
+                some,
+            )
+            found.update(key for (key,) in rows)
+        return found
+
+    async def total_bytes(self) -> int:
+        """Tell how many bytes all artifacts together have. Cancelled, it has changed nothing."""
+        self._gate.check()
+        await self._buffer.flush()
+        row = await self._store.fetch_one("SELECT SUM(size_bytes) FROM cas_artifacts")
+        return 0 if row is None or row[0] is None else int(row[0])
+
+    async def delete(self, keys: Iterable[str]) -> Removal:
+        """Delete artifacts: the files first, then the rows.
+
+        A file that is gone already counts as removed. One that cannot be removed is skipped with
+        a warning in the log, and keeps its row, so that it is not forgotten on the disk.
+
+        Cancelled, it may have removed files of which the rows are still there; to delete them
+        again is right.
+
+        Args:
+            keys: the artifacts' keys; those that are not there are no error.
+
+        Returns:
+            What became of the files.
+
+        Raises:
+            TypeError: one is no text.
+            ValueError: one is empty, or not to be expressed in UTF-8.
+        """
+        self._gate.check()
+        whole = Removal({}, {})
+        for some in _batches([checked_text("key", key) for key in keys]):
+            removal = await self._delete(some)
+            whole.freed.update(removal.freed)
+            whole.failed.update(removal.failed)
+        return whole
+
+    async def _delete(self, keys: Sequence[str]) -> Removal:
+        removal = await self._files.remove(keys)
+        for key, error in removal.failed.items():
+            _log.warning("artifact %r cannot be removed, and is skipped: %s", key, error)
+        for key in removal.freed:
+            await self._buffer.enqueue_delete(key)
+        # A file that was written again meanwhile, and tracked before its row was deleted, would
+        # have no row: nobody would ever evict it.
+        for key in await self._files.existing(removal.freed):
+            await self._track(key)
+        return removal
+
+    async def delete_project(self, account: str, project: str) -> int:
+        """Delete the artifacts of a project, as `delete` does: all whose key begins with it.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+
+        Returns:
+            How many artifacts were deleted.
+
+        Raises:
+            TypeError: a handle is no text.
+            ValueError: a handle is empty, has a slash, or cannot be expressed in UTF-8.
+        """
+        self._gate.check()
+        for argument, handle in (("account", account), ("project", project)):
+            if "/" in checked_text(argument, handle):
+                raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
+        prefix = f"{account}/{project}"
+        await self._buffer.flush()
+        last = f"{prefix}/"
+        deleted = 0
+        # Not LIKE or GLOB: to these, characters of the handle mean something, and NUL the end.
+        # "0" is the character after "/".
+        while rows := await self._store.fetch_all(
+            "SELECT key FROM cas_artifacts WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
+            (last, f"{prefix}0", BATCH),
+        ):
+            keys = [key for (key,) in rows]
+            deleted += len((await self._delete(keys)).freed)
+            last = f"{keys[-1]}\0"
+        return deleted
+
+
+def _batches(keys: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    left = iter(keys)
+    while some := tuple(islice(left, BATCH)):
+        yield some

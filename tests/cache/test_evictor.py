@@ -1,0 +1,295 @@
+"""`Evictor`: the least recently used go first, until the fill is down to the target."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay.cache import ArtifactFiles, Cache, CacheOptions, Evictor, EvictorStatistics
+from forebay.cache.files import Fill
+from tests.cache.tools import SECOND, FakeClock, opened, until, write_file, writer_held
+
+
+async def fill(cache: Cache, clock: FakeClock, *sizes: int, start: int = 0) -> None:
+    """Add artifacts, the first the least recently used, with files as large as they say."""
+    for i, size in enumerate(sizes, start):
+        clock.advance(1)
+        await write_file(cache, f"k{i}", size)
+        await cache.artifacts.track_access(f"k{i}")
+
+
+async def keys(cache: Cache) -> list[str]:
+    return [artifact.key for artifact in await cache.artifacts.oldest(100_000)]
+
+
+def files(cache: Cache, count: int) -> list[str]:
+    return [f"k{i}" for i in range(count) if cache.files.path(f"k{i}").exists()]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((), []),
+        ((80, 4), ["k0", "k1"]),  # 84 of 100: below the watermark
+        ((5,) * 16 + (4,), [f"k{i}" for i in range(17)]),
+        ((5,) * 17, [f"k{i}" for i in range(2, 17)]),  # 85, down to 75
+        ((84, 1), ["k1"]),  # the target is passed where sizes are large
+        ((1, 84), []),  # and where the large one is the last
+        ((200,), []),
+    ],
+)
+async def test_a_budget_past_the_watermark_is_brought_down_to_the_target(
+    tmp_path: Path, sizes: tuple[int, ...], expected: list[str]
+) -> None:
+    """From 85 % of the budget on, files and rows go, oldest access first, down to 75 %."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, *sizes)
+        done = await cache.evictor.run_once()
+        assert expected == await keys(cache)
+        assert sorted(expected) == sorted(files(cache, len(sizes)))
+        assert len(sizes) - len(expected) == done.removed
+        assert sum(sizes[: len(sizes) - len(expected)]) == done.freed_bytes
+        assert int(sum(sizes) >= 85) == done.evictions
+
+
+async def test_an_access_saves_an_artifact(tmp_path: Path) -> None:
+    """What was used last stays, whether or not that use was flushed."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, 30, 30, 30)
+        await cache.flush()
+        clock.advance(1)
+        await cache.artifacts.track_access("k0")
+        await cache.evictor.run_once()
+        assert ["k2", "k0"] == await keys(cache)
+
+
+async def test_the_watermarks_are_options(tmp_path: Path) -> None:
+    """Another high watermark and another target hold as the defaults do."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100, high_watermark=0.5, target=0.0) as cache:
+        await fill(cache, clock, 49)
+        assert 0 == (await cache.evictor.run_once()).evictions
+        await fill(cache, clock, 1, start=1)
+        assert 2 == (await cache.evictor.run_once()).removed
+        assert [] == await keys(cache)
+
+
+async def test_a_file_already_gone_counts_as_removed(tmp_path: Path) -> None:
+    """Its row goes, and the bytes that the row stood for with it."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, 40, 40, 10)
+        cache.files.path("k0").unlink()
+        done = await cache.evictor.run_once()
+        assert (1, 40, 0) == (done.removed, done.freed_bytes, done.skipped)
+        assert ["k1", "k2"] == await keys(cache)
+
+
+@pytest.mark.parametrize("stuck", [1, 3, 600])
+async def test_files_that_cannot_be_removed_do_not_stop_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stuck: int
+) -> None:
+    """They are skipped with a warning each, were they more than a batch, and keep their rows."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        for i in range(stuck):
+            clock.advance(1)
+            cache.files.path(f"stuck{i}").mkdir(parents=True)
+            await cache.artifacts.track_access(f"stuck{i}")
+        # A folder has a size of its own, which no removal will free: it is not what counts here.
+        await cache.flush()
+        await cache.store.run(forget_sizes)
+        await fill(cache, clock, 40, 40, 10)
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            done = await cache.evictor.run_once()
+        assert (1, stuck) == (done.removed, done.skipped)
+        assert stuck == sum("is skipped" in record.getMessage() for record in caplog.records)
+        assert [*(f"stuck{i}" for i in range(stuck)), "k1", "k2"] == await keys(cache)
+
+
+def forget_sizes(raw: object) -> None:
+    raw.execute("UPDATE cas_artifacts SET size_bytes = NULL")  # type: ignore[attr-defined]
+
+
+class CountedFiles(ArtifactFiles):
+    """Files that note how many each call removes, on a disk as full as it is told."""
+
+    def __init__(self, directory: Path, used: Callable[[], int], limit: int = 100) -> None:
+        super().__init__(directory)
+        self.used = used
+        self.limit = limit
+
+    async def disk(self) -> Fill:
+        return Fill(self.used(), self.limit)
+
+
+def disk_evictor(cache: Cache, disk: CountedFiles) -> Evictor:
+    return Evictor(cache.artifacts, disk, CacheOptions())
+
+
+async def test_without_a_budget_the_disk_counts(tmp_path: Path) -> None:
+    """From 85 % of the disk on, whoever fills it, files go until it would be at 75 %."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await fill(cache, clock, 4, 4, 4, 4)
+        full = CountedFiles(tmp_path / "artifacts", lambda: 84)
+        assert 0 == (await disk_evictor(cache, full).run_once()).removed
+        full.used = lambda: 85
+        done = await disk_evictor(cache, full).run_once()
+        assert (3, 12) == (done.removed, done.freed_bytes)
+        assert ["k3"] == await keys(cache)
+
+
+async def test_on_a_disk_it_is_the_files_that_count(tmp_path: Path) -> None:
+    """A row without a size, or whose file is gone, frees what its file had, not what it says."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await fill(cache, clock, 5, 5, 5, 5)
+        cache.files.path("k0").unlink()
+        await cache.flush()
+        await cache.store.run(forget_sizes)
+        done = await disk_evictor(
+            cache, CountedFiles(tmp_path / "artifacts", lambda: 90)
+        ).run_once()
+        assert (15, 4) == (done.freed_bytes, done.removed)
+
+
+async def test_an_evictor_with_nothing_left_to_evict_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that others fill ends the run with a warning, not in a loop."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await fill(cache, clock, 1, 1)
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", lambda: 99))
+            done = await evictor.run_once()
+        assert (2, 2) == (done.removed, done.freed_bytes)
+        assert ["the fill is 97 of 100 bytes still, but no artifact is left to evict"] == [
+            record.getMessage() for record in caplog.records
+        ]
+
+
+async def test_a_disk_that_does_not_tell_evicts_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is a warning, and the next run looks again."""
+
+    def broken() -> int:
+        raise OSError(5, "Input/output error")
+
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await fill(cache, clock, 1)
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", broken))
+            assert EvictorStatistics(runs=1) == await evictor.run_once()
+        assert "Input/output error" in caplog.text
+        assert ["k0"] == await keys(cache)
+
+
+async def test_it_works_in_batches_of_500(tmp_path: Path, mock_clock: MockClock) -> None:
+    """However many are to go, 500 files at a time are removed, and then their rows."""
+    del mock_clock
+    batches: list[int] = []
+
+    class Counted(ArtifactFiles):
+        async def remove(self, keys):  # type: ignore[no-untyped-def]
+            batches.append(len(keys))
+            return await super().remove(keys)
+
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=1_300, target=0.0) as cache:
+        cache.evictor._artifacts._files = Counted(tmp_path / "artifacts")
+        for i in range(1_203):
+            await write_file(cache, f"k{i}", 1)
+            await cache.artifacts.track_access(f"k{i}")
+        done = await cache.evictor.run_once()
+        assert 1_203 == done.removed
+        assert [500, 500, 203] == batches
+
+
+async def test_sizes_past_32_bits_are_evicted_as_any_other(tmp_path: Path) -> None:
+    """A budget of terabytes is kept."""
+    clock = FakeClock()
+    tebi = 2**40
+    async with opened(tmp_path, clock, budget_bytes=10 * tebi) as cache:
+        await fill(cache, clock, *[3 * tebi] * 4)
+        done = await cache.evictor.run_once()
+        assert (2, 6 * tebi) == (done.removed, done.freed_bytes)
+
+
+async def test_two_runs_at_once_evict_once(tmp_path: Path) -> None:
+    """The second waits for the first, and finds nothing more to do."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, *[10] * 9)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.evictor.run_once)
+            nursery.start_soon(cache.evictor.run_once)
+        assert EvictorStatistics(runs=2, evictions=1, removed=2, freed_bytes=20) == (
+            cache.evictor.statistics()
+        )
+        assert 7 == len(await keys(cache))
+
+
+async def test_a_cache_stays_within_its_budget(tmp_path: Path) -> None:
+    """Four times its budget goes through it, and after each run it is below the watermark."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=10_000) as cache:
+        for group in range(20):
+            await fill(cache, clock, *[97] * 20, start=20 * group)
+            await cache.evictor.run_once()
+            left = files(cache, 20 * group + 20)
+            assert 8_500 > 97 * len(left)
+            assert left == await keys(cache)
+        assert "k399" in left
+
+
+async def test_it_looks_at_once_and_at_every_interval(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The worker runs when the cache opens, and again whenever the interval has passed."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100, eviction_interval=60.0) as cache:
+        await until(lambda: cache.evictor.statistics().runs == 1)
+        await fill(cache, clock, 50, 50)
+        await wait_all_tasks_blocked()
+        assert 1 == cache.evictor.statistics().runs
+        mock_clock.jump(60)
+        await until(lambda: cache.evictor.statistics().runs == 2)
+        assert ["k1"] == await keys(cache)
+
+
+async def test_closing_ends_an_eviction_after_the_batch_in_hand(tmp_path: Path) -> None:
+    """What is left is for the next start: closing waits for 500 files at the most."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        for i in range(1_100):
+            await cache.artifacts.track_access(f"k{i:04}")
+        await cache.flush()
+    async with opened(tmp_path, clock) as cache:
+        evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", lambda: 99))
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            # The first batch has to wait for its flush.
+            await cache.key_values.put("id", "acme", "app", [])
+            await cache.artifacts.track_access("k9999")
+            nursery.start_soon(evictor.run, stopping)
+            await wait_all_tasks_blocked()
+            stopping.set()
+        assert 500 == evictor.statistics().removed
+        assert 601 == len(await keys(cache))
+
+
+def test_statistics_add_up() -> None:
+    """The sum of two runs is each of their counts."""
+    run = EvictorStatistics(runs=1, evictions=1, removed=2, freed_bytes=3 * SECOND, skipped=4)
+    assert EvictorStatistics(2, 2, 4, 6 * SECOND, 8) == run + run

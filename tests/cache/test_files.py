@@ -1,0 +1,80 @@
+"""`ArtifactFiles`: a file an artifact, whole or not at all, and never anywhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from forebay.cache import ArtifactFiles
+from tests.cache.tools import ODD_TEXTS, opened, write_file
+
+
+@pytest.mark.parametrize("key", [*ODD_TEXTS, "..", ".", "/etc/passwd", "a/../../b", "~", "CON"])
+def test_a_file_is_in_the_folder_whatever_its_key(key: str) -> None:
+    """No key leads out of the folder, or to a name that a file system refuses."""
+    folder = Path("folder")
+    path = ArtifactFiles(folder).path(key)
+    assert folder == path.parent.parent
+    assert path.name.isalnum()
+    assert path.name.islower() or path.name.isdigit()
+
+
+def test_no_two_keys_share_a_file() -> None:
+    """Keys that differ in case, in a slash, or by a prefix, have files of their own."""
+    files = ArtifactFiles(Path("folder"))
+    keys = ["a", "A", "a/", "a/b", "a//b", "a/./b", "é", "e\u0301", *ODD_TEXTS]
+    assert len(keys) == len({files.path(key) for key in keys})
+
+
+async def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    """Until the block ends the key has the file it had; then the new one."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        async with cache.files.writing("a") as path:
+            path.write_bytes(b"new")
+            assert 1 == await cache.files.size("a")
+        assert b"new" == cache.files.path("a").read_bytes()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_file_that_is_not_finished_leaves_nothing(
+    tmp_path: Path, *, cancelled: bool
+) -> None:
+    """A block that raises, or is cancelled, changes no file and leaves none behind."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        try:
+            with trio.CancelScope() as scope:
+                async with cache.files.writing("a") as path:
+                    path.write_bytes(b"new")
+                    if cancelled:
+                        scope.cancel()
+                        await trio.lowlevel.checkpoint()
+                    raise KeyError  # noqa: TRY301  # what a body may raise
+        except KeyError:
+            assert not cancelled
+        assert not path.exists()
+        assert 1 == await cache.files.size("a")
+
+
+async def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
+    """Opening a cache clears the files that were being written when the last one died."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+    left = tmp_path / "artifacts" / "partial" / "left"
+    left.write_bytes(b"x")
+    async with opened(tmp_path) as cache:
+        assert not left.exists()
+        assert 1 == await cache.files.size("a")
+
+
+async def test_the_fill_of_the_disk_is_what_df_tells(tmp_path: Path) -> None:
+    """What is kept for the superuser is neither used nor free."""
+    async with opened(tmp_path) as cache:
+        fill = await cache.files.disk()
+        disk = os.statvfs(tmp_path)
+        assert fill.used + disk.f_bavail * disk.f_frsize == pytest.approx(fill.limit, rel=0.01)
+        assert fill.limit <= disk.f_blocks * disk.f_frsize

@@ -1,0 +1,517 @@
+"""`KeyValueStore`: what was put is what is read, and a read costs a write now and then only."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import BufferOptions, SqliteStore, open_buffers
+from forebay.cache import Cache, KeyValueStore, open_cache
+from forebay.cache._gate import Gate
+from forebay.cache.tables import KEY_VALUE_ENTRIES
+from forebay.testing import MemoryStore
+from tests.cache.tools import (
+    BY_HAND,
+    NOON,
+    ODD_TEXTS,
+    SECOND,
+    FakeClock,
+    opened,
+    until,
+    writer_held,
+)
+
+WEEK = 7 * 24 * 3600.0
+
+
+async def rows(cache: Cache) -> list[tuple[Any, ...]]:
+    return await cache.store.fetch_all(
+        "SELECT key, json_payload, last_accessed_at, inserted_at, updated_at "
+        "FROM key_value_entries ORDER BY key"
+    )
+
+
+def accepted(cache: Cache) -> int:
+    return cache.buffers[KEY_VALUE_ENTRIES].statistics().accepted
+
+
+def delete_all(raw: sqlite3.Connection) -> None:
+    raw.execute("DELETE FROM key_value_entries")
+
+
+def payload(*values: str) -> str:
+    return json.dumps(
+        {"entries": [{"value": v} for v in values]}, separators=(",", ":"), ensure_ascii=False
+    )
+
+
+async def test_a_value_is_stored_as_json_under_its_prefixed_key(tmp_path: Path) -> None:
+    """The table has the encoded values, the key of account, project and id, and three times."""
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a", "b"])
+        await cache.flush()
+        expected = '{"entries":[{"value":"a"},{"value":"b"}]}'
+        assert [("keyvalue:acme:app:id", expected, NOON, NOON, NOON)] == await rows(cache)
+        assert expected == await cache.key_values.get("id", "acme", "app")
+
+
+@pytest.mark.parametrize(
+    ("cas_id", "account", "project"),
+    [("other", "acme", "app"), ("id", "other", "app"), ("id", "acme", "other")],
+)
+async def test_an_unknown_id_account_or_project_is_not_found(
+    tmp_path: Path, cas_id: str, account: str, project: str
+) -> None:
+    """`get` answers None unless all three are those of a put."""
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        assert await cache.key_values.get(cas_id, account, project) is None
+        await cache.flush()
+        assert await cache.key_values.get(cas_id, account, project) is None
+
+
+async def test_an_empty_list_of_values_is_a_value(tmp_path: Path) -> None:
+    """No values are not the same as no entry, before the flush and after a restart."""
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", [])
+        assert '{"entries":[]}' == await cache.key_values.get("id", "acme", "app")
+    async with opened(tmp_path) as cache:
+        assert '{"entries":[]}' == await cache.key_values.get("id", "acme", "app")
+
+
+async def test_the_latest_payload_of_a_key_wins(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Of several puts of a key the last one is read and stored, in one batch and across two."""
+    del mock_clock  # it stands still: nothing is flushed but on request
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        for batch in range(2):
+            for value in ("first", "second"):
+                clock.advance(1)
+                await cache.key_values.put("id", "acme", "app", [f"{value} {batch}"])
+            expected = payload(f"second {batch}")
+            assert expected == await cache.key_values.get("id", "acme", "app")
+            await cache.flush()
+            [(_, stored, accessed, inserted, updated)] = await rows(cache)
+            assert expected == stored
+            assert clock.now == accessed == updated
+            assert NOON + SECOND == inserted
+
+
+async def test_what_was_put_is_read_before_any_flush(tmp_path: Path, mock_clock: MockClock) -> None:
+    """`get` sees a put that is in no table yet."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        assert payload("a") == await cache.key_values.get("id", "acme", "app")
+        assert [] == await rows(cache)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 700])
+async def test_what_memory_dropped_is_read_before_any_flush(
+    tmp_path: Path, mock_clock: MockClock, memory_bytes: int
+) -> None:
+    """A put is read though the bound in bytes left it no place, and without forcing a flush."""
+    del mock_clock
+    async with opened(tmp_path, memory_bytes=memory_bytes) as cache:
+        for i in range(10):
+            await cache.key_values.put(f"id{i}", "acme", "app", [str(i)])
+        await cache.key_values.put("id0", "acme", "app", ["new"])
+        expected = [payload("new"), *(payload(str(i)) for i in range(1, 10))]
+        got = [await cache.key_values.get(f"id{i}", "acme", "app") for i in range(10)]
+        assert expected == got
+        assert 0 == cache.buffers[KEY_VALUE_ENTRIES].statistics().flushes
+        await cache.flush()
+        got = [await cache.key_values.get(f"id{i}", "acme", "app") for i in range(10)]
+        assert expected == got
+
+
+async def test_what_is_flushed_is_held_once_only(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Values wait in memory for their flush, beyond the bound in bytes, and no longer."""
+    del mock_clock
+    async with opened(tmp_path, memory_bytes=0) as cache:
+        for i in range(10):
+            await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 1_000])
+        await cache.flush()
+        await cache.key_values.put("last", "acme", "app", ["a"])
+        assert ["keyvalue:acme:app:last"] == list(cache.key_values._unsettled)
+
+
+async def test_memory_is_bounded_in_bytes(tmp_path: Path) -> None:
+    """The least recently used values go first, so that the rest fits the bound."""
+    async with opened(tmp_path, memory_bytes=100_000) as cache:
+        for i in range(200):
+            await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 2_000])
+            assert await cache.key_values.get("id0", "acme", "app") is not None
+        memory = cache.key_values._memory
+        assert 100_000 >= memory.currsize > 90_000
+        assert "keyvalue:acme:app:id0" in memory
+        assert "keyvalue:acme:app:id1" not in memory
+        # Each is counted with what it takes beside its 2,000 characters.
+        assert 100_000 / 2_500 > len(memory)
+
+
+async def test_a_value_too_large_for_memory_replaces_a_small_one(tmp_path: Path) -> None:
+    """An old value does not stay in memory because the new one finds no place there."""
+    async with opened(tmp_path, memory_bytes=2_000) as cache:
+        await cache.key_values.put("id", "acme", "app", ["old"])
+        await cache.key_values.put("id", "acme", "app", ["n" * 10_000])
+        await cache.flush()
+        assert payload("n" * 10_000) == await cache.key_values.get("id", "acme", "app")
+
+
+async def test_a_value_is_kept_for_a_week_and_no_longer(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """What another process writes is seen when the time to live is over, however often read."""
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        await cache.flush()
+        with sqlite3.connect(tmp_path / "cache.db") as other:
+            other.execute("UPDATE key_value_entries SET json_payload = 'changed'")
+        other.close()
+        mock_clock.jump(WEEK - 1)
+        assert payload("a") == await cache.key_values.get("id", "acme", "app")
+        mock_clock.jump(2)
+        assert "changed" == await cache.key_values.get("id", "acme", "app")
+
+
+async def test_a_hot_key_costs_one_mark_an_interval(tmp_path: Path, mock_clock: MockClock) -> None:
+    """A thousand reads within the interval mark no access, the first one after it marks one."""
+    del mock_clock
+    clock = FakeClock()
+    async with opened(tmp_path, clock, touch_interval=60.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        for marks in range(3):
+            for _ in range(1_000):
+                await cache.key_values.get("id", "acme", "app")
+            assert 1 + marks == accepted(cache)
+            clock.advance(59.9)
+            await cache.key_values.get("id", "acme", "app")
+            assert 1 + marks == accepted(cache)
+            clock.advance(0.1)
+        await cache.flush()
+        assert [(NOON + 120 * SECOND, NOON, NOON + 120 * SECOND)] == [
+            row[2:] for row in await rows(cache)
+        ]
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_key_that_memory_dropped_is_marked_once_an_interval_too(
+    tmp_path: Path, mock_clock: MockClock, *, flushed: bool
+) -> None:
+    """The last mark is known from the buffer or the table when memory keeps nothing."""
+    del mock_clock
+    clock = FakeClock()
+    async with opened(tmp_path, clock, memory_bytes=0, touch_interval=60.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        await cache.flush()
+        clock.advance(61)
+        for _ in range(10):
+            await cache.key_values.get("id", "acme", "app")
+            if flushed:
+                await cache.flush()
+        assert 2 == accepted(cache)
+
+
+async def test_a_mark_survives_a_restart(tmp_path: Path) -> None:
+    """An access that was marked shortly before a restart is not marked again after it."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, touch_interval=60.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+    clock.advance(59)
+    async with opened(tmp_path, clock, touch_interval=60.0) as cache:
+        await cache.key_values.get("id", "acme", "app")
+        assert 0 == accepted(cache)
+        clock.advance(1)
+        await cache.key_values.get("id", "acme", "app")
+        assert 1 == accepted(cache)
+
+
+async def test_a_clock_that_was_set_back_does_not_stop_the_marks(tmp_path: Path) -> None:
+    """An access in the future is no reason to mark none until then."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        clock.advance(-3600)
+        await cache.key_values.get("id", "acme", "app")
+        assert 2 == accepted(cache)
+
+
+@pytest.mark.parametrize("put_first", [True, False])
+async def test_an_access_never_displaces_a_pending_write(
+    tmp_path: Path, mock_clock: MockClock, *, put_first: bool
+) -> None:
+    """A put and a marked read in one batch leave the put's payload and the later time."""
+    del mock_clock
+    clock = FakeClock()
+    async with opened(tmp_path, clock, touch_interval=0.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["old"])
+        await cache.flush()
+        for put in (put_first, not put_first):
+            clock.advance(1)
+            if put:
+                await cache.key_values.put("id", "acme", "app", ["new"])
+            else:
+                await cache.key_values.get("id", "acme", "app")
+        await cache.flush()
+        last = NOON + 2 * SECOND
+        assert [("keyvalue:acme:app:id", payload("new"), last, NOON, last)] == await rows(cache)
+
+
+async def test_an_access_touches_rows_that_are_there_and_adds_none(tmp_path: Path) -> None:
+    """A key that was deleted behind the memory's back is not brought back by a read."""
+    async with opened(tmp_path, touch_interval=0.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        await cache.flush()
+        await cache.store.run(delete_all)
+        assert payload("a") == await cache.key_values.get("id", "acme", "app")
+        await cache.flush()
+        assert [] == await rows(cache)
+
+
+async def test_a_read_never_waits_for_room_in_the_buffer(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """While the buffer is full, reads answer and mark no access; later ones mark it again."""
+    del mock_clock
+    clock = FakeClock()
+    async with open_cache(
+        tmp_path, options=BY_HAND, buffer_options=BufferOptions(capacity=2), clock=clock
+    ) as cache:
+        async with writer_held(cache):
+            await cache.key_values.put("a", "acme", "app", ["a"])
+            await cache.key_values.put("b", "acme", "app", ["b"])
+            clock.advance(3600)
+            assert payload("a") == await cache.key_values.get("a", "acme", "app")
+            assert 2 == accepted(cache)
+        await cache.flush()
+        await cache.key_values.get("a", "acme", "app")
+        assert 3 == accepted(cache)
+
+
+async def test_a_hundred_concurrent_writers_of_one_key_leave_one_write_and_one_row(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """What they put is coalesced: one row written, the others superseded."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        async with trio.open_nursery() as nursery:
+            for i in range(100):
+                nursery.start_soon(cache.key_values.put, "id", "acme", "app", [str(i)])
+        read = await cache.key_values.get("id", "acme", "app")
+        await cache.flush()
+        assert [read] == [row[1] for row in await rows(cache)]
+        buffer = cache.buffers[KEY_VALUE_ENTRIES].statistics()
+        assert (100, 1, 99, 1) == (
+            buffer.accepted,
+            buffer.committed,
+            buffer.superseded,
+            buffer.flushes,
+        )
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+async def test_memory_and_table_agree_on_who_was_last(tmp_path: Path, capacity: int) -> None:
+    """Writers of one key that wait for room leave in memory what they leave in the table."""
+    async with open_cache(
+        tmp_path, options=BY_HAND, buffer_options=BufferOptions(capacity=capacity)
+    ) as cache:
+        for group in range(20):
+            async with trio.open_nursery() as nursery:
+                for i in range(10):
+                    nursery.start_soon(cache.key_values.put, "id", "acme", "app", [f"{group} {i}"])
+            await cache.flush()
+            read = await cache.key_values.get("id", "acme", "app")
+            assert [read] == [row[1] for row in await rows(cache)]
+
+
+async def test_a_put_that_is_cancelled_while_it_waits_has_stored_nothing(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Memory does not show a value that the buffer did not accept."""
+    del mock_clock
+    async with open_cache(
+        tmp_path, options=BY_HAND, buffer_options=BufferOptions(capacity=1)
+    ) as cache:
+        async with writer_held(cache), trio.open_nursery() as nursery:
+            await cache.key_values.put("id", "acme", "app", ["old"])
+            nursery.start_soon(cache.key_values.put, "id", "acme", "app", ["new"])
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert payload("old") == await cache.key_values.get("id", "acme", "app")
+        await cache.key_values.put("id", "acme", "app", ["newer"])
+        assert payload("newer") == await cache.key_values.get("id", "acme", "app")
+
+
+async def test_writes_during_a_flush_are_not_lost(tmp_path: Path, mock_clock: MockClock) -> None:
+    """What is put while a batch is in flight is read at once, and committed by the next one."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("a", "acme", "app", ["1"])
+        await cache.key_values.put("b", "acme", "app", ["1"])
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            nursery.start_soon(cache.flush)
+            await wait_all_tasks_blocked()
+            await cache.key_values.put("a", "acme", "app", ["2"])
+            await cache.key_values.put("c", "acme", "app", ["2"])
+            assert payload("2") == await cache.key_values.get("a", "acme", "app")
+        await cache.flush()
+        assert [payload("2"), payload("1"), payload("2")] == [row[1] for row in await rows(cache)]
+
+
+async def test_stopping_flushes_what_is_queued(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Leaving the block writes what was put, and a restart reads it."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+    async with opened(tmp_path) as cache:
+        assert payload("a") == await cache.key_values.get("id", "acme", "app")
+
+
+async def test_the_buffer_flushes_explicitly(tmp_path: Path, mock_clock: MockClock) -> None:
+    """With time standing still nothing is written, until `flush`."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        await wait_all_tasks_blocked()
+        assert 1 == cache.statistics().pending
+        assert [] == await rows(cache)
+        await cache.flush()
+        assert 0 == cache.statistics().pending
+        assert 1 == len(await rows(cache))
+
+
+class SlowReads:
+    """A store whose reads wait at a gate, and answer what the table had before."""
+
+    def __init__(self, row: tuple[str, int] | None) -> None:
+        self.row = row
+        self.reading = 0
+        self.gate = trio.Event()
+
+    async def fetch_one(self, _sql: str, _parameters: Sequence[str]) -> tuple[str, int] | None:
+        self.reading += 1
+        row = self.row
+        await self.gate.wait()
+        return row
+
+
+def key_values(
+    reads: SlowReads, buffer: Any, clock: FakeClock, memory_bytes: int = 10_000
+) -> KeyValueStore:
+    return KeyValueStore(
+        cast("SqliteStore", reads),
+        buffer,
+        memory_bytes=memory_bytes,
+        time_to_live=60.0,
+        touch_interval=60.0,
+        clock=clock,
+        gate=Gate(),
+    )
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 10_000])
+async def test_a_read_that_a_put_overtook_does_not_hide_the_put(
+    autojump_clock: MockClock, memory_bytes: int
+) -> None:
+    """What an older read of the table brings is not kept in memory over a newer put."""
+    del autojump_clock
+    reads = SlowReads(("old", NOON))
+    async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
+        buffer = buffers[KEY_VALUE_ENTRIES]
+        values = key_values(reads, buffer, FakeClock(), memory_bytes)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(values.get, "id", "acme", "app")
+            await wait_all_tasks_blocked()
+            await values.put("id", "acme", "app", ["new"])
+            # Even where the put is flushed, and dropped from memory, before the read is back.
+            await buffer.flush()
+            await values.put("other", "acme", "app", ["x" * 9_000])
+            reads.row = (payload("new"), NOON)
+            reads.gate.set()
+        assert payload("new") == await values.get("id", "acme", "app")
+
+
+async def test_two_reads_of_one_key_mark_one_access(autojump_clock: MockClock) -> None:
+    """Reads of the table that run at the same time know of each other's mark."""
+    del autojump_clock
+    reads, clock = SlowReads(("value", NOON)), FakeClock()
+    clock.advance(3600)
+    async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
+        buffer = buffers[KEY_VALUE_ENTRIES]
+        values = key_values(reads, buffer, clock)
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(values.get, "id", "acme", "app")
+            await until(lambda: reads.reading == 10)
+            reads.gate.set()
+        assert 1 == buffer.statistics().accepted
+        assert {} == values._reads
+
+
+async def test_a_cancelled_read_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    """A read that is cancelled keeps no place among those under way."""
+    del autojump_clock
+    async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
+        values = key_values(SlowReads(None), buffers[KEY_VALUE_ENTRIES], FakeClock())
+        with trio.move_on_after(1) as scope:
+            await values.get("id", "acme", "app")
+        assert scope.cancelled_caught
+        assert {} == values._reads
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+async def test_any_text_is_an_id_a_handle_and_a_value(tmp_path: Path, text: str) -> None:
+    """Ids, handles and values of any characters come back as they were, from the table too."""
+    async with opened(tmp_path, memory_bytes=0) as cache:
+        for names in ((text, "acme", "app"), ("id", text, "app"), ("id", "acme", text)):
+            await cache.key_values.put(*names, [text, *names])
+            await cache.flush()
+            read = await cache.key_values.get(*names)
+            assert read is not None
+            assert {"entries": [{"value": v} for v in (text, *names)]} == json.loads(read)
+        assert 3 == len(await rows(cache))
+
+
+async def test_no_two_projects_share_a_key(tmp_path: Path) -> None:
+    """Handles that have the separator in them are kept apart."""
+    names = [("id", "a:b", "c"), ("id", "a", "b:c"), ("c:id", "a", "b"), ("id", "a%3Ab", "c")]
+    async with opened(tmp_path) as cache:
+        for i, (cas_id, account, project) in enumerate(names):
+            await cache.key_values.put(cas_id, account, project, [str(i)])
+        await cache.flush()
+        assert len(names) == len(await rows(cache))
+        for i, (cas_id, account, project) in enumerate(names):
+            assert payload(str(i)) == await cache.key_values.get(cas_id, account, project)
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "error", "words"),
+    [
+        (("", "acme", "app"), [], ValueError, "cas_id must not be empty"),
+        (("id", "", "app"), [], ValueError, "account must not be empty"),
+        (("id", "acme", ""), [], ValueError, "project must not be empty"),
+        (("\ud800", "acme", "app"), [], ValueError, "cas_id .* surrogate pair at position 0"),
+        ((b"id", "acme", "app"), [], TypeError, "cas_id must be str, got b'id'"),
+        (("id", "acme", "app"), "text", TypeError, "put it in a list"),
+        (("id", "acme", "app"), [1], TypeError, "values must be str, got 1"),
+        (("id", "acme", "app"), ["\udfff"], ValueError, "values .* surrogate pair"),
+    ],
+)
+async def test_what_cannot_be_stored_is_refused_to_the_caller_alone(
+    tmp_path: Path, names: Any, values: Any, error: type[Exception], words: str
+) -> None:
+    """A bad argument is named where it enters, and the buffer goes on."""
+    async with opened(tmp_path) as cache:
+        with pytest.raises(error, match=words):
+            await cache.key_values.put(names[0], names[1], names[2], values)
+        await cache.key_values.put("id", "acme", "app", ["good"])
+        await cache.flush()
+        assert 1 == len(await rows(cache))

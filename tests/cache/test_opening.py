@@ -1,0 +1,419 @@
+"""`open_cache`: all is opened together, and closed in order, whatever ends the block."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import BufferOptions, FlushError, OptionsError, RetryPolicy, StoreError, Write
+from forebay.cache import Cache, CacheOptions, TransferType, open_cache
+from tests.cache.tools import (
+    BY_HAND,
+    FakeStorage,
+    opened,
+    until,
+    write_file,
+    writer_held,
+)
+
+
+def stored(directory: Path, table: str) -> list[tuple[Any, ...]]:
+    """Read a table as another program would, after the cache was closed."""
+    connection = sqlite3.connect(directory / "cache.db")
+    try:
+        return connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # the test's own
+    finally:
+        connection.close()
+
+
+async def test_everything_is_in_one_folder(tmp_path: Path) -> None:
+    """The folder, and those above it, are created; it is readable by its owner alone."""
+    folder = tmp_path / "some" / "where"
+    async with opened(folder) as cache:
+        await write_file(cache, "a", 1)
+        assert ["artifacts", "cache.db"] == sorted(
+            path.name for path in folder.iterdir() if path.suffix not in {".db-wal", ".db-shm"}
+        )
+        assert 0 == folder.stat().st_mode & 0o077
+        assert 0 == (folder / "cache.db").stat().st_mode & 0o077
+
+
+async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    """Opening raises what the store raises, and leaves no worker behind."""
+    (tmp_path / "cache.db").write_bytes(b"not a database" * 1_000)
+    with pytest.raises(StoreError, match=r"cache\.db"):
+        async with opened(tmp_path):
+            raise AssertionError
+
+
+async def use(cache: Cache, name: str) -> None:
+    await cache.key_values.put(name, "acme", "app", [name])
+    await cache.artifacts.track_access(name)
+    await cache.transfers.enqueue_upload("acme", "app", "cas", name)
+
+
+class BodyError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("how", ["normally", "by an exception", "by cancellation"])
+async def test_however_the_block_is_left_it_drains(
+    tmp_path: Path, mock_clock: MockClock, how: str
+) -> None:
+    """All that the three stores took is in the file, and the body's exception comes out as is."""
+    del mock_clock
+    with trio.CancelScope() as scope:
+        try:
+            async with opened(tmp_path, storage=FakeStorage(), transfer_interval=1.0) as cache:
+                await use(cache, "a")
+                if how == "by an exception":
+                    raise BodyError  # noqa: TRY301  # what a body may raise
+                if how == "by cancellation":
+                    scope.cancel()
+                    await trio.sleep_forever()
+        except BodyError:
+            assert how == "by an exception"
+    assert scope.cancelled_caught == (how == "by cancellation")
+    for table in ("key_value_entries", "cas_artifacts", "s3_transfers"):
+        assert 1 == len(stored(tmp_path, table))
+
+
+async def test_producers_are_turned_away_first(tmp_path: Path) -> None:
+    """While the workers still end their work, nobody else can begin any."""
+    storage = FakeStorage()
+    storage.stop()
+    refused: list[str] = []
+    async with trio.open_nursery() as nursery:
+        async with opened(tmp_path, storage=storage, transfer_interval=0.01) as cache:
+            await use(cache, "a")
+            await until(lambda: storage.running == 1)
+            calls: dict[str, Callable[[], Any]] = {
+                "put": lambda: cache.key_values.put("b", "acme", "app", []),
+                "get": lambda: cache.key_values.get("b", "acme", "app"),
+                "track_access": lambda: cache.artifacts.track_access("b"),
+                "oldest": cache.artifacts.oldest,
+                "existing_keys": lambda: cache.artifacts.existing_keys(["b"]),
+                "total_bytes": cache.artifacts.total_bytes,
+                "delete": lambda: cache.artifacts.delete(["b"]),
+                "delete_project": lambda: cache.artifacts.delete_project("acme", "app"),
+                "upload": lambda: cache.transfers.enqueue_upload("acme", "app", "cas", "b"),
+                "download": lambda: cache.transfers.enqueue_download("acme", "app", "cas", "b"),
+                "pending": lambda: cache.transfers.pending(TransferType.UPLOAD, 1),
+                "delete transfers": lambda: cache.transfers.delete(["b"]),
+            }
+
+            async def use_late() -> None:
+                await wait_all_tasks_blocked()  # the block is being left
+                for name, call in calls.items():
+                    with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
+                        await call()
+                    refused.append(name)
+                storage.gate.set()
+
+            nursery.start_soon(use_late)
+        assert list(calls) == refused
+
+
+async def test_workers_end_before_the_buffers_drain_and_the_file_closes(tmp_path: Path) -> None:
+    """A transfer under way when the cache closes is ended, and what came of it is stored."""
+    storage = FakeStorage()
+    storage.objects["down"] = b"12345"
+    storage.stop()
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "up", 3)
+        await cache.transfers.enqueue_upload("acme", "app", "cas", "up")
+        await cache.transfers.enqueue_download("acme", "app", "cas", "down")
+    async with opened(tmp_path, storage=storage, transfer_interval=1.0) as cache:
+        await until(lambda: storage.running == 1)
+        storage.gate.set()
+    assert b"\0\0\0" == storage.objects["up"]
+    # The download had not begun: it was not begun any more.
+    assert ["up"] == storage.keys
+    assert ["down"] == [row[5] for row in stored(tmp_path, "s3_transfers")]
+    with pytest.raises(trio.ClosedResourceError):
+        await cache.store.fetch_all("SELECT 1")
+
+
+async def test_a_download_that_ends_while_the_cache_closes_is_tracked(tmp_path: Path) -> None:
+    """Its row is written though producers are turned away already."""
+    storage = FakeStorage()
+    storage.objects["down"] = b"12345"
+    storage.stop()
+
+    async def go_on() -> None:
+        await until(lambda: storage.running == 1)
+        await wait_all_tasks_blocked()  # the block is being left
+        storage.gate.set()
+
+    async with (
+        trio.open_nursery() as nursery,
+        opened(tmp_path, storage=storage, transfer_interval=0.01) as cache,
+    ):
+        await cache.transfers.enqueue_download("acme", "app", "cas", "down")
+        await until(lambda: storage.running == 1)
+        nursery.start_soon(go_on)
+    assert [("down", 5)] == [row[1:3] for row in stored(tmp_path, "cas_artifacts")]
+    assert [] == stored(tmp_path, "s3_transfers")
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_transfer_that_does_not_end_is_given_up_at_the_deadline(
+    tmp_path: Path, mock_clock: MockClock, *, cancelled: bool
+) -> None:
+    """It stays in the queue, without a lost attempt, and the buffers drain all the same."""
+    storage = FakeStorage()
+    storage.stop()
+    ended: list[float] = []
+    async with opened(tmp_path) as cache:
+        await use(cache, "a")
+
+    async def run() -> None:
+        with trio.CancelScope() as scope:
+            async with opened(
+                tmp_path, storage=storage, transfer_interval=1.0, stop_timeout=7.0
+            ) as cache:
+                await until(lambda: storage.running == 1)
+                await cache.key_values.put("late", "acme", "app", [])
+                if cancelled:
+                    scope.cancel()
+        ended.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await until(lambda: storage.running == 1)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(6.9)
+        await wait_all_tasks_blocked()
+        assert [] == ended
+        mock_clock.jump(0.1)
+    assert [7.0] == ended
+    assert [("a", 0)] == [(row[5], row[7]) for row in stored(tmp_path, "s3_transfers")]
+    assert 2 == len(stored(tmp_path, "key_value_entries"))
+
+
+async def test_a_worker_that_fails_ends_the_block_with_its_exception(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The body is cancelled, what it had put is drained, and the failure comes out as is."""
+
+    class WorkerError(Exception):
+        pass
+
+    def broken() -> None:
+        raise WorkerError
+
+    async def run() -> None:
+        async with opened(
+            tmp_path, storage=FakeStorage(), eviction_interval=1.0, transfer_interval=1.0
+        ) as cache:
+            await use(cache, "a")
+            await until(lambda: cache.evictor.statistics().runs == 1)
+            cache.evictor._fill = broken  # type: ignore[assignment]
+            await wait_all_tasks_blocked()
+            mock_clock.jump(1)
+            await trio.sleep_forever()
+
+    with pytest.raises(WorkerError):
+        await run()
+    assert 1 == len(stored(tmp_path, "key_value_entries"))
+
+
+async def test_the_body_and_a_worker_that_both_fail_are_both_raised(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Neither exception hides the other."""
+
+    def broken() -> None:
+        raise LookupError
+
+    async def run() -> None:
+        async with opened(tmp_path, eviction_interval=1.0) as cache:
+            await until(lambda: cache.evictor.statistics().runs == 1)
+            cache.evictor._fill = broken  # type: ignore[assignment]
+            await wait_all_tasks_blocked()
+            mock_clock.jump(1)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise BodyError
+
+    with pytest.RaisesGroup(BodyError, LookupError):
+        await run()
+
+
+def drop(raw: sqlite3.Connection) -> None:
+    raw.execute("DROP TABLE key_value_entries")
+
+
+async def test_a_buffer_that_fails_ends_the_block_and_names_its_entries(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Its table is gone: the error has what was put, and the other tables have what is theirs."""
+    del mock_clock
+
+    async def run() -> None:
+        async with opened(
+            tmp_path, storage=FakeStorage(), eviction_interval=60.0, transfer_interval=60.0
+        ) as cache:
+            await use(cache, "a")
+            await cache.store.run(drop)
+            await cache.flush()
+
+    with pytest.raises(FlushError) as caught:
+        await run()
+    assert "key_value_entries" == caught.value.buffer
+    [entry] = caught.value.unsettled.entries
+    assert isinstance(entry, Write)
+    assert "keyvalue:acme:app:a" in repr(entry)
+    assert "keyvalue:acme:app:a" in (tmp_path / "unsettled.spill").read_text()
+    assert 1 == len(stored(tmp_path, "cas_artifacts"))
+    assert 1 == len(stored(tmp_path, "s3_transfers"))
+
+
+async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """That the queue's buffer is broken is said once, by the failure that broke it."""
+    del mock_clock
+    storage = FakeStorage()
+    storage.stop()
+
+    def drop_queue(raw: sqlite3.Connection) -> None:
+        raw.execute("DROP TABLE s3_transfers")
+
+    async def run() -> None:
+        async with opened(tmp_path, storage=storage) as cache:
+            await use(cache, "a")
+            assert cache.transfer_worker is not None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cache.transfer_worker.run_once)
+                await until(lambda: storage.running == 1)
+                await cache.store.run(drop_queue)
+                storage.gate.set()
+
+    with pytest.raises(FlushError) as caught:
+        await run()
+    assert "s3_transfers" == caught.value.buffer
+
+
+async def test_a_locked_file_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
+    """However often a flush finds the file locked, what was accepted is written in the end."""
+    impatient = BufferOptions(retry=RetryPolicy(initial_delay=0.001, max_delay=0.01))
+    async with open_cache(tmp_path, options=BY_HAND, buffer_options=impatient) as cache:
+        other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await use(cache, "a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cache.flush)
+            # More attempts than a fixed number of retries would have made.
+            await until(lambda: all(b.retries > 5 for b in cache.statistics().buffers.values()))
+            assert 3 == cache.statistics().pending
+            other.execute("ROLLBACK")
+            other.close()
+        assert 0 == cache.statistics().pending
+    for table in ("key_value_entries", "cas_artifacts", "s3_transfers"):
+        assert 1 == len(stored(tmp_path, table))
+
+
+async def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
+    """What finds no room stays in memory, and is written when there is some."""
+
+    def limit(raw: sqlite3.Connection, pages: int) -> None:
+        raw.execute(f"PRAGMA max_page_count = {pages}")
+
+    async with opened(tmp_path) as cache:
+        await cache.store.run(limit, 1)  # no more than there are
+        for i in range(100):
+            await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 1_000])
+        await until(lambda: cache.statistics().buffers["key_value_entries"].retries > 1)
+        assert 100 == cache.statistics().pending
+        await cache.store.run(limit, 1_000_000)
+        await cache.flush()
+    assert 100 == len(stored(tmp_path, "key_value_entries"))
+
+
+async def test_producers_wait_while_a_buffer_is_full(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Memory is bounded by the buffer's capacity, store by store."""
+    del mock_clock
+    async with open_cache(
+        tmp_path,
+        options=BY_HAND,
+        buffer_overrides={"cas_artifacts": BufferOptions(capacity=3)},
+    ) as cache:
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            for i in range(10):
+                nursery.start_soon(cache.artifacts.track_access, f"k{i}")
+            buffers = cache.buffers.statistics
+            await until(lambda: buffers()["cas_artifacts"].waiting == 7)
+            assert 3 == buffers()["cas_artifacts"].pending
+            # The others go on.
+            await cache.transfers.enqueue_upload("acme", "app", "cas", "k")
+            await cache.key_values.put("id", "acme", "app", [])
+        await cache.flush()
+    assert 10 == len(stored(tmp_path, "cas_artifacts"))
+
+
+async def test_a_flush_is_one_transaction(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Deletes and inserts that wait together are committed together."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await use(cache, "a")
+        [old] = await cache.transfers.pending(TransferType.UPLOAD, 1)
+        before = cache.statistics().buffers["s3_transfers"].flushes
+        await cache.transfers.delete([old.id])
+        for key in ("a", "b"):
+            await cache.transfers.enqueue_upload("acme", "app", "cas", key)
+        await cache.transfers.note_failure(old)
+        await cache.flush()
+        assert before + 1 == cache.statistics().buffers["s3_transfers"].flushes
+
+
+async def test_pending_entries_are_told_by_buffer_and_in_total(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The statistics name each buffer by its table."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await use(cache, "a")
+        await cache.artifacts.track_access("b")
+        now = cache.statistics()
+        assert {"key_value_entries": 1, "cas_artifacts": 2, "s3_transfers": 1} == {
+            name: buffer.pending for name, buffer in now.buffers.items()
+        }
+        assert 4 == now.pending
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("memory_bytes", -1),
+        ("time_to_live", 0.0),
+        ("time_to_live", math.nan),
+        ("touch_interval", -1.0),
+        ("budget_bytes", 0),
+        ("high_watermark", 1.1),
+        ("high_watermark", 0.75),
+        ("target", -0.1),
+        ("target", 0.85),
+        ("eviction_interval", 0.0),
+        ("transfer_interval", 0.0),
+        ("transfer_batch", 0),
+        ("transfer_concurrency", 0),
+        ("transfer_attempts", 0),
+        ("transfer_timeout", 0.0),
+        ("stop_timeout", math.inf),
+        ("stop_timeout", -1.0),
+    ],
+)
+def test_options_out_of_range_are_refused(option: str, value: float) -> None:
+    """The error has an option's name, the value, and what is expected."""
+    with pytest.raises(OptionsError, match=r"\w+ = \S+: expected"):
+        dataclasses.replace(CacheOptions(), **{option: value})  # type: ignore[arg-type]  # the point

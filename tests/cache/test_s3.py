@@ -1,0 +1,251 @@
+"""`S3Storage` against a real server of S3's API, and one that answers what it is told to."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from forebay.cache import MissingError, RateLimitedError, TransferStatistics, TransferType
+from forebay.cache.s3 import open_s3
+from tests.cache.tools import ODD_TEXTS, opened
+
+TIME = 30.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[str, None, None]:
+    """A server on loopback, in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", line):
+                    break
+            else:
+                raise AssertionError("the server did not start")
+            drain = threading.Thread(target=process.stderr.read)
+            drain.start()
+            yield found[1]
+        finally:
+            process.terminate()
+            process.wait(TIME)
+        drain.join(TIME)
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no value, and no others: nothing of the machine's own is read."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture
+def bucket(server: str, credentials: None, request: pytest.FixtureRequest) -> str:
+    """A bucket of the test's own."""
+    del credentials
+    client: Any = boto3.client("s3", endpoint_url=server)
+    name = f"bucket-{abs(hash(request.node.nodeid))}"
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name
+
+
+async def test_a_file_goes_there_and_back(server: str, bucket: str, tmp_path: Path) -> None:
+    """What is downloaded is what was uploaded; an upload replaces the object."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        for content in (b"first", b"", bytes(range(256)) * 1_000):
+            source.write_bytes(content)
+            await storage.upload("acme/app/a", source)
+            await storage.download("acme/app/a", target)
+            assert content == target.read_bytes()
+
+
+async def test_a_large_file_goes_in_parts(server: str, bucket: str, tmp_path: Path) -> None:
+    """More than one part of 8 MiB comes back whole."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(20 * 2**20))
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        await storage.upload("large", source)
+        await storage.download("large", target)
+    assert source.read_bytes() == target.read_bytes()
+    client: Any = boto3.client("s3", endpoint_url=server)
+    assert client.head_object(Bucket=bucket, Key="large")["ETag"].endswith('-3"')
+    client.close()
+
+
+async def test_a_missing_object_is_told_from_a_missing_bucket(
+    server: str, bucket: str, tmp_path: Path
+) -> None:
+    """The first is nothing to transfer, the second an error that an operator can mend."""
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        with pytest.raises(MissingError, match="NoSuchKey"):
+            await storage.download("none", tmp_path / "target")
+        with pytest.raises(MissingError, match="there is no file"):
+            await storage.upload("none", tmp_path / "none")
+    async with open_s3("no-such-bucket", endpoint_url=server) as storage:
+        with pytest.raises(ClientError, match="NoSuchBucket"):
+            await storage.download("none", tmp_path / "target")
+
+
+async def test_odd_keys_are_objects_of_their_own(server: str, bucket: str, tmp_path: Path) -> None:
+    """Keys that need quoting in a URL come back with what was theirs."""
+    # A key of S3 has up to 1,024 bytes, and moto's routes end at a newline.
+    keys = [f"acme/app/{text}" for text in ODD_TEXTS if len(text) < 1_000 and "\n" not in text]
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        for i, key in enumerate(keys):
+            (tmp_path / "source").write_text(str(i))
+            await storage.upload(key, tmp_path / "source")
+        for i, key in enumerate(keys):
+            await storage.download(key, tmp_path / "target")
+            assert str(i) == (tmp_path / "target").read_text()
+
+
+async def test_a_cache_fills_another_through_the_storage(
+    server: str, bucket: str, tmp_path: Path
+) -> None:
+    """A hundred artifacts uploaded by one server are downloaded by another, fifty at once."""
+    keys = [f"acme/app/{i}" for i in range(100)]
+    async with (
+        open_s3(bucket, endpoint_url=server) as storage,
+        opened(tmp_path / "one", storage=storage) as one,
+        opened(tmp_path / "two", storage=storage) as two,
+    ):
+        assert one.transfer_worker is not None
+        assert two.transfer_worker is not None
+        for key in keys:
+            async with one.files.writing(key) as path:
+                path.write_text(key)
+            await one.transfers.enqueue_upload("acme", "app", "cas", key)
+            await two.transfers.enqueue_download("acme", "app", "cas", key)
+        await two.transfers.enqueue_download("acme", "app", "cas", "missing")
+        await one.transfer_worker.run_once()
+        assert [] == await one.transfers.pending(TransferType.UPLOAD, 1)
+        await two.transfer_worker.run_once()
+        assert TransferStatistics(runs=1, done=100, missing=1) == two.transfer_worker.statistics()
+        assert keys == [two.files.path(key).read_text() for key in keys]
+        assert set(keys) == await two.artifacts.existing_keys([*keys, "missing"])
+
+
+class Answering(ThreadingHTTPServer):
+    """A server that gives every request one answer, and counts them."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.status = status
+        self.requests = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Answering
+
+    def _answer(self) -> None:
+        self.server.requests += 1
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b"<Error><Code>Scripted</Code><Message>as told</Message></Error>"
+        self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_PUT = do_HEAD = _answer  # noqa: N815  # http.server's names
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def answering(request: pytest.FixtureRequest) -> Generator[Answering, None, None]:
+    with Answering(request.param) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join(TIME)
+
+
+@pytest.mark.parametrize("answering", [429, 503], indirect=True)
+async def test_a_server_that_limits_requests_is_asked_once(
+    answering: Answering, tmp_path: Path
+) -> None:
+    """429 and 503 are told as such, at once: to wait and to try again is the worker's."""
+    (tmp_path / "source").write_bytes(b"x")
+    async with open_s3("bucket", endpoint_url=answering.url) as storage:
+        with pytest.raises(RateLimitedError):
+            await storage.upload("k", tmp_path / "source")
+        with pytest.raises(RateLimitedError):
+            await storage.download("k", tmp_path / "target")
+    assert 2 == answering.requests
+
+
+@pytest.mark.parametrize("answering", [403, 500], indirect=True)
+async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path) -> None:
+    """They come as the client raises them, and cost an attempt each."""
+    (tmp_path / "source").write_bytes(b"x")
+    async with open_s3("bucket", endpoint_url=answering.url) as storage:
+        with pytest.raises(ClientError):
+            await storage.upload("k", tmp_path / "source")
+        with pytest.raises(ClientError):
+            await storage.download("k", tmp_path / "target")
+    assert 2 == answering.requests
+
+
+@pytest.mark.parametrize("answering", [503], indirect=True)
+async def test_a_limited_transfer_stays_until_the_server_takes_it(
+    answering: Answering, server: str, bucket: str, tmp_path: Path
+) -> None:
+    """Turned away by one server, it is in the queue for the next run, and then done."""
+    async with (
+        open_s3(bucket, endpoint_url=answering.url) as limited,
+        opened(tmp_path, storage=limited) as cache,
+    ):
+        assert cache.transfer_worker is not None
+        async with cache.files.writing("k") as path:
+            path.write_bytes(b"x")
+        await cache.transfers.enqueue_upload("acme", "app", "cas", "k")
+        assert await cache.transfer_worker.run_once()
+    async with (
+        open_s3(bucket, endpoint_url=server) as storage,
+        opened(tmp_path, storage=storage) as cache,
+    ):
+        assert cache.transfer_worker is not None
+        assert not await cache.transfer_worker.run_once()
+        assert 1 == cache.transfer_worker.statistics().done
+        await storage.download("k", tmp_path / "target")
+    assert b"x" == (tmp_path / "target").read_bytes()
+
+
+async def test_a_server_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
+    """A refused connection is raised as the client does, without a retry of its own."""
+    async with open_s3("bucket", endpoint_url="http://127.0.0.1:1") as storage:
+        with pytest.raises(BotoCoreError):
+            await storage.download("k", tmp_path / "target")
