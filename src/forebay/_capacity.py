@@ -25,8 +25,8 @@ class Capacity:
 
     def __init__(self, entries: int, size: int | None = None) -> None:
         self.limit = entries
-        self.size_limit = math.inf if size is None else size
-        self.measured = size is not None
+        self.size_limit: float = math.inf if size is None else size
+        self.measured: bool = size is not None
         """Whether sizes count, so that a caller need not measure where they do not."""
         self._entries = 0
         self._size = 0

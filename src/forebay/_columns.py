@@ -83,15 +83,16 @@ def annotations_of(row_type: type) -> Mapping[str, Any]:
 
 
 def _fields_of(row_type: Any) -> tuple[str, ...]:
+    declared = row_type  # stays of any type, where the class does not
     if isinstance(row_type, type):
         if issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
-            return tuple(row_type._fields)
+            return tuple(declared._fields)
         if dataclasses.is_dataclass(row_type):
             return tuple(field.name for field in dataclasses.fields(row_type))
         if hasattr(row_type, "__attrs_attrs__"):
-            return tuple(attribute.name for attribute in row_type.__attrs_attrs__)
+            return tuple(attribute.name for attribute in declared.__attrs_attrs__)
         if hasattr(row_type, "__struct_fields__"):
-            return tuple(row_type.__struct_fields__)
+            return tuple(declared.__struct_fields__)
     raise TypeError(
         f"row_type must be a NamedTuple, a dataclass, an attrs class or a msgspec Struct, "
         f"not {row_type!r}"

@@ -121,4 +121,4 @@ class DrainError(ForebayError):
             + "\n".join(lines)
             + "\nFind what holds the database up, or raise BufferOptions.drain_timeout."
         )
-        self.unsettled = dict(unsettled)
+        self.unsettled: dict[str, Unsettled] = dict(unsettled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -88,7 +88,7 @@ async def open_buffers(
     options: BufferOptions | None = None,
     overrides: Mapping[str, BufferOptions] | None = None,
     spill: str | os.PathLike[str] | None = None,
-) -> AsyncIterator[Buffers]:
+) -> AsyncGenerator[Buffers, None]:
     """Put a write-behind buffer in front of each table, for the time of an `async with` block.
 
     Leaving the block, normally, by an exception or by cancellation, drains: the buffers accept

@@ -28,10 +28,10 @@ class Burst:
 
     def __init__(self, opened_at: float) -> None:
         self.entries: list[Entry] = []
-        self.only_rows = True
-        self.opened_at = opened_at
-        self.size = 0
-        self.taken = 0
+        self.only_rows: bool = True
+        self.opened_at: float = opened_at
+        self.size: int = 0
+        self.taken: int = 0
         """How many entries, from the start, went into a batch."""
 
     def take(self, most: int) -> Sequence[Entry]:
@@ -58,15 +58,16 @@ class Intake:
         self.name = name
         self.capacity = capacity
         self.ledger = ledger
-        self.closed = False
+        self.closed: bool = False
         self._pid = os.getpid()
-        self.burst_limit = capacity.limit
+        self.burst_limit: int = capacity.limit
         """The length at which a burst makes a batch full; the worker sets it."""
-        self.worker_waits = False
+        self.worker_waits: bool = False
         """Whether the worker waits for a message; it then has taken all that were sent."""
         self._open: Burst | None = None
         # Each burst holds an entry or more, and beside them at most one wake and one more
         # burst are under way, so `send_nowait` never finds the channel full.
+        self.receive: trio.MemoryReceiveChannel[Burst | Wake]
         self._send, self.receive = trio.open_memory_channel[Burst | Wake](capacity.limit + 2)
 
     @trio.lowlevel.enable_ki_protection

@@ -29,14 +29,14 @@ class Ledger:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.accepted = 0
-        self.settled = 0
-        self.superseded = 0
-        self.dead_lettered = 0
-        self.requested = 0
+        self.accepted: int = 0
+        self.settled: int = 0
+        self.superseded: int = 0
+        self.dead_lettered: int = 0
+        self.requested: int = 0
         """The highest number that somebody waits for."""
-        self.flushes = 0
-        self.retries = 0
+        self.flushes: int = 0
+        self.retries: int = 0
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None

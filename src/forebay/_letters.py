@@ -181,7 +181,7 @@ def _decode_key(table: Table[Any], body: Any) -> Any:
     if not table.key:
         raise ValueError(f"table {table.name!r} has no key")
     values = _decode_columns(table.key, body)
-    return values if len(values) > 1 else values[0]
+    return values[0] if len(values) == 1 else values
 
 
 def _encode_columns(names: Iterable[str], values: Row) -> dict[str, Any]:

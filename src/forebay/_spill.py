@@ -96,7 +96,8 @@ def write_spill(
 def _reserve(path: Path) -> tuple[Path, Path]:
     """Create two empty files that nobody else has: one with a free name, one to write to."""
     target = path
-    for number in count(1):
+    numbers = count(1)
+    while True:
         part = target.with_name(f"{target.name}.part")
         try:
             target.touch(mode=0o600, exist_ok=False)
@@ -106,10 +107,9 @@ def _reserve(path: Path) -> tuple[Path, Path]:
                 target.unlink()
                 raise
         except FileExistsError:  # another spill, or the part of one that was never finished
-            target = path.with_name(f"{path.name}.{number}")
+            target = path.with_name(f"{path.name}.{next(numbers)}")
         else:
-            break
-    return target, part
+            return target, part
 
 
 def _lines(unsettled: Mapping[Table[Any], Sequence[Operation]], reason: str) -> Iterator[str]:

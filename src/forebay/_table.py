@@ -120,13 +120,13 @@ class Table(Generic[R]):
         delete_by: str | None,
         nan_as_null: bool,
     ) -> None:
-        self.name = _checked_name(name)
+        self.name: str = _checked_name(name)
         self.row_type: type[R] = row_type
         if not annotations:
             raise ValueError(f"table {name!r} has no columns: its row type has no fields")
         self.key: tuple[str, ...] = () if key is None else _names(key)
-        self.delete_by = delete_by
-        self.nan_as_null = nan_as_null
+        self.delete_by: str | None = delete_by
+        self.nan_as_null: bool = nan_as_null
         rules = (
             merge
             if isinstance(merge, Mapping)
@@ -142,14 +142,14 @@ class Table(Generic[R]):
         self.key_of: Callable[[Row], Key] = (
             itemgetter(*key_indexes) if key_indexes else _no_key(name)
         )
-        self.values = tuple(c for c in self.columns if c.name not in self.key)
+        self.values: tuple[Column, ...] = tuple(c for c in self.columns if c.name not in self.key)
         """The columns outside the key."""
-        self.replaces = all(column.merge is Replace for column in self.values)
+        self.replaces: bool = all(column.merge is Replace for column in self.values)
         """Whether a later row of a key makes an earlier one void, whatever it held."""
-        self.idempotent = bool(self.key) and self.replaces and delete_by is None
+        self.idempotent: bool = bool(self.key) and self.replaces and delete_by is None
         """Whether a batch may be done twice and leave what it leaves done once. Not so with other
         rules: an update that found no row finds the one that was written after it."""
-        self.strict = frozenset(
+        self.strict: frozenset[str] = frozenset(
             column.name
             for column in self.columns
             if column.name in self.key or column.name == delete_by or column.merge in _COMPUTED

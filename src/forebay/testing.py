@@ -39,7 +39,7 @@ class MemoryStore:
 
     def __init__(self, *, delay: float = 0.0) -> None:
         self.batches: list[Batch] = []
-        self.attempts = 0
+        self.attempts: int = 0
         self.delay = delay
         self.dead_letters: list[Rejection] = []
         self._refuses: Callable[[Operation], bool] | None = None

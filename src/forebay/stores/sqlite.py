@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, get_args
 
@@ -193,7 +193,7 @@ async def open_sqlite(
     lock_timeout: float = 30.0,
     readers: int = 4,
     pragmas: Mapping[str, str | int] | None = None,
-) -> AsyncIterator[SqliteStore]:
+) -> AsyncGenerator[SqliteStore, None]:
     """Open a SQLite file as a store for buffers, for the time of an `async with` block.
 
     The file is put into WAL mode, and created, for its owner only, where there is none. The
