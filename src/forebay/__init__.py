@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forebay import sqlite, stores
+from forebay import dead_letters, sqlite, stores
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._errors import (
     DrainError,
@@ -55,6 +55,7 @@ __all__ = [
     "Update",
     "Write",
     "__version__",
+    "dead_letters",
     "open_buffers",
     "open_sqlite",
     "run_buffers",

@@ -22,7 +22,7 @@ def watch(store: SqliteStore, heard: Callable[[BatchError], object]) -> None:
             heard(error)
             raise
 
-    store.commit = watched  # type: ignore[method-assign]
+    store.commit = watched  # type: ignore[assignment,method-assign]
 
 
 class Failures:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TypeAlias
@@ -59,15 +59,20 @@ class Done:
 
 _Fill: TypeAlias = Callable[[sqlite3.Connection, Batch], None]
 
+Also: TypeAlias = Callable[[sqlite3.Connection, range, Sequence[Rejection]], None]
+"""What else a transaction does before it commits: it is told the numbers of the entries that the
+transaction settles, counted from 1, and which of them were refused."""
+
 
 class Committer:
     """The attempts at one batch. It remembers what is done between them."""
 
-    def __init__(self, batch: Batch, *, variables: int) -> None:
+    def __init__(self, batch: Batch, *, variables: int, also: Also | None = None) -> None:
         self.batch = batch
         self.noted = False
         """Whether a transaction of it noted its progress."""
         self._variables = variables
+        self._also = also
         self._done = Done(batch.position)
         self._in_doubt: Done | None = None
         self._attempt = 0
@@ -136,7 +141,10 @@ class Committer:
         def run(raw: sqlite3.Connection) -> None:
             fill(raw, batch)
             partly = batch.entries < self.batch.entries
-            if partly or self._done.rejections or not batch.table.idempotent:
+            if self._also is not None:
+                settled = range(before.position + 1, self._done.position + 1)
+                self._also(raw, settled, self._done.rejections[len(before.rejections) :])
+            if partly or self._also or self._done.rejections or not batch.table.idempotent:
                 self.noted = True
                 progress.note(raw, batch.stream, batch.table.name, batch.end)
 

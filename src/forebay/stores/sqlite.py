@@ -18,7 +18,7 @@ from forebay._options import RetryPolicy
 from forebay._table import Table
 from forebay.stores import BatchError, Outcome
 from forebay.stores import _progress as progress
-from forebay.stores._commit import Committer
+from forebay.stores._commit import Also, Committer
 from forebay.stores._failures import LOCKED, code_name, failure_code, failure_kind
 from forebay.stores._identity import FileIdentity
 from forebay.stores._readers import Readers
@@ -67,7 +67,14 @@ class SqliteStore:
         await _patiently(lambda: self._writer.run(_check_tables, tables))
         self._variables = await self._writer.run(_variables)
 
-    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+    async def commit(
+        self,
+        batch: Batch,
+        *,
+        attempt: int,
+        most_rejections: float,
+        also: Also | None = None,
+    ) -> Outcome:
         """Commit a batch in one transaction. The buffers call it.
 
         Once the transaction has begun, cancellation waits for its end, so that the outcome is
@@ -77,13 +84,15 @@ class SqliteStore:
             batch: what to do.
             attempt: which attempt at this batch it is, counted from 1.
             most_rejections: how many of its entries may go to the dead letters.
+            also: called in each transaction of the batch, before it commits.
 
         Raises:
             BatchError: it was not committed, or may not have been.
         """
         committer = self._committers.get(batch.stream)
         if committer is None or committer.batch is not batch:
-            committer = self._committers[batch.stream] = Committer(batch, variables=self._variables)
+            committer = Committer(batch, variables=self._variables, also=also)
+            self._committers[batch.stream] = committer
         try:
             outcome = await self._writer.run(
                 _commit, self._identity, committer, attempt, most_rejections
