@@ -1,3 +1,4 @@
+# pyright: strict
 """Never run: what mypy and pyright must infer of `forebay.sqlite`."""
 
 from __future__ import annotations
