@@ -54,15 +54,21 @@ ROOMS = {
     "stores._failures": "stores sqlite3",
     "stores._readers": "sqlite trio",
     "stores._progress": "sqlite3",
-    "stores._dead_letters": "_letters _operations _table sqlite3",
+    "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",
     "stores._schema": "_columns _errors _table stores._statements sqlite3",
     "stores._commit": "_batch _coalesce _operations sqlite stores stores._dead_letters "
     "stores._failures stores._progress stores._statements sqlite3",
     "stores.sqlite": "_batch _errors _options _table sqlite stores stores._commit "
     "stores._failures stores._identity stores._progress stores._readers stores._schema "
     "stores._statements sqlite3 trio",
+    # Dead letters, read and replayed.
+    "stores._replaying": "_table stores stores._dead_letters stores.sqlite sqlite3",
+    "_dead_letter": "_errors _letters _operations _table sqlite",
+    "_replay": "_buffer _group _operations _options _table stores._replaying stores.sqlite",
+    "dead_letters": "_dead_letter _errors _letters _operations _options _replay _spill _table "
+    "stores._dead_letters stores.sqlite trio",
     "": "_buffer _errors _flush_policy _group _merge _operations _options _settings _table "
-    "_version sqlite stores stores.sqlite",
+    "_version dead_letters sqlite stores stores.sqlite",
 }
 """What each module may import of the others, which stand above it, and of `WATCHED`.
 
@@ -179,6 +185,7 @@ def test_public_names_are_there() -> None:
     there = {name for name in vars(forebay) if not name.startswith("_")}
     modules_below = {name for name in MODULES if "." not in name}
     assert set(forebay.__all__) - {"__version__"} == there - modules_below - {"annotations"} | {
+        "dead_letters",
         "sqlite",
         "stores",
     }
