@@ -48,7 +48,8 @@ ROOMS = {
     "sqlite._codes": "sqlite3",
     "sqlite._opening": "sqlite._codes sqlite3",
     "sqlite._transaction": "sqlite._codes sqlite3",
-    "sqlite._connection": "sqlite._opening sqlite._transaction anyio sqlite3 trio",
+    "sqlite._thread": "anyio trio",
+    "sqlite._connection": "sqlite._opening sqlite._thread sqlite._transaction anyio sqlite3 trio",
     "sqlite": "sqlite._connection sqlite._transaction",
     # The SQLite store.
     "stores._failures": "stores sqlite3",

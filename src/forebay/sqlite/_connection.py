@@ -16,6 +16,7 @@ import anyio.to_thread
 import trio
 
 from ._opening import opener
+from ._thread import OwnThread
 from ._transaction import transact
 
 T = TypeVar("T")
@@ -86,6 +87,7 @@ class Connection:
         self._close_timeout = close_timeout
         self._state = ConnectionState.OPEN
         self._turn = anyio.CapacityLimiter(1)
+        self._thread: OwnThread | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -141,6 +143,18 @@ class Connection:
         self._check_usable()
         return await anyio.to_thread.run_sync(fn, self._raw, *args, limiter=self._turn)
 
+    async def run_in_own_thread(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Do as `run` does, at half the cost of the hop, in a thread of the connection's own.
+
+        The thread starts with the first such call and ends when the connection is closed. Trio
+        does not know it: there `trio.from_thread` needs its `trio_token`, and
+        `trio.from_thread.check_cancelled` does not work.
+        """
+        self._check_usable()
+        if self._thread is None:
+            self._thread = OwnThread(f"forebay.sqlite {self.path}")
+        return await self._thread.run_sync(fn, self._raw, *args, limiter=self._turn)
+
     async def transaction(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Call ``fn(raw, *args)`` in a worker thread, inside one transaction: all or nothing.
 
@@ -192,6 +206,8 @@ class Connection:
         with trio.move_on_after(self._close_timeout, shield=True) as scope:
             await anyio.to_thread.run_sync(self._raw.close, limiter=self._turn)
             self._state = ConnectionState.CLOSED
+            if self._thread is not None:
+                self._thread.stop()
         if scope.cancelled_caught:
             raise trio.TooSlowError(
                 f"{self!r}: a call still runs after close_timeout={self._close_timeout} seconds; "

@@ -94,7 +94,7 @@ class SqliteStore:
             committer = Committer(batch, variables=self._variables, also=also)
             self._committers[batch.stream] = committer
         try:
-            outcome = await self._writer.run(
+            outcome = await self._writer.run_in_own_thread(
                 _commit, self._identity, committer, attempt, most_rejections
             )
         except BatchError:
