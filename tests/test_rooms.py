@@ -76,7 +76,7 @@ ROOMS = {
 A module that is not here yet: put it below all that it needs, above all that need it.
 """
 
-GUESTS = ("cli", "cache")
+GUESTS = ("cli", "cache", "__main__")
 """Packages that use forebay as any program does."""
 
 CODE_LINES = 300

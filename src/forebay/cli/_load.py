@@ -1,0 +1,220 @@
+"""Loads inputs into a table: looks at the first rows, opens the table, feeds its buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import trio
+
+import forebay
+from forebay.cli._convert import Converter
+from forebay.cli._detect import detect
+from forebay.cli._errors import InputError, LoadError
+from forebay.cli._feed import Feed, Rejects
+from forebay.cli._plan import plan_table
+from forebay.cli._progress import Display, State
+from forebay.cli._readers import Chunk, Reader
+from forebay.cli._reading import Item, first_items, read_ahead
+from forebay.cli._signals import Signals
+from forebay.cli._sources import Format, name_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked for; each field is the command's argument or option of that name."""
+
+    files: Sequence[str]
+    database: str
+    table: str
+    key: Sequence[str]
+    merge: forebay.Merge
+    format: Format | None
+    nulls: frozenset[str]
+    detect_types: bool
+    skip_malformed: bool
+    options: forebay.BufferOptions
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a load.
+
+    Attributes:
+        statistics: the buffer's at its end; None where the load did not get so far.
+        rejected: rows that are not in the table, since they could not be read or do not fit it.
+        seconds: how long it took.
+        failures: what kept it from its end.
+        signal_code: the exit code that a signal asks for; None where none came.
+    """
+
+    statistics: forebay.BufferStatistics | None = None
+    rejected: int = 0
+    seconds: float = 0.0
+    failures: list[Exception] = field(default_factory=list[Exception])
+    signal_code: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with."""
+        if self.signal_code is not None:
+            return self.signal_code
+        if self.failures:
+            return 2
+        return 1 if self.rejected else 0
+
+
+async def load(request: Request, display: Display) -> Report:
+    """Load the inputs to their end, or until a signal comes.
+
+    What is wrong with the inputs or the database is not raised, but told by the report. The rows
+    accepted before are in the table all the same, unless the report's failures name them.
+    """
+    return await _Load(request, display).run()
+
+
+class _Load:
+    def __init__(self, request: Request, display: Display) -> None:
+        self._request = request
+        self._display = display
+        self._begun = trio.current_time()
+        self._work = trio.CancelScope()
+        self._signals = Signals(self._work, self._on_signal)
+        self._reader = Reader(request.files, request.format)
+        self._rejects = Rejects(display)
+        self._feed: Feed | None = None
+
+    async def run(self) -> Report:
+        report = Report()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._signals.watch)
+            self._display.tell(f"reading {_listed(self._request.files)}")
+            nursery.start_soon(self._show)
+            send, items = trio.open_memory_channel[Item](2)
+            nursery.start_soon(read_ahead, self._reader, send)
+            try:
+                with self._work:
+                    await self._run(items)
+            except* (LoadError, forebay.ForebayError, OSError) as group:
+                report.failures.extend(_leaves(group))
+            nursery.cancel_scope.cancel()
+        report.rejected = self._rejects.count
+        if self._feed is not None:
+            report.statistics = self._feed.buffer.statistics()
+            report.rejected += report.statistics.dead_lettered
+            self._tell_dead_letters(report.statistics.dead_lettered)
+        report.seconds = trio.current_time() - self._begun
+        report.signal_code = self._signals.exit_code
+        return report
+
+    async def _run(self, items: trio.MemoryReceiveChannel[Item]) -> None:
+        request = self._request
+        sample = await first_items(items)
+        chunks = [item for item in sample if isinstance(item, Chunk)]
+        if not any(chunk.rows for chunk in chunks):
+            # No rows tell no types: a table made here would hold later numbers as text.
+            self._end_without_rows(sample)
+            return
+        columns = detect(chunks, request.nulls, types=request.detect_types)
+        plan = plan_table(
+            request.table,
+            columns,
+            key=request.key,
+            merge=request.merge,
+            existing=await _columns_of(request.table, request.database),
+            hint=_HINT if chunks[0].header and request.detect_types else "",
+        )
+        async with (
+            forebay.open_sqlite(request.database, create=[plan.table]) as store,
+            forebay.open_buffers(store, plan.table, options=request.options) as buffers,
+        ):
+            self._signals.on_second = buffers.give_up
+            rejects = self._rejects if request.skip_malformed else None
+            converter = self._reader.converter = Converter(plan.columns, request.nulls)
+            self._feed = Feed(buffers[plan.table], converter, rejects)
+            self._display.tell(f"loading into table {request.table} of {request.database}")
+            failure = await _feed_all(self._feed, sample, items)
+        if failure is not None:
+            raise failure
+
+    def _end_without_rows(self, sample: Sequence[Item]) -> None:
+        """End with what is wrong with the input, or with nothing where it is empty."""
+        for item in sample:
+            if isinstance(item, InputError):
+                raise item
+            for error in item.errors:
+                if not self._request.skip_malformed:
+                    raise error
+                self._rejects.add(error)
+
+    async def _show(self) -> None:
+        while True:
+            if self._feed is not None:
+                self._display.show(self._state(self._feed))
+            await trio.sleep(self._display.interval)
+
+    def _state(self, feed: Feed) -> State:
+        statistics = feed.buffer.statistics()
+        return State(
+            read=statistics.accepted + self._rejects.count,
+            pending=statistics.pending,
+            position=feed.position,
+            seconds=trio.current_time() - self._begun,
+        )
+
+    def _tell_dead_letters(self, count: int) -> None:
+        if count:
+            self._display.warn(
+                f"{count:,} rows were refused by table {self._request.table}; they and the "
+                f"reasons are in table forebay_dead_letters of {self._request.database}"
+            )
+
+    def _on_signal(self, name: str) -> None:
+        self._display.tell(
+            f"{name}: no more is read, and the rows accepted so far are being committed "
+            f"(one more signal gives up on them)"
+        )
+
+
+def _listed(files: Sequence[str]) -> str:
+    names = [name_of(path) for path in files]
+    if len(names) > 4:
+        names[3:] = [f"{len(names) - 3} more"]
+    return ", ".join(names)
+
+
+_HINT = "; --no-detect-types loads every column as text"
+
+
+async def _feed_all(
+    feed: Feed, sample: Sequence[Item], items: trio.MemoryReceiveChannel[Item]
+) -> LoadError | None:
+    """Feed all that comes; return what ends it too early."""
+    for item in sample:
+        failure = await feed.accept(item)
+        if failure is not None:
+            return failure
+    async for item in items:
+        failure = await feed.accept(item)
+        if failure is not None:
+            return failure
+    return None
+
+
+async def _columns_of(table: str, database: str) -> dict[str, str]:
+    """The columns of a table and their declared types; none where there is no such table."""
+    if not await trio.Path(database).exists():
+        return {}
+    async with forebay.open_sqlite(database) as store:
+        rows = await store.fetch_all("SELECT name, type FROM pragma_table_info(?)", (table,))
+    return dict(rows)
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """The single errors in a group."""
+    if isinstance(error, ExceptionGroup):
+        for part in cast("ExceptionGroup[Exception]", error).exceptions:
+            yield from _leaves(part)
+    else:
+        yield error

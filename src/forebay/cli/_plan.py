@@ -1,0 +1,91 @@
+"""Decides what table the rows go to, before a row is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import forebay
+from forebay.cli._columns import duplicate, folded
+from forebay.cli._convert import Column
+from forebay.cli._errors import LoadError
+from forebay.cli._types import Kind, affinity_of
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where the rows go.
+
+    Attributes:
+        table: the table, as forebay knows it.
+        columns: its columns, as the inputs know them.
+    """
+
+    table: forebay.Table[tuple[Any, ...]]
+    columns: Sequence[Column]
+
+
+def plan_table(
+    name: str,
+    found: Mapping[str, Kind],
+    *,
+    key: Sequence[str],
+    merge: forebay.Merge,
+    existing: Mapping[str, str],
+    hint: str,
+) -> Plan:
+    """Decide what the columns hold and how the table is declared.
+
+    Args:
+        name: the table's name.
+        found: the inputs' columns, and what each one seems to hold.
+        key: the columns of the key; none for a table that rows are appended to.
+        merge: what a later row does to an earlier one with its key.
+        existing: the columns of the table and their declared types, where it exists.
+        hint: what can be done about a value that is not of the kind its column seemed to hold.
+
+    Raises:
+        LoadError: the key has a column that the inputs have not, or the columns make no table.
+    """
+    if not found:
+        raise LoadError("the first rows are empty objects; expected a key for each column")
+    missing = [column for column in key if column not in found]
+    if missing:
+        raise LoadError(
+            f"--key names {missing[0]!r}, which is no column of the input; "
+            f"its columns are {', '.join(found)}"
+        )
+    problem = duplicate(found)
+    if problem is not None:
+        raise LoadError(problem)
+    there = {folded(column): (column, declared) for column, declared in existing.items()}
+    columns: list[Column] = []
+    types: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
+    for column, detected in found.items():
+        in_key = column in key
+        spelling, declared = there.get(folded(column), (column, ""))
+        kind = _kind_there(declared, in_key=in_key)
+        if kind is None:
+            kind, reason = detected, f"as in the first rows{hint}"
+        else:
+            reason = f"as the table declares it {declared}"
+        columns.append(Column(column, kind, in_key, reason))
+        types[spelling] = kind.value if in_key else kind.value | None
+        spelled[column] = spelling
+    try:
+        table = forebay.Table.from_columns(
+            types, name=name, key=[spelled[column] for column in key] or None, merge=merge
+        )
+    except (TypeError, ValueError) as error:
+        raise LoadError(str(error)) from error
+    return Plan(table, columns)
+
+
+def _kind_there(declared: str, *, in_key: bool) -> Kind | None:
+    """What a column of an existing table holds, or None where its declaration does not say."""
+    affinity = affinity_of(declared)
+    if affinity == "NUMERIC" and not in_key:
+        return Kind.INTEGER  # the same, as far as what SQLite changes in it
+    return Kind.__members__.get(affinity)

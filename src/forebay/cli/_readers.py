@@ -1,0 +1,132 @@
+"""Reads the rows of inputs, a chunk at a time, and says which ones it could not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from forebay.cli._convert import Converter, MisfitError
+from forebay.cli._errors import InputError, RowError
+from forebay.cli._lines import Lines
+from forebay.cli._parsers import Record, parse
+from forebay.cli._sources import Format, Source, open_source
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Rows that were read together.
+
+    Attributes:
+        source: the input's name.
+        header: the names of the columns, in the order of a raw row's cells; None where each row
+            is an object, which names them itself.
+        converted: whether the rows are tuples of the table's values; else they are raw: lists of
+            text, or objects.
+        rows: the rows that could be read.
+        lines: for each row, the line it starts in; ascending.
+        errors: the rows that could not be read or converted; ascending by line.
+        position: how many bytes of all inputs have been read, as they lie on the disk.
+    """
+
+    source: str
+    header: tuple[str, ...] | None
+    converted: bool
+    rows: list[Any] = field(default_factory=list[Any])
+    lines: list[int] = field(default_factory=list[int])
+    errors: list[RowError] = field(default_factory=list[RowError])
+    position: int = 0
+
+    def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
+        """Add a row, or the error that it is."""
+        line, row = record
+        if isinstance(row, str):
+            self.errors.append(RowError(self.source, row, line=line))
+        elif row is not None:
+            try:
+                self.rows.append(row if convert is None else convert(row))
+            except MisfitError as misfit:
+                self.errors.append(RowError(self.source, str(misfit), line=line))
+            else:
+                self.lines.append(line)
+
+
+def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
+    """Convert what is raw.
+
+    Raises:
+        InputError: the input has not the columns of the table.
+    """
+    if chunk.converted:
+        return chunk
+    convert = converter.bind(chunk.source, chunk.header)
+    done = Chunk(chunk.source, chunk.header, converted=True, position=chunk.position)
+    for record in zip(chunk.lines, chunk.rows, strict=True):
+        done.add(record, convert)
+    done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
+    return done
+
+
+class Reader:
+    """Reads the rows of inputs, one input after the other.
+
+    Args:
+        paths: the inputs: files, or `-` for standard input.
+        declared: their format, where their names are not to tell it.
+
+    Attributes:
+        converter: makes the rows read from here on rows of the table; None leaves them raw. It
+            may be set while another thread reads.
+    """
+
+    def __init__(self, paths: Iterable[str], declared: Format | None) -> None:
+        self.converter: Converter | None = None
+        self._chunks = self._read(paths, declared)
+
+    def next_chunk(self) -> Chunk | None:
+        """Read on until the next row would have to be waited for.
+
+        So rows that come slowly through a pipe are passed on as they come. An input without rows
+        makes a chunk without rows.
+
+        Returns:
+            The rows; None at the end.
+
+        Raises:
+            InputError: an input cannot be opened, or not read to its end, or has not the columns
+                of the table. The chunks before hold every row before that point.
+        """
+        return next(self._chunks, None)
+
+    def _read(self, paths: Iterable[str], declared: Format | None) -> Iterator[Chunk]:
+        before = 0
+        for path in paths:
+            position = before
+            with open_source(path, declared) as source:
+                for chunk in self._read_source(source):
+                    if source.file.seekable():
+                        position = before + source.file.tell()
+                    chunk.position = position
+                    yield chunk
+            before = position
+
+    def _read_source(self, source: Source) -> Iterator[Chunk]:
+        lines = Lines(source.stream, source.name)
+        header, records = parse(lines, source.name, source.format)
+        convert: Callable[[Any], tuple[Any, ...]] | None = None
+        ended = False
+        while not ended:
+            if convert is None and self.converter is not None:
+                convert = self.converter.bind(source.name, header)
+            chunk = Chunk(source.name, header, converted=convert is not None)
+            ended = True
+            try:
+                for record in records:
+                    chunk.add(record, convert)
+                    if lines.waiting:
+                        ended = False
+                        break
+            except InputError:
+                yield chunk
+                raise
+            yield chunk

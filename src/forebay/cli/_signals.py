@@ -1,0 +1,44 @@
+"""What SIGINT and SIGTERM do: the first ends the work, the second ends the wait for it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import trio
+
+
+class Signals:
+    """The signals that a command got.
+
+    Args:
+        work: cancelled by the first signal.
+        on_first: called at the first signal, with its name.
+
+    Attributes:
+        first: the first signal that came, or None.
+        on_second: called at every signal after the first one.
+    """
+
+    def __init__(self, work: trio.CancelScope, on_first: Callable[[str], None]) -> None:
+        self.first: signal.Signals | None = None
+        self.on_second: Callable[[], None] | None = None
+        self._work = work
+        self._on_first = on_first
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the command exits with, as a shell has it; None where no signal came."""
+        return None if self.first is None else 128 + self.first
+
+    async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Take signals until cancelled; the process's own handlers are back then."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            task_status.started()
+            async for number in received:
+                if self.first is None:
+                    self.first = signal.Signals(number)
+                    self._on_first(self.first.name)
+                    self._work.cancel()
+                elif self.on_second is not None:
+                    self.on_second()

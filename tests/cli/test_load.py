@@ -1,0 +1,383 @@
+"""`forebay load`: what it leaves in the table, what it prints, what it exits with."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from forebay.cli import _reading
+from forebay.cli._command import command
+
+PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(command, ["load", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def load(content: str | bytes, *arguments: str, name: str = "in.csv") -> Result:
+    """Load a file with this content into table t of a.db."""
+    data = content.encode() if isinstance(content, str) else content
+    Path(name).write_bytes(data)
+    return run(name, "--database", "a.db", "--table", "t", *arguments)
+
+
+def query(sql: str) -> list[Any]:
+    with closing(sqlite3.connect("a.db")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def execute(sql: str) -> None:
+    with closing(sqlite3.connect("a.db")) as connection:
+        connection.executescript(sql)
+
+
+def summary(result: Result) -> dict[str, int]:
+    lines = dict(line.split() for line in result.stdout.splitlines())
+    names = ("read", "committed", "superseded", "rejected")
+    return {name: int(lines[name].replace(",", "")) for name in names}
+
+
+def test_a_new_table_has_the_types_and_rows_of_the_input() -> None:
+    """Columns are typed by their values; an empty cell of numbers is NULL."""
+    result = load(PEOPLE)
+    assert (0, {"read": 3, "committed": 3, "superseded": 0, "rejected": 0}) == (
+        result.exit_code,
+        summary(result),
+    )
+    assert [("id", "INTEGER"), ("name", "TEXT"), ("size", "REAL")] == query(
+        "SELECT name, type FROM pragma_table_info('t')"
+    )
+    assert [(1, "Ada", 1.5), (2, "Bob", None), (3, "Cy", 2.0)] == query("SELECT * FROM t")
+
+
+def test_without_a_key_rows_are_added() -> None:
+    """A second load of the same file has every row once more."""
+    load(PEOPLE)
+    load(PEOPLE)
+    assert [(6,)] == query("SELECT count(*) FROM t")
+
+
+@pytest.mark.parametrize(
+    ("merge", "rows"),
+    [
+        ((), [(1, "new"), (2, "b")]),
+        (("--merge", "replace"), [(1, "new"), (2, "b")]),
+        (("--merge", "keep"), [(1, "a"), (2, "b")]),
+    ],
+)
+def test_with_a_key_rows_of_one_key_are_merged(merge: Sequence[str], rows: list[Any]) -> None:
+    """Across loads by the rule, in a table whose key is unique."""
+    load("id,v\n1,a\n", "--key", "id", *merge)
+    result = load("id,v\n1,new\n2,b\n", "--key", "id", *merge)
+    assert 0 == result.exit_code
+    assert rows == query("SELECT * FROM t ORDER BY id")
+
+
+def test_rows_of_one_key_in_one_input_supersede() -> None:
+    """The summary tells rows that another row took the place of."""
+    result = load("id,v\n1,a\n1,b\n1,c\n", "--key", "id")
+    assert {"read": 3, "committed": 1, "superseded": 2, "rejected": 0} == summary(result)
+    assert [(1, "c")] == query("SELECT * FROM t")
+
+
+def test_a_key_may_have_several_columns_and_any_names() -> None:
+    """The names are separated by commas, and quoted where they have one."""
+    text = '"a,b",select,v\n1,x,one\n1,y,two\n1,x,three\n'
+    assert 0 == load(text, "--key", '"a,b",select').exit_code
+    assert [(1, "x", "three"), (1, "y", "two")] == query("SELECT * FROM t ORDER BY 2")
+
+
+def test_without_detection_all_columns_are_text() -> None:
+    """--no-detect-types keeps every cell as it is."""
+    load(PEOPLE, "--no-detect-types", "--key", "id")
+    assert [("1", "Ada", "1.5"), ("2", "Bob", ""), ("3", "Cy", "2")] == query("SELECT * FROM t")
+
+
+def test_texts_for_null_are_null() -> None:
+    """--null may be given more than once."""
+    load("a,b\n1,x\nNA,\n", "--null", "NA", "--null", "")
+    assert [(1, "x"), (None, None)] == query("SELECT * FROM t")
+
+
+def test_leading_zeros_are_kept() -> None:
+    """An identifier that looks like a number is no number."""
+    load("zip\n02139\n94103\n")
+    assert [("02139",), ("94103",)] == query("SELECT * FROM t")
+
+
+def test_json_values_keep_their_types() -> None:
+    """Missing keys are NULL, nested values JSON text, truth 1 or 0."""
+    lines = [{"a": 1, "b": "007", "c": True}, {"a": 0.5, "d": {"x": [None]}}]
+    load("\n".join(map(json.dumps, lines)), name="in.jsonl")
+    assert [(1.0, "007", 1, None), (0.5, None, None, '{"x": [null]}')] == query("SELECT * FROM t")
+
+
+def test_a_second_load_goes_by_the_table() -> None:
+    """Types are told anew by no load: a file of zeros goes into a column of text as text."""
+    load("id,v\n1,x\n", "--key", "id")
+    result = load("id,v\n2,5\n", "--key", "id")
+    assert 0 == result.exit_code
+    assert [(1, "x"), (2, "5")] == query("SELECT * FROM t")
+
+
+def test_a_table_with_more_columns_takes_the_rows() -> None:
+    """Columns that the input has not are left to their defaults, and to what they were."""
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w INTEGER DEFAULT 7)")
+    execute("INSERT INTO t VALUES (1, 'old', 8)")
+    load("ID,v\n1,x\n2,y\n", "--key", "ID")
+    assert [(1, "x", 8), (2, "y", 7)] == query("SELECT * FROM t")
+
+
+def test_several_inputs_are_one_load(tmp_path: Path) -> None:
+    """Packed or not, with the columns in any order."""
+    Path("b.csv.gz").write_bytes(gzip.compress(b"v,id\ny,2\n"))
+    Path("a.csv").write_text("id,v\n1,x\n")
+    result = run("a.csv", "b.csv.gz", "--database", "a.db", "--table", "t", "--key", "id")
+    assert {"read": 2, "committed": 2, "superseded": 0, "rejected": 0} == summary(result)
+    assert [(1, "x"), (2, "y")] == query("SELECT * FROM t")
+
+
+def test_an_input_with_other_columns_ends_the_load() -> None:
+    """Rows before it are in the table."""
+    Path("a.csv").write_text("id,v\n1,x\n")
+    Path("b.csv").write_text("id,w\n2,y\n")
+    result = run("a.csv", "b.csv", "--database", "a.db", "--table", "t")
+    assert 2 == result.exit_code
+    assert "Error: b.csv, line 1: no column 'v'; expected those of the first" in result.stderr
+    assert [(1, "x")] == query("SELECT * FROM t")
+
+
+MALFORMED = [
+    pytest.param("id,v\n1,x\n2\n3,y\n", "line 3: 1 cells; expected 2", id="too few cells"),
+    pytest.param("id,v\n1,x\n2,y,z\n3,y\n", "line 3: 3 cells; expected 2", id="too many cells"),
+    pytest.param('id,v\n1,x\n2,"y"z\n3,y\n', "line 3: ',' expected after '\"'", id="quote"),
+    pytest.param(b"id,v\n1,x\n2,\xff\n3,y\n", "line 3: byte 0xff at 3 is not UTF-8", id="UTF-8"),
+    pytest.param("id,v\n1,x\n2,\0\n3,y\n", "line 3: a NUL character at 3", id="NUL"),
+    pytest.param("id,v\n1,x\n,y\n3,y\n", "line 3: nothing in key column 'id'", id="no key"),
+]
+
+
+@pytest.mark.parametrize(("content", "problem"), MALFORMED)
+def test_a_malformed_row_ends_the_load(content: str | bytes, problem: str) -> None:
+    """File, line and what was expected are told; the rows before it are in the table."""
+    result = load(content, "--key", "id")
+    assert 2 == result.exit_code
+    assert f"Error: in.csv, {problem}" in result.stderr
+    assert [(1, "x")] == query("SELECT * FROM t")
+    assert {"read": 1, "committed": 1, "superseded": 0, "rejected": 0} == summary(result)
+
+
+@pytest.mark.parametrize(("content", "problem"), MALFORMED)
+def test_a_malformed_row_is_skipped_on_request(content: str | bytes, problem: str) -> None:
+    """All other rows are in the table; the row is told and counted, and the exit code says so."""
+    result = load(content, "--key", "id", "--skip-malformed")
+    assert 1 == result.exit_code
+    assert f"in.csv, {problem}" in result.stderr
+    assert [(1, "x"), (3, "y")] == query("SELECT * FROM t")
+    assert {"read": 3, "committed": 2, "superseded": 0, "rejected": 1} == summary(result)
+
+
+def test_only_the_first_skipped_rows_are_told() -> None:
+    """A file of bad rows does not flood the terminal; the summary has the count."""
+    result = load("a,b\n1,1\n" + "x\n" * 500, "--skip-malformed", "--quiet")
+    assert 10 == result.stderr.count("skipped\n")
+    assert result.stderr.endswith("further rows that are skipped are only counted\n")
+    assert 1 == result.exit_code
+
+
+def after_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first chunk be the sample, and let it be short."""
+    monkeypatch.setattr(_reading, "SAMPLE_ROWS", 1)
+    monkeypatch.setattr("forebay.cli._lines.BLOCK_BYTES", 64)
+
+
+def test_a_later_value_that_sqlite_would_change_is_malformed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A column that was told to hold integers does not turn 007 into 7; a way out is told."""
+    after_sample(monkeypatch)
+    rows = "".join(f"{i}\n" for i in range(100))
+    result = load(f"id\n{rows}007\n8\n")
+    assert 2 == result.exit_code
+    assert (
+        "Error: in.csv, line 102: '007' in column 'id', where SQLite would change it; expected "
+        "an integer, as in the first rows; --no-detect-types loads every column as text\n"
+    ) in result.stderr
+    assert [(100, 99)] == query("SELECT count(*), max(id) FROM t")
+
+
+def test_a_later_value_of_another_type_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text in a column of integers stays what it is."""
+    after_sample(monkeypatch)
+    rows = "".join(f"{i}\n" for i in range(100))
+    assert 0 == load(f"id\n{rows}none\n1.5\n").exit_code
+    assert [("none",), (1.5,)] == query("SELECT id FROM t ORDER BY rowid LIMIT 2 OFFSET 100")
+
+
+def test_a_key_that_only_later_objects_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no column for its value; null needs none."""
+    after_sample(monkeypatch)
+    lines = ['{"a": 1}'] * 20 + ['{"a": 2, "b": null}', '{"a": 3, "b": 4}', '{"a": 5}']
+    result = load("\n".join(lines), "--skip-malformed", name="in.ndjson")
+    assert "in.ndjson, line 22: a key 'b'; expected keys of the first rows" in result.stderr
+    assert [(22, 5)] == query("SELECT count(*), max(a) FROM t")
+
+
+def test_a_row_that_the_table_refuses_is_rejected() -> None:
+    """It is in the dead letters, the others are in the table, and the exit code says so."""
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'bad'))")
+    result = load("id,v\n1,a\n2,bad\n3,c\n", "--key", "id")
+    assert 1 == result.exit_code
+    assert {"read": 3, "committed": 2, "superseded": 0, "rejected": 1} == summary(result)
+    assert "1 rows were refused by table t; they and the reasons are in table" in result.stderr
+    assert [(1, "a"), (3, "c")] == query("SELECT * FROM t")
+
+
+@pytest.mark.parametrize("skip", [(), ("--skip-malformed",)])
+@pytest.mark.parametrize(
+    ("name", "content"), [("in.csv", "a,b\n"), ("in.ndjson", ""), ("in.jsonl", "\n\n")]
+)
+def test_an_input_without_rows_makes_no_table(name: str, content: str, skip: Sequence[str]) -> None:
+    """Nothing to load is no error, and tells no types that a table could be made of."""
+    result = load(content, *skip, name=name)
+    assert (0, {"read": 0, "committed": 0, "superseded": 0, "rejected": 0}) == (
+        result.exit_code,
+        summary(result),
+    )
+    assert not Path("a.db").exists()
+
+
+def test_an_input_of_bad_rows_alone_makes_no_table() -> None:
+    """They are counted all the same."""
+    result = load("nope\n[1]\n", "--skip-malformed", name="in.ndjson")
+    assert (1, {"read": 2, "committed": 0, "superseded": 0, "rejected": 2}) == (
+        result.exit_code,
+        summary(result),
+    )
+    assert not Path("a.db").exists()
+
+
+def nothing() -> None: ...
+
+
+def a_directory() -> None:
+    Path("a.db").mkdir()
+
+
+def a_text() -> None:
+    Path("a.db").write_text("no database, but a text that is long enough to be looked at" * 99)
+
+
+def a_view() -> None:
+    execute("CREATE VIEW t AS SELECT 1 AS id, 2 AS name, 3 AS size")
+
+
+def no_unique_key() -> None:
+    execute("CREATE TABLE t (id INTEGER, name TEXT, size REAL)")
+
+
+def too_few_columns() -> None:
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "problem"),
+    [
+        (nothing, ["missing.csv", "--database", "a.db", "--table", "t"], "does not exist"),
+        (nothing, [".", "--database", "a.db", "--table", "t"], "is a directory"),
+        (nothing, ["in.csv", "--table", "t"], "Missing option '--database'"),
+        (nothing, ["--database", "a.db", "--table", "t"], "Missing argument 'FILE...'"),
+        (nothing, ["in.csv", "--database", ":memory:", "--table", "t"], "expected the path of a"),
+        (nothing, ["in.csv", "--database", "no/a.db", "--table", "t"], "no/a.db: No such file"),
+        (nothing, ["in.csv", "--database", "a.db", "--table", ""], "got ''"),
+        (nothing, ["-", "-", "--database", "a.db", "--table", "t"], "can be read only once"),
+        (nothing, ["in.txt", "--database", "a.db", "--table", "t"], "say it with --format"),
+        (a_directory, ["in.csv", "--database", "a.db", "--table", "t"], "is a directory"),
+        (a_text, ["in.csv", "--database", "a.db", "--table", "t"], "file is not a database"),
+        (a_view, ["in.csv", "--database", "a.db", "--table", "t"], "'t' is a view"),
+        (
+            no_unique_key,
+            ["in.csv", "--database", "a.db", "--table", "t", "--key", "id"],
+            'CREATE UNIQUE INDEX "t_key" ON "t"',
+        ),
+        (
+            too_few_columns,
+            ["in.csv", "--database", "a.db", "--table", "t", "--key", "id"],
+            'ALTER TABLE "t" ADD COLUMN "size"',
+        ),
+        (
+            nothing,
+            ["in.csv", "--database", "a.db", "--table", "t", "--key", "nope"],
+            "--key names 'nope', which is no column of the input; its columns are id, name, size",
+        ),
+        (
+            nothing,
+            ["in.csv", "--database", "a.db", "--table", "t", "--key", 'id,"name'],
+            "expected names, commas between",
+        ),
+        (
+            nothing,
+            ["in.csv", "--database", "a.db", "--table", "t", "--merge", "keep"],
+            "--merge needs --key",
+        ),
+        (
+            nothing,
+            ["in.csv", "--database", "a.db", "--table", "t", "--batch-size", "0"],
+            "0 is not in the range x>=1",
+        ),
+        (
+            nothing,
+            ["in.csv", "--database", "a.db", "--table", "t", "--flush-interval", "nan"],
+            "flush_interval = nan: expected",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_told(
+    prepare: Callable[[], None], arguments: Sequence[str], problem: str
+) -> None:
+    """In words, without a traceback, with exit code 2, and nothing is printed as a result."""
+    Path("in.csv").write_text(PEOPLE)
+    Path("in.txt").write_text(PEOPLE)
+    prepare()
+    result = run(*arguments)
+    assert 2 == result.exit_code
+    assert problem in " ".join(result.stderr.split())
+    assert "" == result.stdout
+
+
+@pytest.mark.parametrize(
+    "content", ['id,v\n1,"x\n', "id,v\n1\n", "", "id,id\n1,2\n"], ids=["quote", "few", "", "twice"]
+)
+def test_an_input_with_no_good_row_leaves_no_database(content: str) -> None:
+    """A load that cannot begin has no effect: the next one is not bound by a table of no use."""
+    assert 2 == load(content).exit_code
+    assert not Path("a.db").exists()
+
+
+def test_quiet_prints_nothing() -> None:
+    """Where nothing is wrong."""
+    result = load(PEOPLE, "--quiet")
+    assert (0, "", "") == (result.exit_code, result.stdout, result.stderr)
+
+
+def test_help_tells_how_to_use_it() -> None:
+    """Examples and exit codes stand as they were written."""
+    result = CliRunner().invoke(command, ["load", "--help"])
+    assert "    forebay load people.csv --database my.db --table people --key id\n" in result.stdout
+    assert "    143  ended by SIGTERM\n" in result.stdout

@@ -1,0 +1,144 @@
+"""Lines become rows, or words about what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from forebay.cli import _parsers
+from forebay.cli._errors import InputError
+from forebay.cli._lines import Lines
+from forebay.cli._parsers import parse
+from forebay.cli._sources import Format
+
+
+def parsed(data: str | bytes, form: Format = Format.CSV) -> tuple[Any, list[Any]]:
+    raw = data if isinstance(data, bytes) else data.encode()
+    header, records = parse(Lines(io.BytesIO(raw), "it"), "it", form)
+    return header, list(records)
+
+
+def test_csv_has_a_header_and_rows() -> None:
+    """Quoted cells keep delimiters, quotes and line ends; a row is known by its first line."""
+    header, records = parsed('a,b\n1,"x, ""y"""\n2,"two\r\nlines"\n\n3,\n')
+    assert ("a", "b") == header
+    assert [
+        (2, ["1", 'x, "y"']),
+        (3, ["2", "two\r\nlines"]),
+        (5, None),
+        (6, ["3", ""]),
+    ] == records
+
+
+def test_tsv_is_cut_at_tabs() -> None:
+    """Commas are text in TSV."""
+    assert (("a", "b"), [(2, ["1,5", "x"])]) == parsed("a\tb\n1,5\tx\n", Format.TSV)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_any_line_end_ends_a_row(end: str) -> None:
+    """Files of any origin are read alike."""
+    assert (("a", "b"), [(2, ["1", "2"])]) == parsed(end.join(["a,b", "1,2", ""]))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1\n", "1 cells; expected 2, as in the header"),
+        ("1,2,3\n", "3 cells; expected 2, as in the header"),
+        ('1,"2\n', "a quote is opened and never closed; expected a closing quote"),
+        ('1,"2"3\n', "',' expected after '\"'"),
+    ],
+)
+def test_a_malformed_csv_row_is_told(text: str, problem: str) -> None:
+    """What was found, and what was expected; the rows before it are not concerned."""
+    assert [(2, ["0", "0"]), (3, problem)] == parsed("a,b\n0,0\n" + text)[1]
+
+
+@pytest.mark.parametrize("bad", ['1,"2"3', "1,2,3", "1,\0", "1,\udcff"])
+def test_the_row_after_a_malformed_one_is_read(bad: str) -> None:
+    """One bad row costs no other row."""
+    data = f"a,b\n{bad}\n3,4\n".encode(errors="surrogateescape")
+    assert (3, ["3", "4"]) == parsed(data)[1][-1]
+
+
+def test_a_row_with_a_bad_line_is_refused_whole() -> None:
+    """The rest of a row that spans lines is not taken for a row of its own."""
+    _, records = parsed(b'a,b\n1,"x\n\xff\n5,6"\n3,4\n')
+    assert [(2, "byte 0xff at 1 is not UTF-8 text"), (5, ["3", "4"])] == records
+
+
+def test_a_huge_cell_is_read() -> None:
+    """A document in a cell is no error."""
+    document = "x" * 1_000_000
+    assert [(2, [document])] == parsed(f"a\n{document}\n")[1]
+
+
+def test_a_cell_past_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quote that is never closed does not take the whole file into memory."""
+    monkeypatch.setattr(_parsers, "LONGEST_LINE", 2**20)
+    _, records = parsed('a\n"' + "x\n" * 2**20)
+    assert (2, "a cell of more than 1 MiB; is a closing quote missing?") == records[0]
+
+
+def test_columns_without_a_name_get_one() -> None:
+    """A column of row numbers, as some programs write it, has a place in the table."""
+    assert ("untitled_1", "a", "untitled_3") == parsed(",a,\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "it: empty; expected a header with the columns' names"),
+        (b"\n\n", "it: empty; expected a header with the columns' names"),
+        (b"a,A\n", "it, line 1: columns 'a' and 'A'; expected each column once"),
+        (b'"a,b\n', "it, line 1: a quote is opened and never closed; expected a closing quote"),
+        (b"a\xff\n", "it, line 1: byte 0xff at 2 is not UTF-8 text"),
+    ],
+)
+def test_a_header_that_cannot_be_used_ends_the_reading(data: bytes, problem: str) -> None:
+    """Without a header no row has a meaning."""
+    with pytest.raises(InputError) as caught:
+        parsed(data)
+    assert problem == str(caught.value)
+
+
+def test_ndjson_has_an_object_a_line() -> None:
+    """Values keep their types; blank lines are no rows."""
+    header, records = parsed('{"a": 1, "b": [null]}\n\n{"a": 0.5}\n', Format.NDJSON)
+    assert header is None
+    assert [(1, {"a": 1, "b": [None]}), (2, None), (3, {"a": 0.5})] == records
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "not JSON: Expecting property name enclosed in double quotes at"),
+        ("[1]", "an array"),
+        ('"x"', "a string"),
+        ("7", "a number"),
+        ("true", "a boolean"),
+        ("null", "null"),
+        ('{"a": NaN}', "not JSON: NaN is no JSON number"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair; expected text"),
+        ('{"a": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit (4300 digits)"),
+        ('{"a": ' + "[" * 100_000 + "}", "values nested too deep"),
+        ('{"a": "\0"}', "a NUL character at 8; expected text"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_malformed_json_line_is_told(text: str, problem: str) -> None:
+    """What was found, and what was expected; the line after it is read."""
+    _, records = parsed(text + '\n{"a": 1}\n', Format.NDJSON)
+    assert [1, 2] == [line for line, _ in records]
+    assert records[0][1].startswith(problem)
+    assert {"a": 1} == records[1][1]
+
+
+def test_whole_surrogate_pairs_are_text() -> None:
+    """A letter that is written as two escapes is one letter."""
+    letter = "\U0001f600"
+    assert [(1, {"a": letter})] == parsed(json.dumps({"a": letter}) + "\n", Format.NDJSON)[1]

@@ -1,0 +1,129 @@
+"""A sample of rows, and what is in the database, decide what the table is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import forebay
+from forebay.cli._detect import detect
+from forebay.cli._errors import LoadError
+from forebay.cli._plan import Plan, plan_table
+from forebay.cli._readers import Chunk
+from forebay.cli._types import Kind
+
+INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
+
+
+def texts(header: tuple[str, ...], *rows: list[str]) -> Chunk:
+    return Chunk("it", header, converted=False, rows=list(rows))
+
+
+def objects(*rows: dict[str, Any]) -> Chunk:
+    return Chunk("it", None, converted=False, rows=list(rows))
+
+
+def planned(
+    found: dict[str, Kind], *, key: tuple[str, ...] = (), existing: dict[str, str] | None = None
+) -> Plan:
+    return plan_table(
+        "t", found, key=key, merge=forebay.Replace, existing=existing or {}, hint=" (hint)"
+    )
+
+
+def test_a_column_of_texts_is_what_all_its_cells_are() -> None:
+    """Empty cells and texts for NULL say nothing, in whichever chunk they are."""
+    first = texts(("i", "r", "t", "e", "n"), ["1", "", "1", "", "NA"], ["", "2", "x", "", "3"])
+    second = texts(("i", "r", "t", "e", "n"), ["-", "0.5", "2", "", ""])
+    assert {"i": INTEGER, "r": REAL, "t": TEXT, "e": TEXT, "n": INTEGER} == detect(
+        [first, second], {"NA", "-"}, types=True
+    )
+
+
+def test_without_detection_every_column_of_texts_is_text() -> None:
+    """--no-detect-types looks into no cell."""
+    assert {"a": TEXT} == detect([texts(("a",), ["1"])], (), types=False)
+
+
+def test_a_column_of_objects_is_what_all_its_values_are() -> None:
+    """Keys of any object make columns; JSON's own types count, and a text of digits is a text."""
+    chunk = objects(
+        {"i": 1, "r": 1, "t": "1", "n": None},
+        {"i": True, "r": 0.5, "m": 1, "j": [1], "big": 2**63, "na": "NA"},
+        {"m": "x", "na": 5},
+    )
+    assert {
+        "i": INTEGER,
+        "r": REAL,
+        "t": TEXT,
+        "n": TEXT,
+        "m": TEXT,
+        "j": TEXT,
+        "big": TEXT,
+        "na": INTEGER,
+    } == detect([chunk], {"NA"}, types=False)
+
+
+def test_a_new_table_has_the_types_that_were_found() -> None:
+    """Key columns are never NULL, the others may be."""
+    plan = planned({"id": INTEGER, "x": REAL, "t": TEXT}, key=("id",))
+    assert [("id", int, False), ("x", float, True), ("t", str, True)] == [
+        (column.name, column.storage, column.nullable) for column in plan.table.columns
+    ]
+    assert ("id",) == plan.table.key
+    assert "as in the first rows (hint)" == plan.columns[0].reason
+
+
+def test_the_key_is_in_the_order_that_was_asked_for() -> None:
+    """The first column of the key leads the table's index."""
+    assert ("b", "a") == planned({"a": TEXT, "b": TEXT}, key=("b", "a")).table.key
+
+
+@pytest.mark.parametrize(
+    ("found", "declared", "kind"),
+    [
+        (INTEGER, "TEXT", TEXT),
+        (TEXT, "INTEGER", INTEGER),
+        (TEXT, "REAL", REAL),
+        (TEXT, "DECIMAL(5)", INTEGER),
+        (INTEGER, "", INTEGER),
+        (TEXT, "BLOB", TEXT),
+    ],
+)
+def test_a_table_that_is_there_says_what_its_columns_hold(
+    found: Kind, declared: str, kind: Kind
+) -> None:
+    """The sample decides only where the declaration leaves it open."""
+    assert kind is planned({"a": found}, existing={"a": declared}).columns[0].kind
+
+
+def test_columns_are_spelled_as_the_table_has_them() -> None:
+    """SQLite knows a column in any case of its letters; the input knows its own spelling."""
+    plan = planned({"ID": TEXT}, key=("ID",), existing={"id": "INTEGER", "other": ""})
+    assert ("id", "ID") == (plan.table.columns[0].name, plan.columns[0].name)
+    assert "as the table declares it INTEGER" == plan.columns[0].reason
+
+
+@pytest.mark.parametrize("name", ["two words", "select", 'a"b', "é", "1", "a,b", "t.c"])
+def test_any_name_makes_a_column(name: str) -> None:
+    """Names are SQLite's, not Python's."""
+    assert name == planned({name: TEXT}, key=(name,)).table.columns[0].name
+
+
+@pytest.mark.parametrize(
+    ("found", "key", "problem"),
+    [
+        ({"a": TEXT, "b": TEXT}, ("z",), "--key names 'z', which is no column of the input"),
+        ({"a": TEXT}, ("a", "a"), "key must name each column once"),
+        ({"a": TEXT, "A": TEXT}, (), "columns 'a' and 'A'; expected each column once"),
+        ({}, (), "the first rows are empty objects"),
+    ],
+)
+def test_what_makes_no_table_is_told(
+    found: dict[str, Kind], key: tuple[str, ...], problem: str
+) -> None:
+    """Before the database is touched."""
+    with pytest.raises(LoadError) as caught:
+        planned(found, key=key)
+    assert problem in str(caught.value)

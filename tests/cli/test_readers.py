@@ -1,0 +1,137 @@
+"""Inputs are read a chunk at a time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from forebay.cli import _lines
+from forebay.cli._convert import Column, Converter
+from forebay.cli._errors import InputError
+from forebay.cli._readers import Chunk, Reader, convert_chunk
+from forebay.cli._sources import Format
+from forebay.cli._types import Kind
+
+PAIR = Converter([Column("a", Kind.INTEGER, True, "always"), Column("b", Kind.TEXT, False, "")], ())
+
+
+def chunks_of(reader: Reader) -> list[Chunk]:
+    return list(iter(reader.next_chunk, None))
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lines, "BLOCK_BYTES", 64)
+
+
+def test_chunks_hold_all_rows_in_order(tmp_path: Path) -> None:
+    """Every row is in one chunk, with its line; no chunk holds more than was read at once."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(100)))
+    chunks = chunks_of(Reader([str(path)], None))
+    assert [[str(i), "x"] for i in range(100)] == [row for chunk in chunks for row in chunk.rows]
+    assert list(range(2, 102)) == [line for chunk in chunks for line in chunk.lines]
+    assert max(len(chunk.rows) for chunk in chunks) <= 16
+
+
+def test_inputs_follow_one_another(tmp_path: Path) -> None:
+    """Rows of all inputs come in their order, and the position goes on from one to the next."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(f"a,b\n{name},1\n")
+    chunks = chunks_of(Reader([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], None))
+    assert [["a.csv", "1"], ["b.csv", "1"]] == [row for chunk in chunks for row in chunk.rows]
+    assert (12, 24) == (chunks[0].position, chunks[-1].position)
+
+
+def test_a_converter_takes_effect_where_reading_goes_on(tmp_path: Path) -> None:
+    """Chunks before it are raw, chunks after it are the table's, and so is a raw one converted."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(30)))
+    reader = Reader([str(path)], None)
+    raw = reader.next_chunk()
+    assert raw is not None
+    reader.converter = PAIR
+    chunks = [convert_chunk(raw, PAIR), *chunks_of(reader)]
+    assert not raw.converted
+    assert all(chunk.converted for chunk in chunks)
+    assert [(i, "x") for i in range(30)] == [row for chunk in chunks for row in chunk.rows]
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_errors_stand_beside_the_rows(raw: bool, tmp_path: Path) -> None:
+    """Rows that cannot be read and rows that do not fit are told in the order of their lines."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,x\nz,x\n2\n\n3,x\n,x\n")
+    reader = Reader([str(path)], None)
+    reader.converter = None if raw else PAIR
+    chunk = reader.next_chunk()
+    assert chunk is not None
+    done = convert_chunk(chunk, PAIR)
+    assert [(1, "x"), (3, "x")] == done.rows
+    assert [2, 6] == done.lines
+    assert [
+        f"{path}, line 3: 'z' in key column 'a'; expected an integer, always",
+        f"{path}, line 4: 1 cells; expected 2, as in the header",
+        f"{path}, line 7: nothing in key column 'a'; expected an integer, always",
+    ] == [str(error) for error in done.errors]
+
+
+def test_an_input_without_rows_makes_a_chunk_without_rows(tmp_path: Path) -> None:
+    """So that its header is known."""
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    (chunk,) = chunks_of(Reader([str(path)], None))
+    assert (("a", "b"), []) == (chunk.header, chunk.rows)
+
+
+def test_rows_before_a_broken_end_are_read(tmp_path: Path) -> None:
+    """A file that was cut off yields every row that is whole, and then the error."""
+    path = tmp_path / "a.csv.gz"
+    packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i**7) for i in range(2000)))
+    path.write_bytes(packed[: len(packed) // 2])
+    reader = Reader([str(path)], None)
+    rows: list[list[str]] = []
+    with pytest.raises(InputError, match="end-of-stream marker") as caught:
+        while True:
+            chunk = reader.next_chunk()
+            assert chunk is not None
+            rows += chunk.rows
+    assert len(rows) > 100
+    assert [[str(i), str(i**7)] for i in range(len(rows))] == rows
+    assert len(rows) + 2 == caught.value.line
+
+
+def test_a_row_cut_off_inside_quotes_costs_no_row_before_it(tmp_path: Path) -> None:
+    """The error of a row that spans lines comes after the rows of its chunk."""
+    path = tmp_path / "a.csv.gz"
+    # Stored, not deflated, so that the cut is where it seems.
+    packed = gzip.compress(b'a,b\n1,x\n2,"y\n' + b"z\n" * 200, compresslevel=0)
+    path.write_bytes(packed[:100])
+    reader = Reader([str(path)], None)
+    chunk = reader.next_chunk()
+    assert chunk is not None
+    assert [["1", "x"]] == chunk.rows
+    with pytest.raises(InputError, match="end-of-stream marker"):
+        reader.next_chunk()
+
+
+def test_a_row_is_passed_on_before_the_next_one_is_there(tmp_path: Path) -> None:
+    """Rows that come slowly through a pipe are not held back to fill a chunk."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    # Opened for both, so that opening does not wait for the other side.
+    writer = os.open(fifo, os.O_RDWR)
+    try:
+        reader = Reader([str(fifo)], Format.CSV)
+        os.write(writer, b"a,b\n1,x\n")
+        first = reader.next_chunk()
+        os.write(writer, b"2,y\n\n")
+        second = reader.next_chunk()
+    finally:
+        os.close(writer)
+    assert first is not None
+    assert second is not None
+    assert ([["1", "x"]], [["2", "y"]]) == (first.rows, second.rows)
