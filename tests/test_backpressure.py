@@ -128,7 +128,7 @@ class Most(trio.abc.Instrument):
         self.pending = 0
         self.accepted_in_one_step = 0
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002  # trio's
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # trio's
         now = self._buffer.statistics()
         self.pending = max(self.pending, now.pending)
         self.accepted_in_one_step = max(self.accepted_in_one_step, now.accepted - self._accepted)

@@ -49,6 +49,10 @@ class BufferStatistics:
     """Attempts to flush that failed and were, or will be, made again."""
     oldest_age: float
     """How long the oldest pending entry has been waiting, in seconds; 0.0 where none is."""
+    flush_p50: float
+    """How long the last 256 flushes took that committed, in seconds: half of them at the most."""
+    flush_p99: float
+    """The same for 99 of 100 of them. 0.0 before the first flush."""
 
 
 class Buffer(Generic[R]):
@@ -409,6 +413,8 @@ class Buffer(Generic[R]):
             flushes=ledger.flushes,
             retries=ledger.retries,
             oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
+            flush_p50=ledger.flush_quantile(0.5),
+            flush_p99=ledger.flush_quantile(0.99),
         )
 
     def _size(self, entry: Entry) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,9 +13,11 @@ import trio
 
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._errors import DrainError, OptionsError
+from forebay._observer import Observe
 from forebay._options import BufferOptions
 from forebay._spill import write_spill
 from forebay._table import Table
+from forebay._telemetry import MeterProvider, TracerProvider, telemetry
 from forebay._worker import Worker
 from forebay.stores import Store
 
@@ -88,6 +91,8 @@ async def open_buffers(
     options: BufferOptions | None = None,
     overrides: Mapping[str, BufferOptions] | None = None,
     spill: str | os.PathLike[str] | None = None,
+    meter_provider: MeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
 ) -> AsyncGenerator[Buffers, None]:
     """Put a write-behind buffer in front of each table, for the time of an `async with` block.
 
@@ -114,6 +119,9 @@ async def open_buffers(
             another: `.1` is appended where the name is taken. `forebay dead-letters replay`
             and `forebay.dead_letters.replay` bring the entries back. A batch whose COMMIT was
             in doubt may be both there and in the table.
+        meter_provider: where OpenTelemetry's metrics go; the global one where it is None.
+        tracer_provider: where its spans go; the global one where it is None. Set that one
+            before: whether there is one is asked once, here.
 
     Yields:
         The buffers, by table.
@@ -125,14 +133,20 @@ async def open_buffers(
         FlushError: a buffer failed; the error names its entries.
         DrainError: the deadline passed; the error names the entries of each table.
     """
-    workers = _workers(store, tables, options or BufferOptions(), overrides or {})
+    observe = telemetry(store, meter_provider, tracer_provider)
+    workers = _workers(store, tables, options or BufferOptions(), overrides or {}, observe)
     await store.prepare(tables)
     raised: list[BaseException] = []
     async with trio.open_nursery() as nursery:
         try:
             with trio.CancelScope() as body:
                 for worker in workers:
-                    nursery.start_soon(_run, worker, body, name=f"forebay {worker.buffer.name}")
+                    worker.observer.opened()
+                    # In a fresh context: the span of the request that happens to open the
+                    # buffers, say, is not the parent of every flush to come.
+                    run = partial(_run, worker, body)
+                    name = f"forebay {worker.buffer.name}"
+                    Context().run(partial(nursery.start_soon, run, name=name))
                 yield Buffers(workers)
         except BaseException as error:  # noqa: BLE001  # raised again after the drain
             raised.append(error)
@@ -170,6 +184,8 @@ async def run_buffers(
     options: BufferOptions | None = None,
     overrides: Mapping[str, BufferOptions] | None = None,
     spill: str | os.PathLike[str] | None = None,
+    meter_provider: MeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
     task_status: trio.TaskStatus[Buffers] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run `open_buffers` as a task: `buffers = await nursery.start(run_buffers, store, table)`.
@@ -182,13 +198,21 @@ async def run_buffers(
         options: as for `open_buffers`.
         overrides: as for `open_buffers`.
         spill: as for `open_buffers`.
+        meter_provider: as for `open_buffers`.
+        tracer_provider: as for `open_buffers`.
         task_status: receives the buffers once they accept entries.
 
     Raises:
         Exception: as `open_buffers`.
     """
     async with open_buffers(
-        store, *tables, options=options, overrides=overrides, spill=spill
+        store,
+        *tables,
+        options=options,
+        overrides=overrides,
+        spill=spill,
+        meter_provider=meter_provider,
+        tracer_provider=tracer_provider,
     ) as buffers:
         task_status.started(buffers)
         await trio.sleep_forever()
@@ -205,6 +229,7 @@ def _workers(
     tables: Sequence[Table[Any]],
     options: BufferOptions,
     overrides: Mapping[str, BufferOptions],
+    observe: Observe,
 ) -> list[Worker]:
     if not tables:
         raise ValueError("open_buffers needs a table at least")
@@ -216,7 +241,7 @@ def _workers(
             f"overrides names {sorted(unknown)}, but the tables are {names}; "
             f"name one of these, or open that table too"
         )
-    return [Worker(table, store, overrides.get(table.name, options)) for table in tables]
+    return [Worker(table, store, overrides.get(table.name, options), observe) for table in tables]
 
 
 def _stops(workers: Sequence[Worker]) -> list[Exception]:

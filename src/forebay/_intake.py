@@ -18,6 +18,7 @@ import trio
 
 from forebay._capacity import Capacity
 from forebay._ledger import Ledger
+from forebay._observer import Capture
 from forebay._operations import Entry
 
 
@@ -59,6 +60,8 @@ class Intake:
         self.capacity = capacity
         self.ledger = ledger
         self.closed: bool = False
+        self.capture: Capture | None = None
+        """Told the numbers of the entries accepted, by the task that brought them."""
         self._pid = os.getpid()
         self.burst_limit: int = capacity.limit
         """The length at which a burst makes a batch full; the worker sets it."""
@@ -82,6 +85,8 @@ class Intake:
         burst.only_rows = burst.only_rows and only_rows
         burst.size += size
         self.ledger.accept(len(entries), burst.opened_at)
+        if self.capture is not None:
+            self.capture(self.ledger.accepted - len(entries) + 1, self.ledger.accepted)
         if len(burst.entries) >= self.burst_limit:
             self.close_burst()
             self.wake()

@@ -7,12 +7,16 @@ are settled, and accepted = committed + superseded + dead-lettered + pending at 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 import trio
 
 from forebay.stores import Rejection
+
+_DURATIONS = 256
+"""So many flushes tell the quantiles: the last minute of a buffer that flushes each 0.2 s."""
 
 
 class _Waiter:
@@ -37,6 +41,8 @@ class Ledger:
         """The highest number that somebody waits for."""
         self.flushes: int = 0
         self.retries: int = 0
+        self.durations: deque[float] = deque(maxlen=_DURATIONS)
+        """How long the last flushes took that committed, all their attempts, in seconds."""
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
@@ -53,6 +59,11 @@ class Ledger:
     def pending(self) -> int:
         """How many accepted entries are not settled."""
         return self.accepted - self.settled
+
+    def flush_quantile(self, share: float) -> float:
+        """Tell how long this share of the last flushes took at the most; 0.0 before the first."""
+        durations = sorted(self.durations)
+        return durations[math.ceil(share * len(durations)) - 1] if durations else 0.0
 
     def accept(self, entries: int, opened_at: float) -> None:
         """Count entries that were accepted, in a burst that was opened at this time."""

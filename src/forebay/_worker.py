@@ -21,6 +21,7 @@ from forebay._errors import DrainError, FlushError, Unsettled
 from forebay._flush_policy import FlushPolicy, FlushReason, Pending
 from forebay._intake import Burst, Intake
 from forebay._ledger import Ledger
+from forebay._observer import FlushObserver, Observe, unobserved
 from forebay._operations import Operation, operation
 from forebay._options import BufferOptions
 from forebay._table import Table
@@ -33,7 +34,13 @@ _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
 class Worker:
     """Owns what one buffer holds, from the channel to COMMIT."""
 
-    def __init__(self, table: Table[Any], store: Store, options: BufferOptions) -> None:
+    def __init__(
+        self,
+        table: Table[Any],
+        store: Store,
+        options: BufferOptions,
+        observe: Observe = unobserved,
+    ) -> None:
         self._table = table
         self._store = store
         self._ledger = Ledger(table.name)
@@ -42,6 +49,8 @@ class Worker:
             capacity=Capacity(options.capacity, options.capacity_bytes),
             ledger=self._ledger,
         )
+        self.observer = observe(table.name, self._ledger, options.capacity)
+        self._intake.capture = self.observer.capture
         self.buffer: Buffer[Any] = Buffer(table, self._intake)
         self._options = options
         self._policy = FlushPolicy.of(options)
@@ -87,7 +96,8 @@ class Worker:
         try:
             with self._scope:
                 while (batch := await self._next_batch()) is not None:
-                    await self._flush(batch)
+                    with self.observer.flush(batch) as flush:
+                        await self._flush(batch, flush)
         except FlushError as error:
             self.failure = error
         except BaseException as error:  # noqa: BLE001  # one store's fault must not cost the others
@@ -101,6 +111,7 @@ class Worker:
             self.late = self._unsettled()
             self._stop(DrainError({name: self.late}))
         self._intake.receive.close()
+        self.observer.closed()
         self.ended.set()
 
     def _stop(self, why: Exception) -> None:
@@ -188,13 +199,14 @@ class Worker:
         self._intake.burst_limit = self._policy.batch_size
         return batch
 
-    async def _flush(self, batch: Batch) -> None:
+    async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
         """Commit a batch, again and again while the failure is one that waiting may mend."""
         retry = self._options.retry
-        attempt = 1
+        started, attempt = trio.current_time(), 1
         while True:
             # A store may not let itself be cancelled; the deadline counts between its calls.
             await trio.lowlevel.checkpoint_if_cancelled()
+            observer.attempt()
             try:
                 outcome = await self._store.commit(
                     batch,
@@ -203,7 +215,9 @@ class Worker:
                 )
             except BatchError as error:
                 lasting = error.kind not in _RETRIED
-                if lasting or (retry.max_attempts is not None and attempt >= retry.max_attempts):
+                last = retry.max_attempts is not None and attempt >= retry.max_attempts
+                observer.failed(error, retried=not (lasting or last))
+                if lasting or last:
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
                 self._ledger.retries += 1
@@ -212,6 +226,8 @@ class Worker:
             else:
                 # No checkpoint between COMMIT and the account of it.
                 self._settle(batch, outcome)
+                self._ledger.durations.append(trio.current_time() - started)
+                observer.committed(outcome)
                 return
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from forebay._batch import (
     Batch,
@@ -110,11 +110,26 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Described(Protocol):
+    """What a store may tell of its database, for telemetry: in any thread, at any time."""
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """OpenTelemetry's attributes of the database: `db.system.name`, `db.namespace`."""
+        ...
+
+    def wal_size(self) -> int | None:
+        """Tell the size of the write-ahead log, in bytes; None where there is none."""
+        ...
+
+
 __all__ = [
     "Batch",
     "BatchError",
     "DeleteByStep",
     "DeleteStep",
+    "Described",
     "FailureKind",
     "Outcome",
     "Rejection",

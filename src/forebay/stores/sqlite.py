@@ -58,6 +58,18 @@ class SqliteStore:
     def __repr__(self) -> str:
         return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
 
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """How telemetry names this database."""
+        return {"db.system.name": "sqlite", "db.namespace": self.path}
+
+    def wal_size(self) -> int | None:
+        """Tell the size of the write-ahead log, in bytes; None where there is none now."""
+        try:
+            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116  # a path is a str here
+        except OSError:
+            return None
+
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         """Check that the tables are in the file as they are declared. `open_buffers` calls it.
 

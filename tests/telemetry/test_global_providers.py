@@ -1,0 +1,93 @@
+"""The global providers, which a process sets once: each test is a program of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import logging
+from typing import NamedTuple
+
+import trio
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from forebay import Table, open_buffers
+from forebay.testing import MemoryStore
+
+class Pair(NamedTuple):
+    k: int
+
+PAIRS = Table(Pair, name="pairs", key="k")
+reader = InMemoryMetricReader()
+provider = MeterProvider([reader])
+spans = InMemorySpanExporter()
+tracers = TracerProvider()
+tracers.add_span_processor(SimpleSpanProcessor(spans))
+logging.basicConfig(format="logged: %(message)s")
+
+def show(name):
+    [scope] = reader.get_metrics_data().resource_metrics[0].scope_metrics
+    [metric] = [metric for metric in scope.metrics if metric.name == name]
+    print(name, *(point.value for point in metric.data.data_points))
+
+async def main():
+    async with open_buffers(MemoryStore(), PAIRS) as first:
+        await first[PAIRS].write(Pair(1))
+        SET
+        await first[PAIRS].write(Pair(2))
+        show("forebay.rows.flushed")
+        show("forebay.entries.accepted")
+        async with open_buffers(MemoryStore(), PAIRS) as second:
+            await second[PAIRS].write(Pair(3))
+            first[PAIRS].enqueue_nowait(Pair(4))
+            second[PAIRS].enqueue_nowait(Pair(5))
+            show("forebay.queue.size")
+            show("forebay.entries.accepted")
+        async with open_buffers(MemoryStore(), PAIRS, meter_provider=provider) as third:
+            third[PAIRS].enqueue_nowait(Pair(6))
+            show("forebay.entries.accepted")
+    print("spans", len(spans.get_finished_spans()))
+
+BEFORE
+trio.run(main)
+"""
+SET = "metrics.set_meter_provider(provider); trace.set_tracer_provider(tracers)"
+
+
+def run(*, before: str = "", inside: str = "") -> list[str]:
+    program = PROGRAM.replace("SET", inside).replace("BEFORE", before)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "" == done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_global_provider_is_the_default() -> None:
+    """Set before the buffers are opened, it has all of them; given by hand, it is the same one."""
+    assert [
+        "forebay.rows.flushed 2",
+        "forebay.entries.accepted 2",
+        "forebay.queue.size 2",
+        "forebay.entries.accepted 5",
+        "forebay.entries.accepted 6",
+        "spans 6",
+    ] == run(before=SET)
+
+
+def test_the_global_meter_provider_may_be_set_later() -> None:
+    """Set while buffers are open, it takes over, and those opened later join them."""
+    assert [
+        "forebay.rows.flushed 1",
+        "forebay.entries.accepted 2",
+        "forebay.queue.size 2",
+        "forebay.entries.accepted 5",
+        "forebay.entries.accepted 6",
+        "spans 3",
+    ] == run(inside=SET)

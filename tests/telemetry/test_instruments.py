@@ -1,0 +1,327 @@
+"""Every instrument: its name, unit and kind, its attributes, and what it counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import trio
+import trio.testing
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.trace import NoOpTracerProvider
+from trio.testing import MockClock
+
+import forebay
+from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
+from forebay._observer import unobserved
+from forebay._telemetry import telemetry
+from forebay.stores import BatchError, FailureKind
+from forebay.testing import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.telemetry.conftest import Meters
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int | None = None
+
+
+PAIRS = Table(Pair, name="pairs", key="k", delete_by="v")
+OTHERS = Table(Pair, name="others", key="k")
+
+
+def of(**attributes: Any) -> tuple[tuple[str, Any], ...]:
+    """Give attributes as `Meters.points` has them: two underscores stand for a dot."""
+    return tuple(sorted((name.replace("__", "."), value) for name, value in attributes.items()))
+
+
+PAIRS_ = of(buffer="pairs")
+WRITES = of(buffer="pairs", operation="write")
+
+
+def fails(kind: FailureKind, code: str) -> BatchError:
+    return BatchError("scripted", kind=kind, code=code)
+
+
+async def test_histograms_have_the_advised_buckets(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Flush durations from 1 ms to 5 s; database operations as the convention has them."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+        [flush] = meters.points("forebay.flush.duration").values()
+        [operation] = meters.points("db.client.operation.duration").values()
+    assert (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5) == flush.explicit_bounds
+    assert (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10) == operation.explicit_bounds
+
+
+async def test_a_flush_adds_its_rows_and_its_time(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Rows, size and duration bear buffer and operation; the duration bears the reason too."""
+    store = MemoryStore(delay=0.5)
+    async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
+        await buffers[PAIRS].flush()
+        assert {WRITES: 3} == meters.values("forebay.rows.flushed")
+        [(attributes, size)] = meters.points("forebay.flush.size").items()
+        assert (WRITES, 1, 3) == (attributes, size.count, size.sum)
+        [(attributes, duration)] = meters.points("forebay.flush.duration").items()
+    requested = of(buffer="pairs", operation="write", flush__reason="requested")
+    assert (requested, 1) == (attributes, duration.count)
+    assert pytest.approx(0.5) == duration.sum
+
+
+@pytest.mark.parametrize("reason", forebay.FlushReason)
+async def test_the_duration_tells_why_it_flushed(
+    reason: forebay.FlushReason, meters: Meters, autojump_clock: MockClock
+) -> None:
+    """`flush.reason` is one of full, interval, requested, drain."""
+    options = BufferOptions(batch_size=2, flush_interval=1.0)
+    async with open_buffers(
+        MemoryStore(), PAIRS, options=options, meter_provider=meters.provider
+    ) as buffers:
+        buffers[PAIRS].enqueue_nowait(Pair(1))
+        match reason:
+            case forebay.FlushReason.FULL:
+                buffers[PAIRS].enqueue_nowait(Pair(2))
+                await trio.testing.wait_all_tasks_blocked()
+            case forebay.FlushReason.INTERVAL:
+                await trio.sleep(2)
+            case forebay.FlushReason.REQUESTED:
+                await buffers[PAIRS].flush()
+            case forebay.FlushReason.DRAIN:
+                pass
+    [attributes] = meters.points("forebay.flush.duration")
+    assert reason.value == dict(attributes)["flush.reason"]
+
+
+async def test_each_kind_of_operation_counts_for_itself(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """A flush of several operations adds rows to each; its one duration is of `mixed`."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        buffer = buffers[PAIRS]
+        await buffer.enqueue_many(Pair(n) for n in range(4))
+        await buffer.enqueue_update(7, v=1)
+        await buffer.enqueue_delete(8)
+        await buffer.enqueue_delete(9)
+        await buffer.enqueue_delete_by(5)
+        await buffer.flush()
+        assert {
+            of(buffer="pairs", operation="write"): 4,
+            of(buffer="pairs", operation="update"): 1,
+            of(buffer="pairs", operation="delete"): 2,
+            of(buffer="pairs", operation="delete_by"): 1,
+        } == meters.values("forebay.rows.flushed")
+        [attributes] = meters.points("forebay.flush.duration")
+        assert "mixed" == dict(attributes)["operation"]
+        [attributes] = meters.points("db.client.operation.duration")
+        assert "BATCH" == dict(attributes)["db.operation.name"]
+
+
+async def test_a_failed_flush_never_counts_as_flushed(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """A batch that is not committed adds no rows and no size, only a duration with its error."""
+    store = MemoryStore()
+    store.fail_next(fails(FailureKind.FATAL, "SQLITE_READONLY"))
+    with pytest.raises(FlushError):
+        async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    shown = meters.all()
+    assert set() == {"forebay.rows.flushed", "forebay.flush.size"} & set(shown)
+    [(attributes, point)] = meters.points("forebay.flush.duration").items()
+    assert "SQLITE_READONLY" == dict(attributes)["error.type"]
+    assert 1 == point.count
+    [attributes] = meters.points("db.client.operation.duration")
+    assert ("SQLITE_READONLY", "SQLITE_READONLY") == (
+        dict(attributes)["error.type"],
+        dict(attributes)["db.response.status_code"],
+    )
+
+
+async def test_an_error_that_is_not_the_databases_has_no_status_code(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Where the database gave no code, `error.type` is the exception's, and there is no status."""
+    error = fails(FailureKind.FATAL, "OverflowError")
+    error.__cause__ = OverflowError()
+    store = MemoryStore()
+    store.fail_next(error)
+    with pytest.raises(FlushError):
+        async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    [attributes] = meters.points("db.client.operation.duration")
+    assert "OverflowError" == dict(attributes)["error.type"]
+    assert "db.response.status_code" not in dict(attributes)
+
+
+async def test_a_drain_that_is_cut_short_is_a_failure(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """A flush that the drain's deadline ends counts as failed, not as flushed."""
+    store = MemoryStore()
+    store.stop()
+    with pytest.raises(forebay.DrainError):
+        async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    [(attributes, point)] = meters.points("forebay.flush.duration").items()
+    assert "trio.Cancelled" == dict(attributes)["error.type"]
+    assert pytest.approx(30.0) == point.sum
+    assert {} == meters.points("forebay.rows.flushed")
+
+
+async def test_a_retry_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
+    """Each failed attempt that is made again adds one, with its code; the flush counts once."""
+    store = MemoryStore()
+    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=2)
+    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_FULL"))
+    async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+        assert {
+            of(buffer="pairs", error__type="SQLITE_BUSY"): 2,
+            of(buffer="pairs", error__type="SQLITE_FULL"): 1,
+        } == meters.values("forebay.flush.retries")
+        assert {WRITES: 1} == meters.values("forebay.rows.flushed")
+        [(attributes, flush)] = meters.points("forebay.flush.duration").items()
+        assert ("error.type" in dict(attributes), flush.count) == (False, 1)
+        attempts = meters.points("db.client.operation.duration")
+        assert [1, 1, 2] == sorted(point.count for point in attempts.values())
+
+
+async def test_the_last_attempt_is_no_retry(meters: Meters, autojump_clock: MockClock) -> None:
+    """An attempt that fails and is not made again adds no retry."""
+    store = MemoryStore()
+    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=3)
+    options = BufferOptions(retry=RetryPolicy(max_attempts=3))
+    with pytest.raises(FlushError):
+        async with open_buffers(
+            store, PAIRS, options=options, meter_provider=meters.provider
+        ) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    assert 2 == meters.value("forebay.flush.retries")
+
+
+async def test_a_dead_letter_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
+    """A refused entry is counted when its batch commits, not at the attempts before."""
+    store = MemoryStore()
+    store.refuse(lambda operation: getattr(operation, "row", (0,))[0] < 2)
+    store.fail_next(FailureKind.TRANSIENT, times=2)
+    async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].enqueue_many(Pair(n) for n in range(5))
+        await buffers[PAIRS].flush()
+        assert {PAIRS_: 2} == meters.values("forebay.entries.dead_lettered")
+        assert {WRITES: 3} == meters.values("forebay.rows.flushed")
+        [size] = meters.points("forebay.flush.size").values()
+        assert 3 == size.sum
+
+
+async def test_superseded_entries_count(meters: Meters, autojump_clock: MockClock) -> None:
+    """Five writes of one key are five entries accepted, four superseded, one row."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(5))
+        await buffers[PAIRS].flush()
+        assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
+        assert {PAIRS_: 4} == meters.values("forebay.entries.superseded")
+        assert {WRITES: 1} == meters.values("forebay.rows.flushed")
+
+
+async def test_gauges_tell_the_queue(meters: Meters, autojump_clock: MockClock) -> None:
+    """Size, share of the capacity, and age of the oldest entry, the batch in flight included."""
+    store = MemoryStore()
+    store.stop()
+    options = BufferOptions(capacity=40, flush_interval=1.0)
+    async with open_buffers(
+        store, PAIRS, OTHERS, options=options, meter_provider=meters.provider
+    ) as buffers:
+        await buffers[PAIRS].enqueue_many(Pair(n) for n in range(4))
+        await trio.sleep(6)
+        await buffers[PAIRS].enqueue_many(Pair(n) for n in range(6))
+        others = of(buffer="others")
+        assert {PAIRS_: 10, others: 0} == meters.values("forebay.queue.size")
+        assert {PAIRS_: 0.25, others: 0.0} == meters.values("forebay.queue.utilization")
+        ages = meters.values("forebay.queue.oldest.age")
+        assert {PAIRS_: 6.0, others: 0.0} == pytest.approx(ages)
+        store.resume()
+        await buffers.flush()
+        assert {PAIRS_: 0, others: 0} == meters.values("forebay.queue.size")
+        assert {PAIRS_: 0.0, others: 0.0} == meters.values("forebay.queue.oldest.age")
+
+
+async def test_blocks_in_a_row_keep_their_gauges_right(
+    meters: Meters, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    """A second block of the process has its own gauges, while the counters go on."""
+    for entries in (2, 3):
+        store = MemoryStore()
+        async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
+            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(entries))
+            assert {PAIRS_: entries} == meters.values("forebay.queue.size")
+        assert entries == len(store.rows(PAIRS))
+    assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
+    assert [] == caplog.records  # an instrument that is created twice is a warning
+
+
+async def test_blocks_at_once_add_up(meters: Meters, autojump_clock: MockClock) -> None:
+    """Two buffers of one name are one series: sizes add up, the share is of both capacities."""
+    store = MemoryStore()
+    store.stop()
+    async with open_buffers(
+        store, PAIRS, options=BufferOptions(capacity=10), meter_provider=meters.provider
+    ) as first:
+        await first[PAIRS].enqueue_many(Pair(n) for n in range(2))
+        await trio.sleep(5)
+        async with open_buffers(
+            store, PAIRS, options=BufferOptions(capacity=30), meter_provider=meters.provider
+        ) as second:
+            await second[PAIRS].enqueue_many(Pair(n) for n in range(8))
+            assert {PAIRS_: 10} == meters.values("forebay.queue.size")
+            assert {PAIRS_: 0.25} == meters.values("forebay.queue.utilization")
+            assert {PAIRS_: 5.0} == pytest.approx(meters.values("forebay.queue.oldest.age"))
+            store.resume()
+    assert {PAIRS_: 10} == meters.values("forebay.entries.accepted")
+
+
+GAUGES = ("forebay.queue.size", "forebay.queue.utilization", "forebay.queue.oldest.age")
+
+
+async def test_a_buffer_that_is_gone_stops_reporting(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Its gauges end with its block, even where the program still holds the buffer."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].enqueue(Pair(1))
+    assert set() == {*GAUGES, "forebay.wal.size"} & set(meters.all())
+    assert 1 == buffers[PAIRS].statistics().accepted
+
+
+async def test_the_totals_of_a_buffer_outlive_it(meters: Meters, autojump_clock: MockClock) -> None:
+    """What the drain flushed is in the export that comes after it: a counter never falls."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(3))
+    assert {PAIRS_: 3} == meters.values("forebay.entries.accepted")
+    assert {PAIRS_: 2} == meters.values("forebay.entries.superseded")
+
+
+async def test_providers_that_do_nothing_cost_nothing() -> None:
+    """With no-op providers the buffers are not observed at all."""
+    observe = telemetry(MemoryStore(), NoOpMeterProvider(), NoOpTracerProvider())
+    assert unobserved is observe
+
+
+async def test_statistics_tell_the_quantiles_of_flushes(autojump_clock: MockClock) -> None:
+    """`flush_p50` and `flush_p99` are of the last flushes that committed, in seconds."""
+    store = MemoryStore()
+    async with open_buffers(store, PAIRS) as buffers:
+        assert (0.0, 0.0) == _quantiles(buffers[PAIRS])
+        for delay in (0.1, 0.2, 0.3):
+            store.delay = delay
+            await buffers[PAIRS].write(Pair(1))
+        assert (0.2, 0.3) == pytest.approx(_quantiles(buffers[PAIRS]))
+
+
+def _quantiles(buffer: forebay.Buffer[Pair]) -> tuple[float, float]:
+    statistics = buffer.statistics()
+    return statistics.flush_p50, statistics.flush_p99

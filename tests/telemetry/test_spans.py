@@ -1,0 +1,223 @@
+"""The span of a flush: a root of its own, with links to the spans of its producers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+import trio
+import trio.lowlevel
+import trio.testing
+from opentelemetry import trace
+from opentelemetry.sdk.metrics.export import Histogram
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+from trio.testing import MockClock
+
+from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
+from forebay.stores import Batch, BatchError, FailureKind, Outcome
+from forebay.testing import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.telemetry.conftest import Meters, Spans
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int | None = None
+
+
+PAIRS = Table(Pair, name="pairs", key="k")
+
+
+async def test_a_flush_is_a_root_span(spans: Spans, autojump_clock: MockClock) -> None:
+    """The span in which the buffers were opened is not its parent; it is internal, and named."""
+    with spans.tracer.start_as_current_span("a request long gone"):
+        async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
+            await buffers[PAIRS].flush()
+    [span] = spans.flushes()
+    assert ("flush pairs", SpanKind.INTERNAL) == (span.name, span.kind)
+    assert span.parent is None
+    assert {
+        "buffer": "pairs",
+        "operation": "write",
+        "flush.reason": "requested",
+        "db.system.name": "other_sql",
+        "db.collection.name": "pairs",
+        "db.operation.name": "BATCH INSERT",
+        "db.operation.batch.size": 3,
+    } == dict(span.attributes or {})
+
+
+async def test_a_single_operation_is_no_batch(spans: Spans, autojump_clock: MockClock) -> None:
+    """`db.operation.batch.size` is never 1."""
+    async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+    [span] = spans.flushes()
+    attributes = dict(span.attributes or {})
+    assert ("INSERT", None) == (
+        attributes["db.operation.name"],
+        attributes.get("db.operation.batch.size"),
+    )
+
+
+async def test_a_flush_links_to_its_producers(spans: Spans, autojump_clock: MockClock) -> None:
+    """Each span that was current when an entry was accepted, once, and no other."""
+    async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+        buffer = buffers[PAIRS]
+        producers = []
+        for name in "abc":
+            with spans.tracer.start_as_current_span(name) as span:
+                producers.append(span.get_span_context())
+                for n in range(3):
+                    await buffer.enqueue(Pair(n))
+        with spans.tracer.start_as_current_span("idle"):
+            await buffer.flush()
+    [flush] = spans.flushes()
+    assert producers == [link.context for link in flush.links]
+
+
+async def test_producers_that_take_turns_are_linked_once(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """Two tasks that enqueue one after the other are two links, whatever their number of rows."""
+
+    async def produce(buffer: object, name: str) -> None:
+        with spans.tracer.start_as_current_span(name):
+            for n in range(10):
+                await buffers[PAIRS].enqueue(Pair(n))
+                await trio.lowlevel.checkpoint()
+
+    async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(produce, buffers[PAIRS], "a")
+            nursery.start_soon(produce, buffers[PAIRS], "b")
+        await buffers[PAIRS].flush()
+    [flush] = spans.flushes()
+    assert 2 == len(flush.links)
+
+
+async def test_links_stop_at_128(spans: Spans, autojump_clock: MockClock) -> None:
+    """Of 130 producers 128 are linked, and an attribute counts the other two."""
+    async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+        for n in range(130):
+            with spans.tracer.start_as_current_span("producer"):
+                buffers[PAIRS].enqueue_nowait(Pair(n))
+        await buffers[PAIRS].flush()
+    [flush] = spans.flushes()
+    assert (128, 2) == (len(flush.links), (flush.attributes or {})["forebay.links.omitted"])
+
+
+async def test_a_producer_is_linked_by_its_own_batch(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """Entries that wait for the next batch take their producers there; one may be in both."""
+    store = MemoryStore()
+    store.stop()
+    options = BufferOptions(batch_size=4)
+    async with open_buffers(
+        store, PAIRS, options=options, tracer_provider=spans.provider
+    ) as buffers:
+        with spans.tracer.start_as_current_span("a") as a:
+            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
+        with spans.tracer.start_as_current_span("b") as b:
+            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(10, 14))
+        with spans.tracer.start_as_current_span("c") as c:
+            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(20, 22))
+        await trio.testing.wait_all_tasks_blocked()
+        store.resume()
+        await buffers[PAIRS].flush()
+    linked = [[link.context for link in flush.links] for flush in spans.flushes()]
+    assert [len(batch) for batch in store.batches] == [4, 4, 1]
+    contexts = [span.get_span_context() for span in (a, b, c)]
+    assert [contexts[:2], contexts[1:], contexts[2:]] == linked
+
+
+async def test_spans_that_nobody_records_are_not_linked(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """An unsampled producer, and one without a span, leave no link."""
+    unsampled = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
+    async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
+        with unsampled.get_tracer("program").start_as_current_span("unsampled"):
+            await buffers[PAIRS].enqueue(Pair(1))
+        await buffers[PAIRS].enqueue(Pair(2))
+        await buffers[PAIRS].flush()
+    [flush] = spans.flushes()
+    assert () == tuple(flush.links)
+    assert "forebay.links.omitted" not in dict(flush.attributes or {})
+
+
+async def test_what_happens_in_the_store_is_inside_the_span(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """While the batch is committed the flush's span is the current one, and not afterwards."""
+    current: list[int] = []
+
+    class Spy(MemoryStore):
+        async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+            current.append(trace.get_current_span().get_span_context().span_id)
+            return await super().commit(batch, attempt=attempt, most_rejections=most_rejections)
+
+        async def prepare(self, tables: object) -> None:
+            current.append(trace.get_current_span().get_span_context().span_id)
+
+    async with open_buffers(Spy(), PAIRS, tracer_provider=spans.provider) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+        await buffers[PAIRS].write(Pair(2))
+    flushed = [span.context.span_id for span in spans.flushes() if span.context is not None]
+    assert [0, *flushed] == current
+    assert 2 == len(set(flushed))
+
+
+async def test_a_failed_flush_is_an_error(spans: Spans, autojump_clock: MockClock) -> None:
+    """Its status is ERROR, its `error.type` the database's code, and each retry is an event."""
+    error = BatchError("scripted", kind=FailureKind.TRANSIENT, code="SQLITE_BUSY")
+    store = MemoryStore()
+    store.fail_next(error, times=3)
+    options = BufferOptions(retry=RetryPolicy(max_attempts=3))
+    with pytest.raises(FlushError):
+        async with open_buffers(
+            store, PAIRS, options=options, tracer_provider=spans.provider
+        ) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    [span] = spans.flushes()
+    assert StatusCode.ERROR is span.status.status_code
+    assert "SQLITE_BUSY" == (span.attributes or {})["error.type"]
+    assert [("retry", {"error.type": "SQLITE_BUSY"})] * 2 == [
+        (event.name, dict(event.attributes or {})) for event in span.events
+    ]
+
+
+async def test_a_fault_of_the_store_names_its_exception(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """What is no `BatchError` is named by its type."""
+    store = MemoryStore()
+    store.fail_next(ZeroDivisionError("a fault"))
+    with pytest.raises(FlushError):
+        async with open_buffers(store, PAIRS, tracer_provider=spans.provider) as buffers:
+            await buffers[PAIRS].enqueue(Pair(1))
+    [span] = spans.flushes()
+    assert "ZeroDivisionError" == (span.attributes or {})["error.type"]
+
+
+async def test_the_duration_bears_the_span_as_an_exemplar(
+    meters: Meters, spans: Spans, autojump_clock: MockClock
+) -> None:
+    """Duration, size and rows are added inside the span, so that each leads to an example."""
+    async with open_buffers(
+        MemoryStore(), PAIRS, meter_provider=meters.provider, tracer_provider=spans.provider
+    ) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+    [span] = spans.flushes()
+    assert span.context is not None
+    exemplars = {
+        name: [(e.trace_id, e.span_id) for e in metric.data.data_points[0].exemplars]
+        for name, metric in meters.all().items()
+        if isinstance(metric.data, Histogram)
+    }
+    assert 3 == len(exemplars)
+    assert [[(span.context.trace_id, span.context.span_id)]] * 3 == list(exemplars.values())
