@@ -38,11 +38,15 @@ ROOMS = {
     # The buffer: Trio, and no database.
     "_capacity": "trio",
     "_ledger": "stores trio",
-    "_intake": "_capacity _ledger _operations trio",
+    "_observer": "_ledger stores",
+    "_live": "_ledger stores trio",
+    "_telemetry": "_errors _flush_policy _ledger _live _observer _version opentelemetry stores "
+    "trio",
+    "_intake": "_capacity _ledger _observer _operations trio",
     "_buffer": "_errors _intake _operations _table trio",
     "_worker": "_batch _buffer _capacity _coalesce _dead_letter_limit _errors _flush_policy "
-    "_intake _ledger _operations _options _table stores trio",
-    "_group": "_buffer _errors _options _spill _table _worker stores trio",
+    "_intake _ledger _observer _operations _options _table stores trio",
+    "_group": "_buffer _errors _observer _options _spill _table _telemetry _worker stores trio",
     "testing": "_batch _coalesce _operations _table stores trio",
     # SQLite for Trio, which knows nothing of buffers.
     "sqlite._codes": "sqlite3",

@@ -38,6 +38,8 @@ def told(**changes: Any) -> BufferStatistics:
             flushes=0,
             retries=0,
             oldest_age=0.0,
+            flush_p50=0.0,
+            flush_p99=0.0,
         ),
         **changes,
     )
@@ -64,9 +66,10 @@ async def test_the_statistics_tell_each_stage_of_a_buffer(autojump_clock: MockCl
             assert expected == buffer.statistics()
             store.resume()
         expected = told(accepted=5, committed=3, superseded=1, pending=1, flushes=1)
+        expected = dataclasses.replace(expected, flush_p50=0.25, flush_p99=0.25)
         assert expected == buffer.statistics()
         await buffer.flush()
-        expected = told(accepted=5, committed=4, superseded=1, flushes=2)
+        expected = told(accepted=5, committed=4, superseded=1, flushes=2, flush_p99=0.25)
         assert expected == buffer.statistics()
     assert {"notes": expected} == buffers.statistics()
 
@@ -96,7 +99,7 @@ async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockCl
         expected = told(accepted=2, pending=2, retries=2, oldest_age=4.0)
         assert expected == buffers[LOG].statistics()
         await trio.sleep(1.5)  # the first was committed at 5, and the second waits since 4
-        expected = told(accepted=2, committed=2, retries=2, flushes=2)
+        expected = told(accepted=2, committed=2, retries=2, flushes=2, flush_p99=4.0)
         assert expected == buffers[LOG].statistics()
 
 
