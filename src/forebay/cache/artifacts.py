@@ -158,8 +158,10 @@ class CacheArtifacts:
             await self._buffer.enqueue_delete(key)
         # A file that was written again meanwhile, and tracked before its row was deleted, would
         # have no row: nobody would ever evict it.
-        for key in await self._files.existing(removal.freed):
-            await self._track(key)
+        removed = tuple(removal.freed)
+        for key, size in zip(removed, await self._files.sizes(removed), strict=True):
+            if size is not None:
+                await self._track(key)
         return removal
 
     async def delete_project(self, account: str, project: str) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import trio
+
+from forebay.cache._together import Together
 
 _THREADS = 8
 """Most threads that work on files at once."""
@@ -62,6 +64,7 @@ class ArtifactFiles:
         self._directory = directory
         self._partial = directory / "partial"
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._ask_sizes: Together[str, int | None] = Together(self.sizes)
 
     def __repr__(self) -> str:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
@@ -91,21 +94,18 @@ class ArtifactFiles:
         return self._directory / digest[:2] / digest
 
     async def size(self, key: str) -> int | None:
-        """Tell how many bytes the file of a key has; None where there is no file to be seen."""
-        return await anyio.to_thread.run_sync(self._size, key, limiter=self._threads)
+        """Tell how many bytes the file of a key has; None where there is no file to be seen.
 
-    def _size(self, key: str) -> int | None:
-        try:
-            return self.path(key).stat().st_size
-        except OSError:
-            return None
+        Tasks that ask at the same time share a call of a thread.
+        """
+        return await self._ask_sizes(key)
 
-    async def existing(self, keys: Iterable[str]) -> list[str]:
-        """Tell which keys have a file."""
-        return await anyio.to_thread.run_sync(self._existing, tuple(keys), limiter=self._threads)
+    async def sizes(self, keys: Sequence[str]) -> list[int | None]:
+        """Tell the sizes of many files, as `size` does, in one call of a thread."""
+        return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
 
-    def _existing(self, keys: Iterable[str]) -> list[str]:
-        return [key for key in keys if self.path(key).exists()]
+    def _sizes(self, keys: Sequence[str]) -> list[int | None]:
+        return [_size(self.path(key)) for key in keys]
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         """Remove the files of these keys, in one call of a thread.
@@ -176,6 +176,13 @@ class ArtifactFiles:
             shutil.disk_usage, self._directory, limiter=self._threads
         )
         return Fill(usage.used, usage.used + usage.free)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _discard(part: Path) -> None:

@@ -1,0 +1,1 @@
+"""A production cache trace, replayed through `forebay.cache` and checked."""

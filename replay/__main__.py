@@ -1,0 +1,142 @@
+"""`python -m replay`: replay the trace, print what was measured, and check what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+
+from forebay.cache import CacheOptions
+from replay.model import Outcome, differences, expected
+from replay.server import Plan, Report, replay
+from replay.trace import PATH, FetchError, fetch, read
+
+_SHOWN = 10
+"""Most differences that are printed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and give the exit status: 0 where all is as it must be."""
+    args = _parser().parse_args(arguments)
+    try:
+        trace = args.trace or fetch()
+    except FetchError as error:
+        print(f"the trace cannot be fetched: {error}", file=sys.stderr)
+        return 2
+    plan = Plan(
+        trace=trace,
+        requests=args.requests,
+        tasks=args.tasks,
+        per_round=args.per_round,
+        budget=_budget(trace, args.requests, args.share),
+    )
+    print(f"replaying {trace} from {plan.tasks} tasks, with a budget of {plan.budget:,} bytes")
+    with TemporaryDirectory(prefix="forebay-replay-") as folder:
+        report = trio.run(replay, plan, Path(folder))
+        print_report(report)
+        found = check(plan, Path(folder), report)
+    for line in found[:_SHOWN]:
+        print(line, file=sys.stderr)
+    if found:
+        print(f"the cache is NOT what it must be: {len(found):,} differences", file=sys.stderr)
+        return 1
+    print(
+        "the cache is what it must be: every key, size, access and file; nothing missing or extra"
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="replay", description=__doc__)
+    parser.add_argument("--requests", type=int, help="how many of the trace; all by default")
+    parser.add_argument("--tasks", type=int, default=200, help="how many serve them at once")
+    parser.add_argument(
+        "--per-round", type=int, default=10_000, help="after how many there is an eviction"
+    )
+    parser.add_argument(
+        "--share", type=float, default=0.4, help="the budget, as a part of all artifacts' bytes"
+    )
+    parser.add_argument("--trace", type=Path, help=f"another file; {PATH} is fetched by default")
+    return parser
+
+
+def _budget(trace: Path, requests: int | None, share: float) -> int:
+    sizes = {request.key: request.size for request in read(trace, requests)}
+    return max(1, int(share * sum(sizes.values())))
+
+
+def print_report(report: Report) -> None:
+    """Print what was measured."""
+    buffer = report.buffer
+    lines = [
+        ("requests", f"{report.requests:,} in {report.seconds:.1f} s"),
+        ("requests/s", f"{report.requests / report.seconds:,.0f}"),
+        ("served from the cache", f"{report.hits / report.requests:.1%}"),
+        ("entries accepted", f"{buffer.accepted:,}"),
+        ("rows written or deleted", f"{buffer.committed:,} in {buffer.flushes:,} transactions"),
+        ("saved by coalescing", f"{buffer.superseded / buffer.accepted:.1%}"),
+        ("evictions", f"{report.evictions:,}"),
+        ("an enqueue, p50 and p99", _percentiles(report.enqueues)),
+        ("an access, p50 and p99", f"{_percentiles(report.accesses)}, the stat in a thread too"),
+    ]
+    for name, value in lines:
+        print(f"{name:>24}: {value}")
+
+
+def _percentiles(times: Sequence[float]) -> str:
+    ordered = sorted(times)
+    p50, p99 = (ordered[int(part * (len(ordered) - 1))] * 1e6 for part in (0.5, 0.99))
+    return f"{p50:,.0f} and {p99:,.0f} µs"
+
+
+def check(plan: Plan, folder: Path, report: Report) -> list[str]:
+    """Compare the database and the files that a replay left with what they must be.
+
+    Returns:
+        A line for each difference.
+    """
+    defaults = CacheOptions()
+    wanted = expected(
+        plan.trace,
+        plan.requests,
+        per_round=plan.per_round,
+        budget=plan.budget,
+        high=defaults.high_watermark,
+        target=defaults.target,
+    )
+    connection = sqlite3.connect(folder / "cache.db")
+    try:
+        rows = connection.execute(
+            "SELECT key, size_bytes, last_accessed_at, inserted_at FROM cas_artifacts"
+        ).fetchall()
+    finally:
+        connection.close()
+    stored = {key: (size, last, first) for key, size, last, first in rows}
+    return [*differences(wanted, stored, report.evictions), *_files(wanted, folder)]
+
+
+def _files(wanted: Outcome, folder: Path) -> list[str]:
+    names = {hashlib.sha256(key.encode()).hexdigest(): key for key in wanted.artifacts}
+    there = {
+        path.name: path.stat().st_size
+        for path in (folder / "artifacts").rglob("*")
+        if path.is_file()
+    }
+    found = [f"no file: {names[name]}" for name in names.keys() - there.keys()]
+    found += [f"extra file: {name}" for name in there.keys() - names.keys()]
+    found += [
+        f"{key}: expected a file of {wanted.artifacts[key][0]} bytes, got {there[name]}"
+        for name, key in names.items()
+        if name in there and there[name] != wanted.artifacts[key][0]
+    ]
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

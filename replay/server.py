@@ -1,0 +1,134 @@
+"""A build-cache server in small: many tasks that serve the requests of a trace."""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import trio
+from anyio import to_thread
+
+from forebay import Buffer, BufferStatistics
+from forebay.cache import Cache, CacheOptions, CasArtifact, open_cache
+from forebay.cache.tables import CAS_ARTIFACTS
+from replay.trace import Request, read
+
+_now: ContextVar[int] = ContextVar("now")
+"""The time of the request that a task serves: microseconds since the trace began."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to replay, and how."""
+
+    trace: Path
+    requests: int | None
+    tasks: int
+    per_round: int
+    budget: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replay measured. Durations are in seconds."""
+
+    requests: int
+    hits: int
+    seconds: float
+    buffer: BufferStatistics
+    evictions: int
+    enqueues: Sequence[float]
+    accesses: Sequence[float]
+
+
+class Server:
+    """Serves requests, each from the file it asks for, or else by filling the cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.hits = 0
+        self.requests = 0
+        self.accesses: list[float] = []
+
+    async def serve(self, requests: Sequence[Request]) -> None:
+        """Serve requests, one after another."""
+        for request in requests:
+            _now.set(request.time * 1_000_000)
+            if await self.cache.files.size(request.key) is None:
+                path = self.cache.files.path(request.key)
+                await to_thread.run_sync(_fill, path, request.size)
+            else:
+                self.hits += 1
+            started = time.perf_counter()
+            await self.cache.artifacts.track_access(request.key)
+            self.accesses.append(time.perf_counter() - started)
+            self.requests += 1
+
+
+def _fill(path: Path, size: int) -> None:
+    """Have a file there. It is all hole: only its size counts here."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+async def replay(plan: Plan, folder: Path) -> Report:
+    """Replay a trace through a cache, in rounds.
+
+    In a round the requests are spread over many tasks, those of one key in one task, so that
+    these are served in the order of the trace. After each round, when all tasks have ended,
+    there is an eviction: so what is evicted does not depend on who was faster.
+
+    Args:
+        plan: what, and how.
+        folder: where the cache goes.
+    """
+    options = CacheOptions(budget_bytes=plan.budget, eviction_interval=math.inf)
+    started = time.perf_counter()
+    async with open_cache(folder, options=options, clock=_now.get) as cache:
+        server = Server(cache)
+        buffer = cache.buffers[CAS_ARTIFACTS]
+        enqueues = _timed(buffer)
+        requests = read(plan.trace, plan.requests)
+        while some := list(islice(requests, plan.per_round)):
+            async with trio.open_nursery() as nursery:
+                for part in _spread(some, plan.tasks):
+                    nursery.start_soon(server.serve, part)
+            await cache.evictor.run_once()
+        await cache.flush()
+        return Report(
+            requests=server.requests,
+            hits=server.hits,
+            seconds=time.perf_counter() - started,
+            buffer=buffer.statistics(),
+            evictions=cache.evictor.statistics().removed,
+            enqueues=enqueues,
+            accesses=server.accesses,
+        )
+
+
+def _spread(requests: Sequence[Request], tasks: int) -> list[list[Request]]:
+    parts: list[list[Request]] = [[] for _ in range(tasks)]
+    for request in requests:
+        parts[zlib.crc32(request.key.encode()) % tasks].append(request)
+    return [part for part in parts if part]
+
+
+def _timed(buffer: Buffer[CasArtifact]) -> list[float]:
+    """Have a buffer note how long each `enqueue` takes."""
+    times: list[float] = []
+    enqueue = buffer.enqueue
+
+    async def timed(row: CasArtifact) -> None:
+        started = time.perf_counter()
+        await enqueue(row)
+        times.append(time.perf_counter() - started)
+
+    buffer.enqueue = timed  # type: ignore[method-assign]  # only here, to measure
+    return times
