@@ -98,27 +98,34 @@ def _with_an_id(table: Table[Any]) -> str:
 @st.composite
 def operations(draw: st.DrawFn, drawn: Drawn, at_most: int = 25) -> list[Operation]:
     """Operations that the table accepts, of all kinds alike."""
+    count = draw(st.integers(0, at_most))
+    return [draw(operation(drawn)) for _ in range(count)]
+
+
+@st.composite
+def operation(draw: st.DrawFn, drawn: Drawn) -> Operation:
+    """One operation that the table accepts, of any kind."""
     table, values = drawn.table, drawn.values
     kinds: list[type[Operation]] = [Write, Write]
     if table.key:
         kinds += [Delete, Update, Update] if table.values else [Delete]
     if table.delete_by is not None:
         kinds.append(DeleteBy)
-
-    def key() -> Any:
-        parts = tuple(draw(st.sampled_from(values[name])) for name in table.key)
-        return parts if len(parts) > 1 else parts[0]
-
-    def one(kind: type[Operation]) -> Operation:
-        if kind is Write:
-            return Write(tuple(draw(st.sampled_from(values[c.name])) for c in table.columns))
-        if kind is Delete:
-            return Delete(key())
-        if kind is Update:
-            names = draw(st.sets(st.sampled_from([c.name for c in table.values]), min_size=1))
-            return Update(key(), {n: draw(st.sampled_from(values[n])) for n in sorted(names)})
+    kind = draw(st.sampled_from(kinds))
+    if kind is Write:
+        return draw(write(drawn))
+    if kind is DeleteBy:
         choices = [value for value in values[str(table.delete_by)] if value is not None]
         return DeleteBy(draw(st.sampled_from(choices)))
+    parts = tuple(draw(st.sampled_from(values[name])) for name in table.key)
+    key = parts if len(parts) > 1 else parts[0]
+    if kind is Delete:
+        return Delete(key)
+    names = draw(st.sets(st.sampled_from([c.name for c in table.values]), min_size=1))
+    return Update(key, {name: draw(st.sampled_from(values[name])) for name in sorted(names)})
 
-    count = draw(st.integers(0, at_most))
-    return [one(draw(st.sampled_from(kinds))) for _ in range(count)]
+
+def write(drawn: Drawn) -> st.SearchStrategy[Write]:
+    """A row that the table accepts."""
+    columns = [st.sampled_from(drawn.values[column.name]) for column in drawn.table.columns]
+    return st.tuples(*columns).map(Write)
