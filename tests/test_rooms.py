@@ -72,8 +72,14 @@ ROOMS = {
     "_replay": "_buffer _group _operations _options _table stores._replaying stores.sqlite",
     "dead_letters": "_dead_letter _errors _letters _operations _options _replay _spill _table "
     "stores._dead_letters stores.sqlite trio",
+    # The doctor.
+    "_finding": "",
+    "stores._health": "_errors _finding _letters _table stores._dead_letters stores._failures "
+    "stores._schema stores._statements sqlite3",
+    "stores._examination": "_finding _table sqlite stores._health sqlite3 trio",
+    "doctor": "_errors _finding _spill _table stores._examination stores._health trio",
     "": "_buffer _errors _flush_policy _group _merge _operations _options _settings _table "
-    "_version dead_letters sqlite stores stores.sqlite",
+    "_version dead_letters doctor sqlite stores stores.sqlite",
 }
 """What each module may import of the others, which stand above it, and of `WATCHED`.
 
@@ -191,6 +197,7 @@ def test_public_names_are_there() -> None:
     modules_below = {name for name in MODULES if "." not in name}
     assert set(forebay.__all__) - {"__version__"} == there - modules_below - {"annotations"} | {
         "dead_letters",
+        "doctor",
         "sqlite",
         "stores",
     }

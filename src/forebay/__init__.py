@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forebay import dead_letters, sqlite, stores
+from forebay import dead_letters, doctor, sqlite, stores
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._errors import (
     DrainError,
@@ -56,6 +56,7 @@ __all__ = [
     "Write",
     "__version__",
     "dead_letters",
+    "doctor",
     "open_buffers",
     "open_sqlite",
     "run_buffers",

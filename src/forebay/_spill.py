@@ -136,6 +136,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def is_spill(path: Path) -> bool:
+    """Tell whether a file begins as spills do, whole or not. One that cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MARK)) == MARK.encode()
+    except OSError:
+        return False
+
+
 def read_spill(path: str | os.PathLike[str]) -> Spill:
     """Read a spill file.
 

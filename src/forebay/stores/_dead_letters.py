@@ -58,6 +58,8 @@ AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"""
 
 EXISTS: Final = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
 
+SPILLS_EXIST: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
+
 COUNT: Final = f"""\
 SELECT buffer, error_code, count(*), min(failed_at), max(failed_at)
 FROM {TABLE} WHERE {_CHOSEN} GROUP BY buffer, error_code ORDER BY buffer, error_code"""

@@ -1,0 +1,46 @@
+"""The examination of a SQLite file from inside, by a connection that only reads."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from forebay._finding import Finding, Verdict
+from forebay._table import Table
+from forebay.sqlite import connect
+from forebay.stores import _health as health
+from forebay.stores._health import Integrity
+
+_LOCK_TIMEOUT: Final = 5.0
+"""Seconds to wait for a program that has the file for itself."""
+
+_STEPS: Final = 1_000_000
+"""Steps of SQLite's machine, some milliseconds, after which a check looks for cancellation."""
+
+
+async def examine_inside(
+    file: Path, tables: Sequence[Table[Any]], integrity: Integrity
+) -> tuple[list[Finding], frozenset[str]]:
+    """Give what a connection finds, and the ids of the spills that were taken in."""
+    findings: list[Finding] = []
+    try:
+        async with connect(file, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
+            await connection.run(_let_cancel)
+            # The first reading tells whether it is a database at all.
+            await connection.fetch_one("SELECT count(*) FROM sqlite_schema")
+            for name, check in health.checks(tables, integrity):
+                findings += await connection.run(health.run, name, check)
+            return findings, await connection.run(health.spills_taken_in)
+    except sqlite3.Error as error:
+        return [*findings, health.failed("database", error)], frozenset()
+    except OSError as error:  # it went away meanwhile
+        return [*findings, Finding("database", Verdict.PROBLEM, str(error))], frozenset()
+
+
+def _let_cancel(raw: sqlite3.Connection) -> None:
+    # What it raises ends the statement; the next call of the connection then raises Cancelled.
+    raw.set_progress_handler(trio.from_thread.check_cancelled, _STEPS)
