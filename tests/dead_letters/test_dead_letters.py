@@ -469,9 +469,10 @@ async def test_a_replay_that_is_cancelled_finishes_what_it_began(
     execute(path, "INSERT INTO pages VALUES ('/', 1), ('/a', 1)")
     settle = sql.settle
     scope = trio.CancelScope()
+    token = trio.lowlevel.current_trio_token()
 
     def cancel_and_settle(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
-        trio.from_thread.run_sync(scope.cancel)
+        trio.from_thread.run_sync(scope.cancel, trio_token=token)
         settle(raw, *args, **options)
 
     monkeypatch.setattr(sql, "settle", cancel_and_settle)
