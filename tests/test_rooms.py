@@ -47,6 +47,7 @@ ROOMS = {
     "_worker": "_batch _buffer _capacity _coalesce _dead_letter_limit _errors _flush_policy "
     "_intake _ledger _observer _operations _options _table stores trio",
     "_group": "_buffer _errors _observer _options _spill _table _telemetry _worker stores trio",
+    "otlp": "opentelemetry trio",
     "testing": "_batch _coalesce _operations _table stores trio",
     # SQLite for Trio, which knows nothing of buffers.
     "sqlite._codes": "sqlite3",

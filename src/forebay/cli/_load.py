@@ -19,6 +19,7 @@ from forebay.cli._readers import Chunk, Reader
 from forebay.cli._reading import Item, first_items, read_ahead
 from forebay.cli._signals import Signals
 from forebay.cli._sources import Format, name_of
+from forebay.cli._telemetry import telemetry_as_configured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,8 @@ async def load(request: Request, display: Display) -> Report:
     What is wrong with the inputs or the database is not raised, but told by the report. The rows
     accepted before are in the table all the same, unless the report's failures name them.
     """
-    return await _Load(request, display).run()
+    async with telemetry_as_configured("forebay load", display.warn):
+        return await _Load(request, display).run()
 
 
 class _Load:

@@ -1,0 +1,125 @@
+"""rotel, a real OpenTelemetry agent, and what it prints of what it received."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+_PATIENCE = 60.0
+
+
+def why_no_rotel() -> str | None:
+    """Say why rotel does not run here; None where it does."""
+    agent = _agent()
+    if agent is None:
+        return "the package rotel is not installed: it has no build for this machine"
+    try:
+        subprocess.run([agent, "--version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"rotel does not start: {error}"
+    return None
+
+
+def _agent() -> Path | None:
+    spec = find_spec("rotel")
+    if spec is None or spec.origin is None:
+        return None
+    agent = Path(spec.origin).parent / "rotel-agent"
+    return agent if agent.exists() else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One data point: a number, or the count and the sum of a histogram."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Collector:
+    grpc: str
+    http: str
+    output: Path
+
+    def metrics(self) -> dict[str, list[Point]]:
+        """Give the points received, by the name of their metric."""
+        metrics: dict[str, list[Point]] = {}
+        points: list[Point] = []
+        for line in self.output.read_text().splitlines():
+            if name := re.fullmatch(r" +-> Name: (.+)", line):
+                points = metrics.setdefault(name[1], [])
+            elif re.match(r"(Number|Histogram)DataPoints #", line):
+                points.append(Point())
+            elif (pair := re.fullmatch(r" +-> ([\w.]+): Str\((.*)\)", line)) and points:
+                points[-1].attributes[pair[1]] = pair[2]
+            elif number := re.fullmatch(r"(Value|Count|Sum): (.+)", line):
+                points[-1].numbers[number[1]] = float(number[2])
+        return metrics
+
+    def wait_for(self, metric: str) -> dict[str, list[Point]]:
+        """Give the points received, once some of this metric are among them."""
+        deadline = time.monotonic() + _PATIENCE
+        while metric not in (metrics := self.metrics()):
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.02)
+        return metrics
+
+    def wait_for_text(self, pattern: str) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not re.search(pattern, self.output.read_text()):
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.02)
+
+
+def free_port() -> int:
+    """Give a port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
+    """Run rotel on loopback; it prints the metrics, or the traces, that it receives."""
+    grpc, http = free_port(), free_port()
+    output = folder / "rotel.out"
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(
+            [
+                str(_agent()),
+                "start",
+                "--exporter=blackhole",
+                f"--debug-log={signal}",
+                "--debug-log-verbosity=detailed",
+                f"--otlp-grpc-endpoint=127.0.0.1:{grpc}",
+                f"--otlp-http-endpoint=127.0.0.1:{http}",
+                f"--pid-file={folder / 'rotel.pid'}",
+                f"--log-file={folder / 'rotel.log'}",
+            ],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            for port in (grpc, http):
+                _wait_for(port)
+            yield Collector(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", output)
+        finally:
+            process.kill()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(port)

@@ -1,0 +1,180 @@
+"""From a program to a real collector, over gRPC and over HTTP, and to one that is not there."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.telemetry.collector import Collector, collector
+
+pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs forebay[otlp]")
+pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs forebay[otlp]")
+
+PROGRAM = Path(__file__).parent / "programs" / "exporting.py"
+
+
+@pytest.fixture
+def metrics_collector(tmp_path: Path) -> Iterator[Collector]:
+    with collector(tmp_path, signal="metrics") as running:
+        yield running
+
+
+@pytest.fixture
+def traces_collector(tmp_path: Path) -> Iterator[Collector]:
+    with collector(tmp_path, signal="traces") as running:
+        yield running
+
+
+def environment(endpoint: str, protocol: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return {
+        **kept,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+    }
+
+
+def run(
+    database: Path, *, endpoint: str, protocol: str, shutdown_timeout: int = 30
+) -> tuple[dict[str, float], str]:
+    """Run the program; give how long its stages took, and what it wrote to standard error."""
+    done = subprocess.run(
+        [sys.executable, PROGRAM, database, str(shutdown_timeout)],
+        env=environment(endpoint, protocol),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    assert 0 == done.returncode, done.stderr
+    stages = (line.split() for line in done.stdout.splitlines())
+    return {name: float(seconds) for name, seconds in stages}, done.stderr
+
+
+def rows(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        [(count,)] = connection.execute("SELECT count(*) FROM key_values").fetchall()
+    return int(count)
+
+
+PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+
+
+@pytest.mark.rotel
+@PROTOCOLS
+def test_a_collector_receives_the_metrics(
+    protocol: str, metrics_collector: Collector, tmp_path: Path
+) -> None:
+    """Counters and histograms arrive with their buffer and the right sums, the drain's too."""
+    endpoint = metrics_collector.grpc if protocol == "grpc" else metrics_collector.http
+    _, errors = run(tmp_path / "a.db", endpoint=endpoint, protocol=protocol)
+    received = metrics_collector.wait_for("forebay.entries.accepted")
+    assert "" == errors
+
+    def numbers(metric: str) -> dict[tuple[str, ...], dict[str, float]]:
+        points = received[metric]
+        assert {"key_values"} == {point.attributes.pop("buffer") for point in points}
+        return {tuple(point.attributes.values()): point.numbers for point in points}
+
+    assert {("write",): {"Value": 508.0}, ("delete",): {"Value": 1.0}} == numbers(
+        "forebay.rows.flushed"
+    )
+    assert {("write",): {"Count": 3.0, "Sum": 508.0}, ("delete",): {"Count": 1.0, "Sum": 1.0}} == (
+        numbers("forebay.flush.size")
+    )
+    assert {(): {"Value": 1509.0}} == numbers("forebay.entries.accepted")
+    assert {(): {"Value": 1000.0}} == numbers("forebay.entries.superseded")
+    assert {(): {"Value": 0.0}} == numbers("forebay.entries.dead_lettered")
+    durations = numbers("forebay.flush.duration")
+    assert {("write", "requested"), ("mixed", "requested"), ("write", "drain")} == set(durations)
+    assert all(point["Count"] == 1 and point["Sum"] > 0 for point in durations.values())
+    transactions = received["db.client.operation.duration"]
+    assert 3 == sum(point.numbers["Count"] for point in transactions)
+    assert {"sqlite"} == {point.attributes["db.system.name"] for point in transactions}
+    assert "-> service.name: Str(a program)" in metrics_collector.output.read_text()
+    assert "-> deployment.environment.name: Str(test)" in metrics_collector.output.read_text()
+
+
+@pytest.mark.rotel
+@PROTOCOLS
+def test_a_collector_receives_the_spans(
+    protocol: str, traces_collector: Collector, tmp_path: Path
+) -> None:
+    """Each flush arrives as a root span with its buffer."""
+    endpoint = traces_collector.grpc if protocol == "grpc" else traces_collector.http
+    run(tmp_path / "a.db", endpoint=endpoint, protocol=protocol)
+    traces_collector.wait_for_text(r"flush\.reason: Str\(drain\)")
+    text = traces_collector.output.read_text()
+    assert 3 == text.count("Name           : flush key_values")
+    assert 3 == text.count("Parent ID      : \n")
+    assert 3 == text.count("-> buffer: Str(key_values)")
+
+
+@pytest.fixture(params=["refuses", "never answers"])
+def dead_endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if request.param == "refuses":
+            listener.close()
+        yield f"http://127.0.0.1:{port}"
+
+
+@PROTOCOLS
+def test_a_collector_that_is_down_costs_no_row(
+    protocol: str, dead_endpoint: str, tmp_path: Path
+) -> None:
+    """The drain takes its own time, the last export ends at its deadline, every row is there."""
+    stages, errors = run(
+        tmp_path / "a.db", endpoint=dead_endpoint, protocol=protocol, shutdown_timeout=1
+    )
+    assert 507 == rows(tmp_path / "a.db")
+    assert ["drained", "exported"] == list(stages)
+    assert stages["exported"] < 6  # left to itself, an exporter tries for ten seconds
+    assert "the last export of telemetry took longer than 1 s: given up" in errors
+
+
+def forebay_load(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    (folder / "a.csv").write_text("k,v\n1,a\n2,b\n2,c\n")
+    command = "load a.csv --database a.db --table pairs --key k"
+    return subprocess.run(
+        [sys.executable, "-c", "from forebay.cli import main; main()", *command.split()],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+@pytest.mark.rotel
+def test_the_load_command_exports_where_it_is_asked_to(
+    metrics_collector: Collector, tmp_path: Path
+) -> None:
+    """`forebay load` is a service of its own name, with its table as the buffer."""
+    pytest.importorskip("click", reason="needs forebay[cli]")
+    done = forebay_load(tmp_path, **environment(metrics_collector.grpc, "grpc"))
+    assert 0 == done.returncode, done.stderr
+    [flushed] = metrics_collector.wait_for("forebay.rows.flushed")["forebay.rows.flushed"]
+    assert {"buffer": "pairs", "operation": "write"} == flushed.attributes
+    assert {"Value": 2.0} == flushed.numbers
+    assert "-> service.name: Str(forebay load)" in metrics_collector.output.read_text()
+
+
+def test_the_load_command_loads_although_it_cannot_export(tmp_path: Path) -> None:
+    """A variable that cannot be used is told, and every row is in the table."""
+    pytest.importorskip("click", reason="needs forebay[cli]")
+    done = forebay_load(tmp_path, **environment("http://127.0.0.1:1", "carrier pigeon"))
+    assert 0 == done.returncode, done.stderr
+    assert "telemetry is not exported: OTEL_EXPORTER_OTLP_PROTOCOL='carrier pigeon'" in done.stderr
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        assert [(1, "a"), (2, "c")] == connection.execute("SELECT * FROM pairs").fetchall()

@@ -1,0 +1,211 @@
+"""`export_telemetry`: what OpenTelemetry's variables ask for, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from forebay.otlp import Providers, export_telemetry
+
+REFUSED = (
+    "the process has global providers already: pass set_global=False, and give open_buffers "
+    "the providers of this block"
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+
+
+async def set_up(**options: Any) -> Providers:
+    async with export_telemetry(set_global=False, **options) as providers:
+        return providers
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("OTEL_METRICS_EXPORTER", "prometheus", "expected otlp, console or none"),
+        ("OTEL_TRACES_EXPORTER", "otlp,zipkin", "expected otlp, console or none"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "expected grpc or http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http", "expected grpc or http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "udp", "expected grpc or http/protobuf"),
+    ],
+)
+async def test_a_variable_that_cannot_be_used_is_named(
+    variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the variable, its value, and what was expected."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=expected) as caught:
+        await set_up()
+    assert str(caught.value).startswith(f"{variable}='{value.rpartition(',')[2]}'")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+async def test_the_shutdown_timeout_is_checked(seconds: float) -> None:
+    """It is more than 0 seconds."""
+    with pytest.raises(ValueError, match=f"shutdown_timeout={seconds}: expected more than 0"):
+        await set_up(shutdown_timeout=seconds)
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize(
+    ("variables", "argument", "name"),
+    [
+        ({}, "mine", "mine"),
+        ({"OTEL_SERVICE_NAME": "theirs"}, "mine", "theirs"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs"}, "mine", "theirs"),
+        ({"OTEL_SERVICE_NAME": "theirs"}, None, "theirs"),
+        ({}, None, "unknown_service"),
+    ],
+)
+async def test_the_variables_name_the_service_first(
+    variables: dict[str, str], argument: str | None, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`service_name` is what the program calls itself where nobody says otherwise."""
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    providers = await set_up(service_name=argument)
+    assert str(providers.tracer_provider.resource.attributes["service.name"]).startswith(name)
+
+
+async def test_an_sdk_that_is_disabled_exports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OTEL_SDK_DISABLED=true` is heeded: no exporter is made, whatever else is set."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "nonsense")
+    await set_up()
+
+
+@pytest.mark.usefixtures("silent")
+async def test_an_export_that_fails_at_the_end_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The program has done its work; what an exporter raises then does not undo that."""
+
+    def raises(_self: object, timeout_millis: float = 0) -> None:
+        raise RuntimeError(timeout_millis)
+
+    monkeypatch.setattr(MeterProvider, "shutdown", raises)
+    monkeypatch.setattr(TracerProvider, "shutdown", raises)
+    await set_up()
+    assert ["the last export of telemetry failed"] * 2 == [r.getMessage() for r in caplog.records]
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_what_the_drain_flushed_is_exported() -> None:
+    """Even where the block is cancelled: the last export is after the drain, and is shielded."""
+    done = run("""
+import os
+from typing import NamedTuple
+import trio
+from forebay import Table, open_buffers
+from forebay.otlp import export_telemetry
+from forebay.testing import MemoryStore
+
+os.environ.update(OTEL_METRICS_EXPORTER="console", OTEL_TRACES_EXPORTER="console")
+
+class Pair(NamedTuple):
+    k: int
+
+async def main():
+    pairs = Table(Pair, name="pairs", key="k")
+    with trio.CancelScope() as scope:
+        async with export_telemetry(shutdown_timeout=60), open_buffers(MemoryStore(), pairs) as b:
+            await b[pairs].enqueue_many(Pair(n) for n in range(5))
+            scope.cancel()
+
+trio.run(main)
+""")
+    text, decoder, documents = done.stdout, json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:]
+    [span] = [document for document in documents if "kind" in document]
+    [metrics] = [document for document in documents if "resource_metrics" in document]
+    assert ("flush pairs", "drain") == (span["name"], span["attributes"]["flush.reason"])
+    shown = metrics["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+    [rows] = [metric for metric in shown if metric["name"] == "forebay.rows.flushed"]
+    assert [5] == [point["value"] for point in rows["data"]["data_points"]]
+
+
+def test_the_global_providers_are_set_once() -> None:
+    """The first block's are the process's; a second block is refused, unless it is for itself."""
+    done = run("""
+import os, trio
+os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_TRACES_EXPORTER="none")
+from opentelemetry import metrics, trace
+from forebay.otlp import export_telemetry
+
+async def main():
+    async with export_telemetry() as providers:
+        print(metrics.get_meter_provider() is providers.meter_provider)
+        print(trace.get_tracer_provider() is providers.tracer_provider)
+    async with export_telemetry(set_global=False):
+        print("for itself")
+    try:
+        async with export_telemetry():
+            pass
+    except RuntimeError as error:
+        print(error)
+
+trio.run(main)
+""")
+    assert [
+        "True",
+        "True",
+        "for itself",
+        REFUSED,
+    ] == done.stdout.splitlines()
+
+
+def test_without_the_sdk_the_import_says_what_to_install() -> None:
+    """The extra is named."""
+    done = run("import sys; sys.modules['opentelemetry.sdk'] = None; import forebay.otlp")
+    assert "ImportError: forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]'" in (
+        done.stderr
+    )
+
+
+def test_forebay_itself_needs_no_sdk() -> None:
+    """Without the SDK buffers are opened and written as ever."""
+    done = run("""
+import sys
+sys.modules["opentelemetry.sdk"] = None
+from typing import NamedTuple
+import trio, forebay, forebay.testing
+
+class Pair(NamedTuple):
+    k: int
+
+async def main():
+    pairs = forebay.Table(Pair, name="pairs", key="k")
+    async with forebay.open_buffers(forebay.testing.MemoryStore(), pairs) as buffers:
+        await buffers[pairs].write(Pair(1))
+        print(buffers[pairs].statistics().committed)
+
+trio.run(main)
+""")
+    assert ("1\n", "") == (done.stdout, done.stderr)
