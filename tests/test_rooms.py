@@ -48,6 +48,7 @@ ROOMS = {
     "_intake _ledger _observer _operations _options _table stores trio",
     "_group": "_buffer _errors _observer _options _spill _table _telemetry _worker stores trio",
     "otlp": "opentelemetry trio",
+    "monitoring": "",
     "testing": "_batch _coalesce _operations _table stores trio",
     # SQLite for Trio, which knows nothing of buffers.
     "sqlite._codes": "sqlite3",

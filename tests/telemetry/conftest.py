@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from tests.telemetry.collector import why_no_rotel
+from tests.telemetry.prometheus import why_no_prometheus
 
 Attributes = tuple[tuple[str, Any], ...]
 
@@ -77,14 +78,14 @@ class Spans:
 
 @pytest.fixture(scope="session")
 def _missing() -> Callable[[str], str | None]:
-    probes = {"rotel": why_no_rotel}
+    probes = {"prometheus": why_no_prometheus, "rotel": why_no_rotel}
     return cache(lambda marker: probes[marker]())
 
 
 @pytest.fixture(autouse=True)
 def _able(request: pytest.FixtureRequest) -> None:
     """Skip a test that is marked with what this machine does not have."""
-    for marker in ("rotel",):
+    for marker in ("prometheus", "rotel"):
         if request.node.get_closest_marker(marker):
             reason = request.getfixturevalue("_missing")(marker)
             if reason is not None:

@@ -12,6 +12,7 @@ import trio
 
 import forebay
 from forebay.cli._load import Report, Request, load
+from forebay.cli._monitoring import alerts, dashboard
 from forebay.cli._progress import Display, open_display
 from forebay.cli._sources import STANDARD_INPUT, Format, size_of
 
@@ -24,6 +25,10 @@ _DEFAULTS = forebay.BufferOptions()
 @click.version_option(forebay.__version__, prog_name="forebay")
 def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
+
+
+for subcommand in (alerts, dashboard):
+    command.add_command(subcommand)
 
 
 @command.command(name="load", short_help="Load rows from files into a table.")

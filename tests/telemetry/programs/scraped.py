@@ -1,0 +1,79 @@
+"""A program under load that Prometheus scrapes: python scraped.py DATABASE; prints its port.
+
+Everything that the dashboard shows happens to it: retries, since somebody else takes the lock now
+and then; rows that the table refuses; superseded ones; and a buffer that fails.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from itertools import count
+from typing import NamedTuple
+
+import prometheus_client
+import trio
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+
+import forebay
+
+
+class KeyValue(NamedTuple):
+    key: str
+    size: int
+
+
+KEY_VALUES = forebay.Table(KeyValue, name="key_values", key="key")
+DOOMED = forebay.Table(KeyValue, name="doomed", key="key")
+OPTIONS = forebay.BufferOptions(flush_interval=0.02, dead_letters_per_minute=None)
+
+
+def execute(raw: sqlite3.Connection, sql: str) -> None:
+    raw.execute(sql)
+
+
+async def hold_the_lock(path: str) -> None:
+    other = await forebay.sqlite.Connection.open(path)
+    while True:
+        await other.run(execute, "BEGIN IMMEDIATE")
+        await trio.sleep(0.3)
+        await other.run(execute, "ROLLBACK")
+        await trio.sleep(0.3)
+
+
+async def fail(store: forebay.SqliteStore, provider: MeterProvider) -> None:
+    try:
+        async with forebay.open_buffers(store, DOOMED, meter_provider=provider) as buffers:
+            await store.run(execute, "DROP TABLE doomed")
+            await buffers[DOOMED].enqueue(KeyValue("lost", 1))
+    except forebay.FlushError:
+        pass
+
+
+async def main(path: str) -> None:
+    provider = MeterProvider([PrometheusMetricReader()])
+    server, _ = prometheus_client.start_http_server(0, "127.0.0.1")
+    print(server.server_port, flush=True)
+    async with (
+        forebay.open_sqlite(path, create=[DOOMED]) as store,
+        forebay.open_buffers(
+            store, KEY_VALUES, options=OPTIONS, meter_provider=provider
+        ) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        await fail(store, provider)
+        nursery.start_soon(hold_the_lock, path)
+        for n in count():
+            await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))
+            await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))
+            await buffers[KEY_VALUES].enqueue_delete(f"k{n % 7}")
+            if n % 100 == 0:
+                await buffers[KEY_VALUES].enqueue(KeyValue("refused", -1))
+            await trio.sleep(0.002)
+
+
+with closing(sqlite3.connect(sys.argv[1])) as raw:
+    raw.execute("CREATE TABLE key_values (key TEXT PRIMARY KEY, size INTEGER CHECK (size >= 0))")
+trio.run(main, sys.argv[1])

@@ -1,0 +1,105 @@
+"""Prometheus on loopback, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from tests.telemetry.collector import free_port
+
+_PATIENCE = 90.0
+
+
+def why_no_prometheus() -> str | None:
+    """Say why Prometheus does not run here; None where it does."""
+    if shutil.which("prometheus") is None:
+        return "it is not installed; Debian has it as the package prometheus"
+    return None
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    url: str
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Give the data of an answer of its API."""
+        url = f"{self.url}/api/v1/{path}?{urlencode(parameters)}"
+        with urlopen(url, timeout=30) as answer:  # noqa: S310  # http, on loopback
+            return json.load(answer)["data"]
+
+    def query(self, expression: str) -> list[Any]:
+        """Run a query now.
+
+        Raises:
+            AssertionError: it is not a valid one.
+        """
+        try:
+            return list(self.get("query", query=expression)["result"])
+        except HTTPError as error:
+            raise AssertionError(f"{expression}: {error.read().decode()}") from error
+
+    def wait_for_data(self, expressions: dict[str, str]) -> None:
+        """Wait until each query has a result that is a number."""
+        deadline = time.monotonic() + _PATIENCE
+        missing = dict(expressions)
+        while missing:
+            missing = {name: e for name, e in missing.items() if not self._has_data(e)}
+            assert not missing or time.monotonic() < deadline, missing
+            time.sleep(0.2)
+
+    def _has_data(self, expression: str) -> bool:
+        return any(series["value"][1] != "NaN" for series in self.query(expression))
+
+
+@contextmanager
+def prometheus(folder: Path, *, target: str, rules: str) -> Iterator[Prometheus]:
+    """Run Prometheus on loopback; it scrapes one target five times a second."""
+    (folder / "rules.yaml").write_text(rules)
+    config = {
+        "global": {"scrape_interval": "200ms", "evaluation_interval": "200ms"},
+        "rule_files": [str(folder / "rules.yaml")],
+        "scrape_configs": [{"job_name": "a program", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yaml").write_text(json.dumps(config))  # JSON is YAML
+    port = free_port()
+    with (
+        (folder / "prometheus.out").open("wb") as output,
+        subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            server = Prometheus(f"http://127.0.0.1:{port}")
+            _wait_for(server, folder / "prometheus.out")
+            yield server
+        finally:
+            process.kill()
+
+
+def _wait_for(server: Prometheus, output: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            server.get("status/buildinfo")
+        except (HTTPError, URLError, ConnectionError):
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        else:
+            return
