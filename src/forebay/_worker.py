@@ -15,7 +15,7 @@ import trio
 
 from forebay._buffer import Buffer
 from forebay._capacity import Capacity
-from forebay._coalesce import Coalescer
+from forebay._coalesce import Coalescer, remainder
 from forebay._dead_letter_limit import DeadLetterLimit
 from forebay._errors import DrainError, FlushError, Unsettled
 from forebay._flush_policy import FlushPolicy, FlushReason, Pending
@@ -108,6 +108,8 @@ class Worker:
         if self.failure is not None:
             self._stop(self.failure)
         elif self._ledger.pending:
+            if self._retry_error is not None:
+                self._settle_part(self._retry_error)
             self.late = self._unsettled()
             self._stop(DrainError({name: self.late}))
         self._intake.receive.close()
@@ -218,6 +220,7 @@ class Worker:
                 last = retry.max_attempts is not None and attempt >= retry.max_attempts
                 observer.failed(error, retried=not (lasting or last))
                 if lasting or last:
+                    self._settle_part(error)
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
                 self._ledger.retries += 1
@@ -242,6 +245,19 @@ class Worker:
             oldest=self._oldest(),
         )
         self._intake.capacity.give_back(batch.entries, self._in_flight_size)
+
+    def _settle_part(self, error: BatchError) -> None:
+        """Account for the part of the batch in flight that is in the table, as the rest stops."""
+        batch = self._in_flight
+        if batch is None or error.outcome is None or not error.settled:
+            return
+        self._ledger.settle(
+            error.settled,
+            operations=sum(error.outcome.operations.values()),
+            rejections=error.outcome.rejections,
+            oldest=self._ledger.oldest,
+        )
+        self._in_flight = remainder(batch, batch.position + error.settled)
 
     def _stopped(self, error: BatchError, attempts: int) -> FlushError:
         unsettled = self._unsettled()

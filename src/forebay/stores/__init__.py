@@ -38,12 +38,25 @@ class BatchError(Exception):
     Attributes:
         kind: what it means for the rows.
         code: the database's name for the error, such as `SQLITE_BUSY`: for metrics.
+        settled: how many of the batch's entries, from the first on, were settled all the same,
+            by transactions of their own before the one that failed.
+        outcome: what became of these; None where there are none.
     """
 
-    def __init__(self, message: str, *, kind: FailureKind, code: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: FailureKind,
+        code: str,
+        settled: int = 0,
+        outcome: Outcome | None = None,
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.code = code
+        self.settled = settled
+        self.outcome = outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,10 +93,19 @@ class Committer:
             if self._done.position > rest.position:
                 rest = remainder(rest, self._done.position)
             self._commit(raw, rest)
+        return self.outcome(duration=perf_counter() - started)
+
+    @property
+    def settled(self) -> int:
+        """How many of the batch's entries, from the first on, are settled."""
+        return self._done.position - self.batch.position
+
+    def outcome(self, *, duration: float = 0.0) -> Outcome:
+        """Tell what became of the entries that are settled."""
         return Outcome(
             operations=self._done.operations,
             rejections=self._done.rejections,
-            duration=perf_counter() - started,
+            duration=duration,
         )
 
     def _resolve(self, raw: sqlite3.Connection) -> None:
@@ -197,14 +206,22 @@ class Committer:
         [entry] = (entry for run in batch.accepted for entry in run)
         cause = _cause(refusal)
         code, message = code_name(cause), str(cause)
-        letter = dead_letters.insert(
-            raw,
-            batch.table,
-            operation(entry),
-            code=code,
-            message=message,
-            attempts=self._attempt,
-        )
+        try:
+            letter = dead_letters.insert(
+                raw,
+                batch.table,
+                operation(entry),
+                code=code,
+                message=message,
+                attempts=self._attempt,
+            )
+        except sqlite3.DataError as error:
+            raise BatchError(
+                f"the table refuses a row ({code}) that does not fit into the dead letters "
+                f"either: {error}",
+                kind=FailureKind.FATAL,
+                code=code,
+            ) from error
         rejection = Rejection(batch.end, operation(entry), code, message, letter)
         self._done = replace(
             self._done, position=batch.end, rejections=(*self._done.rejections, rejection)

@@ -109,14 +109,18 @@ class SqliteStore:
             outcome = await self._writer.run_in_own_thread(
                 _commit, self._identity, committer, attempt, most_rejections
             )
-        except BatchError:
+        except BatchError as error:
+            error.settled, error.outcome = committer.settled, committer.outcome()
             raise
         except Exception as error:
-            in_commit = isinstance(error, sqlite.CommitError)
+            # With the file, the part of the batch that was committed to it is gone.
+            gone = isinstance(error, StoreError)
             raise BatchError(
                 f"{code_name(error)}: {error}",
-                kind=failure_kind(error, in_commit=in_commit),
+                kind=failure_kind(error, in_commit=isinstance(error, sqlite.CommitError)),
                 code=code_name(error),
+                settled=0 if gone else committer.settled,
+                outcome=None if gone else committer.outcome(),
             ) from error
         if committer.noted:
             self._noted.add(batch.stream)

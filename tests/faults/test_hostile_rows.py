@@ -1,0 +1,255 @@
+"""Rows that raise, change or cannot be stored: their caller hears of it, and nobody else."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay import FlushError, RowError, Table, Write, open_buffers, open_sqlite
+from tests.faults.tables import PATIENT
+
+
+@dataclass
+class Note:
+    key: str
+    value: Any
+
+
+NOTES = Table(Note, name="notes", key="key")
+LOG = Table(Note, name="log")
+NUMBERS = Table(Note, name="numbers", key="key", nan_as_null=True)
+
+
+class Unhashable(str):
+    __slots__ = ()
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Quarrelsome(str):
+    """A key whose hash, comparison and text all raise."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        raise ZeroDivisionError
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+class Raising(Note):
+    def __getattribute__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+
+class Bare(Note):
+    def __init__(self) -> None:
+        """Leave the fields without values."""
+
+
+REFUSED: list[tuple[Callable[[], Any], type[Exception]]] = [
+    (lambda: Note(["a", "list"], 1), TypeError),  # type: ignore[arg-type]
+    (lambda: Note({"a": "dict"}, 1), TypeError),  # type: ignore[arg-type]
+    (lambda: Note(None, 1), TypeError),  # type: ignore[arg-type]
+    (lambda: Note(b"bytes", 1), TypeError),  # type: ignore[arg-type]
+    (lambda: Raising("k", 1), ZeroDivisionError),
+    (Bare, AttributeError),
+    (lambda: Note("k", object()), TypeError),
+    (lambda: Note("k", 1 + 1j), TypeError),
+    (lambda: Note("k", [1]), TypeError),
+    (lambda: Note("k", math.nan), ValueError),
+    (lambda: ("a", "tuple"), TypeError),
+    (lambda: None, TypeError),
+]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_row_that_cannot_be_taken_is_its_callers_affair(tmp_path: Path, place: int) -> None:
+    """Each way in raises to the caller, accepts nothing of the row, and the buffer goes on."""
+    path = tmp_path / "a.db"
+    async with (
+        open_sqlite(path, create=[NOTES]) as store,
+        open_buffers(store, NOTES, options=PATIENT) as buffers,
+    ):
+        notes = buffers[NOTES]
+        expected = []
+        for i, (make, error) in enumerate(REFUSED):
+            with pytest.raises(error):
+                notes.enqueue_nowait(make())
+            with pytest.raises(error):
+                await notes.enqueue(make())
+            with pytest.raises(error):
+                await notes.write(make())
+            good = [Note(f"{i} {j}", j) for j in range(2)]
+            with pytest.raises(error) as raised:
+                await notes.enqueue_many([*good[:place], make(), *good[place:]])
+            assert f"the {place} before it were accepted" in " ".join(raised.value.__notes__)
+            expected += [(note.key, note.value) for note in good[:place]]
+            assert len(expected) == notes.statistics().accepted
+        await notes.flush()
+        assert sorted(expected) == await store.fetch_all("SELECT * FROM notes ORDER BY key")
+        assert 0 == notes.statistics().dead_lettered
+
+
+@pytest.mark.parametrize("key", [Unhashable("hostile"), Quarrelsome("hostile")])
+async def test_what_a_key_does_is_not_asked(tmp_path: Path, key: str) -> None:
+    """A text of a class of its own is taken as the text it is."""
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[NOTES]) as store,
+        open_buffers(store, NOTES, options=PATIENT) as buffers,
+    ):
+        await buffers[NOTES].enqueue_many([Note(key, 1), Note("other", 2), Note(key, 3)])
+        await buffers[NOTES].enqueue_update(key, value=4)
+        await buffers[NOTES].flush()
+        assert [("hostile", 4), ("other", 2)] == await store.fetch_all("SELECT * FROM notes")
+
+
+async def test_what_was_enqueued_is_written_whatever_becomes_of_the_row(tmp_path: Path) -> None:
+    """A row, or a value in it, that changes before the flush changes nothing."""
+    value = bytearray(b"as enqueued")
+    rows = [Note(f"k{i}", value) for i in range(3)]
+    columns = {"value": value}
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[NOTES]) as store,
+        open_buffers(store, NOTES, options=PATIENT) as buffers,
+    ):
+        notes = buffers[NOTES]
+        notes.enqueue_nowait(rows[0])
+        await notes.enqueue(rows[1])
+        await notes.enqueue_many(rows[2:])
+        await notes.enqueue(Note("updated", None))
+        await notes.enqueue_update("updated", **columns)
+        value[:] = b"changed"
+        columns["value"] = bytearray(b"changed")
+        for row in rows:
+            row.key, row.value = "changed", "changed"
+        await notes.flush()
+        expected = [(key, b"as enqueued") for key in ("k0", "k1", "k2", "updated")]
+        assert expected == await store.fetch_all("SELECT * FROM notes ORDER BY key")
+
+
+async def test_rows_that_come_from_an_iterable_that_raises_are_kept_up_to_there(
+    tmp_path: Path,
+) -> None:
+    """What a generator yielded before it raised was accepted."""
+
+    def rows() -> Iterator[Note]:
+        yield Note("a", 1)
+        yield Note("b", 2)
+        raise ZeroDivisionError
+
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[NOTES]) as store,
+        open_buffers(store, NOTES, options=PATIENT) as buffers,
+    ):
+        with pytest.raises(ZeroDivisionError):
+            await buffers[NOTES].enqueue_many(rows())
+        await buffers[NOTES].flush()
+        assert [("a", 1), ("b", 2)] == await store.fetch_all("SELECT * FROM notes")
+
+
+TAKEN = [
+    None,
+    "",
+    "nul \0 inside",
+    "\U0010ffff\u202e",
+    "x" * 1_000_000,
+    "'; DROP TABLE notes; --",
+    0,
+    True,
+    2**63 - 1,
+    -(2**63),
+    1e308,
+    5e-324,
+    math.inf,
+    -math.inf,
+    b"",
+    b"\x00\xff" * 500_000,
+]
+
+
+async def test_what_sqlite_takes_comes_back_as_it_was(tmp_path: Path) -> None:
+    """The ends of the ranges, and texts that only look dangerous, are stored as they are."""
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[NOTES, LOG]) as store,
+        open_buffers(store, NOTES, LOG, options=PATIENT) as buffers,
+    ):
+        rows = [Note(f"{i:02}", value) for i, value in enumerate(TAKEN)]
+        for table in (NOTES, LOG):
+            await buffers[table].enqueue_many(rows)
+            await buffers[table].flush()
+            found = await store.fetch_all(f"SELECT value FROM {table.name} ORDER BY key")  # noqa: S608  # ours
+            assert TAKEN == [value for (value,) in found]
+
+
+async def test_a_nan_is_kept_as_null_where_the_table_says_so(tmp_path: Path) -> None:
+    """`nan_as_null` makes explicit what SQLite does in silence."""
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[NUMBERS]) as store,
+        open_buffers(store, NUMBERS, options=PATIENT) as buffers,
+    ):
+        await buffers[NUMBERS].write(Note("a", math.nan))
+        assert [("a", None)] == await store.fetch_all("SELECT * FROM numbers")
+
+
+UNSTORABLE = [
+    pytest.param("lone surrogate \ud800", "UnicodeEncodeError", id="lone surrogate"),
+    pytest.param(2**63, "OverflowError", id="past 64 bits"),
+    pytest.param(-(2**63) - 1, "OverflowError", id="past 64 bits, below"),
+    pytest.param(10**100, "OverflowError", id="far past 64 bits"),
+]
+
+
+@pytest.mark.parametrize("table", [NOTES, LOG], ids=["keyed", "append-only"])
+@pytest.mark.parametrize(("value", "code"), UNSTORABLE)
+async def test_what_only_sqlite_refuses_is_a_bad_row(
+    tmp_path: Path, table: Table[Note], value: object, code: str
+) -> None:
+    """It goes to the dead letters alone; `write` raises for it, and for nobody else's row."""
+
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[table]) as store,
+        open_buffers(store, table, options=PATIENT) as buffers,
+    ):
+        notes = buffers[table]
+        await notes.enqueue(Note("a", 1))
+        with pytest.raises(RowError) as raised:
+            await notes.write(Note("bad", value))
+        await notes.write(Note("z", 2))
+        now = notes.statistics()
+        assert code == raised.value.code
+        assert [("a", 1), ("z", 2)] == await store.fetch_all(
+            f"SELECT * FROM {table.name} ORDER BY key"  # noqa: S608  # ours
+        )
+        assert [(raised.value.dead_letter, table.name)] == await store.fetch_all(
+            "SELECT id, buffer FROM forebay_dead_letters"
+        )
+    assert (3, 2, 1, 0) == (now.accepted, now.committed, now.dead_lettered, now.pending)
+
+
+@pytest.mark.parametrize("value", ["x" * 2_000, b"x" * 2_000])
+async def test_a_row_too_large_for_the_dead_letters_too_stops_the_buffer(
+    tmp_path: Path, value: object
+) -> None:
+    """A value past SQLite's limit fits nowhere in the file: the error has it, and says so."""
+
+    def limit(raw: sqlite3.Connection) -> None:
+        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_500)
+
+    with pytest.raises(FlushError, match="does not fit into the dead letters either") as raised:
+        async with (
+            open_sqlite(tmp_path / "a.db", create=[NOTES]) as store,
+            open_buffers(store, NOTES, options=PATIENT) as buffers,
+        ):
+            await store.run(limit)
+            await buffers[NOTES].enqueue_many([Note("a", 1), Note("large", value)])
+    assert (Write(("a", 1)), Write(("large", value))) == raised.value.unsettled.entries

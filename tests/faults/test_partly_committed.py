@@ -1,0 +1,142 @@
+"""A batch that had to be committed in parts stops half way: each entry has one end, not two.
+
+Where the table refuses rows at COMMIT only, or rolls back by its own rule, the parts of a batch are
+transactions of their own. What stops the rest must not name the entries that are committed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+
+from forebay import DrainError, FlushError, Table, Unsettled, Write, open_buffers, open_sqlite
+from tests.faults.harness import read
+from tests.faults.tables import PATIENT
+from tests.faults.watched import Failures
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int
+
+
+PAIRS = Table(Pair, name="pairs")
+GOOD, BAD = 1, 9
+
+DEFERRED = """
+    CREATE TABLE parents (v INTEGER PRIMARY KEY);
+    INSERT INTO parents VALUES (1);
+    CREATE TABLE pairs (
+        k INTEGER, v INTEGER REFERENCES parents (v) DEFERRABLE INITIALLY DEFERRED
+    )
+"""
+ROLLING_BACK = f"""
+    CREATE TABLE pairs (k INTEGER, v INTEGER, w AS (nullif(v, {BAD})) NOT NULL ON CONFLICT ROLLBACK)
+"""
+
+ROWS = [Pair(k, BAD if k % 5 == 2 else GOOD) for k in range(40)]
+
+
+@pytest.fixture(params=[DEFERRED, ROLLING_BACK], ids=["deferred", "rolling back"])
+def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript(request.param)
+    return path
+
+
+def check(path: Path, unsettled: Unsettled) -> None:
+    """Find each row in the table, in the dead letters, or named: in one of them, once."""
+    committed = [k for (k,) in read(path, "SELECT k FROM pairs")]
+    letters = [entry for (entry,) in read(path, "SELECT entry FROM forebay_dead_letters")]
+    refused = [json.loads(entry)["write"]["k"] for entry in letters]
+    named = [entry.row[0] for entry in unsettled.entries if isinstance(entry, Write)]
+    assert list(range(len(ROWS))) == sorted(committed + refused + named)
+    assert committed
+    assert named
+    assert len(named) == unsettled.count == len(unsettled.entries)
+
+
+async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(path: Path) -> None:
+    """Fatal half way: what was committed, or dead-lettered, before is not named."""
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(path, pragmas={"foreign_keys": 1}) as store,
+            open_buffers(
+                store, PAIRS, options=PATIENT.override({"dead_letters_per_minute": 3})
+            ) as buffers,
+        ):
+            await buffers[PAIRS].enqueue_many(ROWS)
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers.flush()
+    now = buffers[PAIRS].statistics()
+    assert now.accepted == now.committed + now.dead_lettered + now.pending
+    assert now.pending == raised.value.unsettled.count
+    check(path, raised.value.unsettled)
+
+
+class LockedAt:
+    """Another connection takes the write lock just before the n-th BEGIN IMMEDIATE."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.number = number
+        self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def install(self, raw: sqlite3.Connection) -> None:
+        raw.set_trace_callback(self._traced)
+
+    def _traced(self, sql: str) -> None:
+        if sql == "BEGIN IMMEDIATE":
+            self.number -= 1
+            if self.number == 0:
+                self.raw.execute("BEGIN IMMEDIATE")
+
+
+@pytest.fixture(params=[10, 15, 20])
+def locked(path: Path, request: pytest.FixtureRequest) -> Iterator[LockedAt]:
+    locked = LockedAt(path, request.param)
+    with closing(locked.raw):
+        yield locked
+
+
+async def test_a_deadline_half_way_names_only_what_is_nowhere_else(
+    path: Path, locked: LockedAt
+) -> None:
+    """Late half way: a lock came between two parts and stayed past the deadline."""
+    options = PATIENT.override({"drain_timeout": 0.05})
+    with pytest.raises(DrainError) as raised:
+        async with (
+            open_sqlite(path, pragmas={"foreign_keys": 1}, busy_timeout=0.001) as store,
+            open_buffers(store, PAIRS, options=options) as buffers,
+        ):
+            await buffers[PAIRS].enqueue_many(ROWS)
+            await store.run(locked.install)
+    now = buffers[PAIRS].statistics()
+    assert now.accepted == now.committed + now.dead_lettered + now.pending
+    check(path, raised.value.unsettled["pairs"])
+
+
+async def test_a_lock_half_way_is_waited_out(path: Path, locked: LockedAt) -> None:
+    """The rest is tried again once the lock is gone, and nothing is there twice."""
+    async with (
+        open_sqlite(path, pragmas={"foreign_keys": 1}, busy_timeout=0.001) as store,
+        open_buffers(store, PAIRS, options=PATIENT) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        failures = Failures(store)
+        await buffers[PAIRS].enqueue_many(ROWS)
+        await store.run(locked.install)
+        nursery.start_soon(buffers.flush)
+        await failures.wait(2)
+        locked.raw.execute("ROLLBACK")
+    good = [(row.k,) for row in ROWS if row.v == GOOD]
+    assert good == read(path, "SELECT k FROM pairs ORDER BY k")
+    bad = len(ROWS) - len(good)
+    assert [(bad,)] == read(path, "SELECT count(*) FROM forebay_dead_letters")
