@@ -380,6 +380,7 @@ class Buffer(Generic[R]):
         Returns:
             The number to give to `wait_flushed`.
         """
+        self._intake.check_process()
         ledger = self._intake.ledger
         if ledger.request(ledger.accepted):
             self._intake.wake()

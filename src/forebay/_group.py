@@ -135,6 +135,7 @@ async def open_buffers(
     """
     observe = telemetry(store, meter_provider, tracer_provider)
     workers = _workers(store, tables, options or BufferOptions(), overrides or {}, observe)
+    process = os.getpid()
     await store.prepare(tables)
     raised: list[BaseException] = []
     async with trio.open_nursery() as nursery:
@@ -158,7 +159,8 @@ async def open_buffers(
         interrupt = await _wait_for_all(workers)
         if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in raised):
             raised.append(interrupt)
-    stops = _stops(workers)
+    # In a fork of the program what is pending is its parent's, to write and to name.
+    stops = _stops(workers) if os.getpid() == process else []
     if spill is not None and stops:
         await _spill(spill, workers, stops)
     _raise(raised, stops)

@@ -116,15 +116,23 @@ class Intake:
             trio.ClosedResourceError: the buffer was closed.
             RuntimeError: this is a forked child of the process that opened the buffer.
         """
+        self.check_process()
+        if self.ledger.failure is not None:
+            raise self.ledger.broken()
+        if self.closed:
+            raise trio.ClosedResourceError(f"buffer {self.name!r} is closed")
+
+    def check_process(self) -> None:
+        """Refuse to go on in a fork.
+
+        Raises:
+            RuntimeError: this is a forked child of the process that opened the buffer.
+        """
         if os.getpid() != self._pid:
             raise RuntimeError(
                 f"buffer {self.name!r} belongs to process {self._pid}, and this is a fork of it: "
                 f"open buffers after the fork"
             )
-        if self.ledger.failure is not None:
-            raise self.ledger.broken()
-        if self.closed:
-            raise trio.ClosedResourceError(f"buffer {self.name!r} is closed")
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:

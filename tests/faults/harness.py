@@ -39,7 +39,7 @@ class Child:
         self._stdout = os.fdopen(stdout)
         self._errors = errors
         self._status: int | None = None
-        self._watchdog = threading.Timer(PATIENCE, self.kill)
+        self._watchdog = threading.Timer(PATIENCE, self._kill_all)
         self._watchdog.daemon = True
         self._watchdog.start()
 
@@ -70,6 +70,11 @@ class Child:
         if self._status is None:
             os.kill(self.pid, number)
 
+    def _kill_all(self) -> None:
+        """Kill it, and the children it has."""
+        if self._status is None:
+            os.killpg(self.pid, signal.SIGKILL)
+
     def wait(self) -> int:
         """Wait for the end; give the exit status, or the negated number of the signal."""
         if self._status is None:
@@ -79,7 +84,7 @@ class Child:
 
     def close(self) -> None:
         """Kill it where it still runs."""
-        self.kill()
+        self._kill_all()
         self.wait()
         self._stdin.close()
         self._stdout.close()
@@ -131,10 +136,24 @@ class Zygote:
 
     @contextmanager
     def run(
-        self, program: str, *arguments: object, faults: Sequence[Fault] = ()
+        self,
+        program: str,
+        *arguments: object,
+        faults: Sequence[Fault] = (),
+        after: str | None = None,
     ) -> Iterator[Child]:
-        """Run a program, under strace where there are faults to inject; kill it in the end."""
+        """Run a program, under strace where there are faults to inject; kill it in the end.
+
+        Args:
+            program: the name of its file.
+            *arguments: what it is given.
+            faults: what to inject.
+            after: the line after which it pauses, and faults begin; None for its start.
+        """
         with closing(self.start(program, *arguments)) as child:
+            if after is not None:
+                child.tell("go")
+                assert after == child.line()
             if not faults:
                 child.tell("go")
                 yield child
@@ -153,7 +172,7 @@ class Fault:
         path: the database.
         call: the system call.
         action: what is injected, such as ``error=EIO`` or ``signal=KILL``.
-        when: which calls of each thread, counted from 1: ``5``, ``5..8``, ``5+``.
+        when: which calls, counted from 1 for each thread: ``5``, ``5..8``, ``5+``.
         files: which files, by what follows the path of the database.
     """
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 
@@ -44,6 +45,7 @@ def fork(program: str, arguments: list[str], streams: list[int]) -> int:
         return pid
     status = 1
     try:
+        os.setpgid(0, 0)  # to be killed with its own children
         for target, stream in enumerate(streams):
             os.dup2(stream, target)
         os.closerange(3, max(streams) + 1)
@@ -60,6 +62,8 @@ def fork(program: str, arguments: list[str], streams: list[int]) -> int:
 def become(program: str, arguments: list[str]) -> None:
     if os.read(0, 3) != b"go\n":
         return
+    # A job in the background has it ignored, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The streams of the zygote have no buffer of lines; those of the child have.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # the same

@@ -23,6 +23,7 @@ class Readers:
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._closed = False
+        self._pid = os.getpid()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:
@@ -30,7 +31,13 @@ class Readers:
 
         Raises:
             trio.ClosedResourceError: `aclose` was called.
+            RuntimeError: this is a forked child of the process that opened the store.
         """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                f"the store {self._path!r} belongs to process {self._pid}, and this is a fork of "
+                f"it: open a store after the fork"
+            )
         async with self._turns:
             self._check_open()
             connection = self._idle.pop() if self._idle else await self._open()
