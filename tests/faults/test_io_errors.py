@@ -42,13 +42,10 @@ def test_each_row_is_there_once_whichever_call_fails(
     for n in count(1):
         path = fast_disk / f"{n}.db"
         fault = Fault(path, call, f"error={error}", str(n))
-        with zygote.run("writer.py", path, 0, ROUNDS, synchronous, faults=[fault]) as child:
+        arguments = (path, 0, ROUNDS, synchronous, 4, "pause")
+        with zygote.run("writer.py", *arguments, faults=[fault], after="open") as child:
             lines = child.lines()
-            if child.wait():
-                # A file that cannot be set up is refused before anything is accepted.
-                assert [] == lines
-                assert "forebay._errors.StoreError" in child.errors()
-                continue
+            assert 0 == child.wait(), child.errors()
         assert ALL == acknowledged(lines)
         check(path, lines, range(ROUNDS))
         assert [(ROUNDS,)] == read(path, "SELECT n FROM totals")
@@ -75,12 +72,9 @@ def test_a_commit_in_doubt_that_was_made_good_survives_a_kill_as_one(
     for n in count(1):
         path = fast_disk / f"{n}.db"
         fault = Fault(path, call, "error=EIO", str(n))
-        with zygote.run("writer.py", path, 0, ROUNDS, "FULL", 1000, faults=[fault]) as child:
-            try:
-                lines = list(until(child, f"written {ROUNDS - 1}"))
-            except AssertionError:
-                assert "forebay._errors.StoreError" in child.errors()
-                continue
+        arguments = (path, 0, ROUNDS, "FULL", 1000, "pause")
+        with zygote.run("writer.py", *arguments, faults=[fault], after="open") as child:
+            lines = list(until(child, f"written {ROUNDS - 1}"))
             child.kill()
             child.wait()
         check(path, lines, range(ROUNDS))
@@ -96,10 +90,11 @@ def test_a_commit_still_in_doubt_at_a_kill_is_there_once_or_not_at_all(
 ) -> None:
     """From the n-th sync on all fail: nothing more is acknowledged, nothing is there twice."""
     found = 0
-    for n in range(8, 20):
+    for n in range(1, 13):
         path = fast_disk / f"{n}.db"
         fault = Fault(path, "fdatasync", "error=EIO", f"{n}+")
-        with zygote.run("writer.py", path, 0, 9, "FULL", 1000, faults=[fault]) as child:
+        arguments = (path, 0, 9, "FULL", 1000, "pause")
+        with zygote.run("writer.py", *arguments, faults=[fault], after="open") as child:
             lines = [*until(child, "failed"), *until(child, "failed")]
             child.kill()
             lines += [line for line in child.lines() if not line.startswith("failed")]
@@ -107,3 +102,28 @@ def test_a_commit_still_in_doubt_at_a_kill_is_there_once_or_not_at_all(
         written = sum(line.startswith("written") for line in lines)
         found += len(read(path, "SELECT key FROM entries WHERE grp = -1")) > written
     assert found, "no batch in doubt was in the file: the test would prove nothing"
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize(
+    ("call", "error"), [("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fdatasync", "EIO")]
+)
+def test_a_file_that_cannot_be_made_is_refused_at_open(
+    zygote: Zygote, fast_disk: Path, call: str, error: str
+) -> None:
+    """Each call that makes the file, or its tables, fails once: a clear error, or no harm."""
+    refused = 0
+    for n in count(1):
+        path = fast_disk / f"{n}.db"
+        fault = Fault(path, call, f"error={error}", str(n))
+        with zygote.run("writer.py", path, 0, 0, "FULL", faults=[fault]) as child:
+            lines = child.lines()
+            if child.wait():
+                assert [] == lines
+                assert f"forebay._errors.StoreError: {str(path)!r}" in child.errors()
+                refused += 1
+                continue
+        assert ["drained"] == lines
+        if child.injected() == 0:
+            break
+    assert refused >= 2

@@ -36,13 +36,13 @@ def check(path: Path, lines: Sequence[str], rounds: range) -> None:
 
 
 def sweep(
-    zygote: Zygote, folder: Path, call: str, *arguments: str, files: tuple[str, ...] = ("", "-wal")
+    zygote: Zygote, folder: Path, call: str, *arguments: object, after: str | None = None
 ) -> int:
     """Kill `writer.py` at its first call, its second, … until it has none left; count them."""
     for n in count(1):
         path = folder / f"{n}.db"
-        fault = Fault(path, call, "signal=KILL", str(n), files)
-        with zygote.run("writer.py", path, 0, ROUNDS, *arguments, faults=[fault]) as child:
+        fault = Fault(path, call, "signal=KILL", str(n))
+        with zygote.run("writer.py", path, *arguments, faults=[fault], after=after) as child:
             lines = child.lines()
             status = child.wait()
         check(path, lines, range(ROUNDS))
@@ -73,5 +73,15 @@ def test_what_was_acknowledged_survives_a_kill_at_any_system_call(
     zygote: Zygote, fast_disk: Path, call: str, synchronous: str, least: int
 ) -> None:
     """Killed at its n-th write, sync or unlink, for every n, a program leaves a sound file."""
-    kills = sweep(zygote, fast_disk, call, synchronous)
+    kills = sweep(zygote, fast_disk, call, 0, ROUNDS, synchronous, 4, "pause", after="open")
+    assert least <= kills
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize(("call", "least"), [("pwrite64", 10), ("fdatasync", 3)])
+def test_a_kill_while_the_file_is_made_leaves_one_that_opens(
+    zygote: Zygote, fast_disk: Path, call: str, least: int
+) -> None:
+    """Killed while it creates the file and its tables, a program leaves nothing in the way."""
+    kills = sweep(zygote, fast_disk, call, 0, 0)
     assert least <= kills

@@ -1,7 +1,7 @@
 """Write in rounds to tables of three manners, and print what was acknowledged.
 
-Arguments: the database, the first round, how many, `synchronous`, and after how many pages of the
-WAL SQLite moves them to the database.
+Arguments: the database, the first round, how many, `synchronous`, after how many pages of the WAL
+SQLite moves them to the database, and ``pause`` to print ``open`` and wait for a line once it is.
 
 Each round makes a group of 7 entries, 3 events and 1 more in the total, each in one transaction,
 flushes, prints ``flushed`` with the round's number, writes one more entry, and prints ``written``.
@@ -22,7 +22,12 @@ from tests.faults.watched import watch
 
 
 async def main(
-    path: str, start: str, rounds: str, synchronous: str = "NORMAL", checkpoint: str = "4"
+    path: str,
+    start: str,
+    rounds: str,
+    synchronous: str = "NORMAL",
+    checkpoint: str = "4",
+    pause: str = "",
 ) -> None:
     async with (
         forebay.open_sqlite(
@@ -33,6 +38,9 @@ async def main(
         ) as store,
         forebay.open_buffers(store, *TABLES, options=PATIENT) as buffers,
     ):
+        if pause:
+            print("open")
+            sys.stdin.readline()
         watch(store, lambda error: print("failed", error.kind.name, error.code))
         for i in range(int(start), int(start) + int(rounds)):
             await buffers[ENTRIES].enqueue_many([Entry(f"{i}-{j}", i, j) for j in range(7)])

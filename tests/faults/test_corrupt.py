@@ -1,0 +1,78 @@
+"""The file is damaged, or was never a database: a clear error, no repair, entries named."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+
+from forebay import FlushError, StoreError, Write, open_buffers, open_sqlite
+from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, Entry, Event
+
+PAGE = 4096
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"key,grp,value\n" * 1000, id="text"),
+        pytest.param(b"\x00" * 3 * PAGE, id="zeros"),
+        pytest.param(b"SQLite format 3\x00" + b"\xff" * 3 * PAGE, id="a header and garbage"),
+    ],
+)
+async def test_what_is_no_database_is_refused_at_open(tmp_path: Path, content: bytes) -> None:
+    """The error names the file, which is left as it is."""
+    path = tmp_path / "a.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"a\.db"):
+        async with open_sqlite(path, create=TABLES):
+            raise AssertionError
+    assert content == path.read_bytes()
+
+
+def damage(path: Path) -> None:
+    """Overwrite all pages but the first, behind the back of those who have it open."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        # A commit of another connection makes the writer forget the pages that it knows.
+        raw.execute("INSERT INTO events VALUES ('other', 0)")
+        assert (0, 0, 0) == raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(PAGE)
+        file.write(b"\xa5" * (size - PAGE))
+
+
+async def test_pages_that_are_damaged_stop_the_buffer(tmp_path: Path) -> None:
+    """The buffer that meets them stops, and names its entries; nothing is acknowledged."""
+    path = tmp_path / "a.db"
+    rows = [Entry(f"k{i}", 0, i) for i in range(10)]
+    with pytest.raises(FlushError, match="SQLITE_CORRUPT") as raised:
+        async with (
+            open_sqlite(path, create=TABLES) as store,
+            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+        ):
+            await buffers[ENTRIES].write(Entry("before", 0, 0))
+            damage(path)
+            await buffers[ENTRIES].enqueue_many(rows)
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers.flush()
+    assert tuple(Write(tuple(row)) for row in rows) == raised.value.unsettled.entries
+    assert isinstance(raised.value.__cause__, sqlite3.DatabaseError)
+
+
+async def test_a_file_cut_short_stops_the_buffer(tmp_path: Path) -> None:
+    """A database that lost its tail is damaged as well."""
+    path = tmp_path / "a.db"
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(path, create=TABLES) as store,
+            open_buffers(store, EVENTS, options=PATIENT) as buffers,
+        ):
+            damage(path)
+            with path.open("r+b") as file:
+                file.truncate(PAGE)
+            await buffers[EVENTS].enqueue(Event("lost", 1))
+    assert (Write(("lost", 1)),) == raised.value.unsettled.entries

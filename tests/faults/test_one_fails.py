@@ -1,0 +1,71 @@
+"""One buffer fails, or is late: the others drain and commit before the error is raised."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+
+from forebay import BufferOptions, DrainError, FlushError, open_buffers, open_sqlite
+from tests.faults.gates import Gate
+from tests.faults.harness import read
+from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, TOTALS, Entry, Event, Total
+
+MANY = 5_000
+
+
+def others(path: Path) -> list[tuple[int, int]]:
+    return read(path, "SELECT (SELECT count(*) FROM events), (SELECT n FROM totals)")
+
+
+async def test_the_others_commit_before_the_failure_is_raised(tmp_path: Path) -> None:
+    """The body is cancelled where it stands; what the others accepted is in their tables."""
+    path = tmp_path / "a.db"
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(path, create=TABLES) as store,
+            open_buffers(store, *TABLES, options=PATIENT.override({"batch_size": 100})) as buffers,
+        ):
+            with closing(sqlite3.connect(path)) as raw:
+                raw.execute("DROP TABLE entries")
+            await buffers[EVENTS].enqueue_many(Event("e", i) for i in range(MANY))
+            for _ in range(MANY):
+                buffers[TOTALS].enqueue_nowait(Total("all", 1))
+            await buffers[ENTRIES].enqueue(Entry("lost", 0, 0))
+            buffers[ENTRIES].request_flush()
+            await trio.sleep_forever()
+    assert ("entries", 1) == (raised.value.buffer, raised.value.unsettled.count)
+    assert [(MANY, MANY)] == others(path)
+
+
+async def test_the_others_commit_though_one_is_late(tmp_path: Path) -> None:
+    """A buffer that hangs in the lane holds the others up for one call, not for the drain."""
+    path = tmp_path / "a.db"
+    gate = Gate()
+    overrides = {"entries": BufferOptions(flush_interval=0.0, drain_timeout=0.0)}
+    async with (
+        open_sqlite(path, create=TABLES) as store,
+        trio.open_nursery() as nursery,
+    ):
+        await store.run(gate.install, "entries")
+
+        async def hang() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            gate.let_through(1)
+
+        with pytest.raises(DrainError) as raised:
+            async with open_buffers(
+                store, *TABLES, options=PATIENT, overrides=overrides
+            ) as buffers:
+                await buffers[ENTRIES].enqueue(Entry("under way", 0, 0))
+                await gate.waiting.wait()
+                await buffers[ENTRIES].enqueue(Entry("late", 0, 0))
+                await buffers[EVENTS].enqueue_many(Event("e", i) for i in range(MANY))
+                await buffers[TOTALS].enqueue(Total("all", MANY))
+                nursery.start_soon(hang)
+    assert {"entries"} == raised.value.unsettled.keys()
+    assert [("under way",)] == read(path, "SELECT key FROM entries")
+    assert [(MANY, MANY)] == others(path)

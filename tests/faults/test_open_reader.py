@@ -1,0 +1,38 @@
+"""A reader that stays open for hours: commits go on, and the WAL grows until it ends."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from forebay import open_buffers, open_sqlite
+from tests.faults.tables import EVENTS, PATIENT, TABLES, Event
+
+
+async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
+    """Many times what SQLite keeps in a WAL is committed; the reader sees what it saw at first."""
+    path, wal = tmp_path / "a.db", tmp_path / "a.db-wal"
+    checkpoint = 20
+    bound = 3 * checkpoint * 4096
+    async with (
+        open_sqlite(path, create=TABLES, pragmas={"wal_autocheckpoint": checkpoint}) as store,
+        open_buffers(store, EVENTS, options=PATIENT) as buffers,
+    ):
+        events = buffers[EVENTS]
+        await events.write(Event("before", 0))
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            assert [(1,)] == reader.execute("SELECT count(*) FROM events").fetchall()
+            for i in range(200):
+                await events.write(Event("x" * 3000, i))
+            assert [(1,)] == reader.execute("SELECT count(*) FROM events").fetchall()
+            assert [(201,)] == await store.fetch_all("SELECT count(*) FROM events")
+            grown = wal.stat().st_size
+        assert grown > bound
+        # From the next commits on the WAL is used again from its start, and grows no more.
+        for i in range(200):
+            await events.write(Event("y" * 3000, i))
+        assert wal.stat().st_size <= grown + bound
+        now = events.statistics()
+    assert (401, 0, 0) == (now.committed, now.pending, now.retries)

@@ -1,0 +1,109 @@
+"""The file is deleted, renamed or replaced while it is open: nothing more is acknowledged."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+
+import forebay
+from forebay import FlushError, StoreError, Write, open_buffers, open_sqlite
+from tests.faults.harness import read
+from tests.faults.tables import ENTRIES, PATIENT, TABLES, Entry
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def delete_all(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("elsewhere.db"))
+
+
+def replace(path: Path) -> None:
+    """As `cp` to a new file and `mv` over the old one do."""
+    with closing(sqlite3.connect(path.with_name("new.db"))) as new:
+        new.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, grp INTEGER, value INTEGER)")
+    path.with_name("new.db").rename(path)
+
+
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+HAPPENINGS = [delete, delete_all, rename, replace, remove_folder]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    return folder / "a.db"
+
+
+@pytest.mark.parametrize("happen", HAPPENINGS)
+async def test_nothing_is_acknowledged_that_goes_into_another_file(
+    path: Path, happen: Callable[[Path], None]
+) -> None:
+    """The buffer stops before the next acknowledgement, and names the entries."""
+    lost = [Entry("lost", 0, 1), Entry("enqueued", 0, 2)]
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(path, create=TABLES) as store,
+            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+        ):
+            await buffers[ENTRIES].write(Entry("kept", 0, 0))
+            happen(path)
+            await buffers[ENTRIES].enqueue(lost[1])
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers[ENTRIES].write(lost[0])
+    assert isinstance(raised.value.__cause__, StoreError)
+    assert str(path) in str(raised.value)
+    assert {Write(tuple(row)) for row in lost} == set(raised.value.unsettled.entries)
+    assert [] == read(path, "SELECT * FROM entries WHERE key IN ('lost', 'enqueued')")
+
+
+async def test_a_transaction_of_the_program_is_not_acknowledged_either(path: Path) -> None:
+    """`store.run` raises where what it wrote is gone with the file."""
+
+    def happen_meanwhile(raw: sqlite3.Connection) -> None:
+        raw.execute("INSERT INTO entries VALUES ('lost', 0, 0)")
+        path.unlink()
+
+    async with open_sqlite(path, create=TABLES) as store:
+        with pytest.raises(StoreError, match="was deleted or renamed while it was open"):
+            await store.run(happen_meanwhile)
+        with pytest.raises(StoreError):
+            await store.run(lambda raw: raw.execute("DELETE FROM entries").close())
+
+
+async def test_a_file_deleted_in_mid_transaction_is_noticed(path: Path) -> None:
+    """The check before the acknowledgement comes after COMMIT."""
+
+    def hook(raw: sqlite3.Connection) -> None:
+        raw.create_function("happen", 0, path.unlink)
+        raw.execute(
+            "CREATE TEMP TRIGGER happens AFTER INSERT ON entries WHEN NEW.key = 'lost' "
+            "BEGIN SELECT happen(); END"
+        )
+
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(path, create=TABLES) as store,
+            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+        ):
+            await store.run(hook)
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers[ENTRIES].write(Entry("lost", 0, 0))
+    assert (forebay.Write(("lost", 0, 0)),) == raised.value.unsettled.entries
+    assert [] == read(path, "SELECT * FROM entries")

@@ -1,0 +1,45 @@
+"""Producers are faster than the disk: memory is bounded, they wait in order, none starves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from forebay import Buffer, BufferOptions, open_buffers, open_sqlite
+from tests.faults.gates import Gate
+from tests.faults.harness import read
+from tests.faults.tables import EVENTS, Event
+
+PRODUCERS = 20
+EACH = 30
+
+
+async def test_producers_wait_their_turn_for_a_slow_disk(tmp_path: Path) -> None:
+    """No more is pending than the capacity, and each producer gets on as fast as the others."""
+    path = tmp_path / "a.db"
+    gate = Gate()
+    progress = [0] * PRODUCERS
+    options = BufferOptions(capacity=10, batch_size=5, flush_interval=0.0)
+
+    async def produce(events: Buffer[Event], number: int) -> None:
+        for i in range(EACH):
+            await events.enqueue(Event(str(number), i))
+            progress[number] += 1
+            now = events.statistics()
+            assert now.pending <= 10
+            # One lap ahead: those in the queue before it may not have been run again yet.
+            assert progress[number] - min(progress) <= 2
+            gate.let_through(1)
+
+    async with (
+        open_sqlite(path, create=[EVENTS]) as store,
+        open_buffers(store, EVENTS, options=options) as buffers,
+    ):
+        await store.run(gate.install, "events")
+        async with trio.open_nursery() as nursery:
+            for number in range(PRODUCERS):
+                nursery.start_soon(produce, buffers[EVENTS], number)
+    for number in range(PRODUCERS):
+        rows = read(path, "SELECT number FROM events WHERE source = ? ORDER BY rowid", str(number))
+        assert [(i,) for i in range(EACH)] == rows
