@@ -49,6 +49,7 @@ ROOMS = {
     "_group": "_buffer _errors _observer _options _spill _table _telemetry _worker stores trio",
     "otlp": "opentelemetry trio",
     "monitoring": "",
+    "_statistics_socket": "_group trio",
     "testing": "_batch _coalesce _operations _table stores trio",
     # SQLite for Trio, which knows nothing of buffers.
     "sqlite._codes": "sqlite3",
@@ -80,7 +81,8 @@ ROOMS = {
     "stores._schema stores._statements sqlite3",
     "stores._examination": "_finding _table sqlite stores._health sqlite3 trio",
     "doctor": "_errors _finding _spill _table stores._examination stores._health trio",
-    "": "_buffer _errors _flush_policy _group _merge _operations _options _settings _table "
+    "": "_buffer _errors _flush_policy _group _merge _operations _options _settings "
+    "_statistics_socket _table "
     "_version dead_letters doctor sqlite stores stores.sqlite",
 }
 """What each module may import of the others, which stand above it, and of `WATCHED`.

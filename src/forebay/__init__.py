@@ -21,6 +21,7 @@ from forebay._merge import Keep, Max, Merge, Min, Replace, Sum
 from forebay._operations import Delete, DeleteBy, Update, Write
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._settings import Settings
+from forebay._statistics_socket import serve_statistics
 from forebay._table import Table
 from forebay._version import __version__
 from forebay.stores.sqlite import SqliteStore, open_sqlite
@@ -60,6 +61,7 @@ __all__ = [
     "open_buffers",
     "open_sqlite",
     "run_buffers",
+    "serve_statistics",
     "sqlite",
     "stores",
 ]

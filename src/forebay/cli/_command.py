@@ -15,6 +15,7 @@ from forebay.cli._load import Report, Request, load
 from forebay.cli._monitoring import alerts, dashboard
 from forebay.cli._progress import Display, open_display
 from forebay.cli._sources import STANDARD_INPUT, Format, size_of
+from forebay.cli._top import top
 
 _MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
 _SHOWN_ROWS = 3  # from the front and from the end
@@ -27,7 +28,7 @@ def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
 
 
-for subcommand in (alerts, dashboard):
+for subcommand in (alerts, dashboard, top):
     command.add_command(subcommand)
 
 

@@ -1,0 +1,124 @@
+"""What `forebay top` shows of each buffer: numbers now, and how they were before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_KEPT = 120
+"""So many samples are kept of each number: no terminal shows more."""
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a program told of its buffers at one time of its clock, in seconds."""
+
+    time: float
+    buffers: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One number of a buffer: its heading, how it is found, how it is written."""
+
+    heading: str
+    value: Callable[[Mapping[str, Any], Mapping[str, Any], float], float]
+    text: Callable[[float], str]
+
+
+def count(value: float) -> str:
+    """Write a number in some five characters."""
+    for limit, divisor, unit in ((1e5, 1, ""), (1e7, 1e3, "k"), (1e10, 1e6, "M")):
+        if value < limit:
+            return f"{value / divisor:,.0f}{unit}"
+    return f"{value / 1e9:,.0f}G"
+
+
+def share(value: float) -> str:
+    """Write a share in percent."""
+    return f"{value:.0%}"
+
+
+def seconds(value: float) -> str:
+    """Write a time with three digits at the most."""
+    if value < 0.0995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s" if value < 999.5 else f"{value / 60:,.0f} min"
+
+
+def _now(name: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], float], float]:
+    return lambda _before, now, _elapsed: float(now[name])
+
+
+def _rate(name: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], float], float]:
+    return lambda before, now, elapsed: (now[name] - before[name]) / elapsed
+
+
+def _superseded(before: Mapping[str, Any], now: Mapping[str, Any], _elapsed: float) -> float:
+    """Give the superseded share of what settled meanwhile; nothing settled, nothing superseded."""
+    names = ("committed", "superseded", "dead_lettered")
+    settled = sum(now[name] - before[name] for name in names)
+    return (now["superseded"] - before["superseded"]) / settled if settled else 0.0
+
+
+COLUMNS = (
+    Column("pending", _now("pending"), count),
+    Column("accepted/s", _rate("accepted"), count),
+    Column("rows/s", _rate("committed"), count),
+    Column("superseded", _superseded, share),
+    Column("flush p50", _now("flush_p50"), seconds),
+    Column("flush p99", _now("flush_p99"), seconds),
+    Column("retries", _now("retries"), count),
+    Column("dead letters", _now("dead_lettered"), count),
+    Column("oldest", _now("oldest_age"), seconds),
+)
+
+
+class Watch:
+    """The samples of each buffer's numbers, made of the snapshots so far."""
+
+    def __init__(self) -> None:
+        self._last: Snapshot | None = None
+        self._samples: dict[str, tuple[deque[float], ...]] = {}
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add a snapshot; the first one is what the second one is compared with."""
+        last, self._last = self._last, snapshot
+        if last is None or snapshot.time <= last.time:
+            return
+        elapsed = snapshot.time - last.time
+        for name, now in snapshot.buffers.items():
+            if name not in self._samples:
+                self._samples[name] = tuple(deque[float](maxlen=_KEPT) for _ in COLUMNS)
+            before = last.buffers.get(name, now)
+            for column, samples in zip(COLUMNS, self._samples[name], strict=True):
+                samples.append(column.value(before, now, elapsed))
+
+    def rows(self, width: int) -> Iterable[tuple[str, list[str]]]:
+        """Give for each buffer its name and its cells: a number, and under it a sparkline.
+
+        Args:
+            width: the length of a sparkline, in characters.
+        """
+        for name, series in self._samples.items():
+            yield (
+                name,
+                [
+                    f"{column.text(samples[-1])}\n{sparkline(samples, width)}"
+                    for column, samples in zip(COLUMNS, series, strict=True)
+                ],
+            )
+
+
+def sparkline(samples: Iterable[float], width: int) -> str:
+    """Draw the last samples as bars, from nothing to the highest one of them."""
+    drawn = list(samples)[-width:]
+    highest = max(drawn, default=0.0)
+    if highest <= 0:
+        return _BARS[0] * len(drawn)
+    steps = len(_BARS) - 1
+    return "".join(_BARS[round(max(0.0, sample) / highest * steps)] for sample in drawn)

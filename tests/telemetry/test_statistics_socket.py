@@ -1,0 +1,200 @@
+"""`serve_statistics`: who may ask, what is answered, and what is left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+
+from forebay import Buffers, Table, open_buffers, serve_statistics
+from forebay.testing import MemoryStore
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int = 0
+
+
+PAIRS = Table(Pair, name="pairs", key="k")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A short name, whatever the length of the folder's."""
+    monkeypatch.chdir(tmp_path)
+    return "statistics.sock"
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Buffers]:
+    async with open_buffers(MemoryStore(), PAIRS) as buffers:
+        yield buffers
+
+
+async def ask(stream: trio.SocketStream, request: bytes = b"\n") -> dict[str, Any]:
+    await stream.send_all(request)
+    answer = b""
+    with trio.fail_after(30):
+        while not answer.endswith(b"\n"):
+            answer += await stream.receive_some()
+    told: dict[str, Any] = json.loads(answer)
+    return told
+
+
+async def test_each_line_is_answered_with_the_statistics(path: str) -> None:
+    """As many times as it is asked, by as many clients as ask, as things are then."""
+    async with (
+        opened() as buffers,
+        serve_statistics(path, buffers),
+        await trio.open_unix_socket(path) as one,
+        await trio.open_unix_socket(path) as two,
+    ):
+        assert 0 == (await ask(one))["buffers"]["pairs"]["accepted"]
+        await buffers[PAIRS].enqueue_many([Pair(1), Pair(1, 2)])
+        await buffers[PAIRS].flush()
+        before = trio.current_time()
+        told = await ask(two, b"anything\n")
+        assert {"pairs": dataclasses.asdict(buffers[PAIRS].statistics())} == told["buffers"]
+        assert before <= told["time"] <= trio.current_time()
+        assert 2 == (await ask(one))["buffers"]["pairs"]["accepted"]
+
+
+async def test_the_socket_is_its_owners(path: str) -> None:
+    """Nobody else may read it or write to it."""
+    async with opened() as buffers, serve_statistics(path, buffers):
+        mode = Path(path).stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert 0o600 == stat.S_IMODE(mode)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_no_network_port_is_opened(path: str) -> None:
+    """None of the process's sockets listens on TCP."""
+    async with opened() as buffers, serve_statistics(path, buffers):
+        mine = {str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()}
+        listening = {
+            f"socket:[{fields[9]}]"
+            for table in ("tcp", "tcp6")
+            for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+            if (fields := line.split())[3] == "0A"
+        }
+        assert set() == mine & listening
+
+
+async def test_the_socket_goes_with_the_block(path: str) -> None:
+    """Its name is free again, and its connections end."""
+    async with opened() as buffers:
+        async with serve_statistics(path, buffers):
+            client = await trio.open_unix_socket(path)
+            await ask(client)
+        assert not Path(path).exists()
+        assert b"" == await client.receive_some()
+        await client.aclose()
+
+
+class BodyError(Exception):
+    pass
+
+
+async def test_what_the_body_raises_leaves_the_block_as_it_is(path: str) -> None:
+    """It is in no group, and the socket is gone."""
+    async with opened() as buffers:
+        with pytest.raises(BodyError):
+            async with serve_statistics(path, buffers):
+                raise BodyError
+        assert not Path(path).exists()
+
+
+async def test_a_cancelled_block_removes_its_socket(path: str) -> None:
+    """However it is left."""
+    async with opened() as buffers:
+        with trio.CancelScope() as scope:
+            async with serve_statistics(path, buffers):
+                scope.cancel()
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert not Path(path).exists()
+
+
+async def test_a_program_that_changes_its_folder_removes_its_socket(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path is of the folder at the time of the call."""
+    (tmp_path / "elsewhere").mkdir()
+    async with opened() as buffers, serve_statistics(path, buffers):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+    assert not (tmp_path / path).exists()
+
+
+async def test_a_socket_of_a_dead_program_is_replaced(path: str) -> None:
+    """What nobody serves is in nobody's use."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    async with (
+        opened() as buffers,
+        serve_statistics(path, buffers),
+        await trio.open_unix_socket(path) as client,
+    ):
+        assert "pairs" in (await ask(client))["buffers"]
+
+
+async def test_a_socket_that_is_served_is_left_alone(path: str) -> None:
+    """A second program is told so, and the first one goes on."""
+    async with opened() as buffers, serve_statistics(path, buffers):
+        with pytest.raises(FileExistsError, match="is served by another program"):
+            async with serve_statistics(path, buffers):
+                pass
+        async with await trio.open_unix_socket(path) as client:
+            assert "pairs" in (await ask(client))["buffers"]
+
+
+async def test_a_file_is_left_alone(path: str) -> None:
+    """Whatever it is, it is not ours to remove."""
+    Path(path).write_text("precious")
+    async with opened() as buffers:
+        with pytest.raises(FileExistsError, match="is no socket"):
+            async with serve_statistics(path, buffers):
+                pass
+    assert "precious" == Path(path).read_text()
+
+
+async def test_what_took_its_place_is_left_alone(path: str) -> None:
+    """At the end it removes its own socket, not what somebody put there since."""
+    async with opened() as buffers, serve_statistics(path, buffers):
+        Path(path).unlink()
+        Path(path).write_text("precious")
+    assert "precious" == Path(path).read_text()
+
+
+async def test_a_client_that_sends_no_line_is_dropped(path: str) -> None:
+    """What it sends is not kept without bound."""
+    async with (
+        opened() as buffers,
+        serve_statistics(path, buffers),
+        await trio.open_unix_socket(path) as client,
+    ):
+        with trio.fail_after(30), pytest.raises(trio.BrokenResourceError):
+            while True:
+                await client.send_all(b"x" * 1000)
+
+
+async def test_a_client_that_goes_harms_nobody(path: str) -> None:
+    """One that asks and does not stay for the answer, nor closes in order."""
+    async with opened() as buffers, serve_statistics(path, buffers):
+        for _ in range(50):
+            rude = socket.socket(socket.AF_UNIX)
+            rude.connect(path)
+            rude.send(b"\n" * 100)
+            rude.close()
+            await trio.lowlevel.checkpoint()
+        async with await trio.open_unix_socket(path) as client:
+            assert "pairs" in (await ask(client))["buffers"]

@@ -1,0 +1,152 @@
+"""`forebay top`: on a program that runs, one that ends, and where there is none."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from forebay import Buffers, Table, open_buffers, serve_statistics
+from forebay.cli._command import command
+from forebay.testing import MemoryStore
+
+
+class Pair(NamedTuple):
+    k: int
+    v: int = 0
+
+
+PAIRS = Table(Pair, name="pairs", key="k")
+OTHERS = Table(Pair, name="others", key="k")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    return "statistics.sock"
+
+
+@asynccontextmanager
+async def served(path: str) -> AsyncIterator[Buffers]:
+    async with (
+        open_buffers(MemoryStore(), PAIRS, OTHERS) as buffers,
+        serve_statistics(path, buffers),
+    ):
+        await buffers[PAIRS].enqueue_many([Pair(1), Pair(1), Pair(2)])
+        await buffers.flush()
+        yield buffers
+
+
+async def top(*arguments: str) -> Result:
+    run = partial(CliRunner(env={"COLUMNS": "140"}).invoke, command, ["top", *arguments])
+    return await trio.to_thread.run_sync(run)
+
+
+async def test_once_prints_a_line_a_buffer(path: str) -> None:
+    """With every heading, and the course of each number."""
+    async with served(path):
+        result = await top(path, "--once", "--interval", "0.1")
+    assert 0 == result.exit_code, result.output
+    lines = result.output.splitlines()
+    assert ["pairs", "others"] == [line.split()[0] for line in lines if line[:1] in "po"]
+    for heading in (
+        *("pending", "accepted/s", "rows/s", "superseded", "flush p50", "flush p99"),
+        *("retries", "dead letters", "oldest"),
+    ):
+        assert heading in result.output
+    assert 18 == result.output.count("▁") + result.output.count("█")
+
+
+async def test_it_ends_with_the_program(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the program closes its buffers that is no error; on a terminal it says so."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    results: list[Result] = []
+
+    async def watch() -> None:
+        results.append(await top(path, "--interval", "0.1"))
+
+    async with trio.open_nursery() as nursery, open_buffers(MemoryStore(), PAIRS) as buffers:
+        counted = Counted(buffers)
+        async with serve_statistics(path, counted):
+            nursery.start_soon(watch)
+            await counted.asked_thrice.wait()
+    [result] = results
+    assert 0 == result.exit_code, result.output
+    assert f"{path}: the program has closed its buffers" in result.output
+    assert "pairs" in result.output
+
+
+class Counted(Buffers):
+    """Buffers that know how often their statistics were asked for."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        super().__init__(buffers._workers)
+        self.asked_thrice = trio.Event()
+        self._asked = 0
+
+    def statistics(self) -> dict[str, object]:  # type: ignore[override]
+        self._asked += 1
+        if self._asked == 3:
+            self.asked_thrice.set()
+        return {**super().statistics()}
+
+
+async def test_where_nothing_serves_it_says_so(path: str) -> None:
+    """No such socket, or a file of another kind, is a usage error."""
+    Path("a.txt").write_text("")
+    for name in (path, "a.txt"):
+        result = await top(name)
+        assert 2 == result.exit_code
+        assert f"Error: {name!r} is served by no program" in result.output
+
+
+async def test_what_answers_otherwise_is_told_apart(path: str) -> None:
+    """A socket of another program is not mistaken for one of forebay's."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"220 ready\n")
+
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(path)
+    sock.listen()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(sock)])
+        result = await top(path)
+        nursery.cancel_scope.cancel()
+    assert 2 == result.exit_code
+    assert f"what answers at {path!r} is no forebay program" in result.output
+
+
+async def test_ctrl_c_ends_it_in_order(path: str) -> None:
+    """On a real terminal: it shows the buffers, and SIGINT is the way out, not an error."""
+    ours, theirs = pty.openpty()
+    async with served(path):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from forebay.cli import main; main()", "top", path],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "COLUMNS": "140", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        shown = b""
+        with trio.fail_after(60):
+            while "▁".encode() not in shown:
+                shown += await trio.to_thread.run_sync(os.read, ours, 4096)
+            process.send_signal(signal.SIGINT)
+            assert 0 == await trio.to_thread.run_sync(process.wait)
+    os.close(ours)
+    assert b"pairs" in shown
+    assert b"Traceback" not in shown
