@@ -172,6 +172,18 @@ async def test_deletes_and_accesses_end_as_if_each_had_been_alone(
         assert expected == await keys(cache)
 
 
+async def test_write_then_delete_leaves_nothing(tmp_path: Path, mock_clock: MockClock) -> None:
+    """An access that is deleted before it was flushed is written nowhere."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await cache.artifacts.track_access("a")
+        await cache.artifacts.delete(["a"])
+        await cache.flush()
+        assert [] == await rows(cache)
+        buffer = cache.buffers[CAS_ARTIFACTS].statistics()
+        assert (2, 1, 1) == (buffer.accepted, buffer.committed, buffer.superseded)
+
+
 async def test_an_access_after_a_delete_is_an_insertion(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
@@ -299,8 +311,10 @@ async def test_a_project_larger_than_a_batch_is_deleted_whole(tmp_path: Path) ->
     async with opened(tmp_path) as cache:
         for i in range(1_203):
             await cache.artifacts.track_access(f"acme/app/{i:04}")
+        # The first of the second batch, next to the last of the first in every way.
+        await cache.artifacts.track_access("acme/app/0499\0")
         cache.files.path("acme/app/0000").mkdir(parents=True)
-        assert 1_202 == await cache.artifacts.delete_project("acme", "app")
+        assert 1_203 == await cache.artifacts.delete_project("acme", "app")
         assert ["acme/app/0000"] == await keys(cache)
 
 

@@ -132,6 +132,19 @@ async def test_what_memory_dropped_is_read_before_any_flush(
         assert expected == got
 
 
+async def test_a_mark_does_not_hide_a_put_that_memory_dropped(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A put that waits for its flush is read again after a read of it marked an access."""
+    del mock_clock
+    async with opened(tmp_path, memory_bytes=0, touch_interval=0.0) as cache:
+        await cache.key_values.put("id", "acme", "app", ["a"])
+        for _ in range(3):
+            assert payload("a") == await cache.key_values.get("id", "acme", "app")
+        assert 4 == accepted(cache)
+        assert 0 == cache.buffers[KEY_VALUE_ENTRIES].statistics().flushes
+
+
 async def test_what_is_flushed_is_held_once_only(tmp_path: Path, mock_clock: MockClock) -> None:
     """Values wait in memory for their flush, beyond the bound in bytes, and no longer."""
     del mock_clock

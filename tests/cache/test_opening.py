@@ -226,29 +226,6 @@ async def test_a_worker_that_fails_ends_the_block_with_its_exception(
     assert 1 == len(stored(tmp_path, "key_value_entries"))
 
 
-async def test_the_body_and_a_worker_that_both_fail_are_both_raised(
-    tmp_path: Path, mock_clock: MockClock
-) -> None:
-    """Neither exception hides the other."""
-
-    def broken() -> None:
-        raise LookupError
-
-    async def run() -> None:
-        async with opened(tmp_path, eviction_interval=1.0) as cache:
-            await until(lambda: cache.evictor.statistics().runs == 1)
-            cache.evictor._fill = broken  # type: ignore[assignment]
-            await wait_all_tasks_blocked()
-            mock_clock.jump(1)
-            try:
-                await trio.sleep_forever()
-            finally:
-                raise BodyError
-
-    with pytest.RaisesGroup(BodyError, LookupError):
-        await run()
-
-
 def drop(raw: sqlite3.Connection) -> None:
     raw.execute("DROP TABLE key_value_entries")
 
@@ -301,6 +278,39 @@ async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
 
     with pytest.raises(FlushError) as caught:
         await run()
+    assert "s3_transfers" == caught.value.buffer
+
+
+async def test_a_worker_in_the_middle_of_a_transfer_adds_no_error_either(
+    tmp_path: Path,
+) -> None:
+    """The same where the worker runs by itself, and the body is cancelled by the failure."""
+    storage = FakeStorage()
+    storage.stop()
+
+    def drop_queue(raw: sqlite3.Connection) -> None:
+        raw.execute("DROP TABLE s3_transfers")
+
+    async def run() -> None:
+        async with opened(tmp_path, storage=storage, transfer_interval=60.0) as cache:
+            await until(lambda: storage.running == 2)
+            await cache.store.run(drop_queue)
+            await cache.transfers.enqueue_upload("acme", "app", "cas", "c")
+            await cache.flush()
+
+    async with opened(tmp_path) as cache:
+        for key in ("a", "b"):
+            await cache.transfers.enqueue_upload("acme", "app", "cas", key)
+    async with trio.open_nursery() as nursery:
+
+        async def go_on() -> None:
+            await until(lambda: storage.running == 2)
+            await wait_all_tasks_blocked(0.05)
+            storage.gate.set()
+
+        nursery.start_soon(go_on)
+        with pytest.raises(FlushError) as caught:
+            await run()
     assert "s3_transfers" == caught.value.buffer
 
 

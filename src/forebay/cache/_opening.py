@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import anyio.to_thread
-import trio
 
 from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
 from forebay.cache._gate import Gate
+from forebay.cache._working import Worker, working
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles
@@ -32,8 +31,6 @@ from forebay.cache.tables import (
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers
-
-_Worker: TypeAlias = Callable[[trio.Event], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,8 @@ async def open_cache(
 
     What leaves the block is the body's exception, as it is. A worker that fails cancels the
     body, and its exception leaves the block; failures of buffers leave it as `open_buffers` has
-    it. Where more than one is left, an `ExceptionGroup` of them all.
+    it. Where more than one is left, an `ExceptionGroup` of them all. `KeyboardInterrupt` in the
+    body closes like any exception; one while the cache closes cuts that short.
 
     Args:
         directory: the folder; one process at a time.
@@ -157,7 +155,7 @@ async def open_cache(
         ) as buffers:
             gate = Gate()
             cache, workers = _assembled(store, buffers, files, storage, options, clock, gate)
-            async with _working(workers, gate, options.stop_timeout):
+            async with working(workers, gate, options.stop_timeout):
                 yield cache
 
 
@@ -173,12 +171,12 @@ def _assembled(
     options: CacheOptions,
     clock: Clock,
     gate: Gate,
-) -> tuple[Cache, list[_Worker]]:
+) -> tuple[Cache, list[Worker]]:
     # The workers go on when the gate is closed to producers.
     workers_gate = Gate()
     artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=workers_gate)
     evictor = Evictor(artifacts, files, options)
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers.append(evictor.run)
     transfer_worker = None
@@ -206,56 +204,3 @@ def _assembled(
         transfer_worker=transfer_worker,
     )
     return cache, workers
-
-
-@asynccontextmanager
-async def _working(
-    workers: Sequence[_Worker], gate: Gate, stop_timeout: float
-) -> AsyncGenerator[None, None]:
-    """Run workers for the time of the block, and let them end before the buffers drain."""
-    stopping = trio.Event()
-    shields = [trio.CancelScope(shield=True) for _ in workers]
-    failures: list[Exception] = []
-    raised: BaseException | None = None
-    body = trio.CancelScope()
-
-    async def run(worker: _Worker, shield: trio.CancelScope, ended: trio.Event) -> None:
-        try:
-            with shield:
-                await worker(stopping)
-        except Exception as error:  # noqa: BLE001  # raised again when the other has ended
-            failures.append(error)
-            body.cancel()
-        finally:
-            ended.set()
-
-    async with trio.open_nursery() as nursery:
-        ends = [trio.Event() for _ in workers]
-        try:
-            with body:
-                for each in zip(workers, shields, ends, strict=True):
-                    nursery.start_soon(run, *each)
-                yield
-        except BaseException as error:  # noqa: BLE001  # raised again once the workers have ended
-            raised = error
-        gate.close()
-        stopping.set()
-        deadline = trio.current_time() + stop_timeout
-        for shield in shields:
-            shield.deadline = deadline
-        # Each worker has its deadline from here on. This shield is for the wait for them, and ends
-        # with them.
-        nursery.cancel_scope.shield = True
-        for ended in ends:
-            while not ended.is_set():
-                try:
-                    await ended.wait()
-                except KeyboardInterrupt as error:
-                    raised = raised or error
-                    for shield in shields:
-                        shield.cancel()
-    errors = [*failures] if raised is None else [raised, *failures]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup("the open_cache block and its workers failed", errors)

@@ -117,7 +117,11 @@ class CacheArtifacts:
         return found
 
     async def total_bytes(self) -> int:
-        """Tell how many bytes all artifacts together have. Cancelled, it has changed nothing."""
+        """Tell how many bytes all artifacts together have.
+
+        Reads every row, so it takes the longer the more there are. Cancelled, it has changed
+        nothing.
+        """
         self._gate.check()
         await self._buffer.flush()
         row = await self._store.fetch_one("SELECT SUM(size_bytes) FROM cas_artifacts")

@@ -1,0 +1,58 @@
+"""What type checkers must find in `forebay.cache`. Checked, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+from forebay import BufferStatistics
+from forebay.cache import (
+    CasArtifact,
+    ObjectStorage,
+    Removal,
+    S3Transfer,
+    TransferStatistics,
+    TransferType,
+    TransferWorker,
+    open_cache,
+)
+from forebay.cache.s3 import S3Storage, open_s3
+
+
+class Local:
+    """Any two methods of this shape are an object storage."""
+
+    async def upload(self, key: str, path: Path) -> None: ...
+
+    async def download(self, key: str, path: Path) -> None: ...
+
+
+async def storages() -> None:
+    local: ObjectStorage = Local()
+    async with (
+        open_s3("bucket", endpoint_url="http://localhost", region="eu-central-1") as s3,
+        open_cache("one", storage=s3),
+        open_cache(Path("two"), storage=local, clock=lambda: 0),
+    ):
+        assert_type(s3, S3Storage)
+
+
+async def calls() -> None:
+    async with open_cache("folder") as cache:
+        await cache.key_values.put("id", "acme", "app", (value for value in ("a", "b")))
+        assert_type(await cache.key_values.get("id", "acme", "app"), str | None)
+        await cache.artifacts.track_access("key")
+        oldest = await cache.artifacts.oldest(10)
+        assert_type(oldest, list[CasArtifact])
+        assert_type(oldest[0].size_bytes, int | None)
+        assert_type(await cache.artifacts.existing_keys({"key"}), set[str])
+        assert_type(await cache.artifacts.delete(["key"]), Removal)
+        assert_type(await cache.artifacts.delete_project("acme", "app"), int)
+        assert_type(await cache.transfers.pending(TransferType.UPLOAD, 10), list[S3Transfer])
+        await cache.transfers.pending("download", 10)
+        await cache.transfers.delete(transfer.id for transfer in list[S3Transfer]())
+        async with cache.files.writing("key") as path:
+            assert_type(path, Path)
+        assert_type(cache.transfer_worker, TransferWorker | None)
+        assert_type(cache.statistics().transfers, TransferStatistics | None)
+        assert_type(cache.statistics().buffers["cas_artifacts"], BufferStatistics)
