@@ -59,7 +59,7 @@ ROOMS = {
     "sqlite._connection": "sqlite._opening sqlite._thread sqlite._transaction anyio sqlite3 trio",
     "sqlite": "sqlite._connection sqlite._transaction",
     # The SQLite store.
-    "stores._failures": "stores sqlite3",
+    "stores._failures": "_errors stores sqlite3",
     "stores._readers": "sqlite trio",
     "stores._progress": "sqlite3",
     "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",
@@ -74,7 +74,7 @@ ROOMS = {
     "_dead_letter": "_errors _letters _operations _table sqlite",
     "_replay": "_buffer _group _operations _options _table stores._replaying stores.sqlite",
     "dead_letters": "_dead_letter _errors _letters _operations _options _replay _spill _table "
-    "stores._dead_letters stores.sqlite trio",
+    "sqlite stores._dead_letters stores._failures stores.sqlite trio",
     # The doctor.
     "_finding": "",
     "stores._health": "_errors _finding _letters _table stores._dead_letters stores._failures "

@@ -119,6 +119,9 @@ class Chosen(TypedDict, total=False):
 class Source(Protocol):
     """What letters are read from: a `SqliteStore`, or a `forebay.sqlite.Connection`."""
 
+    path: str
+    """The file."""
+
     async def fetch_all(self, sql: str, parameters: Parameters = ..., /) -> list[tuple[Any, ...]]:
         """Run a query and return all its rows."""
         ...

@@ -13,7 +13,8 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
 import trio
@@ -26,11 +27,38 @@ from forebay._options import BufferOptions
 from forebay._replay import Replayed, replay_operations
 from forebay._spill import read_spill
 from forebay._table import Table
+from forebay.sqlite import connect
 from forebay.stores import _dead_letters as sql
+from forebay.stores._failures import store_errors
 from forebay.stores.sqlite import SqliteStore
+
+_LOCK_TIMEOUT = 5.0
+"""Seconds that a reader waits for a program that has the file for itself."""
 
 _PAGE = 5_000
 """Letters that a replay holds in memory at a time."""
+
+
+@asynccontextmanager
+async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[Source, None]:
+    """Open a file to read its dead letters, for the time of an `async with` block.
+
+    It writes nothing, so it will do for a copy, or with no right to write.
+
+    Args:
+        path: the file.
+
+    Yields:
+        What `fetch` and `counts` read from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be a file to read.
+        StoreError: SQLite cannot open it.
+    """
+    with store_errors(os.fsdecode(path)):
+        async with connect(path, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
+            yield connection
 
 
 async def fetch(
@@ -53,8 +81,7 @@ async def fetch(
 
     Raises:
         ValueError: `limit` is below 0.
-        StoreError: the history of a letter is not as forebay wrote it.
-        sqlite3.Error: what SQLite answered.
+        StoreError: the file cannot be read, or the history of a letter is not as it was written.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit!r}: expected at least 0, or None for all")
@@ -73,7 +100,7 @@ async def counts(source: Source, **chosen: Unpack[Chosen]) -> list[Count]:
         **chosen: which letters: see `Chosen`.
 
     Raises:
-        sqlite3.Error: what SQLite answered.
+        StoreError: the file cannot be read.
     """
     return [Count(*row) for row in await _query(source, sql.COUNT, sql.chosen(**chosen))]
 
@@ -106,8 +133,7 @@ async def replay(
         FlushError: the database cannot be written, or another process replays or purges the same
             letters. What was not replayed is a dead letter still.
         DrainError: the database stayed locked for too long. Likewise.
-        StoreError: the history of a letter is not as forebay wrote it.
-        sqlite3.Error: what SQLite answered.
+        StoreError: the file cannot be read, or the history of a letter is not as it was written.
     """
     parameters = {**sql.chosen(**chosen), "limit": _PAGE, "after": 0}
     options = options or BufferOptions(dead_letters_per_minute=None)
@@ -150,10 +176,11 @@ async def take_in_spill(store: SqliteStore, path: str | os.PathLike[str]) -> ran
     Raises:
         SpillError: it is no spill file, or is damaged; nothing was taken in.
         OSError: it cannot be read.
-        sqlite3.Error: what SQLite answered; nothing was taken in.
+        StoreError: the file cannot be written; nothing was taken in.
     """
     spill = await trio.to_thread.run_sync(read_spill, path)
-    return await store.run(sql.take_in, spill)
+    with store_errors(store.path):
+        return await store.run(sql.take_in, spill)
 
 
 async def purge(store: SqliteStore, **chosen: Unpack[Chosen]) -> int:
@@ -170,17 +197,20 @@ async def purge(store: SqliteStore, **chosen: Unpack[Chosen]) -> int:
 
     Raises:
         ValueError: no condition is given: all is too easily meant for none.
-        sqlite3.Error: what SQLite answered; none was removed.
+        StoreError: the file cannot be written; none was removed.
     """
     parameters = sql.chosen(**chosen)
     if all(value is None for value in parameters.values()):
         raise ValueError("purge needs one of buffer, error_code, failed_before and ids")
-    return await store.run(sql.purge, parameters)
+    with store_errors(store.path):
+        return await store.run(sql.purge, parameters)
 
 
 async def _query(source: Source, text: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    # A file that never had a dead letter has no table of them.
-    return await source.fetch_all(text, parameters) if await source.fetch_all(sql.EXISTS) else []
+    with store_errors(source.path):
+        if not await source.fetch_all(sql.EXISTS):  # the file never had a dead letter
+            return []
+        return await source.fetch_all(text, parameters)
 
 
 async def _fetch(source: Source, text: str, parameters: Mapping[str, Any]) -> list[DeadLetter]:
@@ -215,6 +245,7 @@ __all__ = [
     "Source",
     "counts",
     "fetch",
+    "open_reader",
     "purge",
     "replay",
     "take_in_spill",

@@ -90,6 +90,22 @@ async def test_a_file_without_dead_letters_has_none(path: Path) -> None:
     ]
 
 
+async def test_what_sqlite_answers_names_the_file(path: Path) -> None:
+    """As an error of forebay's, whatever was asked."""
+    broken = path.with_name("broken.db")
+    broken.write_bytes(b"no database" * 100)
+    with pytest.raises(StoreError, match=r"broken\.db': file is not a database \(SQLITE_NOTADB\)"):
+        async with dead_letters.open_reader(broken) as reader:
+            await dead_letters.fetch(reader)
+    execute(path, "CREATE VIEW forebay_dead_letters AS SELECT 1 AS id")
+    async with opened(path) as store:
+        with pytest.raises(StoreError, match=r"site\.db': .*SQLITE_ERROR"):
+            await dead_letters.purge(store, buffer="visits")
+        spill = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 1))]})
+        with pytest.raises(StoreError, match=r"site\.db': .*SQLITE_ERROR"):
+            await dead_letters.take_in_spill(store, spill)
+
+
 async def test_a_letter_tells_all(path: Path) -> None:
     """What, where, why and when; and its operation for code."""
     before = time.time()

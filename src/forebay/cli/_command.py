@@ -11,6 +11,8 @@ import click
 import trio
 
 import forebay
+from forebay.cli._dead_letters import dead_letters_group
+from forebay.cli._doctor import doctor_command
 from forebay.cli._load import Report, Request, load
 from forebay.cli._monitoring import alerts, dashboard
 from forebay.cli._progress import Display, open_display
@@ -28,7 +30,7 @@ def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
 
 
-for subcommand in (alerts, dashboard, top):
+for subcommand in (alerts, dashboard, dead_letters_group, doctor_command, top):
     command.add_command(subcommand)
 
 

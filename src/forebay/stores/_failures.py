@@ -7,8 +7,11 @@ and the same thing. The codes: https://sqlite.org/rescode.html
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
+from forebay._errors import StoreError
 from forebay.stores import FailureKind
 
 _KINDS: Final = {
@@ -67,3 +70,12 @@ def refuses_rows(error: BaseException) -> bool:
 def code_name(error: BaseException) -> str:
     """Name an error for metrics: SQLite's code, or else the exception's type."""
     return str(getattr(error, "sqlite_errorname", type(error).__name__))
+
+
+@contextmanager
+def store_errors(path: str) -> Iterator[None]:
+    """Raise what SQLite raises as a `StoreError` that names the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path!r}: {error} ({code_name(error)})") from error

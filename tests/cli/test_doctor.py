@@ -1,0 +1,145 @@
+"""`forebay doctor`: what it prints and what it exits with. What it finds: tests/test_doctor.py."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from forebay import Table, Write
+from forebay._spill import write_spill
+from forebay.cli import _doctor
+from forebay.cli._command import command
+from forebay.doctor import Report
+
+HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url")
+
+DECLARATIONS = """
+from forebay import Table
+HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url")
+GONE = Table.from_columns({"url": str}, name="gone")
+ALL = {"hits": HITS, "gone": GONE}
+PAIR = (HITS, HITS)
+NUMBER = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("site.db")) as raw:
+        raw.execute("CREATE TABLE hits (url TEXT PRIMARY KEY NOT NULL, count INTEGER NOT NULL)")
+    Path(f"declared_{tmp_path.name}.py").write_text(DECLARATIONS)
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> str:
+    """A module in the current folder; each test has one of its own name, as imports are kept."""
+    return f"declared_{tmp_path.name}"
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(command, ["doctor", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def test_a_sound_database_exits_with_0() -> None:
+    """And says that nobody is needed."""
+    result = run("site.db")
+    assert 0 == result.exit_code
+    assert result.stdout.endswith("\nNothing here needs a person.\n")
+
+
+def test_a_problem_exits_with_1() -> None:
+    """What is wrong stands beside it."""
+    write_spill("site-spill", {HITS: [Write(("/", 1))]}, reason="first line\nsecond line")
+    result = run("site.db")
+    assert 1 == result.exit_code
+    assert "problem spills" in result.stdout
+    assert "1 problem: see above." in result.stdout
+    assert " " * 24 + "second line" in result.stdout
+
+
+@pytest.mark.parametrize(("name", "healthy"), [("site.db", True), ("no.db", False)])
+def test_json_for_scripts(name: str, healthy: bool) -> None:
+    """One document, whatever was found."""
+    result = run(name, "--json")
+    report = json.loads(result.stdout)
+    assert (name, healthy, 0 if healthy else 1) == (
+        report["path"],
+        report["healthy"],
+        result.exit_code,
+    )
+    assert {"check", "verdict", "message", "values"} == set(report["findings"][0])
+    assert healthy == all(finding["verdict"] != "problem" for finding in report["findings"])
+
+
+@pytest.mark.parametrize(
+    ("attribute", "expected"),
+    [
+        (":HITS", ["'hits' is as declared"]),
+        (":PAIR", ["'hits' is as declared"]),
+        (":ALL", ["'hits' is as declared", "there is no table 'gone'"]),
+        ("", ["'hits' is as declared", "there is no table 'gone'"]),
+    ],
+)
+def test_declarations_are_imported(module: str, attribute: str, expected: Sequence[str]) -> None:
+    """From the current folder: one table, several, or all of a module."""
+    report = json.loads(run("site.db", "--tables", module + attribute, "--json").stdout)
+    messages = [f["message"] for f in report["findings"] if f["check"] == "tables"]
+    assert len(expected) == len(messages)
+    for start, message in zip(expected, messages, strict=True):
+        assert message.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--tables", "no_such_module_at_all"], "ModuleNotFoundError"),
+        (["--tables", "MODULE:NOTHING"], "has no 'NOTHING'"),
+        (["--tables", "MODULE:NUMBER"], "there is no forebay.Table"),
+        (["--tables", "json"], "there is no forebay.Table"),
+        (["--integrity", "slow"], "'slow' is not one of"),
+    ],
+)
+def test_a_usage_that_is_wrong_exits_with_2(
+    module: str, options: Sequence[str], expected: str
+) -> None:
+    """And nothing is examined."""
+    result = run("site.db", *(option.replace("MODULE", module) for option in options))
+    assert 2 == result.exit_code
+    assert expected in result.stderr
+
+
+def test_options_reach_the_examination() -> None:
+    """How thorough, and which spills."""
+    write_spill("elsewhere", {HITS: []})
+    result = run("site.db", "--integrity", "full", "--spill", "elsewhere", "--json")
+    findings = json.loads(result.stdout)["findings"]
+    assert "integrity_check found no fault" in [finding["message"] for finding in findings]
+    assert "elsewhere" in [finding["values"].get("path") for finding in findings]
+
+
+def test_sigint_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since it only reads; the handler that was there is put back."""
+    seen: list[object] = []
+
+    async def examine(*_args: object, **_options: object) -> Report:
+        seen.append(signal.getsignal(signal.SIGINT))
+        return Report("site.db", ())
+
+    monkeypatch.setattr(_doctor, "examine", examine)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert 0 == run("site.db").exit_code
+        assert [signal.SIG_DFL] == seen
+        assert signal.default_int_handler is signal.getsignal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
