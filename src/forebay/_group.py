@@ -117,7 +117,7 @@ async def open_buffers(
         spill: a file for the entries that a `FlushError` or `DrainError` names, so that they
             outlive the program. It is written only then, for its owner only, and never over
             another: `.1` is appended where the name is taken. `forebay dead-letters replay`
-            and `forebay.dead_letters.replay` bring the entries back. A batch whose COMMIT was
+            and `forebay.dead_letters.take_in_spill` bring them back. A batch whose COMMIT was
             in doubt may be both there and in the table.
         meter_provider: where OpenTelemetry's metrics go; the global one where it is None.
         tracer_provider: where its spans go; the global one where it is None. Set that one

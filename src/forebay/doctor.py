@@ -54,7 +54,7 @@ async def examine(
         tables: declarations to compare the tables in the file with. Those kept with dead letters
             are compared in any case.
         integrity: how thoroughly to look for damage. `quick` reads the whole file; `full`
-            compares the indexes with their tables, too, which takes several times as long;
+            compares the indexes with their tables, too, which takes longer;
             `none` does not look, nor at the foreign keys.
         spills: spill files to look at, beside those in the file's folder that have ``spill`` in
             their names.

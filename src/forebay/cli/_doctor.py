@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, get_args
@@ -108,7 +108,7 @@ def _as_json(report: Report) -> dict[str, Any]:
 
 
 @contextmanager
-def _killed_by_sigint() -> Iterator[None]:
+def _killed_by_sigint() -> Generator[None, None, None]:
     """Let SIGINT end the process at once: what only reads leaves nothing half done.
 
     Python's own handler would wait for the end of a check, which may take minutes.

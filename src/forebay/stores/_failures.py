@@ -7,7 +7,7 @@ and the same thing. The codes: https://sqlite.org/rescode.html
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -73,7 +73,7 @@ def code_name(error: BaseException) -> str:
 
 
 @contextmanager
-def store_errors(path: str) -> Iterator[None]:
+def store_errors(path: str) -> Generator[None, None, None]:
     """Raise what SQLite raises as a `StoreError` that names the file."""
     try:
         yield
