@@ -82,6 +82,13 @@ def replay(session: nox.Session) -> None:
 
 
 @nox.session
+def torture(session: nox.Session) -> None:
+    """Kill, starve and lie to a busy program: `-- --seconds 300 --seed 7`."""
+    session.install(".")
+    session.run("python", "-m", "torture", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the source distribution and the wheel, for a release."""
     session.install("build", "twine")

@@ -31,7 +31,15 @@ PROGRAMS = Path(__file__).parent / "programs"
 class Child:
     """A running program, and the lines it prints."""
 
-    def __init__(self, zygote: Zygote, pid: int, stdin: int, stdout: int, errors: Path) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        pid: int,
+        stdin: int,
+        stdout: int,
+        errors: Path,
+        patience: float = PATIENCE,
+    ) -> None:
         self.pid = pid
         self.trace = errors.with_suffix(".strace")
         self._zygote = zygote
@@ -39,7 +47,9 @@ class Child:
         self._stdout = os.fdopen(stdout)
         self._errors = errors
         self._status: int | None = None
-        self._watchdog = threading.Timer(PATIENCE, self._kill_all)
+        self.hung = False
+        """Whether patience with it was at its end."""
+        self._watchdog = threading.Timer(patience, self._lose_patience)
         self._watchdog.daemon = True
         self._watchdog.start()
 
@@ -53,6 +63,10 @@ class Child:
         assert line, f"the child ended early:\n{self.errors()}"
         return line.rstrip("\n")
 
+    def __iter__(self) -> Iterator[str]:
+        """Give the lines as they come, to the end of the output."""
+        return (line.rstrip("\n") for line in self._stdout)
+
     def lines(self) -> list[str]:
         """Wait for the end of the output, and give the lines that are left."""
         return self._stdout.read().splitlines()
@@ -63,12 +77,22 @@ class Child:
 
     def injected(self) -> int:
         """Count the calls that strace failed, once the program has ended and strace with it."""
+        if not self.trace.exists():
+            return 0
         return self.trace.read_text(errors="replace").count("(INJECTED)")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal."""
         if self._status is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.kill(signal.SIGTERM)
+
+    def _lose_patience(self) -> None:
+        self.hung = True
+        self._kill_all()
 
     def _kill_all(self) -> None:
         """Kill it, and the children it has."""
@@ -93,18 +117,21 @@ class Child:
 class Zygote:
     """The process that the children are forked from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, patience: float = PATIENCE, preload: str = "tests.faults.tables"
+    ) -> None:
         self._folder = folder
+        self._patience = patience
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", str(Path(__file__).with_name("zygote.py"))],
+                [sys.executable, "-u", str(Path(__file__).with_name("zygote.py")), preload],
                 stdin=theirs.fileno(),
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         self._count = 0
 
-    def start(self, program: str, *arguments: object) -> Child:
+    def start(self, program: str | Path, *arguments: object) -> Child:
         """Fork a child that waits for its `go`."""
         self._count += 1
         errors = self._folder / f"{self._count}.err"
@@ -117,7 +144,7 @@ class Zygote:
         pid = json.loads(self._socket.recv(64))
         for stream in streams:
             os.close(stream)
-        return Child(self, pid, stdin, stdout, errors)
+        return Child(self, pid, stdin, stdout, errors, self._patience)
 
     def status(self, pid: int) -> int:
         """Wait for a child's end."""
@@ -137,7 +164,7 @@ class Zygote:
     @contextmanager
     def run(
         self,
-        program: str,
+        program: str | Path,
         *arguments: object,
         faults: Sequence[Fault] = (),
         after: str | None = None,
@@ -145,7 +172,7 @@ class Zygote:
         """Run a program, under strace where there are faults to inject; kill it in the end.
 
         Args:
-            program: the name of its file.
+            program: its file, or the name of one of `programs`.
             *arguments: what it is given.
             faults: what to inject.
             after: the line after which it pauses, and faults begin; None for its start.

@@ -1,15 +1,17 @@
 """A preloaded interpreter that forks a child for each program, so that hundreds start at once.
 
-Most of the life of a short child would go into its imports. Each request on the socket that is
-this process's standard input is a JSON list, the program's path and its arguments, and brings the
-three descriptors that become the child's standard streams; the answer is the child's process id.
-A request that is such an id is answered by the child's exit status, once it has ended.
+Most of the life of a short child would go into its imports; they find made what the modules import
+that this process is given the names of. Each request on the socket that is its standard input is a
+JSON list, the program's path and its arguments, and brings the three descriptors that become the
+child's standard streams; the answer is the child's process id. A request that is such an id is
+answered by the child's exit status, once it has ended.
 
 A child waits for the line ``go`` on its standard input, so that a tracer can be attached before.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -19,9 +21,6 @@ import sys
 
 import anyio
 import trio
-
-import tests.faults.watched  # noqa: F401  # preloaded: the children find it imported
-from tests.faults import tables  # noqa: F401  # the same
 
 
 def serve(requests: socket.socket) -> None:
@@ -79,5 +78,7 @@ async def warm_up() -> None:
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     trio.run(warm_up)
     serve(socket.socket(fileno=0))

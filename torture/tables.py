@@ -1,0 +1,84 @@
+"""The tables of a torture session, one of each manner, and what each step does to them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import forebay
+from forebay.stores._statements import create
+
+
+class Slot(NamedTuple):
+    """The one row of a producer: written, updated, written again, deleted, in turn."""
+
+    key: str
+    step: int
+    note: str | None
+
+
+class Event(NamedTuple):
+    """One of many rows of a producer, in a table without a key."""
+
+    producer: str
+    step: int
+
+
+class Total(NamedTuple):
+    """How many steps a producer has made, added up, and the last of them."""
+
+    producer: str
+    n: int
+    last: int
+
+
+class Strict(NamedTuple):
+    """A row that the table refuses where its value is 0."""
+
+    key: str
+    value: int
+
+
+SLOTS = forebay.Table(Slot, name="slots", key="key")
+EVENTS = forebay.Table(Event, name="events")
+TOTALS = forebay.Table(
+    Total, name="totals", key="producer", merge={"n": forebay.Sum, "last": forebay.Max}
+)
+STRICT = forebay.Table(Strict, name="strict", key="key")
+TABLES = (SLOTS, EVENTS, TOTALS, STRICT)
+
+SlotState: TypeAlias = tuple[int, str | None] | None
+"""The columns of a slot beside its key; None where it is not there."""
+
+
+def slot_after(step: int) -> SlotState:
+    """Tell what a slot holds after a step, and nothing else, was its last."""
+    if step < 0:
+        return None
+    return [(step, None), (step - 1, str(step)), (step, "again"), None][step % 4]
+
+
+def enqueue_slot(slots: forebay.Buffer[Slot], key: str, step: int) -> None:
+    """Do what a step does to a slot."""
+    match step % 4:
+        case 0:
+            slots.enqueue_nowait(Slot(key, step, None))
+        case 1:
+            slots.enqueue_update_nowait(key, note=str(step))
+        case 2:
+            slots.enqueue_nowait(Slot(key, step, "again"))
+        case _:
+            slots.enqueue_delete_nowait(key)
+
+
+def make(path: Path) -> None:
+    """Make the file, with a constraint that a declaration does not know."""
+    with closing(sqlite3.connect(path)) as raw:
+        for table in (SLOTS, EVENTS, TOTALS):
+            raw.execute(create(table))
+        raw.executescript("""
+            CREATE TABLE strict (key TEXT PRIMARY KEY, value INTEGER CHECK (value <> 0));
+            CREATE TABLE rivals (name TEXT);
+        """)
