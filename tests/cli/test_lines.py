@@ -35,8 +35,8 @@ def test_lines_end_at_line_ends_alone(data: bytes, lines: list[str]) -> None:
 def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the bytes come, the lines are the same, line ends and letters whole."""
     monkeypatch.setattr(_lines, "BLOCK_BYTES", block)
-    data = "é,1\r\n\r\nü\nx".encode()
-    assert ["é,1\r\n", "\r\n", "ü\n", "x"] == list(Lines(io.BytesIO(data), "it"))
+    data = "é,1\r\n\r\n\ufeffü\nx".encode()
+    assert ["é,1\r\n", "\r\n", "\ufeffü\n", "x"] == list(Lines(io.BytesIO(data), "it"))
 
 
 @pytest.mark.parametrize(

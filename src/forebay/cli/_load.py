@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -16,9 +17,9 @@ from forebay.cli._feed import Feed, Rejects
 from forebay.cli._plan import plan_table
 from forebay.cli._progress import Display, State
 from forebay.cli._readers import Chunk, Reader
-from forebay.cli._reading import Item, first_items, read_ahead
-from forebay.cli._signals import Signals
-from forebay.cli._sources import Format, name_of
+from forebay.cli._reading import SAMPLE_PAUSE, Item, first_items, read_ahead
+from forebay.cli._signals import HANDLED, Signals
+from forebay.cli._sources import Format, name_of, size_of
 from forebay.cli._telemetry import telemetry_as_configured
 
 
@@ -89,18 +90,20 @@ class _Load:
 
     async def run(self) -> Report:
         report = Report()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._signals.watch)
-            self._display.tell(f"reading {_listed(self._request.files)}")
-            nursery.start_soon(self._show)
-            send, items = trio.open_memory_channel[Item](2)
-            nursery.start_soon(read_ahead, self._reader, send)
-            try:
-                with self._work:
-                    await self._run(items)
-            except* (LoadError, forebay.ForebayError, OSError) as group:
-                report.failures.extend(_leaves(group))
-            nursery.cancel_scope.cancel()
+        # Taken before there are tasks, so that no signal ends one of them.
+        with trio.open_signal_receiver(*HANDLED) as received:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._signals.watch, received)
+                self._display.tell(f"reading {_listed(self._request.files)}")
+                nursery.start_soon(self._show)
+                send, items = trio.open_memory_channel[Item](2)
+                nursery.start_soon(read_ahead, self._reader, send)
+                try:
+                    with self._work:
+                        await self._run(items)
+                except* (LoadError, forebay.ForebayError, OSError) as group:
+                    report.failures.extend(_leaves(group))
+                nursery.cancel_scope.cancel()
         report.rejected = self._rejects.count
         if self._feed is not None:
             report.statistics = self._feed.buffer.statistics()
@@ -112,7 +115,7 @@ class _Load:
 
     async def _run(self, items: trio.MemoryReceiveChannel[Item]) -> None:
         request = self._request
-        sample = await first_items(items)
+        sample = await first_items(items, pause=self._pause())
         chunks = [item for item in sample if isinstance(item, Chunk)]
         if not any(chunk.rows for chunk in chunks):
             # No rows tell no types: a table made here would hold later numbers as text.
@@ -139,6 +142,11 @@ class _Load:
             failure = await _feed_all(self._feed, sample, items)
         if failure is not None:
             raise failure
+
+    def _pause(self) -> float:
+        """How long a sample waits for more rows: a file has an end, a pipe may never have one."""
+        endless = any(size_of(path) is None for path in self._request.files)
+        return SAMPLE_PAUSE if endless else math.inf
 
     def _end_without_rows(self, sample: Sequence[Item]) -> None:
         """End with what is wrong with the input, or with nothing where it is empty."""

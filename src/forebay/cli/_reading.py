@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import trio
 
 from forebay.cli._errors import InputError
@@ -12,10 +10,10 @@ from forebay.cli._readers import Chunk, Reader
 # What comes from the inputs: rows, or at its place in their order what ends them too early.
 Item = Chunk | InputError
 
-# A column's type is told by so many rows, or by those that came before a pipe fell silent for so
-# long (in seconds): rows that come slowly are not held back to learn more.
 SAMPLE_ROWS = 10_000
-SAMPLE_PAUSE = 0.5
+"""How many rows tell the types of the columns."""
+SAMPLE_PAUSE = 1.0
+"""How long a pipe is silent, in seconds, until the rows that came must tell them."""
 
 
 async def read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> None:
@@ -35,8 +33,13 @@ async def read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> Non
             await items.send(chunk)
 
 
-async def first_items(items: trio.MemoryReceiveChannel[Item]) -> list[Item]:
-    """Receive the items by which the types of the columns are told."""
+async def first_items(items: trio.MemoryReceiveChannel[Item], *, pause: float) -> list[Item]:
+    """Receive the items by which the types of the columns are told.
+
+    Args:
+        items: what comes from the inputs.
+        pause: how long to wait for more rows once there are some, in seconds.
+    """
     received: list[Item] = []
     rows = 0
     with trio.CancelScope() as patience:
@@ -47,6 +50,6 @@ async def first_items(items: trio.MemoryReceiveChannel[Item]) -> list[Item]:
             rows += len(item.rows)
             if rows >= SAMPLE_ROWS:
                 break
-            if rows and math.isinf(patience.deadline):
-                patience.deadline = trio.current_time() + SAMPLE_PAUSE
+            if rows:
+                patience.deadline = trio.current_time() + pause
     return received

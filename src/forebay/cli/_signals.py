@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import trio
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
@@ -31,14 +33,12 @@ class Signals:
         """What the command exits with, as a shell has it; None where no signal came."""
         return None if self.first is None else 128 + self.first
 
-    async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take signals until cancelled; the process's own handlers are back then."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            task_status.started()
-            async for number in received:
-                if self.first is None:
-                    self.first = signal.Signals(number)
-                    self._on_first(self.first.name)
-                    self._work.cancel()
-                elif self.on_second is not None:
-                    self.on_second()
+    async def watch(self, received: AsyncIterator[int]) -> None:
+        """Act on the signals that are received, until cancelled."""
+        async for number in received:
+            if self.first is None:
+                self.first = signal.Signals(number)
+                self._on_first(self.first.name)
+                self._work.cancel()
+            elif self.on_second is not None:
+                self.on_second()
