@@ -26,10 +26,10 @@ try:
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
-        f"forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]' ({error})"
-    ) from error
+        f"forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]' ({_missing})"
+    ) from _missing
 
 _GRPC: Final = "grpc"
 _HTTP: Final = "http/protobuf"

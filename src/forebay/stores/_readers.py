@@ -10,6 +10,9 @@ import trio
 
 from forebay.sqlite import Connection
 
+_CLOSE_TIMEOUT = 30.0
+"""Seconds, as many as a connection waits for its calls when it closes."""
+
 
 class Readers:
     """Read-only connections to one file, opened when one is needed and kept for the next."""
@@ -23,6 +26,8 @@ class Readers:
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._closed = False
+        self._calls = 0
+        self._last_call_ended = trio.Event()
         self._pid = os.getpid()
 
     @asynccontextmanager
@@ -38,29 +43,36 @@ class Readers:
                 f"the store {self._path!r} belongs to process {self._pid}, and this is a fork of "
                 f"it: open a store after the fork"
             )
-        async with self._turns:
-            self._check_open()
-            connection = self._idle.pop() if self._idle else await self._open()
-            try:
-                yield connection
-            finally:
-                self._idle.append(connection)
+        if self._closed:
+            raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
+        self._calls += 1
+        try:
+            async with self._turns:
+                connection = self._idle.pop() if self._idle else await self._open()
+                try:
+                    yield connection
+                finally:
+                    self._idle.append(connection)
+        finally:
+            self._calls -= 1
+            if self._closed and not self._calls:
+                self._last_call_ended.set()
 
     async def _open(self) -> Connection:
         connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)
-        if self._closed:  # meanwhile, and without this one
-            await connection.aclose()
-        self._check_open()
         self._all.append(connection)
         return connection
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
-
     async def aclose(self) -> None:
-        """Close all of them, at the same time, and open no more."""
+        """Lend no more, wait for the calls made before, and close all connections.
+
+        Cancelling does not cut it short: it waits for `_CLOSE_TIMEOUT` seconds at the most, and
+        what is not over by then finds its connection closed.
+        """
         self._closed = True
+        if self._calls:
+            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                await self._last_call_ended.wait()
         async with trio.open_nursery() as nursery:
             for connection in self._all:
                 nursery.start_soon(connection.aclose)
