@@ -251,6 +251,8 @@ async def test_all_rows_are_accepted_in_order(
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=capacity)) as buffers:
         iterable = Drawn(rows) if kind is Drawn else kind([Letter(name) for name in expected])
         assert rows == await buffers[LETTERS].enqueue_many(iterable)
+        await buffers.flush()
+        assert 0 == buffers[LETTERS]._intake.capacity._entries
     assert expected == names(store)
 
 

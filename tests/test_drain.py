@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from forebay import (
     Buffer,
@@ -268,12 +268,12 @@ async def test_giving_up_costs_nothing_where_nothing_is_pending(
 
 async def test_who_waits_for_room_is_turned_away_at_the_close(autojump_clock: MockClock) -> None:
     """An `enqueue` that waits while the block is left was not accepted."""
-    store = MemoryStore()
-    store.stop()
+    store = MemoryStore(delay=5)
 
     async def expect_closed(buffer: Buffer[Letter], name: str) -> None:
         with pytest.raises(trio.ClosedResourceError, match="buffer 'others' is closed"):
             await buffer.enqueue(Letter(name))
+        assert 1.0 == trio.current_time()  # at once, not when the drain has made room
 
     async with trio.open_nursery() as nursery:
         options = BufferOptions(capacity=1)
@@ -281,9 +281,7 @@ async def test_who_waits_for_room_is_turned_away_at_the_close(autojump_clock: Mo
             buffers[OTHERS].enqueue_nowait(Letter("a"))
             nursery.start_soon(expect_closed, buffers[OTHERS], "b")
             nursery.start_soon(expect_closed, buffers[OTHERS], "c")
-            await wait_all_tasks_blocked()
-            nursery.start_soon(trio.sleep, 1)
-            store.resume()
+            await trio.sleep(1)
     assert [("a",)] == store.rows(OTHERS)
 
 

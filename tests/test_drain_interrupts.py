@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from forebay import BufferOptions, DrainError, Table, Write, open_buffers
+from forebay._worker import Worker
 from forebay.stores import Batch, Outcome
 from forebay.testing import MemoryStore
 
@@ -20,6 +21,7 @@ class Letter(NamedTuple):
 
 
 LETTERS = Table(Letter, name="letters")
+OTHERS = Table(Letter, name="others")
 OPTIONS = BufferOptions(batch_size=1)
 
 
@@ -124,6 +126,27 @@ def test_further_interrupts_hide_nothing() -> None:
         run(main)
     assert [KeyboardInterrupt, DrainError] == [type(error) for error in caught.value.exceptions]
     assert [("a",)] == store.rows(LETTERS)
+
+
+def test_an_interrupt_between_two_steps_leaves_no_worker_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while the buffers are being closed waits until all of them are."""
+    store, close = Interrupted(), Worker.close
+
+    def interrupted(worker: Worker) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(worker)
+
+    monkeypatch.setattr(Worker, "close", interrupted)
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS, OTHERS) as buffers:
+            await buffers[OTHERS].write(Letter("a"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert [("a",)] == store.rows(OTHERS)
 
 
 def test_an_interrupt_is_not_lost_to_a_cancellation() -> None:

@@ -19,6 +19,7 @@ from forebay import (
     Table,
     open_buffers,
 )
+from forebay._operations import size_of
 from forebay.stores import Batch, FailureKind, Outcome
 from forebay.testing import MemoryStore
 
@@ -221,6 +222,18 @@ async def test_superseded_entries_fill_the_capacity_too(autojump_clock: MockCloc
         assert [("a", 2)] == store.rows(WORDS)
 
 
+async def test_bytes_fill_the_capacity_too(autojump_clock: MockClock) -> None:
+    """The entry that takes the last of `capacity_bytes` makes a flush due."""
+    store = TimedStore()
+    size = size_of(Letter("a"))
+    options = BufferOptions(capacity_bytes=3 * size, flush_interval=math.inf)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for time in (0, 1, 2):
+            await at(time, put(buffers[LETTERS]))
+        await trio.sleep_until(9)
+        assert [(2.0, FULL, 3)] == store.flushes
+
+
 # On request, on drain
 
 
@@ -250,6 +263,7 @@ async def test_writes_of_one_moment_share_a_transaction(autojump_clock: MockCloc
     store = TimedStore()
     async with open_buffers(store, LETTERS) as buffers, trio.open_nursery() as nursery:
         buffers[LETTERS].enqueue_nowait(Letter("a"))
+        await wait_all_tasks_blocked()
         for name in "bcd":
             nursery.start_soon(buffers[LETTERS].write, Letter(name))
     assert [(0.0, REQUESTED, 4)] == store.flushes

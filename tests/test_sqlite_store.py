@@ -312,6 +312,22 @@ async def test_a_wait_for_another_programs_lock_can_be_cancelled(path: Path) -> 
         assert 3 == await store.run(insert, 3)
 
 
+async def test_a_transaction_that_was_begun_is_not_repeated(path: Path) -> None:
+    """The function is called once, also where SQLite tells it of a lock: it may have effects."""
+    calls = []
+
+    def call(_raw: sqlite3.Connection) -> None:
+        calls.append(1)
+        error = sqlite3.OperationalError("another database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    async with open_sqlite(path) as store:
+        with pytest.raises(sqlite3.OperationalError, match="another database is locked"):
+            await store.run(call)
+    assert [1] == calls
+
+
 async def test_a_lock_that_stays_ends_the_opening(path: Path) -> None:
     """After `lock_timeout` the error says what to do about it."""
     async with open_sqlite(path, create=[EVENTS]):
@@ -400,8 +416,8 @@ async def test_settings_hold_on_every_connection(path: Path) -> None:
     def setting(name: str) -> Callable[[sqlite3.Connection], Any]:
         return lambda raw: raw.execute(f"PRAGMA {name}").fetchone()[0]
 
-    async with open_sqlite(path, synchronous="FULL", pragmas={"cache_size": -777}) as store:
-        assert 2 == await store.run(setting("synchronous"))
+    async with open_sqlite(path, synchronous="EXTRA", pragmas={"cache_size": -777}) as store:
+        assert 3 == await store.run(setting("synchronous"))
         assert "wal" == await store.run(setting("journal_mode"))
         assert -777 == await store.run(setting("cache_size"))
         assert (-777,) == await store.fetch_one("PRAGMA cache_size")
@@ -450,9 +466,11 @@ async def test_closing_waits_for_what_runs(path: Path) -> None:
     async with trio.open_nursery() as nursery:
         with held() as gate:
             async with open_sqlite(path, create=[EVENTS]) as store:
+                await store.fetch_one("SELECT 1")
                 nursery.start_soon(store.run, gate)
                 nursery.start_soon(fetch)
                 await gate.entered.wait()
+                await wait_all_tasks_blocked()
                 gate.leave.set()
     assert [("gate", 0)] == rows(path)
     assert [(200000,)] == read

@@ -447,14 +447,11 @@ class Buffer(Generic[R]):
 
     async def _wait_for_room(self, size: int = 0) -> None:
         """Wait for room for one entry and take it, unless the buffer closes or fails."""
-        capacity = self._intake.capacity
         self._intake.wake()
-        served = await capacity.take(size)
+        await self._intake.capacity.take(size)
         try:
             self._intake.check_open()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            if served:
-                capacity.give_back(1, size)
             # A program that is cancelled as a whole is not to see that one task closes first.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise

@@ -8,14 +8,6 @@ from collections import OrderedDict
 import trio
 
 
-class _Waiter:
-    __slots__ = ("served", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.served = True
-
-
 class Capacity:
     """Room for so many entries, and so many bytes of them, given out first come, first served.
 
@@ -31,7 +23,8 @@ class Capacity:
         self._entries = 0
         self._size = 0
         self._refused = False
-        self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
+        self._waiters: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()
+        """Those who wait, first come first, and the size that each needs."""
 
     @property
     def reached(self) -> bool:
@@ -68,16 +61,13 @@ class Capacity:
         self._size += size
 
     @trio.lowlevel.enable_ki_protection
-    async def take(self, size: int = 0) -> bool:
-        """Wait for room for one entry of so many bytes, and take it.
+    async def take(self, size: int = 0) -> None:
+        """Wait for room for one entry of so many bytes, and take it; or until `turn_away`.
 
         Cancelled, it has taken nothing.
-
-        Returns:
-            False where `turn_away` ended the wait: nothing is taken.
         """
         task = trio.lowlevel.current_task()
-        waiter = self._waiters[task] = _Waiter(size)
+        self._waiters[task] = size
         self._refused = True
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
@@ -86,7 +76,6 @@ class Capacity:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
-        return waiter.served
 
     @trio.lowlevel.enable_ki_protection
     def give_back(self, entries: int, size: int = 0) -> None:
@@ -98,18 +87,17 @@ class Capacity:
 
     def _hand_out(self) -> None:
         while self._waiters:
-            task, waiter = next(iter(self._waiters.items()))
-            if not self._fits(1, waiter.size):
+            task, size = next(iter(self._waiters.items()))
+            if not self._fits(1, size):
                 return
             del self._waiters[task]
             self._entries += 1
-            self._size += waiter.size
+            self._size += size
             trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
     def turn_away(self) -> None:
-        """Wake all who wait, without room."""
+        """Wake all who wait, without room: nothing is accepted any more."""
         while self._waiters:
-            task, waiter = self._waiters.popitem(last=False)
-            waiter.served = False
+            task, _ = self._waiters.popitem(last=False)
             trio.lowlevel.reschedule(task)
