@@ -29,6 +29,7 @@ async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
             assert [(1,)] == reader.execute("SELECT count(*) FROM events").fetchall()
             assert [(201,)] == await store.fetch_all("SELECT count(*) FROM events")
             grown = wal.stat().st_size
+            assert grown == store.wal_size()
         assert grown > bound
         # From the next commits on the WAL is used again from its start, and grows no more.
         for i in range(200):

@@ -1,0 +1,72 @@
+"""What each error means for the rows of a batch: told by code and by type, never by its text."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from forebay import StoreError
+from forebay.stores import FailureKind
+from forebay.stores._failures import failure_kind
+
+TRANSIENT, ROW = FailureKind.TRANSIENT, FailureKind.ROW
+FATAL, IN_DOUBT = FailureKind.FATAL, FailureKind.IN_DOUBT
+
+
+def error_of(code: int) -> sqlite3.Error:
+    """An error with this code, and a text that says something else."""
+    error = sqlite3.OperationalError("no such table: database disk image is malformed")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "in_commit"),
+    [
+        ("SQLITE_BUSY", TRANSIENT, TRANSIENT),
+        ("SQLITE_BUSY_SNAPSHOT", TRANSIENT, TRANSIENT),
+        ("SQLITE_BUSY_RECOVERY", TRANSIENT, TRANSIENT),
+        ("SQLITE_LOCKED_SHAREDCACHE", TRANSIENT, TRANSIENT),
+        ("SQLITE_PROTOCOL", TRANSIENT, TRANSIENT),
+        ("SQLITE_NOMEM", TRANSIENT, TRANSIENT),
+        ("SQLITE_FULL", TRANSIENT, IN_DOUBT),
+        ("SQLITE_IOERR_READ", TRANSIENT, IN_DOUBT),
+        ("SQLITE_IOERR_WRITE", TRANSIENT, IN_DOUBT),
+        ("SQLITE_IOERR_FSYNC", TRANSIENT, IN_DOUBT),
+        ("SQLITE_CONSTRAINT_NOTNULL", ROW, ROW),
+        ("SQLITE_CONSTRAINT_UNIQUE", ROW, ROW),
+        ("SQLITE_CONSTRAINT_CHECK", ROW, ROW),
+        ("SQLITE_CONSTRAINT_FOREIGNKEY", ROW, ROW),
+        ("SQLITE_MISMATCH", ROW, ROW),
+        ("SQLITE_TOOBIG", ROW, ROW),
+        ("SQLITE_ERROR", FATAL, FATAL),
+        ("SQLITE_READONLY_DBMOVED", FATAL, FATAL),
+        ("SQLITE_CORRUPT_VTAB", FATAL, FATAL),
+        ("SQLITE_NOTADB", FATAL, FATAL),
+        ("SQLITE_AUTH", FATAL, FATAL),
+    ],
+)
+def test_the_code_tells_what_an_error_means(
+    name: str, kind: FailureKind, in_commit: FailureKind
+) -> None:
+    """Extended codes mean what their primary code does, and an I/O error in COMMIT is a doubt."""
+    error = error_of(getattr(sqlite3, name))
+    assert (kind, in_commit) == (failure_kind(error), failure_kind(error, in_commit=True))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OverflowError(), ROW),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), ROW),
+        (sqlite3.InterfaceError(), ROW),
+        (sqlite3.DataError(), ROW),
+        (sqlite3.ProgrammingError(), FATAL),
+        (StoreError(), FATAL),
+        (ZeroDivisionError(), FATAL),
+    ],
+)
+def test_without_a_code_the_type_tells(error: Exception, kind: FailureKind) -> None:
+    """What Python's sqlite3 cannot bind is a bad row; what nobody expects is fatal."""
+    assert kind is failure_kind(error)
