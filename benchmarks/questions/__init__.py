@@ -21,6 +21,7 @@ from benchmarks.questions import (
     saturation,
     table_growth,
     tables,
+    telemetry,
     two_processes,
 )
 
@@ -32,6 +33,7 @@ _MODULES = (
     busy_loop,
     saturation,
     cost_of_a_call,
+    telemetry,
     table_growth,
     tables,
     producers,

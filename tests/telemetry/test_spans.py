@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import trio
@@ -15,8 +16,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
-from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
+from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers, open_sqlite
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
+from forebay.stores._commit import Committer
 from forebay.testing import MemoryStore
 
 if TYPE_CHECKING:
@@ -221,3 +223,25 @@ async def test_the_duration_bears_the_span_as_an_exemplar(
     }
     assert 3 == len(exemplars)
     assert [[(span.context.trace_id, span.context.span_id)]] * 3 == list(exemplars.values())
+
+
+async def test_the_writers_thread_is_inside_the_span(
+    spans: Spans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What instruments sqlite3 itself has the flush as its parent, in whatever thread it runs."""
+    current: list[int] = []
+    commit = Committer.commit
+
+    def spy(self: Committer, *args: Any) -> Outcome:
+        current.append(trace.get_current_span().get_span_context().span_id)
+        return commit(self, *args)
+
+    monkeypatch.setattr(Committer, "commit", spy)
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[PAIRS]) as store,
+        open_buffers(store, PAIRS, tracer_provider=spans.provider) as buffers,
+    ):
+        await buffers[PAIRS].write(Pair(1))
+    [span] = spans.flushes()
+    assert span.context is not None
+    assert [span.context.span_id] == current
