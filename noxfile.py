@@ -77,7 +77,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def replay(session: nox.Session) -> None:
     """Replay a production cache trace, and check the outcome: `-- --requests 50000` for less."""
-    session.install(".[cache]", "pip")  # pip fetches the trace
+    session.install(".[cache,otlp]", "pip")  # pip fetches the trace
     session.run("python", "-m", "replay", *session.posargs)
 
 

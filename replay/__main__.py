@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import sqlite3
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
 
 from forebay.cache import CacheOptions
+from forebay.otlp import export_telemetry
 from replay.model import Outcome, differences, expected
 from replay.server import Plan, Report, replay
 from replay.trace import PATH, FetchError, fetch, read
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     print(f"replaying {trace} from {plan.tasks} tasks, with a budget of {plan.budget:,} bytes")
     with TemporaryDirectory(prefix="forebay-replay-") as folder:
-        report = trio.run(replay, plan, Path(folder))
+        report = trio.run(_replay, plan, Path(folder))
         print_report(report)
         found = check(plan, Path(folder), report)
     for line in found[:_SHOWN]:
@@ -50,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the cache is what it must be: every key, size, access and file; nothing missing or extra"
     )
     return 0
+
+
+async def _replay(plan: Plan, folder: Path) -> Report:
+    """Replay, and export telemetry meanwhile if the environment says where to."""
+    with_telemetry = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+    async with export_telemetry(service_name="forebay replay") if with_telemetry else nullcontext():
+        return await replay(plan, folder)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -170,6 +170,30 @@ def test_the_load_command_exports_where_it_is_asked_to(
     assert "-> service.name: Str(forebay load)" in metrics_collector.output.read_text()
 
 
+@pytest.mark.rotel
+def test_the_replay_exports_where_it_is_asked_to(
+    metrics_collector: Collector, tmp_path: Path
+) -> None:
+    """The replay of a trace is a service of its own name, with its tables as the buffers."""
+    pytest.importorskip("cachetools", reason="needs forebay[cache]")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("# time, object, size, next\n" + "1,a,10,-1\n2,b,10,-1\n3,a,10,-1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "replay", "--trace", trace, "--share", "2"],
+        cwd=Path(__file__).parents[2],
+        env=environment(metrics_collector.http, "http/protobuf"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    assert 0 == done.returncode, done.stderr
+    received = metrics_collector.wait_for("forebay.entries.accepted")
+    accepted = {p.attributes["buffer"]: p.numbers for p in received["forebay.entries.accepted"]}
+    assert {"Value": 3.0} == accepted["cas_artifacts"]
+    assert "-> service.name: Str(forebay replay)" in metrics_collector.output.read_text()
+
+
 def test_the_load_command_loads_although_it_cannot_export(tmp_path: Path) -> None:
     """A variable that cannot be used is told, and every row is in the table."""
     pytest.importorskip("click", reason="needs forebay[cli]")
