@@ -35,6 +35,7 @@ ROOMS = {
     "stores": "_batch _operations _table",
     "stores._statements": "_batch _columns _merge _operations _table",
     "stores._identity": "_errors",
+    "stores._wal": "",
     # The buffer: Trio, and no database.
     "_capacity": "trio",
     "_ledger": "stores trio",
@@ -68,7 +69,7 @@ ROOMS = {
     "stores._failures stores._progress stores._statements sqlite3",
     "stores.sqlite": "_batch _errors _options _table sqlite stores stores._commit "
     "stores._failures stores._identity stores._progress stores._readers stores._schema "
-    "stores._statements sqlite3 trio",
+    "stores._statements stores._wal sqlite3 trio",
     # Dead letters, read and replayed.
     "stores._replaying": "_table stores stores._dead_letters stores.sqlite sqlite3",
     "_dead_letter": "_errors _letters _operations _table sqlite",

@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from forebay import open_buffers, open_sqlite
 from tests.faults.tables import EVENTS, PATIENT, TABLES, Event
 
@@ -37,3 +39,27 @@ async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
         assert wal.stat().st_size <= grown + bound
         now = events.statistics()
     assert (401, 0, 0) == (now.committed, now.pending, now.retries)
+
+
+async def test_a_wal_past_its_limit_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the file and the likely cause, once, and again when it has doubled."""
+    path = tmp_path / "a.db"
+    async with (
+        open_sqlite(path, create=TABLES, wal_warning=100_000) as store,
+        open_buffers(store, EVENTS, options=PATIENT) as buffers,
+    ):
+        events = buffers[EVENTS]
+        await events.write(Event("before", 0))
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchall()
+            while (store.wal_size() or 0) < 150_000:
+                await events.write(Event("x" * 3000, 1))
+            assert 1 == len(caplog.records)
+            while (store.wal_size() or 0) < 250_000:
+                await events.write(Event("x" * 3000, 1))
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: look for a reader")
+    assert first == second

@@ -27,6 +27,12 @@ class Pair(NamedTuple):
     v: int = 0
 
 
+# A shell that starts the tests in the background has its children ignore SIGINT.
+_MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from forebay.cli import main; main()"
+)
+
 PAIRS = Table(Pair, name="pairs", key="k")
 OTHERS = Table(Pair, name="others", key="k")
 
@@ -134,7 +140,7 @@ async def test_ctrl_c_ends_it_in_order(path: str) -> None:
     ours, theirs = pty.openpty()
     async with served(path):
         process = subprocess.Popen(
-            [sys.executable, "-c", "from forebay.cli import main; main()", "top", path],
+            [sys.executable, "-c", _MAIN, "top", path],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

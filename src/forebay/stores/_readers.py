@@ -54,9 +54,12 @@ class Readers:
                 finally:
                     self._idle.append(connection)
         finally:
-            self._calls -= 1
-            if self._closed and not self._calls:
-                self._last_call_ended.set()
+            self._end_call()
+
+    def _end_call(self) -> None:
+        self._calls -= 1
+        if self._closed and not self._calls:
+            self._last_call_ended.set()
 
     async def _open(self) -> Connection:
         connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)

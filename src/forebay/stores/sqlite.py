@@ -24,6 +24,7 @@ from forebay.stores._identity import FileIdentity
 from forebay.stores._readers import Readers
 from forebay.stores._schema import check_table
 from forebay.stores._statements import create as create_sql
+from forebay.stores._wal import Wal
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -44,11 +45,14 @@ class SqliteStore:
     in which they asked. Reads run beside them, on connections of their own.
     """
 
-    def __init__(self, path: str, writer: sqlite.Connection, readers: Readers) -> None:
+    def __init__(
+        self, path: str, writer: sqlite.Connection, readers: Readers, *, wal_warning: int
+    ) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
         self._identity = FileIdentity(path)
+        self._wal = Wal(path, warn_at=wal_warning)
         self._variables = 0
         self._committers: dict[str, Committer] = {}
         """The attempts at the batch in flight, by its stream."""
@@ -64,11 +68,8 @@ class SqliteStore:
         return {"db.system.name": "sqlite", "db.namespace": self.path}
 
     def wal_size(self) -> int | None:
-        """Tell the size of the write-ahead log, in bytes; None where there is none now."""
-        try:
-            return os.stat(f"{self.path}-wal").st_size  # noqa: PTH116  # a path is a str here
-        except OSError:
-            return None
+        """Tell the size of the file's write-ahead log, in bytes; None where there is none now."""
+        return self._wal.size()
 
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         """Check that the tables are in the file as they are declared. `open_buffers` calls it.
@@ -107,7 +108,7 @@ class SqliteStore:
             self._committers[batch.stream] = committer
         try:
             outcome = await self._writer.run_in_own_thread(
-                _commit, self._identity, committer, attempt, most_rejections
+                _commit, self._identity, self._wal, committer, attempt, most_rejections
             )
         except BatchError as error:
             error.settled, error.outcome = committer.settled, committer.outcome()
@@ -217,6 +218,7 @@ async def open_sqlite(
     busy_timeout: float = 0.05,
     lock_timeout: float = 30.0,
     readers: int = 4,
+    wal_warning: int = 1 << 30,
     pragmas: Mapping[str, str | int] | None = None,
 ) -> AsyncGenerator[SqliteStore, None]:
     """Open a SQLite file as a store for buffers, for the time of an `async with` block.
@@ -235,6 +237,8 @@ async def open_sqlite(
             since a thread in that wait cannot be woken. forebay goes on waiting in Trio.
         lock_timeout: how long opening and creating tables wait for such a lock, in seconds.
         readers: how many read connections there may be.
+        wal_warning: the size of the write-ahead log, in bytes, past which a warning is logged
+            (by the logger ``forebay``): a reader that stays open makes it grow without end.
         pragmas: further settings of each connection, such as ``{"cache_size": -65536}``.
 
     Yields:
@@ -270,7 +274,7 @@ async def open_sqlite(
     pool = Readers(name, most=readers, pragmas=settings)
     try:
         await _set_up(writer, name, create, lock_timeout)
-        store = SqliteStore(name, writer, pool)
+        store = SqliteStore(name, writer, pool, wal_warning=wal_warning)
         yield store
         await store.forget()
     finally:
@@ -343,6 +347,7 @@ def _variables(raw: sqlite3.Connection) -> int:
 def _commit(
     raw: sqlite3.Connection,
     identity: FileIdentity,
+    wal: Wal,
     committer: Committer,
     attempt: int,
     most_rejections: float,
@@ -350,4 +355,5 @@ def _commit(
     identity.check()
     outcome = committer.commit(raw, attempt, most_rejections)
     identity.check()
+    wal.watch()
     return outcome
