@@ -228,8 +228,6 @@ class _Producers:
             taken.append(span)
             if numbers[1] <= last:
                 del self._spans[span.span_id]
-            else:
-                numbers[0] = last + 1
         return taken
 
 

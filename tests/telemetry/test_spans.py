@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -11,18 +12,27 @@ import trio.lowlevel
 import trio.testing
 from opentelemetry import trace
 from opentelemetry.sdk.metrics.export import Histogram
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from trio.testing import MockClock
 
-from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers, open_sqlite
+from forebay import (
+    BufferOptions,
+    FlushError,
+    FlushReason,
+    RetryPolicy,
+    Table,
+    open_buffers,
+    open_sqlite,
+)
+from forebay._coalesce import Coalescer
+from forebay._ledger import Ledger
+from forebay._telemetry import telemetry
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
 from forebay.stores._commit import Committer
 from forebay.testing import MemoryStore
-
-if TYPE_CHECKING:
-    from tests.telemetry.conftest import Meters, Spans
+from tests.telemetry.conftest import Meters, Spans
 
 
 class Pair(NamedTuple):
@@ -101,8 +111,9 @@ async def test_producers_that_take_turns_are_linked_once(
     assert 2 == len(flush.links)
 
 
-async def test_links_stop_at_128(spans: Spans, autojump_clock: MockClock) -> None:
+async def test_links_stop_at_128(autojump_clock: MockClock) -> None:
     """Of 130 producers 128 are linked, and an attribute counts the other two."""
+    spans = Spans(SpanLimits(max_links=1000))
     async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
         for n in range(130):
             with spans.tracer.start_as_current_span("producer"):
@@ -115,26 +126,26 @@ async def test_links_stop_at_128(spans: Spans, autojump_clock: MockClock) -> Non
 async def test_a_producer_is_linked_by_its_own_batch(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """Entries that wait for the next batch take their producers there; one may be in both."""
+    """Entries that wait for a later batch take their producers there; one may be in two."""
     store = MemoryStore()
     store.stop()
     options = BufferOptions(batch_size=4)
+    producers = []
     async with open_buffers(
         store, PAIRS, options=options, tracer_provider=spans.provider
     ) as buffers:
-        with spans.tracer.start_as_current_span("a") as a:
-            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
-        with spans.tracer.start_as_current_span("b") as b:
-            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(10, 14))
-        with spans.tracer.start_as_current_span("c") as c:
-            await buffers[PAIRS].enqueue_many(Pair(n) for n in range(20, 22))
+        buffers[PAIRS].enqueue_nowait(Pair(0))
+        buffers[PAIRS].request_flush()
         await trio.testing.wait_all_tasks_blocked()
+        for n, name in enumerate("abc"):
+            with spans.tracer.start_as_current_span(name) as span:
+                await buffers[PAIRS].enqueue_many(Pair(10 * n + i) for i in range(1, 4))
+            producers.append(span.get_span_context())
         store.resume()
         await buffers[PAIRS].flush()
+    assert [1, 4, 4, 1] == [len(batch) for batch in store.batches]
     linked = [[link.context for link in flush.links] for flush in spans.flushes()]
-    assert [len(batch) for batch in store.batches] == [4, 4, 1]
-    contexts = [span.get_span_context() for span in (a, b, c)]
-    assert [contexts[:2], contexts[1:], contexts[2:]] == linked
+    assert [[], producers[:2], producers[1:], producers[2:]] == linked
 
 
 async def test_spans_that_nobody_records_are_not_linked(
@@ -245,3 +256,33 @@ async def test_the_writers_thread_is_inside_the_span(
     [span] = spans.flushes()
     assert span.context is not None
     assert [span.context.span_id] == current
+
+
+async def test_the_context_of_the_opener_stays_outside(autojump_clock: MockClock) -> None:
+    """The worker starts in a fresh context: what was set around `open_buffers` is not in it."""
+    request = ContextVar("request", default="none")
+    seen: list[str] = []
+
+    class Spy(MemoryStore):
+        async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+            seen.append(request.get())
+            return await super().commit(batch, attempt=attempt, most_rejections=most_rejections)
+
+    request.set("a request long gone")
+    async with open_buffers(Spy(), PAIRS) as buffers:
+        await buffers[PAIRS].write(Pair(1))
+    assert ["none"] == seen
+
+
+async def test_a_flush_leaves_the_context_as_it_was(spans: Spans) -> None:
+    """Its span is current inside, and a root even below another; afterwards that one is again."""
+    observe = telemetry(MemoryStore(), None, spans.provider)
+    coalescer = Coalescer(PAIRS)
+    coalescer.add([(1, 2)], only_rows=True)
+    batch = coalescer.take(FlushReason.DRAIN)
+    with spans.tracer.start_as_current_span("outside") as outside:
+        with observe("pairs", Ledger("pairs"), 10).flush(batch):
+            assert trace.get_current_span() is not outside
+        assert trace.get_current_span() is outside
+    [span] = spans.flushes()
+    assert span.parent is None
