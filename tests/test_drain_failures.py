@@ -215,3 +215,11 @@ async def test_cancellation_is_dropped_for_the_failure(autojump_clock: MockClock
         async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
             buffers[BAD].enqueue_nowait(Letter("a"))
             await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("wrong", [{"options": {"capacity": 5}}, {"overrides": {"notes": {}}}])
+async def test_options_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
+    """A mapping in the place of options is told how to become some."""
+    with pytest.raises(TypeError, match=r"must be a forebay\.BufferOptions, not \{"):
+        async with open_buffers(MemoryStore(), BAD, **wrong):
+            raise AssertionError("it opened")

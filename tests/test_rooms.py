@@ -47,7 +47,8 @@ ROOMS = {
     "_buffer": "_errors _intake _operations _table trio",
     "_worker": "_batch _buffer _capacity _coalesce _dead_letter_limit _errors _flush_policy "
     "_intake _ledger _observer _operations _options _table stores trio",
-    "_group": "_buffer _errors _observer _options _spill _table _telemetry _worker stores trio",
+    "_group": "_buffer _columns _errors _observer _options _spill _table _telemetry _worker "
+    "stores trio",
     "otlp": "opentelemetry trio",
     "monitoring": "",
     "_statistics_socket": "_group trio",

@@ -429,3 +429,10 @@ def test_an_append_only_table_has_no_key_to_give() -> None:
 def test_a_table_replaces_when_all_its_rules_do(merge: Any, replaces: bool) -> None:
     """Only then a later row makes an earlier one void."""
     assert replaces == Table(Hit, name="hits", key="url", merge=merge).replaces
+
+
+@pytest.mark.parametrize("name", ["forebay_dead_letters", "Forebay_progress"])
+def test_the_names_of_forebays_own_tables_are_refused(name: str) -> None:
+    """A program's table cannot take the place of one that forebay keeps its letters in."""
+    with pytest.raises(ValueError, match="is forebay's own: choose one without 'forebay_'"):
+        Table.from_columns({"k": int}, name=name, key="k")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import trio
 
 from forebay._buffer import Buffer, BufferStatistics
+from forebay._columns import folded
 from forebay._errors import DrainError, OptionsError
 from forebay._observer import Observe
 from forebay._options import BufferOptions
@@ -44,7 +45,10 @@ class Buffers:
             return self._buffers[table]
         except KeyError:
             names = ", ".join(repr(buffer.name) for buffer in self)
-            raise KeyError(f"{table!r} has no buffer here; there are {names}") from None
+            raise KeyError(
+                f"{table!r} has no buffer here: ask by the Table that open_buffers was given, not "
+                f"by a name or another Table; it was given those of {names}"
+            ) from None
 
     def __iter__(self) -> Iterator[Buffer[Any]]:
         """Give the buffers, in the order of their tables in the call of `open_buffers`."""
@@ -233,10 +237,16 @@ def _workers(
     overrides: Mapping[str, BufferOptions],
     observe: Observe,
 ) -> list[Worker]:
+    for argument, given in (("options", options), *overrides.items()):
+        if not isinstance(given, BufferOptions):
+            raise TypeError(
+                f"{argument} must be a forebay.BufferOptions, not {given!r}; "
+                f"`BufferOptions().override(…)` and `Settings` make one of a mapping"
+            )
     if not tables:
         raise ValueError("open_buffers needs a table at least")
     names = [table.name for table in tables]
-    if len({name.casefold() for name in names}) < len(names):
+    if len(set(map(folded, names))) < len(names):
         raise ValueError(f"tables: two have one name, and a table has one buffer: {names}")
     if unknown := set(overrides) - set(names):
         raise OptionsError(

@@ -256,6 +256,8 @@ def _checked_name(name: object) -> str:
         raise ValueError(f"name must be text that is not empty, without NUL; got {name!r}")
     if folded(name).startswith("sqlite_"):
         raise ValueError(f"name {name!r} is SQLite's own: choose one without 'sqlite_'")
+    if folded(name).startswith("forebay_"):
+        raise ValueError(f"name {name!r} is forebay's own: choose one without 'forebay_'")
     return name
 
 

@@ -18,11 +18,14 @@ from forebay._operations import Entry, Key, Operation, Row, operation
 from forebay._table import Table
 from forebay.stores import BatchError, FailureKind, Outcome, Rejection
 
+__all__ = ["FailureKind", "MemoryStore"]
+
 
 class MemoryStore:
     """A store that keeps its tables in dictionaries, and records what it was given.
 
     Example:
+        >>> from forebay.testing import FailureKind, MemoryStore
         >>> async def test_retries(autojump_clock):
         ...     store = MemoryStore()
         ...     store.fail_next(FailureKind.TRANSIENT, times=2)

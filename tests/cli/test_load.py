@@ -381,3 +381,11 @@ def test_help_tells_how_to_use_it() -> None:
     result = CliRunner().invoke(command, ["load", "--help"])
     assert "    forebay load people.csv --database my.db --table people --key id\n" in result.stdout
     assert "    143  ended by SIGTERM\n" in result.stdout
+
+
+def test_an_empty_key_is_a_usage_error() -> None:
+    """A variable of a script that is not set does not turn an upsert into an append."""
+    result = load(PEOPLE, "--key", "")
+    assert 2 == result.exit_code
+    assert "--key is empty" in result.stderr
+    assert not Path("a.db").exists()

@@ -196,3 +196,19 @@ def test_the_command_is_installed() -> None:
     script = Path(sys.executable).with_name("forebay")
     done = run([str(script), "--version"])
     assert (0, b"forebay, version ") == (done.returncode, done.stdout[:17])
+
+
+def test_a_summary_that_cannot_be_printed_is_no_failed_load() -> None:
+    """The rows are in the table, so the exit code says so, and there is no traceback."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*LOAD, "-", *INTO],
+            input=b"id,v\n1,x\n",
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert 0 == done.returncode
+    assert b"the summary could not be printed" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert 1 == count()

@@ -123,6 +123,7 @@ def test_ndjson_has_an_object_a_line() -> None:
         ("true", "a boolean"),
         ("null", "null"),
         ('{"a": NaN}', "not JSON: NaN is no JSON number"),
+        ('{"a": 1e400}', "not JSON: 1e400 is more than a number of 64 bits holds"),
         ('{"a": "\\ud800"}', "half of a surrogate pair; expected text"),
         ('{"a": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit (4300 digits)"),
         ('{"a": ' + "[" * 100_000 + "}", "values nested too deep"),

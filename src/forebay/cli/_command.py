@@ -145,7 +145,10 @@ def load_command(**options: Any) -> None:
     for failure in report.failures:
         click.echo(f"Error: {_told(failure)}", err=True)
     if not options["quiet"] and (report.statistics is not None or not report.failures):
-        click.echo(_summary(report))
+        try:
+            click.echo(_summary(report))
+        except OSError as error:  # what reads the output is gone, or its disk is full
+            click.echo(f"the summary could not be printed: {error}", err=True)
     sys.exit(report.exit_code)
 
 
@@ -196,6 +199,8 @@ def _request(
 
 def _names(key: str) -> Sequence[str]:
     """The names in a line of CSV, so that one that has a comma in it can be quoted."""
+    if not key.strip():
+        raise click.UsageError("--key is empty; expected names, commas between, or no --key")
     try:
         return next(csv.reader([key], strict=True))
     except csv.Error as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
@@ -92,7 +93,7 @@ def _csv_problem(error: csv.Error) -> str:
 
 
 def _ndjson_records(lines: Lines) -> Iterator[Record]:
-    decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+    decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float).decode
     for text in lines:
         fault, lines.fault = lines.fault, None
         if fault is not None:
@@ -128,6 +129,13 @@ _JSON_NAMES: dict[type, str] = {
     bool: "a boolean",
     type(None): "null",
 }
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is more than a number of 64 bits holds")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
