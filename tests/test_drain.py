@@ -434,6 +434,6 @@ async def test_a_table_that_was_not_opened_has_no_buffer(autojump_clock: MockClo
     async with open_buffers(MemoryStore(), LETTERS) as buffers:
         assert ([buffers[LETTERS]], 1) == (list(buffers), len(buffers))
         with pytest.raises(
-            KeyError, match="open_buffers was given, not by a name .* those of 'letters'"
+            KeyError, match=r"open_buffers was given, not by a name .* those of 'letters'"
         ):
             buffers[OTHERS]
