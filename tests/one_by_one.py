@@ -42,12 +42,15 @@ def _execute(raw: sqlite3.Connection, table: Table[Any], operation: Operation) -
     name = f'"{table.name}"'
     match operation:
         case Write(row) if table.key and _find(raw, table, table.key_of(row)):
-            where, key = _where(table, table.key_of(row))
+            where = " AND ".join(f'"{name}" = :key{i}' for i, name in enumerate(table.key))
+            key = _where(table, table.key_of(row))[1]
+            values = {f"key{i}": value for i, value in enumerate(key)}
             for column, value in zip(table.columns, row, strict=True):
                 if column.name not in table.key:
                     old = f'"{column.name}"'
-                    new = _CHANGED[column.merge].format(old=old, new="?1")
-                    raw.execute(f"UPDATE {name} SET {old} = {new} WHERE {where}", (value, *key))
+                    new = _CHANGED[column.merge].format(old=old, new=":new")
+                    sql = f"UPDATE {name} SET {old} = {new} WHERE {where}"
+                    raw.execute(sql, {**values, "new": value})
         case Write(row):
             columns = ", ".join(f'"{column.name}"' for column in table.columns)
             marks = ", ".join("?" * len(row))

@@ -27,6 +27,8 @@ from forebay._options import BufferOptions
 from forebay._table import Table
 from forebay.stores import Batch, BatchError, FailureKind, Outcome, Store
 
+_jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
+
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
 """Failures after which the same batch is committed again, as often as it takes."""
 
@@ -224,7 +226,7 @@ class Worker:
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
                 self._ledger.retries += 1
-                await trio.sleep(retry.delay(attempt, random.random()))  # noqa: S311  # jitter
+                await trio.sleep(retry.delay(attempt, _jitter.random()))
                 attempt += 1
             else:
                 # No checkpoint between COMMIT and the account of it.

@@ -34,6 +34,8 @@ Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 _HOUSEKEEPING = 1.0
 """Seconds that tidying up may take when the store closes."""
 
+_jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
+
 _WAITS = RetryPolicy()
 """How the program's own calls wait for a lock of another process."""
 
@@ -312,7 +314,7 @@ async def _patiently(
         except sqlite3.OperationalError as error:
             if failure_code(error) not in LOCKED or not may_repeat():
                 raise
-        await trio.sleep(_WAITS.delay(attempt, random.random()))  # noqa: S311  # jitter
+        await trio.sleep(_WAITS.delay(attempt, _jitter.random()))
 
 
 # What runs in the writer's thread.
