@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import trio
 
+from ._handover import hand_over
 from ._opening import opener
 from ._thread import OwnThread
 from ._transaction import transact
@@ -141,7 +142,8 @@ class Connection:
             BaseException: what `fn` raised.
         """
         self._check_usable()
-        return await anyio.to_thread.run_sync(fn, self._raw, *args, limiter=self._turn)
+        with hand_over():
+            return await anyio.to_thread.run_sync(fn, self._raw, *args, limiter=self._turn)
 
     async def run_in_own_thread(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Do as `run` does, at half the cost of the hop, in a thread of the connection's own.
@@ -161,7 +163,10 @@ class Connection:
         Arguments, result and errors are those of `transact`.
         """
         self._check_usable()
-        return await anyio.to_thread.run_sync(transact, self._raw, fn, *args, limiter=self._turn)
+        with hand_over():
+            return await anyio.to_thread.run_sync(
+                transact, self._raw, fn, *args, limiter=self._turn
+            )
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> Result:
         """Execute one statement and read its whole result in the worker thread.

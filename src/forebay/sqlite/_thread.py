@@ -12,6 +12,8 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 import trio
 
+from ._handover import hand_over
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -45,6 +47,7 @@ class OwnThread:
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
+        self._hand_over = hand_over()
         # A daemon, as Trio's own are: a connection that nobody closed must not keep the process.
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
@@ -81,8 +84,9 @@ class OwnThread:
             await limiter.acquire()
         try:
             call = _Call(lambda: fn(*args), trio.lowlevel.current_task())
-            self._calls.put(call)
-            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+            with self._hand_over:
+                self._calls.put(call)
+                await trio.lowlevel.wait_task_rescheduled(_not_aborted)
         finally:
             limiter.release()
         if call.error is None:
@@ -96,3 +100,7 @@ class OwnThread:
     def stop(self) -> None:
         """End the thread, once its last call is over."""
         self._calls.put(None)
+
+
+def _not_aborted(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
