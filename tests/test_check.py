@@ -400,3 +400,45 @@ def test_plain_rows_are_handed_on_as_they_are() -> None:
     rows = [Hit("a", b"1"), Hit("b", b"2")]
 
     assert rows is HITS.check.rows(rows)
+
+
+class Reading(NamedTuple):
+    sensor: str
+    count: int | None  # type: ignore[assignment]  # a column may well be called as a method of tuples
+    level: float = 0.0
+
+
+READINGS = Table(Reading, name="readings", key="sensor", merge={"count": Sum})
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (Reading("a", 2**63), ValueError),
+        (Reading("a", 1, math.nan), ValueError),
+        (Reading("a", 1.5), TypeError),  # type: ignore[arg-type]
+        (Reading(None, 1), TypeError),  # type: ignore[arg-type]
+        (tuple.__new__(Reading, ("a", 1)), ValueError),
+    ],
+)
+def test_one_row_is_checked_as_many_are(bad: Reading, error: type[Exception]) -> None:
+    """That rows of the same types passed before says nothing of a value, or of other types."""
+    good = [Reading("a", 1), Reading("b", None, 2.5), Reading("c", LARGEST)]
+    for row in (*good, *good):
+        assert row == READINGS.check.row(row)
+    with pytest.raises(error, match="table 'readings'"):
+        READINGS.check.row(bad)
+
+
+def test_one_row_is_taken_as_plain_values() -> None:
+    """What is no plain value becomes one, each time, and so does a row that is an object."""
+
+    @dataclasses.dataclass
+    class Lamp:
+        name: str
+        colour: Any
+
+    lamps = Table(Lamp, name="lamps", key="name")
+    for colour in (Colour.RED, "red", Colour.RED, Text("red")):
+        [_, plain] = lamps.check.row(Lamp("a", colour))
+        assert (str, "red") == (type(plain), plain)

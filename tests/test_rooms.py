@@ -59,7 +59,8 @@ ROOMS = {
     "sqlite._transaction": "sqlite._codes sqlite3",
     "sqlite._handover": "trio",
     "sqlite._thread": "sqlite._handover anyio trio",
-    "sqlite._connection": "sqlite._handover sqlite._opening sqlite._thread sqlite._transaction anyio sqlite3 trio",
+    "sqlite._connection": "sqlite._handover sqlite._opening sqlite._thread sqlite._transaction "
+    "anyio sqlite3 trio",
     "sqlite": "sqlite._connection sqlite._transaction",
     # The SQLite store.
     "stores._failures": "_errors stores sqlite3",

@@ -47,6 +47,15 @@ EVENTS = Table(Event, name="events")
 OTHERS = Table(Event, name="others", key=("kind", "number"))
 
 
+class Noted(NamedTuple):
+    kind: str
+    number: int
+    note: str = ""
+
+
+NOTED = Table(Noted, name="noted", key="kind")
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "a.db"
@@ -474,3 +483,18 @@ async def test_closing_waits_for_what_runs(path: Path) -> None:
                 gate.leave.set()
     assert [("gate", 0)] == rows(path)
     assert [(200000,)] == read
+
+
+async def test_operations_of_one_kind_are_counted_together(path: Path) -> None:
+    """Updates of different columns are steps of their own in a batch, and none goes uncounted."""
+    async with (
+        open_sqlite(path, create=[NOTED]) as store,
+        open_buffers(store, NOTED) as buffers,
+    ):
+        buffer = buffers[NOTED]
+        await buffer.enqueue_update("a", number=1)
+        await buffer.enqueue_update("b", note="x")
+        await buffer.enqueue_update("c", number=1, note="x")
+        await buffer.flush()
+        counts = buffer.statistics()
+    assert (3, 3, 0) == (counts.accepted, counts.committed, counts.superseded)

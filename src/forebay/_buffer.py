@@ -108,7 +108,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._accept_nowait(self._table.check.rows((row,))[0])
+        self._accept_nowait(self._table.check.row(row))
 
     async def enqueue(self, row: R) -> None:
         """Accept a row, to be written soon; wait while the buffer is full.
@@ -124,7 +124,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._accept(self._table.check.rows((row,))[0])
+        await self._accept(self._table.check.row(row))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def enqueue_many(self, rows: Iterable[R]) -> int:
@@ -216,7 +216,7 @@ class Buffer(Generic[R]):
             good: list[Entry] = []
             for row in rows:
                 try:
-                    good.extend(self._table.check.rows((row,)))
+                    good.append(self._table.check.row(row))
                 except Exception as refusal:  # noqa: BLE001  # raised again by the caller
                     count = before + len(good)
                     refusal.add_note(
@@ -348,7 +348,7 @@ class Buffer(Generic[R]):
             trio.BrokenResourceError: the buffer's worker failed before the row was committed.
             RowError: the table refused this very row, which is in the dead letters now.
         """
-        [entry] = self._table.check.rows((row,))
+        entry = self._table.check.row(row)
         number = await self._accept(entry)
         self.request_flush()
         rejection = await self._intake.ledger.wait_settled(number)

@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 _NONE = type(None)
 _PLAIN = frozenset({str, int, float, bytes, bool, _NONE})
+_MOST_KNOWN = 256
+"""Columns that allow None, or any value, have combinations of types without number."""
 
 
 class RowCheck(Generic[R]):
@@ -47,6 +49,34 @@ class RowCheck(Generic[R]):
         self._getter = _row_getter(row_type, tuple(self._index))
         self._strict = strict
         self._quick = tuple(_QuickCheck(column, column.name in strict) for column in columns)
+        self._whole = tuple(
+            i for i, c in enumerate(columns) if c.name in strict and c.storage is int
+        )
+        self._known: set[tuple[type, ...]] = set()
+        """Types of values, column by column, that passed before."""
+
+    def row(self, row: R) -> Row:
+        """Check one row and take its values as they are now: `rows`, for one.
+
+        What has types that passed before, and no value that its type alone does not vouch for,
+        need not be looked at again.
+
+        Raises:
+            TypeError: as for `rows`.
+            ValueError: as for `rows`.
+        """
+        if type(row) is self._row_type:
+            taken = cast("Row", row if self._getter is None else self._getter(row))
+            if (
+                tuple(map(type, taken)) in self._known
+                and not any(map(ne, taken, taken))  # only NaN differs from itself
+                and all(type(taken[i]) is not int or taken[i] in INT64 for i in self._whole)
+            ):
+                return taken
+        [checked] = self.rows((row,))
+        if len(self._known) < _MOST_KNOWN:
+            self._known.add(tuple(map(type, checked)))
+        return checked
 
     def rows(self, rows: Sequence[R]) -> Sequence[Row]:
         """Check rows and take their values as they are now.
@@ -64,7 +94,10 @@ class RowCheck(Generic[R]):
                 or its column cannot take.
             ValueError: one has a wrong number of values, or a value that SQLite cannot hold.
         """
-        if set(map(type, rows)) != {self._row_type} or self._row_type is tuple:
+        if set(map(type, rows)) != {self._row_type} or (
+            self._getter is None
+            and set(map(len, cast("Sequence[Row]", rows))) != {len(self._quick)}
+        ):
             self._check_types(rows)
         taken = cast("Sequence[Row]", rows if self._getter is None else self._take(rows))
         if all(map(_QuickCheck.passes, self._quick, zip(*taken, strict=True))):
@@ -80,7 +113,7 @@ class RowCheck(Generic[R]):
             if isinstance(row, tuple) and len(row) != len(self._columns):
                 raise ValueError(
                     f"table {self._table!r} has {len(self._columns)} columns, "
-                    f"but this row has {len(row)} values: {row!r}"
+                    f"but this row has {len(row)} values: {tuple(row)!r}"
                 )
 
     def _take(self, rows: Sequence[R]) -> Sequence[Row]:
@@ -101,7 +134,7 @@ class RowCheck(Generic[R]):
         strict = column.name in self._strict
         if strict and column.storage is float and isinstance(value, int):
             value = float(value)
-        if value != value:  # only NaN differs from itself
+        if value != value:  # NaN
             if not (self._nan_as_null and column.nullable):
                 raise ValueError(
                     f"{where}: SQLite would store NaN as NULL; pass None where the column allows "

@@ -252,7 +252,16 @@ class _BufferTelemetry:
             for reason in FlushReason
         }
         described = live.store.attributes if isinstance(live.store, Described) else _UNKNOWN
-        self.database = {**described, "db.collection.name": live.name}
+        self._database = {**described, "db.collection.name": live.name}
+        self._databases: dict[tuple[str, bool], dict[str, str]] = {}
+
+    def database(self, verb: str, *, batch: bool) -> dict[str, str]:
+        """Give the attributes of a transaction, by the conventions for databases."""
+        if (known := self._databases.get((verb, batch))) is None:
+            name = f"BATCH {verb}" if batch else verb
+            known = {**self._database, "db.operation.name": name.strip()}
+            self._databases[verb, batch] = known
+        return known
 
     def opened(self) -> None:
         self.instruments.live.add(self.live)
@@ -276,6 +285,10 @@ class _FlushTelemetry:
         self._producers = producers
         kinds = {step.operation for step in batch.steps}
         self._operation = kinds.pop() if len(kinds) == 1 else _MIXED
+        verbs = {_VERBS[step.operation] for step in batch.steps}
+        self._database = buffer.database(
+            verbs.pop() if len(verbs) == 1 else "", batch=len(batch) > 1
+        )
         self._span: trace.Span = trace.INVALID_SPAN
         self._token: Token[Context] | None = None
         self._started = self._attempted = buffer.live.clock.current_time()
@@ -304,14 +317,6 @@ class _FlushTelemetry:
             attributes=attributes,
         )
         self._token = context_api.attach(trace.set_span_in_context(self._span, Context()))
-
-    @functools.cached_property
-    def _database(self) -> dict[str, str]:
-        """The attributes of the transaction, by the conventions for databases."""
-        verbs = {_VERBS[step.operation] for step in self._batch.steps}
-        verb = verbs.pop() if len(verbs) == 1 else ""
-        batch = "BATCH " if len(self._batch) > 1 else ""
-        return {**self._buffer.database, "db.operation.name": (batch + verb).strip()}
 
     def attempt(self) -> None:
         self._attempted = self._buffer.live.clock.current_time()

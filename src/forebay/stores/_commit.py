@@ -13,8 +13,7 @@ CONFLICT ROLLBACK). Then the parts are transactions of their own.
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TypeAlias
@@ -45,16 +44,15 @@ class Done:
     """
 
     position: int
-    operations: Counter[str] = field(default_factory=Counter)
+    operations: Mapping[str, int] = field(default_factory=dict[str, int])
     rejections: tuple[Rejection, ...] = ()
 
     def taken(self, batch: Batch) -> Done:
         """Give how far it is with this batch taken."""
-        return replace(
-            self,
-            position=batch.end,
-            operations=self.operations + Counter({s.operation: len(s) for s in batch.steps}),
-        )
+        operations = dict(self.operations)
+        for step in batch.steps:
+            operations[step.operation] = operations.get(step.operation, 0) + len(step)
+        return Done(batch.end, operations, self.rejections)
 
 
 _Fill: TypeAlias = Callable[[sqlite3.Connection, Batch], None]
