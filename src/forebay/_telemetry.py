@@ -200,27 +200,30 @@ class _Producers:
     def __init__(self, name: str) -> None:
         self.name = name
         self._context: Context | None = None
-        self._current: SpanContext | None = None
+        self._numbers: list[int] | None = None
+        """The numbers of the span in that context; None where none is recorded there."""
         self._spans: dict[int, tuple[SpanContext, list[int]]] = {}
         """By the span's id, in the order of their first entries: the first and the last one."""
 
-    @_harmless
     def capture(self, first: int, last: int) -> None:
         """Note the current span, if it is recorded, as that of entries with these numbers."""
-        context = context_api.get_current()
-        if context is not self._context:  # contexts never change; most calls come in the same
-            span = trace.get_current_span(context)
-            self._current = span.get_span_context() if span.is_recording() else None
-            self._context = context
-        if self._current is None:
-            return
-        if (known := self._spans.get(self._current.span_id)) is None:
-            self._spans[self._current.span_id] = (self._current, [first, last])
-        else:
-            known[1][1] = last
+        # Called once an entry: what is the same as for the one before is not looked up again.
+        if (context := context_api.get_current()) is not self._context:
+            self._look(context, first)
+        if self._numbers is not None:
+            self._numbers[1] = last
+
+    @_harmless
+    def _look(self, context: Context, first: int) -> None:
+        self._context, self._numbers = context, None
+        span = trace.get_current_span(context)
+        if span.is_recording():
+            known = span.get_span_context()
+            self._numbers = self._spans.setdefault(known.span_id, (known, [first, first]))[1]
 
     def take(self, last: int) -> list[SpanContext]:
         """Give the spans of the entries up to this one, and forget those without further ones."""
+        self._context = None  # the span in it may be one of those
         taken: list[SpanContext] = []
         for span, numbers in list(self._spans.values()):
             if numbers[0] > last:
