@@ -49,7 +49,8 @@ ROOMS = {
     "_intake _ledger _observer _operations _options _table stores trio",
     "_group": "_buffer _columns _errors _observer _options _spill _table _telemetry _worker "
     "stores trio",
-    "otlp": "opentelemetry trio",
+    "_otel_variables": "",
+    "otlp": "_otel_variables opentelemetry trio",
     "monitoring": "",
     "_statistics_socket": "_group trio",
     "testing": "_batch _coalesce _operations _table stores trio",

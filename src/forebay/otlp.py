@@ -6,9 +6,10 @@ A program that has providers of its own does not need this: it gives them to `op
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -31,8 +32,13 @@ except ImportError as _missing:
         f"forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]' ({_missing})"
     ) from _missing
 
-_GRPC: Final = "grpc"
-_HTTP: Final = "http/protobuf"
+from forebay._otel_variables import GRPC, exporters, target
+
+_GRPC_ENDPOINT: Final = "http://localhost:4317"
+"""The standard's. The exporter itself takes an empty variable for an endpoint."""
+
+_LONGEST_SHUTDOWN: Final = 86_400.0
+"""A day, in seconds. With a time past its clock's range the SDK fails, without an export."""
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ async def export_telemetry(
 
     Args:
         service_name: the name of the service, where the variables give none.
-        shutdown_timeout: how long the last export may take, in seconds.
+        shutdown_timeout: how long the last export may take, in seconds; a day at most.
         set_global: whether these become the process's global providers, which `open_buffers` and
             other libraries use by default. A process sets them once; a second time, take False.
 
@@ -81,32 +87,55 @@ async def export_telemetry(
         The providers, for `open_buffers` where they are not the global ones.
 
     Raises:
-        ValueError: a variable has a value that cannot be used, or `shutdown_timeout` has.
+        ValueError: a variable has a value that cannot be used, or `shutdown_timeout` has. Headers
+            are never shown.
         RuntimeError: the process has other global providers already.
     """
-    if not shutdown_timeout > 0:
-        raise ValueError(f"shutdown_timeout={shutdown_timeout!r}: expected more than 0 seconds")
-    resource = _resource(service_name)
-    metric_exporters, span_exporters = [*_metric_exporters()], [*_span_exporters()]
-    # Not shut down at the interpreter's exit: there a dead endpoint would hold it up for long.
-    meter_provider = MeterProvider(
-        [PeriodicExportingMetricReader(exporter) for exporter in metric_exporters],
-        resource=resource,
-        shutdown_on_exit=False,
-    )
-    tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in span_exporters:
-        tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
+    if not 0 < shutdown_timeout <= _LONGEST_SHUTDOWN:
+        raise ValueError(
+            f"shutdown_timeout={shutdown_timeout!r}: expected more than 0 seconds, and a day "
+            f"at most"
+        )
+    shutdowns: list[Callable[[], None]] = []
     try:
+        with _variables_named():
+            resource = _resource(service_name)
+            metric_exporters, span_exporters = [*_metric_exporters()], [*_span_exporters()]
+            # None is shut down at the interpreter's exit: a dead endpoint would hold that up.
+            tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+            shutdowns.append(tracer_provider.shutdown)
+            for exporter in span_exporters:
+                tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
+            meter_provider = MeterProvider(
+                [PeriodicExportingMetricReader(exporter) for exporter in metric_exporters],
+                resource=resource,
+                shutdown_on_exit=False,
+            )
+            shutdowns.append(
+                partial(meter_provider.shutdown, timeout_millis=shutdown_timeout * 1000)
+            )
         if set_global:
             _set_global(meter_provider, tracer_provider)
         yield Providers(meter_provider, tracer_provider)
     finally:
-        await _shut_down(
-            shutdown_timeout,
-            partial(meter_provider.shutdown, timeout_millis=shutdown_timeout * 1000),
-            tracer_provider.shutdown,
-        )
+        await _shut_down(shutdown_timeout, *shutdowns)
+
+
+@contextmanager
+def _variables_named() -> Iterator[None]:
+    """Have whatever the SDK raises say where its cause is to be looked for."""
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:
+        why, names = str(error), sorted(name for name in os.environ if name.startswith("OTEL_"))
+        if isinstance(error, ValueError) and any(name in why for name in names):
+            raise
+        raise ValueError(
+            f"what OpenTelemetry's variables say cannot be used ({', '.join(names)}): "
+            f"{' '.join(why.split()) or repr(error)}"
+        ) from error
 
 
 def _resource(service_name: str | None) -> Resource:
@@ -130,7 +159,7 @@ def _set_global(meter_provider: MeterProvider, tracer_provider: TracerProvider) 
 
 async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  # noqa: ASYNC109
     """Call what ends the providers, each in a thread, and wait for them for so many seconds."""
-    limiter = trio.CapacityLimiter(len(shutdowns))
+    limiter = trio.CapacityLimiter(math.inf)
 
     def call(shutdown: Callable[[], None]) -> None:
         try:
@@ -149,42 +178,20 @@ async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  #
         _logger.warning("the last export of telemetry took longer than %g s: given up", timeout)
 
 
-def _exporters(variable: str) -> Iterator[str]:
-    """Give the kinds of exporters that a variable names."""
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return
-    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
-    for name in names:
-        if name not in ("otlp", "console", "none"):
-            raise ValueError(f"{variable}={name!r}: expected otlp, console or none")
-        if name != "none":
-            yield name
-
-
-def _protocol(variable: str) -> str:
-    """Give the protocol for one signal."""
-    for name in (variable, "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if protocol := os.environ.get(name, "").strip():
-            if protocol not in (_GRPC, _HTTP):
-                raise ValueError(f"{name}={protocol!r}: expected {_GRPC} or {_HTTP}")
-            return protocol
-    return _GRPC
-
-
 # The exporters are imported where they are chosen: one of the two protocols is not used, and the
 # import of gRPC alone takes a third of a second.
 
 
 def _metric_exporters() -> Iterator[MetricExporter]:
-    for name in _exporters("OTEL_METRICS_EXPORTER"):
+    for name in exporters("METRICS"):
         if name == "console":
             yield ConsoleMetricExporter()
-        elif _protocol("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL") == _GRPC:
+        elif (to := target("METRICS")).protocol == GRPC:
             from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415  # see above
                 metric_exporter as grpc,
             )
 
-            yield grpc.OTLPMetricExporter()
+            yield grpc.OTLPMetricExporter(to.endpoint or _GRPC_ENDPOINT)
         else:
             from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415  # see above
                 metric_exporter as http,
@@ -194,15 +201,15 @@ def _metric_exporters() -> Iterator[MetricExporter]:
 
 
 def _span_exporters() -> Iterator[SpanExporter]:
-    for name in _exporters("OTEL_TRACES_EXPORTER"):
+    for name in exporters("TRACES"):
         if name == "console":
             yield ConsoleSpanExporter()
-        elif _protocol("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") == _GRPC:
+        elif (to := target("TRACES")).protocol == GRPC:
             from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415  # see above
                 trace_exporter as grpc,
             )
 
-            yield grpc.OTLPSpanExporter()
+            yield grpc.OTLPSpanExporter(to.endpoint or _GRPC_ENDPOINT)
         else:
             from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415  # see above
                 trace_exporter as http,

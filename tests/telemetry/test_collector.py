@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -194,11 +195,22 @@ def test_the_replay_exports_where_it_is_asked_to(
     assert "-> service.name: Str(forebay replay)" in metrics_collector.output.read_text()
 
 
-def test_the_load_command_loads_although_it_cannot_export(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "carrier pigeon"},
+        {"OTEL_EXPORTER_OTLP_COMPRESSION": "zip"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "no header"},
+    ],
+)
+def test_the_load_command_loads_although_it_cannot_export(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
     """A variable that cannot be used is told, and every row is in the table."""
     pytest.importorskip("click", reason="needs forebay[cli]")
-    done = forebay_load(tmp_path, **environment("http://127.0.0.1:1", "carrier pigeon"))
+    done = forebay_load(tmp_path, **{**environment("http://127.0.0.1:1", "grpc"), **variables})
     assert 0 == done.returncode, done.stderr
-    assert "telemetry is not exported: OTEL_EXPORTER_OTLP_PROTOCOL='carrier pigeon'" in done.stderr
+    [variable] = variables
+    assert re.search(f"telemetry is not exported: .*{variable}", done.stderr), done.stderr
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         assert [(1, "a"), (2, "c")] == connection.execute("SELECT * FROM pairs").fetchall()

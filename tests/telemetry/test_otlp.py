@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
-from forebay.otlp import Providers, export_telemetry
+from forebay.otlp import Providers, _metric_exporters, export_telemetry
 
 REFUSED = (
     "the process has global providers already: pass set_global=False, and give open_buffers "
@@ -58,9 +59,72 @@ async def test_a_variable_that_cannot_be_used_is_named(
     assert str(caught.value).startswith(f"{variable}='{value.rpartition(',')[2]}'")
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-5"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "some"),
+    ],
+)
+async def test_what_the_sdk_refuses_is_an_error_of_the_variables(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the SDK raises, and however little it says, the variable can be found."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=variable):
+        await set_up()
+
+
+async def test_what_the_sdk_refuses_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was set up before is shut down."""
+    before = set(threading.enumerate())
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-5")
+    with pytest.raises(ValueError, match="OTEL_METRIC_EXPORT_INTERVAL"):
+        await set_up()
+    started = set(threading.enumerate()) - before
+    assert [] == [t.name for t in started if t.name.startswith("Otel")]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_a_header_that_is_refused_is_not_shown(
+    protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A header may be a secret: neither the error nor the log has it."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "a=b,authorization: Bearer s3cret")
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_HEADERS: its header 2") as caught:
+        await set_up()
+    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint"),
+    [("grpc", "localhost:4317"), ("http/protobuf", "http://localhost:4318/v1/metrics")],
+)
+def test_an_empty_variable_counts_as_unset(
+    protocol: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenTelemetry has it, and as `VARIABLE=${VARIABLE}` in a file of services brings them.
+
+    White box: an exporter tells its endpoint in a private attribute.
+    """
+    for name in ("ENDPOINT", "METRICS_ENDPOINT", "HEADERS"):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", "")
+    for name in ("OTEL_METRICS_EXPORTER", "OTEL_SDK_DISABLED"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    [exporter] = _metric_exporters()
+    assert endpoint == vars(exporter)["_endpoint"]
+    exporter.shutdown()
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 86_401])
 async def test_the_shutdown_timeout_is_checked(seconds: float) -> None:
-    """It is more than 0 seconds."""
+    """It is more than 0 seconds, and a time that the SDK can wait."""
     with pytest.raises(ValueError, match=f"shutdown_timeout={seconds}: expected more than 0"):
         await set_up(shutdown_timeout=seconds)
 
@@ -132,7 +196,8 @@ class Pair(NamedTuple):
 async def main():
     pairs = Table(Pair, name="pairs", key="k")
     with trio.CancelScope() as scope:
-        async with export_telemetry(shutdown_timeout=60), open_buffers(MemoryStore(), pairs) as b:
+        exporting = export_telemetry(shutdown_timeout=86_400)
+        async with exporting, open_buffers(MemoryStore(), pairs) as b:
             await b[pairs].enqueue_many(Pair(n) for n in range(5))
             scope.cancel()
 

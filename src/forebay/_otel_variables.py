@@ -1,0 +1,116 @@
+"""What OpenTelemetry's variables say of one signal, checked before an exporter is made of it.
+
+The exporters check little: a malformed header they write to the log as it is, with what is secret
+in it, and a malformed endpoint they meet at every export.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+Signal: TypeAlias = Literal["METRICS", "TRACES"]
+
+GRPC: Final = "grpc"
+HTTP: Final = "http/protobuf"
+
+_EXPORTERS: Final = ("otlp", "console", "none")
+
+_HEADER: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ !#-+\--:<-\[\]-~\t]*")
+"""One header, as the exporters read it; its value may be percent-encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a signal goes by OTLP.
+
+    Attributes:
+        protocol: `GRPC` or `HTTP`.
+        endpoint: what the variables say; None where they say nothing.
+    """
+
+    protocol: str
+    endpoint: str | None
+
+
+def exporters(signal: Signal) -> Iterator[str]:
+    """Give the kinds of exporters that are asked for, `otlp` or `console`.
+
+    Raises:
+        ValueError: the variable names another one.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return
+    variable = f"OTEL_{signal}_EXPORTER"
+    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
+    for name in names:
+        if name not in _EXPORTERS:
+            raise ValueError(f"{variable}={name!r}: expected otlp, console or none")
+        if name != "none":
+            yield name
+
+
+def target(signal: Signal) -> Target:
+    """Give the target of a signal's OTLP exporter.
+
+    Raises:
+        ValueError: the protocol, the endpoint or a header cannot be used.
+    """
+    protocol = _protocol(signal)
+    _check_headers(signal)
+    return Target(protocol, _endpoint(signal, protocol))
+
+
+def _first(signal: Signal, what: str) -> tuple[str, str] | None:
+    """Give the variable that counts, and its value: the signal's own goes first, empty is unset."""
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
+        if value := os.environ.get(variable, "").strip():
+            return variable, value
+    return None
+
+
+def _protocol(signal: Signal) -> str:
+    if (found := _first(signal, "PROTOCOL")) is None:
+        return GRPC
+    variable, value = found
+    if value not in (GRPC, HTTP):
+        raise ValueError(f"{variable}={value!r}: expected {GRPC} or {HTTP}")
+    return value
+
+
+def _endpoint(signal: Signal, protocol: str) -> str | None:
+    if (found := _first(signal, "ENDPOINT")) is None:
+        return None
+    variable, value = found
+    if not _is_url(value) and (protocol == HTTP or "://" in value):
+        raise ValueError(f"{variable}={value!r}: expected a URL, such as http://localhost:4317")
+    return value
+
+
+def _is_url(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # no port, or one out of range
+        return False
+
+
+def _check_headers(signal: Signal) -> None:
+    if (found := _first(signal, "HEADERS")) is None:
+        return
+    variable, value = found
+    for number, header in enumerate(value.split(","), 1):
+        if header.strip() and not _is_header(header.strip()):
+            raise ValueError(
+                f"{variable}: its header {number} is not name=value, in ASCII or percent-encoded "
+                f"(it may be secret, and is not shown)"
+            )
+
+
+def _is_header(header: str) -> bool:
+    value = unquote(header.partition("=")[2])
+    return bool(_HEADER.fullmatch(header)) and value.isascii() and value.strip(" \t").isprintable()

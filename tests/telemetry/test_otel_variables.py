@@ -1,0 +1,135 @@
+"""What OpenTelemetry's variables say, and what cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pytest
+
+from forebay._otel_variables import GRPC, HTTP, Target, exporters, target
+
+Setter: TypeAlias = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> Setter:
+    def set_them(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"OTEL_{name}", value)
+
+    return set_them
+
+
+def test_without_variables_it_is_otlp_over_grpc() -> None:
+    """To the endpoint that the standard names."""
+    assert ["otlp"] == list(exporters("METRICS"))
+    assert Target(GRPC, None) == target("METRICS")
+
+
+def test_the_variable_of_the_signal_goes_first(variables: Setter) -> None:
+    """One that is empty counts as unset."""
+    variables(
+        EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        EXPORTER_OTLP_ENDPOINT="http://all:4318",
+        EXPORTER_OTLP_METRICS_PROTOCOL="",
+        EXPORTER_OTLP_METRICS_ENDPOINT="http://metrics:4318/v1/metrics",
+        EXPORTER_OTLP_TRACES_PROTOCOL="grpc",
+        EXPORTER_OTLP_TRACES_ENDPOINT=" ",
+    )
+    assert Target(HTTP, "http://metrics:4318/v1/metrics") == target("METRICS")
+    assert Target(GRPC, "http://all:4318") == target("TRACES")
+
+
+def test_several_exporters_are_given_in_order(variables: Setter) -> None:
+    """With `none` among them, that one is left out."""
+    variables(TRACES_EXPORTER="console, none,otlp")
+    assert ["console", "otlp"] == list(exporters("TRACES"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint"),
+    [
+        (GRPC, "http://localhost:4317"),
+        (GRPC, "https://collector.example.org"),
+        (GRPC, "localhost:4317"),
+        (HTTP, "http://[::1]:4318"),
+        (HTTP, "https://example.org/otlp/"),
+    ],
+)
+def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
+    """A URL; gRPC takes a host and port as well, and speaks TLS to it."""
+    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert Target(protocol, endpoint) == target("METRICS")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint"),
+    [
+        (GRPC, "ftp://localhost:4317"),
+        (GRPC, "http://"),
+        (GRPC, "http://localhost:99999"),
+        (HTTP, "localhost:4318"),
+        (HTTP, "localhost"),
+        (HTTP, "https:/localhost:4318"),
+        (HTTP, "http://localhost:http"),
+        (HTTP, "http://[::1"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
+    """The error has the variable, its value, and what was expected."""
+    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_TRACES_ENDPOINT=endpoint)
+    with pytest.raises(ValueError, match="expected a URL, such as http://localhost:4317") as caught:
+        target("TRACES")
+    assert str(caught.value).startswith(f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={endpoint!r}")
+    assert Target(protocol, None) == target("METRICS")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "a=b",
+        "Authorization=Bearer abc",
+        "authorization=Basic%20dXNlcjpwYXNz, x-scope = 1 ,",
+        "x-empty=",
+        "x-equals=a=b==",
+    ],
+)
+def test_headers_that_can_be_used(headers: str, variables: Setter) -> None:
+    """As the exporters read them."""
+    variables(EXPORTER_OTLP_HEADERS=headers)
+    assert Target(GRPC, None) == target("METRICS")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "s3cret",
+        "authorization: Bearer s3cret",
+        "my key=s3cret",
+        "=s3cret",
+        "key=s3crét",
+        "key=s3cr%C3%A9t",
+        "key=s3cret;",
+        'key="s3cret"',
+        "key=s3cret%0A",
+        "key=%0As3cret",
+        "key=s3\ncret",
+    ],
+)
+def test_headers_that_cannot_be_used(header: str, variables: Setter) -> None:
+    """They are told by their number alone: the SDK would write them to the log."""
+    variables(EXPORTER_OTLP_TRACES_HEADERS=f"good=1,{header}")
+    with pytest.raises(
+        ValueError, match="OTEL_EXPORTER_OTLP_TRACES_HEADERS: its header 2"
+    ) as caught:
+        target("TRACES")
+    assert "s3" not in str(caught.value)
