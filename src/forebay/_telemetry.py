@@ -137,12 +137,13 @@ def _instruments(given: MeterProvider | None) -> _Instruments:
     The program may set the global provider after buffers were opened: it takes over the
     instruments from what stood in for it, so they are not created again.
     """
-    wanted = metrics.get_meter_provider() if given is None else given
+    current = metrics.get_meter_provider()
+    wanted = current if given is None else given
     with _known_lock:
         for known in _known:
             if known.provider() is wanted:
                 return known
-        provider = metrics.get_meter_provider if given is None else weakref.ref(given)
+        provider = metrics.get_meter_provider if wanted is current else weakref.ref(wanted)
         made = _Instruments(wanted.get_meter("forebay", __version__, _SCHEMA_URL), provider)
         _known.add(made)
         return made

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import logging
 from typing import NamedTuple
@@ -37,7 +39,7 @@ def show(name):
     print(name, *(point.value for point in metric.data.data_points))
 
 async def main():
-    async with open_buffers(MemoryStore(), PAIRS) as first:
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=GIVEN) as first:
         await first[PAIRS].write(Pair(1))
         SET
         await first[PAIRS].write(Pair(2))
@@ -60,8 +62,8 @@ trio.run(main)
 SET = "metrics.set_meter_provider(provider); trace.set_tracer_provider(tracers)"
 
 
-def run(*, before: str = "", inside: str = "") -> list[str]:
-    program = PROGRAM.replace("SET", inside).replace("BEFORE", before)
+def run(*, before: str = "", inside: str = "", given: str = "None") -> list[str]:
+    program = PROGRAM.replace("SET", inside).replace("BEFORE", before).replace("GIVEN", given)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
@@ -81,8 +83,12 @@ def test_the_global_provider_is_the_default() -> None:
     ] == run(before=SET)
 
 
-def test_the_global_meter_provider_may_be_set_later() -> None:
-    """Set while buffers are open, it takes over, and those opened later join them."""
+@pytest.mark.parametrize("given", ["None", "metrics.get_meter_provider()"])
+def test_the_global_meter_provider_may_be_set_later(given: str) -> None:
+    """Set while buffers are open, it takes over, and those opened later join them.
+
+    Likewise where what stood in for it was given by hand.
+    """
     assert [
         "forebay.rows.flushed 1",
         "forebay.entries.accepted 2",
@@ -90,4 +96,4 @@ def test_the_global_meter_provider_may_be_set_later() -> None:
         "forebay.entries.accepted 5",
         "forebay.entries.accepted 6",
         "spans 3",
-    ] == run(inside=SET)
+    ] == run(inside=SET, given=given)
