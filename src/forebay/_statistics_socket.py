@@ -8,6 +8,7 @@ client sets the pace, and one that does not read is sent nothing more.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import socket
@@ -23,6 +24,8 @@ _LONGEST_REQUEST = 1024
 """Bytes that a client may send without a line ending."""
 
 _OWNER_ONLY = 0o600
+
+_SHORTEN = "choose a shorter one, or one from the working directory on"
 
 
 @asynccontextmanager
@@ -102,9 +105,11 @@ def _listen(name: str) -> trio.SocketListener:
         # Nobody can connect before it listens, so there is no moment at which others may.
         os.chmod(name, _OWNER_ONLY)  # noqa: PTH101
         sock.listen()
-    except BaseException:
+    except OSError as error:
         sock.close()
-        raise
+        # The length of a name is checked by Python, which gives no number; and nobody the name.
+        number, why = error.errno or errno.ENAMETOOLONG, error.strerror or f"{error}: {_SHORTEN}"
+        raise OSError(number, why, name) from error
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
 

@@ -167,6 +167,27 @@ async def test_a_file_is_left_alone(path: str) -> None:
     assert "precious" == Path(path).read_text()
 
 
+@pytest.mark.parametrize(
+    ("place", "kind", "why"),
+    [
+        ("missing/a.sock", FileNotFoundError, "No such file or directory: 'missing/a.sock'"),
+        ("x" * 150, OSError, "AF_UNIX path too long: choose a shorter one"),
+        ("dangling", OSError, "Address already in use: 'dangling'"),
+    ],
+)
+async def test_a_place_where_no_socket_can_be_is_named(
+    place: str, kind: type[OSError], why: str, path: str
+) -> None:
+    """The error has the path, and what is wrong with it."""
+    Path("dangling").symlink_to("nowhere")
+    async with opened() as buffers:
+        with pytest.raises(kind, match=why) as caught:
+            async with serve_statistics(place, buffers):
+                pass
+    assert place == caught.value.filename
+    assert ["dangling"] == [file.name for file in Path().iterdir()]
+
+
 async def test_what_took_its_place_is_left_alone(path: str) -> None:
     """At the end it removes its own socket, not what somebody put there since."""
     async with opened() as buffers, serve_statistics(path, buffers):

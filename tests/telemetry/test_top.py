@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pty
 import signal
@@ -10,15 +11,19 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trio
 from click.testing import CliRunner, Result
+from rich.console import Console
 
-from forebay import Buffers, Table, open_buffers, serve_statistics
+from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
 from forebay.cli._command import command
+from forebay.cli._top import _table
+from forebay.cli._watch import Snapshot, Watch
 from forebay.testing import MemoryStore
 
 
@@ -35,6 +40,8 @@ _MAIN = (
 
 PAIRS = Table(Pair, name="pairs", key="k")
 OTHERS = Table(Pair, name="others", key="k")
+
+SNAPSHOT = [field.name for field in dataclasses.fields(BufferStatistics)]
 
 
 @pytest.fixture
@@ -66,12 +73,62 @@ async def test_once_prints_a_line_a_buffer(path: str) -> None:
     assert 0 == result.exit_code, result.output
     lines = result.output.splitlines()
     assert ["pairs", "others"] == [line.split()[0] for line in lines if line[:1] in "po"]
-    for heading in (
-        *("pending", "accepted/s", "rows/s", "superseded", "flush p50", "flush p99"),
-        *("retries", "dead letters", "oldest"),
-    ):
-        assert heading in result.output
+    above, below = (line.split() for line in lines[1:3])
+    assert ["flush", "flush", "dead"] == above
+    assert [
+        *("buffer", "pending", "accepted/s", "rows/s", "superseded", "p50", "p99"),
+        *("retries", "letters", "oldest"),
+    ] == below
     assert 18 == result.output.count("▁") + result.output.count("█")
+
+
+def watched(buffers: int) -> Watch:
+    """Give a watch that has seen so many buffers twice, each fuller than the one before."""
+    watch = Watch()
+    for time in (1.0, 2.0):
+        numbers = dict.fromkeys(SNAPSHOT, 0)
+        told = {f"a_long_name_of_buffer_{n}": {**numbers, "pending": n} for n in range(buffers)}
+        watch.add(Snapshot(time, told))
+    return watch
+
+
+def drawn(watch: Watch, width: int, height: int | None = None) -> list[str]:
+    console = Console(file=StringIO(), width=width)
+    with console.capture() as capture:
+        console.print(_table("a.sock", watch, width, height))
+    return capture.get().splitlines()
+
+
+@pytest.mark.parametrize("width", [1, 10, 20, 40, 60, 80, 83, 84, 85, 100, 120, 200])
+def test_it_is_as_wide_as_the_terminal(width: int) -> None:
+    """It has the columns for which there is room, and cuts no heading and no number short."""
+    lines = drawn(watched(2), width)
+    assert all(len(line) <= width for line in lines)
+    assert 7 == len(lines) or width < 20
+    if width >= 40:
+        assert "pending" in lines[2]
+        assert "letters" in lines[2]
+        assert "…" not in "".join(line[20:] for line in lines)
+
+
+def test_on_eighty_columns_there_is_all_but_one() -> None:
+    """So wide are most terminals when they open."""
+    [_, _, heads, *_] = drawn(watched(2), 80)
+    assert 9 == len(heads.split())
+    assert 10 == len(drawn(watched(2), 90)[2].split())
+
+
+def test_a_low_terminal_has_numbers_alone() -> None:
+    """Where two lines a buffer are too many, the sparklines go."""
+    assert 3 + 2 * 8 == len(drawn(watched(8), 100, height=19))
+    assert 3 + 8 == len(drawn(watched(8), 100, height=18))
+
+
+def test_a_terminal_too_low_for_all_shows_the_fullest() -> None:
+    """And says that there are more."""
+    title, _, _, *rows = drawn(watched(64), 100, height=6)
+    assert "a.sock: the 3 fullest of 64 buffers" == title.strip()
+    assert ["61", "62", "63"] == [row.split()[1] for row in rows]
 
 
 async def test_it_ends_with_the_program(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

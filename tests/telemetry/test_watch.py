@@ -29,8 +29,8 @@ def shown(watch: Watch, width: int = 4) -> dict[str, list[str]]:
     """Give the two lines of each cell of the one buffer, by its heading."""
     [(name, cells)] = watch.rows(width)
     assert "pairs" == name
-    headings = [column.heading for column in COLUMNS]
-    return {h: cell.split("\n") for h, cell in zip(headings, cells, strict=True)}
+    assert [column.heading for column in COLUMNS] == list(cells)
+    return {heading: cell.split("\n") for heading, cell in cells.items()}
 
 
 def test_rates_are_of_the_time_between_snapshots() -> None:
@@ -73,6 +73,23 @@ def test_each_number_has_its_course() -> None:
         watch.add(snapshot(float(time), pending=pending))
     assert ["7", "▅▁█▅"] == shown(watch)["pending"]
     assert ["7", "█▅"] == shown(watch, width=2)["pending"]
+
+
+def test_without_a_width_there_are_numbers_alone() -> None:
+    """A small screen has no room for sparklines."""
+    watch = Watch()
+    watch.add(snapshot(1.0))
+    watch.add(snapshot(2.0, pending=7))
+    assert ["7"] == shown(watch, width=0)["pending"]
+
+
+def test_the_fullest_are_those_with_most_pending() -> None:
+    """As of the last sample."""
+    watch = Watch()
+    for time, pending in ((1.0, {}), (2.0, {"a": 9, "b": 1}), (3.0, {"a": 1, "b": 3, "c": 2})):
+        buffers = {name: {**NOTHING, "pending": n} for name, n in pending.items()}
+        watch.add(Snapshot(time, buffers))
+    assert (3, {"b", "c"}) == (len(watch), watch.fullest(2))
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,16 @@ _PATIENCE = 10.0
 """Seconds in which a program that is well answers."""
 
 _NAME_WIDTH = 20
+_LEAST_NAME_WIDTH = 8
+_NUMBER_WIDTH = 7
+"""The longest number, in characters."""
 _BAR_WIDTH = 12
 """The longest sparkline, in characters."""
+_HEAD_HEIGHT = 3
+"""The lines of the title and the headings."""
+
+_DISPENSABLE = ("flush p50", "superseded", "accepted/s", "retries", "rows/s", "flush p99", "oldest")
+"""What a narrow terminal does without, first to last."""
 
 
 class _WatchError(Exception):
@@ -43,7 +51,7 @@ def top(path: str, interval: float, *, once: bool) -> None:
     PATH is the socket that the program gave to forebay.serve_statistics. For each buffer: the
     entries pending, accepted and committed, each second; of those settled the share that another
     entry superseded; how long flushes take; retries and dead letters since the start; the age of
-    the oldest pending entry. Under each number is its course.
+    the oldest pending entry. Under each number is its course. A small terminal shows less.
 
     \b
     Exit codes:
@@ -73,10 +81,10 @@ async def _watch(path: str, interval: float, once: bool) -> None:
                     return
             return
         with live:
-            live.update(_table(path, watch, console.width), refresh=True)
+            live.update(_table(path, watch, *console.size), refresh=True)
             async for snapshot in snapshots:
                 watch.add(snapshot)
-                live.update(_table(path, watch, console.width), refresh=True)
+                live.update(_table(path, watch, *console.size), refresh=True)
     console.print(f"{path}: the program has closed its buffers")
 
 
@@ -114,12 +122,39 @@ async def _ask(stream: trio.SocketStream, path: str) -> Snapshot | None:
         raise _WatchError(f"what answers at {path!r} is no forebay program") from error
 
 
-def _table(path: str, watch: Watch, width: int) -> Table:
-    table = Table(title=path, expand=False, show_lines=False, pad_edge=False, box=None)
-    table.add_column("buffer", overflow="ellipsis", max_width=_NAME_WIDTH, no_wrap=True)
-    for column in COLUMNS:
-        table.add_column(column.heading, justify="right")
-    bars = min(_BAR_WIDTH, max(1, (width - _NAME_WIDTH) // len(COLUMNS) - 2))
+def _table(path: str, watch: Watch, width: int, height: int | None = None) -> Table:
+    """Draw what fits: a small screen has fewer columns, no sparklines, or not every buffer."""
+    shown = _columns(width)
+    bars = max(_NUMBER_WIDTH, min(_BAR_WIDTH, (width - _NAME_WIDTH) // len(shown) - 1))
+    title, names = path, watch.fullest(len(watch))
+    if height is not None and _HEAD_HEIGHT + 2 * len(watch) > height:
+        bars, names = 0, watch.fullest(max(1, height - _HEAD_HEIGHT))
+    if len(names) < len(watch):
+        title = f"{path}: the {len(names)} fullest of {len(watch)} buffers"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    room = width - sum(1 + max(bars, _width(heading)) for heading in shown)
+    table.add_column("buffer", no_wrap=True, max_width=max(1, min(_NAME_WIDTH, room)))
+    for heading in shown:
+        table.add_column(_stacked(heading), justify="right", no_wrap=True)
     for name, cells in watch.rows(bars):
-        table.add_row(name, *cells)
+        if name in names:
+            table.add_row(name, *(cells[heading] for heading in shown))
     return table
+
+
+def _columns(width: int) -> list[str]:
+    """Choose the columns for which there is room."""
+    shown = [column.heading for column in COLUMNS]
+    for heading in _DISPENSABLE:
+        if _LEAST_NAME_WIDTH + sum(1 + _width(heading) for heading in shown) <= width:
+            break
+        shown.remove(heading)
+    return shown
+
+
+def _stacked(heading: str) -> str:
+    return heading.replace(" ", "\n")
+
+
+def _width(heading: str) -> int:
+    return max(_NUMBER_WIDTH, *map(len, _stacked(heading).splitlines()))

@@ -98,20 +98,29 @@ class Watch:
             for column, samples in zip(COLUMNS, self._samples[name], strict=True):
                 samples.append(column.value(before, now, elapsed))
 
-    def rows(self, width: int) -> Iterable[tuple[str, list[str]]]:
-        """Give for each buffer its name and its cells: a number, and under it a sparkline.
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def rows(self, width: int) -> Iterable[tuple[str, dict[str, str]]]:
+        """Give for each buffer its name, and its cells by their headings.
 
         Args:
-            width: the length of a sparkline, in characters.
+            width: the length of the sparkline under each number, in characters; 0 for none.
         """
         for name, series in self._samples.items():
             yield (
                 name,
-                [
-                    f"{column.text(samples[-1])}\n{sparkline(samples, width)}"
+                {
+                    column.heading: column.text(samples[-1])
+                    + (f"\n{sparkline(samples, width)}" if width else "")
                     for column, samples in zip(COLUMNS, series, strict=True)
-                ],
+                },
             )
+
+    def fullest(self, most: int) -> set[str]:
+        """Name the buffers with the most pending entries, so many of them at most."""
+        ordered = sorted(self._samples, key=lambda name: self._samples[name][0][-1], reverse=True)
+        return set(ordered[:most])
 
 
 def sparkline(samples: Iterable[float], width: int) -> str:
