@@ -114,10 +114,20 @@ def test_the_command_prints_the_dashboard() -> None:
     assert {"type": "prometheus", "uid": "abc"} == printed["panels"][0]["targets"][0]["datasource"]
 
 
-def test_an_empty_datasource_is_refused() -> None:
-    """It would be a dashboard without data."""
-    result = run("dashboard", "export", "--datasource", "")
-    assert (2, True) == (result.exit_code, "--datasource='': expected the UID" in result.stderr)
+@pytest.mark.parametrize("datasource", ["", "My Prometheus", "${x}", "a\nb", "é", "x" * 41])
+def test_what_cannot_be_the_uid_of_a_datasource_is_refused(datasource: str) -> None:
+    """It would be a dashboard without data: the name of the data source, say."""
+    result = run("dashboard", "export", "--datasource", datasource)
+    assert (2, True) == (
+        result.exit_code,
+        f"--datasource={datasource!r}: expected the UID" in result.stderr,
+    )
+
+
+def test_the_uids_of_grafana_are_taken() -> None:
+    """As Grafana makes them, and as a person writes them."""
+    for datasource in ("PBFA97CFB590B2093", "prometheus-eu_1", "x" * 40):
+        assert datasource == grafana_dashboard(datasource)["panels"][0]["datasource"]["uid"]
 
 
 def test_the_command_prints_the_alert_rules() -> None:

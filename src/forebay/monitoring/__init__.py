@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib.resources import files
 from typing import Any, Final
@@ -18,6 +19,9 @@ _HEIGHT: Final = 8
 _SCHEMA_VERSION: Final = 39
 """Grafana 11's; later ones migrate a dashboard when it is imported."""
 
+_UID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
+"""As Grafana has it."""
+
 
 def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
     """Give a dashboard as Grafana imports it, for a data source of the kind Prometheus.
@@ -27,10 +31,13 @@ def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
             to choose one by.
 
     Raises:
-        ValueError: `datasource` is empty.
+        ValueError: `datasource` cannot be a UID: it has 1 to 40 letters, digits, `-` and `_`.
     """
-    if datasource == "":
-        raise ValueError("datasource='': expected the UID of a data source, or None")
+    if datasource is not None and not _UID.fullmatch(datasource):
+        raise ValueError(
+            f"datasource={datasource!r}: expected the UID of a data source, 1 to 40 letters, "
+            f"digits, '-' and '_'; the end of its page's address in Grafana, not its name"
+        )
     source = {"type": "prometheus", "uid": "${datasource}" if datasource is None else datasource}
     panels = tomllib.loads(_text("dashboard.toml"))["panel"]
     choice = [_variable("datasource", "datasource", "Data source", query="prometheus")]
