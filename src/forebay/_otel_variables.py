@@ -18,6 +18,9 @@ Signal: TypeAlias = Literal["METRICS", "TRACES"]
 GRPC: Final = "grpc"
 HTTP: Final = "http/protobuf"
 
+_ENDPOINTS: Final = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
+"""The standard's, where no variable names another."""
+
 _EXPORTERS: Final = ("otlp", "console", "none")
 
 _HEADER: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ !#-+\--:<-\[\]-~\t]*")
@@ -30,11 +33,12 @@ class Target:
 
     Attributes:
         protocol: `GRPC` or `HTTP`.
-        endpoint: what the variables say; None where they say nothing.
+        endpoint: its URL, with the signal's path where the protocol has one; by gRPC it may also
+            be a host and port.
     """
 
     protocol: str
-    endpoint: str | None
+    endpoint: str
 
 
 def exporters(signal: Signal) -> Iterator[str]:
@@ -82,12 +86,12 @@ def _protocol(signal: Signal) -> str:
     return value
 
 
-def _endpoint(signal: Signal, protocol: str) -> str | None:
-    if (found := _first(signal, "ENDPOINT")) is None:
-        return None
-    variable, value = found
+def _endpoint(signal: Signal, protocol: str) -> str:
+    variable, value = _first(signal, "ENDPOINT") or ("", _ENDPOINTS[protocol])
     if not _is_url(value) and (protocol == HTTP or "://" in value):
-        raise ValueError(f"{variable}={value!r}: expected a URL, such as http://localhost:4317")
+        raise ValueError(f"{variable}={value!r}: expected a URL, such as {_ENDPOINTS[protocol]}")
+    if protocol == HTTP and signal not in variable:  # the signal's own variable has the path
+        return f"{value.rstrip('/')}/v1/{signal.lower()}"
     return value
 
 

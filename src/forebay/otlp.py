@@ -34,9 +34,6 @@ except ImportError as _missing:
 
 from forebay._otel_variables import GRPC, exporters, target
 
-_GRPC_ENDPOINT: Final = "http://localhost:4317"
-"""The standard's. The exporter itself takes an empty variable for an endpoint."""
-
 _LONGEST_SHUTDOWN: Final = 86_400.0
 """A day, in seconds. With a time past its clock's range the SDK fails, without an export."""
 
@@ -191,13 +188,13 @@ def _metric_exporters() -> Iterator[MetricExporter]:
                 metric_exporter as grpc,
             )
 
-            yield grpc.OTLPMetricExporter(to.endpoint or _GRPC_ENDPOINT)
+            yield grpc.OTLPMetricExporter(to.endpoint)
         else:
             from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415  # see above
                 metric_exporter as http,
             )
 
-            yield http.OTLPMetricExporter()
+            yield http.OTLPMetricExporter(to.endpoint)
 
 
 def _span_exporters() -> Iterator[SpanExporter]:
@@ -209,10 +206,10 @@ def _span_exporters() -> Iterator[SpanExporter]:
                 trace_exporter as grpc,
             )
 
-            yield grpc.OTLPSpanExporter(to.endpoint or _GRPC_ENDPOINT)
+            yield grpc.OTLPSpanExporter(to.endpoint)
         else:
             from opentelemetry.exporter.otlp.proto.http import (  # noqa: PLC0415  # see above
                 trace_exporter as http,
             )
 
-            yield http.OTLPSpanExporter()
+            yield http.OTLPSpanExporter(to.endpoint)

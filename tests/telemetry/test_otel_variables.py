@@ -32,7 +32,7 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Setter:
 def test_without_variables_it_is_otlp_over_grpc() -> None:
     """To the endpoint that the standard names."""
     assert ["otlp"] == list(exporters("METRICS"))
-    assert Target(GRPC, None) == target("METRICS")
+    assert Target(GRPC, "http://localhost:4317") == target("METRICS")
 
 
 def test_the_variable_of_the_signal_goes_first(variables: Setter) -> None:
@@ -47,6 +47,18 @@ def test_the_variable_of_the_signal_goes_first(variables: Setter) -> None:
     )
     assert Target(HTTP, "http://metrics:4318/v1/metrics") == target("METRICS")
     assert Target(GRPC, "http://all:4318") == target("TRACES")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "expected"),
+    [("", "http://localhost:4318"), ("http://a:1/otlp/", "http://a:1/otlp")],
+)
+def test_over_http_the_signal_has_its_path(endpoint: str, expected: str, variables: Setter) -> None:
+    """Below the endpoint of all signals; that of one signal is taken as it is."""
+    variables(EXPORTER_OTLP_PROTOCOL="http/protobuf", EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert Target(HTTP, f"{expected}/v1/metrics") == target("METRICS")
+    variables(EXPORTER_OTLP_TRACES_ENDPOINT="http://b:2/")
+    assert Target(HTTP, "http://b:2/") == target("TRACES")
 
 
 def test_several_exporters_are_given_in_order(variables: Setter) -> None:
@@ -67,7 +79,7 @@ def test_several_exporters_are_given_in_order(variables: Setter) -> None:
 )
 def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
     """A URL; gRPC takes a host and port as well, and speaks TLS to it."""
-    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_ENDPOINT=endpoint)
+    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_METRICS_ENDPOINT=endpoint)
     assert Target(protocol, endpoint) == target("METRICS")
 
 
@@ -87,10 +99,10 @@ def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: S
 def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
     """The error has the variable, its value, and what was expected."""
     variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_TRACES_ENDPOINT=endpoint)
-    with pytest.raises(ValueError, match="expected a URL, such as http://localhost:4317") as caught:
+    with pytest.raises(ValueError, match="expected a URL, such as http://localhost:431") as caught:
         target("TRACES")
     assert str(caught.value).startswith(f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={endpoint!r}")
-    assert Target(protocol, None) == target("METRICS")
+    assert protocol == target("METRICS").protocol
 
 
 @pytest.mark.parametrize(
@@ -106,7 +118,7 @@ def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables
 def test_headers_that_can_be_used(headers: str, variables: Setter) -> None:
     """As the exporters read them."""
     variables(EXPORTER_OTLP_HEADERS=headers)
-    assert Target(GRPC, None) == target("METRICS")
+    assert GRPC == target("METRICS").protocol
 
 
 @pytest.mark.parametrize(
