@@ -296,7 +296,7 @@ class _FlushTelemetry:
         self._span: trace.Span = trace.INVALID_SPAN
         self._token: Token[Context] | None = None
         self._started = self._attempted = buffer.live.clock.current_time()
-        self._code: str | None = None
+        self._failure: BatchError | None = None
 
     def __enter__(self) -> Self:
         if self._buffer.tracer is not None:
@@ -327,7 +327,7 @@ class _FlushTelemetry:
 
     @_harmless
     def failed(self, error: BatchError, *, retried: bool) -> None:
-        self._code = error.code
+        self._failure = error
         took = self._buffer.live.clock.current_time() - self._attempted
         why = {"error.type": error.code}
         attributes = {**self._database, **why}
@@ -341,10 +341,14 @@ class _FlushTelemetry:
     @_harmless
     def committed(self, outcome: Outcome) -> None:
         instruments, by_operation = self._buffer.instruments, self._buffer.by_operation
+        self._add_rows(outcome)
         for operation, rows in outcome.operations.items():
-            instruments.rows_flushed.add(rows, by_operation[operation])
             instruments.flush_size.record(rows, by_operation[operation])
         instruments.operation_duration.record(outcome.duration, self._database)
+
+    def _add_rows(self, outcome: Outcome) -> None:
+        for operation, rows in outcome.operations.items():
+            self._buffer.instruments.rows_flushed.add(rows, self._buffer.by_operation[operation])
 
     def __exit__(
         self,
@@ -360,7 +364,10 @@ class _FlushTelemetry:
     def _end(self, error: BaseException | None) -> None:
         attributes: Mapping[str, str] = self._buffer.by_reason[self._operation, self._batch.reason]
         if error is not None:
-            why = self._code if isinstance(error, FlushError) and self._code else _name_of(error)
+            last = self._failure
+            why = last.code if isinstance(error, FlushError) and last else _name_of(error)
+            if isinstance(error, FlushError | trio.Cancelled) and last and last.outcome:
+                self._add_rows(last.outcome)  # of the parts of the batch that are in the table
             attributes = {**attributes, "error.type": why}
             self._span.set_attribute("error.type", why)
             self._span.set_status(trace.StatusCode.ERROR, str(error))

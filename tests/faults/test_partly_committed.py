@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pytest
 import trio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
 from forebay import DrainError, FlushError, Table, Unsettled, Write, open_buffers, open_sqlite
 from tests.faults.harness import read
@@ -52,6 +54,32 @@ def path(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.fixture
+def rows_flushed() -> Iterator[RowsFlushed]:
+    counted = RowsFlushed()
+    yield counted
+    counted.provider.shutdown()
+
+
+class RowsFlushed:
+    """The counter of the rows committed, as a program's metrics have it."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self._reader], shutdown_on_exit=False)
+
+    def value(self) -> float:
+        data = self._reader.get_metrics_data()
+        assert data is not None
+        return sum(
+            point.value
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            if metric.name == "forebay.rows.flushed"
+            for point in metric.data.data_points
+            if isinstance(point, NumberDataPoint)
+        )
+
+
 def check(path: Path, unsettled: Unsettled) -> None:
     """Find each row in the table, in the dead letters, or named: in one of them, once."""
     committed = [k for (k,) in read(path, "SELECT k FROM pairs")]
@@ -64,13 +92,18 @@ def check(path: Path, unsettled: Unsettled) -> None:
     assert len(named) == unsettled.count == len(unsettled.entries)
 
 
-async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(path: Path) -> None:
-    """Fatal half way: what was committed, or dead-lettered, before is not named."""
+async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(
+    path: Path, rows_flushed: RowsFlushed
+) -> None:
+    """Fatal half way: what was committed, or dead-lettered, before is not named, and counts."""
     with pytest.raises(FlushError) as raised:
         async with (
             open_sqlite(path, pragmas={"foreign_keys": 1}) as store,
             open_buffers(
-                store, PAIRS, options=PATIENT.override({"dead_letters_per_minute": 3})
+                store,
+                PAIRS,
+                options=PATIENT.override({"dead_letters_per_minute": 3}),
+                meter_provider=rows_flushed.provider,
             ) as buffers,
         ):
             await buffers[PAIRS].enqueue_many(ROWS)
@@ -79,6 +112,7 @@ async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(path: Path) -
     now = buffers[PAIRS].statistics()
     assert now.accepted == now.committed + now.dead_lettered + now.pending
     assert now.pending == raised.value.unsettled.count
+    assert now.committed == rows_flushed.value()
     check(path, raised.value.unsettled)
 
 
@@ -107,27 +141,34 @@ def locked(path: Path, request: pytest.FixtureRequest) -> Iterator[LockedAt]:
 
 
 async def test_a_deadline_half_way_names_only_what_is_nowhere_else(
-    path: Path, locked: LockedAt
+    path: Path, locked: LockedAt, rows_flushed: RowsFlushed
 ) -> None:
     """Late half way: a lock came between two parts and stayed past the deadline."""
     options = PATIENT.override({"drain_timeout": 0.05})
     with pytest.raises(DrainError) as raised:
         async with (
             open_sqlite(path, pragmas={"foreign_keys": 1}, busy_timeout=0.001) as store,
-            open_buffers(store, PAIRS, options=options) as buffers,
+            open_buffers(
+                store, PAIRS, options=options, meter_provider=rows_flushed.provider
+            ) as buffers,
         ):
             await buffers[PAIRS].enqueue_many(ROWS)
             await store.run(locked.install)
     now = buffers[PAIRS].statistics()
     assert now.accepted == now.committed + now.dead_lettered + now.pending
+    assert now.committed == rows_flushed.value()
     check(path, raised.value.unsettled["pairs"])
 
 
-async def test_a_lock_half_way_is_waited_out(path: Path, locked: LockedAt) -> None:
-    """The rest is tried again once the lock is gone, and nothing is there twice."""
+async def test_a_lock_half_way_is_waited_out(
+    path: Path, locked: LockedAt, rows_flushed: RowsFlushed
+) -> None:
+    """The rest is tried again once the lock is gone, and nothing is there or counted twice."""
     async with (
         open_sqlite(path, pragmas={"foreign_keys": 1}, busy_timeout=0.001) as store,
-        open_buffers(store, PAIRS, options=PATIENT) as buffers,
+        open_buffers(
+            store, PAIRS, options=PATIENT, meter_provider=rows_flushed.provider
+        ) as buffers,
         trio.open_nursery() as nursery,
     ):
         failures = Failures(store)
@@ -138,5 +179,6 @@ async def test_a_lock_half_way_is_waited_out(path: Path, locked: LockedAt) -> No
         locked.raw.execute("ROLLBACK")
     good = [(row.k,) for row in ROWS if row.v == GOOD]
     assert good == read(path, "SELECT k FROM pairs ORDER BY k")
+    assert len(good) == rows_flushed.value()
     bad = len(ROWS) - len(good)
     assert [(bad,)] == read(path, "SELECT count(*) FROM forebay_dead_letters")
