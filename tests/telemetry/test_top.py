@@ -92,10 +92,10 @@ def watched(buffers: int) -> Watch:
     return watch
 
 
-def drawn(watch: Watch, width: int, height: int | None = None) -> list[str]:
+def drawn(watch: Watch, width: int, height: int | None = None, path: str = "a.sock") -> list[str]:
     console = Console(file=StringIO(), width=width)
     with console.capture() as capture:
-        console.print(_table("a.sock", watch, width, height))
+        console.print(_table(path, watch, width, height))
     return capture.get().splitlines()
 
 
@@ -129,6 +129,16 @@ def test_a_terminal_too_low_for_all_shows_the_fullest() -> None:
     title, _, _, *rows = drawn(watched(64), 100, height=6)
     assert "a.sock: the 3 fullest of 64 buffers" == title.strip()
     assert ["61", "62", "63"] == [row.split()[1] for row in rows]
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """A name that looks like markup of the library's is a name."""
+    watch = Watch()
+    names = ("[b]x[/b]", "a[/]b")
+    for time in (1.0, 2.0):
+        watch.add(Snapshot(time, dict.fromkeys(names, dict.fromkeys(SNAPSHOT, 0))))
+    title, _, _, one, _, other, _ = drawn(watch, 100, path="[/].sock")
+    assert ("[/].sock", *names) == (title.strip(), one.split()[0], other.split()[0])
 
 
 async def test_it_ends_with_the_program(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import trio
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from forebay.cli._watch import COLUMNS, Snapshot, Watch
 
@@ -85,7 +86,7 @@ async def _watch(path: str, interval: float, once: bool) -> None:
             async for snapshot in snapshots:
                 watch.add(snapshot)
                 live.update(_table(path, watch, *console.size), refresh=True)
-    console.print(f"{path}: the program has closed its buffers")
+    console.print(f"{path}: the program has closed its buffers", markup=False)
 
 
 async def _snapshots(path: str, interval: float) -> AsyncGenerator[Snapshot, None]:
@@ -131,14 +132,15 @@ def _table(path: str, watch: Watch, width: int, height: int | None = None) -> Ta
         bars, names = 0, watch.fullest(max(1, height - _HEAD_HEIGHT))
     if len(names) < len(watch):
         title = f"{path}: the {len(names)} fullest of {len(watch)} buffers"
-    table = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    # Text: what looks like rich's markup in a name is not meant as such.
+    table = Table(title=Text(title), box=None, padding=(0, 1, 0, 0), pad_edge=False)
     room = width - sum(1 + max(bars, _width(heading)) for heading in shown)
     table.add_column("buffer", no_wrap=True, max_width=max(1, min(_NAME_WIDTH, room)))
     for heading in shown:
         table.add_column(_stacked(heading), justify="right", no_wrap=True)
     for name, cells in watch.rows(bars):
         if name in names:
-            table.add_row(name, *(cells[heading] for heading in shown))
+            table.add_row(Text(name), *(cells[heading] for heading in shown))
     return table
 
 
