@@ -99,13 +99,13 @@ class _Instruments:
         ):
             meter.create_observable_counter(
                 f"forebay.entries.{name}",
-                [_callback(read)],
+                [self._callback(read)],
                 unit="{entry}",
                 description=description,
             )
         meter.create_observable_up_down_counter(
             "forebay.queue.size",
-            [_callback(live.sizes)],
+            [self._callback(live.sizes)],
             unit="{entry}",
             description="Entries accepted and not settled",
         )
@@ -115,15 +115,18 @@ class _Instruments:
             ("wal.size", live.wal_sizes, "By", "Size of the write-ahead log"),
         ):
             meter.create_observable_gauge(
-                f"forebay.{name}", [_callback(read)], unit=unit, description=description
+                f"forebay.{name}", [self._callback(read)], unit=unit, description=description
             )
 
+    def _callback(self, read: Callable[[], list[Reading]]) -> CallbackT:
+        def observe(_options: CallbackOptions) -> list[Observation]:
+            return self._observations(read())
 
-def _callback(read: Callable[[], list[Reading]]) -> CallbackT:
-    def observe(_options: CallbackOptions) -> list[Observation]:
-        return [Observation(value, attributes) for value, attributes in read()]
+        return observe  # it holds self: so the meter keeps its instruments, buffers or none
 
-    return observe
+    @staticmethod
+    def _observations(readings: list[Reading]) -> list[Observation]:
+        return [Observation(value, attributes) for value, attributes in readings]
 
 
 _known: weakref.WeakSet[_Instruments] = weakref.WeakSet()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import trio
 import trio.testing
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.trace import NoOpTracerProvider
 from trio.testing import MockClock
 
 import forebay
 from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
 from forebay._observer import unobserved
-from forebay._telemetry import telemetry
+from forebay._telemetry import _instruments, telemetry
 from forebay.stores import BatchError, FailureKind
 from forebay.testing import MemoryStore
 
@@ -253,15 +257,33 @@ async def test_gauges_tell_the_queue(meters: Meters, autojump_clock: MockClock) 
 async def test_blocks_in_a_row_keep_their_gauges_right(
     meters: Meters, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    """A second block of the process has its own gauges, while the counters go on."""
+    """A second block of the process has its own gauges, while the counters go on.
+
+    Nothing is left of the first one then but its totals.
+    """
     for entries in (2, 3):
         store = MemoryStore()
         async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
             await buffers[PAIRS].enqueue_many(Pair(n) for n in range(entries))
             assert {PAIRS_: entries} == meters.values("forebay.queue.size")
         assert entries == len(store.rows(PAIRS))
+        del buffers
+        gc.collect()
     assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
     assert [] == caplog.records  # an instrument that is created twice is a warning
+
+
+async def test_instruments_go_with_their_provider(autojump_clock: MockClock) -> None:
+    """They are kept as long as somebody may read them, and no longer."""
+    provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=provider):
+        instruments = weakref.ref(_instruments(provider))
+    gc.collect()
+    assert instruments() is _instruments(provider)
+    provider.shutdown()
+    del provider
+    gc.collect()
+    assert instruments() is None
 
 
 async def test_blocks_at_once_add_up(meters: Meters, autojump_clock: MockClock) -> None:
