@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -119,7 +119,7 @@ async def export_telemetry(
 
 
 @contextmanager
-def _variables_named() -> Iterator[None]:
+def _variables_named() -> Generator[None, None, None]:
     """Have whatever the SDK raises say where its cause is to be looked for."""
     try:
         yield
