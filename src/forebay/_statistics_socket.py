@@ -130,4 +130,8 @@ def _remove_dead(name: str) -> None:
             return
         except BlockingIOError:  # it listens, and has no room just now
             pass
+        except OSError as error:  # another user's, or of another kind
+            raise FileExistsError(
+                f"{name!r} is there and cannot be used, {error}: choose another path"
+            ) from error
     raise FileExistsError(f"{name!r} is served by another program: choose another path")

@@ -188,6 +188,17 @@ async def test_a_place_where_no_socket_can_be_is_named(
     assert ["dangling"] == [file.name for file in Path().iterdir()]
 
 
+async def test_a_socket_of_another_kind_is_left_alone(path: str) -> None:
+    """One that cannot be asked whether somebody serves it is not ours to remove."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        async with opened() as buffers:
+            with pytest.raises(FileExistsError, match=f"{path!r} is there and cannot be used"):
+                async with serve_statistics(path, buffers):
+                    pass
+    assert Path(path).is_socket()
+
+
 async def test_what_took_its_place_is_left_alone(path: str) -> None:
     """At the end it removes its own socket, not what somebody put there since."""
     async with opened() as buffers, serve_statistics(path, buffers):

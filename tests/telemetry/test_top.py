@@ -181,25 +181,34 @@ async def test_where_nothing_serves_it_says_so(path: str) -> None:
     for name in (path, "a.txt"):
         result = await top(name)
         assert 2 == result.exit_code
-        assert f"Error: {name!r} is served by no program" in result.output
+        assert f"Error: no program can be watched at {name!r}" in result.output
 
 
-async def test_what_answers_otherwise_is_told_apart(path: str) -> None:
-    """A socket of another program is not mistaken for one of forebay's."""
+@pytest.mark.parametrize(
+    "answered",
+    [
+        b"220 ready\n",
+        b"[]\n",
+        b'{"time": 1.0, "buffers": []}\n',
+        b'{"time": 1.0, "buffers": {"pairs": {"pending": 1}}}\n',
+    ],
+)
+async def test_what_answers_otherwise_is_told_apart(answered: bytes, path: str) -> None:
+    """A socket of another program, or of another version of forebay, is not mistaken for ours."""
 
     async def answer(stream: trio.SocketStream) -> None:
-        await stream.receive_some()
-        await stream.send_all(b"220 ready\n")
+        while await stream.receive_some():
+            await stream.send_all(answered)
 
     sock = trio.socket.socket(trio.socket.AF_UNIX)
     await sock.bind(path)
     sock.listen()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(sock)])
-        result = await top(path)
+        result = await top(path, "--once", "--interval", "0.1")
         nursery.cancel_scope.cancel()
     assert 2 == result.exit_code
-    assert f"what answers at {path!r} is no forebay program" in result.output
+    assert f"what answers at {path!r} is no program with this version of forebay" in result.output
 
 
 async def test_ctrl_c_ends_it_in_order(path: str) -> None:

@@ -93,7 +93,7 @@ async def _snapshots(path: str, interval: float) -> AsyncGenerator[Snapshot, Non
     try:
         stream = await trio.open_unix_socket(path)
     except (OSError, RuntimeError) as error:
-        raise _WatchError(f"{path!r} is served by no program: {error}") from error
+        raise _WatchError(f"no program can be watched at {path!r}: {error}") from error
     async with stream:
         while (line := await _ask(stream, path)) is not None:
             yield line
@@ -117,10 +117,21 @@ async def _ask(stream: trio.SocketStream, path: str) -> Snapshot | None:
             f"the program at {path!r} does not answer: its event loop hangs"
         ) from None
     try:
-        told = json.loads(answer)
-        return Snapshot(told["time"], told["buffers"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise _WatchError(f"what answers at {path!r} is no forebay program") from error
+        return _snapshot(answer)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _WatchError(
+            f"what answers at {path!r} is no program with this version of forebay"
+        ) from error
+
+
+def _snapshot(answer: bytes) -> Snapshot:
+    """Read an answer. Each number that is shown is in it, or it is an error."""
+    told = json.loads(answer)
+    snapshot = Snapshot(float(told["time"]), told["buffers"])
+    for numbers in snapshot.buffers.values():
+        for column in COLUMNS:
+            column.value(numbers, numbers, 1.0)
+    return snapshot
 
 
 def _table(path: str, watch: Watch, width: int, height: int | None = None) -> Table:
