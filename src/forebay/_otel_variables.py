@@ -88,8 +88,11 @@ def _protocol(signal: Signal) -> str:
 
 def _endpoint(signal: Signal, protocol: str) -> str:
     variable, value = _first(signal, "ENDPOINT") or ("", _ENDPOINTS[protocol])
+    if protocol == GRPC and "@" in value:  # the exporter would look for a host of that name, aloud
+        raise ValueError(f"{variable}: gRPC takes no user in an endpoint; give a header instead")
     if not _is_url(value) and (protocol == HTTP or "://" in value):
-        raise ValueError(f"{variable}={value!r}: expected a URL, such as {_ENDPOINTS[protocol]}")
+        shown = value.rpartition("@")[2]  # without what may be a password
+        raise ValueError(f"{variable}={shown!r}: expected a URL, such as {_ENDPOINTS[protocol]}")
     if protocol == HTTP and signal not in variable:  # the signal's own variable has the path
         return f"{value.rstrip('/')}/v1/{signal.lower()}"
     return value

@@ -75,6 +75,7 @@ def test_several_exporters_are_given_in_order(variables: Setter) -> None:
         (GRPC, "localhost:4317"),
         (HTTP, "http://[::1]:4318"),
         (HTTP, "https://example.org/otlp/"),
+        (HTTP, "http://user:password@localhost:4318"),
     ],
 )
 def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
@@ -103,6 +104,25 @@ def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables
         target("TRACES")
     assert str(caught.value).startswith(f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={endpoint!r}")
     assert protocol == target("METRICS").protocol
+
+
+@pytest.mark.parametrize(
+    ("protocol", "endpoint"),
+    [
+        (GRPC, "http://user:s3cret@localhost:4317"),
+        (GRPC, "user:s3cret@localhost"),
+        (HTTP, "user:s3cret@localhost"),
+        (HTTP, "htp://user:s3cret@localhost:4318"),
+    ],
+)
+def test_a_password_in_an_endpoint_is_not_shown(
+    protocol: str, endpoint: str, variables: Setter
+) -> None:
+    """Over gRPC there can be none: the exporter would tell it at each attempt."""
+    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_ENDPOINT=endpoint)
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as caught:
+        target("METRICS")
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
