@@ -144,14 +144,17 @@ def _resource(service_name: str | None) -> Resource:
 
 
 def _set_global(meter_provider: MeterProvider, tracer_provider: TracerProvider) -> None:
-    metrics.set_meter_provider(meter_provider)
-    trace.set_tracer_provider(tracer_provider)
-    taken = metrics.get_meter_provider() is not meter_provider
-    if taken or trace.get_tracer_provider() is not tracer_provider:
+    """Set both or none: they can be set once."""
+    free = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if free:
+        metrics.set_meter_provider(meter_provider)
+        free = metrics.get_meter_provider() is meter_provider
+    if not free:
         raise RuntimeError(
             "the process has global providers already: pass set_global=False, and give "
             "open_buffers the providers of this block"
         )
+    trace.set_tracer_provider(tracer_provider)
 
 
 async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  # noqa: ASYNC109

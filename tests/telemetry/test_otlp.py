@@ -246,6 +246,35 @@ trio.run(main)
     ] == done.stdout.splitlines()
 
 
+@pytest.mark.parametrize("taken", ["metrics.set_meter_provider", "trace.set_tracer_provider"])
+def test_where_one_global_provider_is_taken_none_is_set(taken: str) -> None:
+    """The other one is still the program's to set, not one that was shut down at once."""
+    done = run(f"""
+import os, trio
+os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_TRACES_EXPORTER="none")
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from forebay.otlp import export_telemetry
+
+meters, tracers = MeterProvider(), TracerProvider()
+{taken}(meters if "meter" in "{taken}" else tracers)
+
+async def main():
+    try:
+        async with export_telemetry():
+            pass
+    except RuntimeError as error:
+        print(error)
+    metrics.set_meter_provider(meters)
+    trace.set_tracer_provider(tracers)
+    print(metrics.get_meter_provider() is meters, trace.get_tracer_provider() is tracers)
+
+trio.run(main)
+""")
+    assert [REFUSED, "True True"] == done.stdout.splitlines()
+
+
 def test_without_the_sdk_the_import_says_what_to_install() -> None:
     """The extra is named."""
     done = run("import sys; sys.modules['opentelemetry.sdk'] = None; import forebay.otlp")
