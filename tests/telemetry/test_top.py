@@ -61,15 +61,15 @@ async def served(path: str) -> AsyncIterator[Buffers]:
         yield buffers
 
 
-async def top(*arguments: str) -> Result:
-    run = partial(CliRunner(env={"COLUMNS": "140"}).invoke, command, ["top", *arguments])
+async def top(*arguments: str, columns: int = 140) -> Result:
+    run = partial(CliRunner(env={"COLUMNS": str(columns)}).invoke, command, ["top", *arguments])
     return await trio.to_thread.run_sync(run)
 
 
 async def test_once_prints_a_line_a_buffer(path: str) -> None:
-    """With every heading, and the course of each number."""
+    """With every heading, and the course of each number: what is no terminal has no width."""
     async with served(path):
-        result = await top(path, "--once", "--interval", "0.1")
+        result = await top(path, "--once", "--interval", "0.1", columns=20)
     assert 0 == result.exit_code, result.output
     lines = result.output.splitlines()
     assert ["pairs", "others"] == [line.split()[0] for line in lines if line[:1] in "po"]

@@ -24,6 +24,8 @@ _NUMBER_WIDTH = 7
 """The longest number, in characters."""
 _BAR_WIDTH = 12
 """The longest sparkline, in characters."""
+_FULL_WIDTH = 140
+"""A width in which nothing is left out."""
 _HEAD_HEIGHT = 3
 """The lines of the title and the headings."""
 
@@ -69,6 +71,8 @@ def top(path: str, interval: float, *, once: bool) -> None:
 
 async def _watch(path: str, interval: float, once: bool) -> None:
     console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width
+        console.width = max(console.width, _FULL_WIDTH)
     watch = Watch()
     live = Live(console=console, auto_refresh=False, screen=console.is_terminal and not once)
     async with aclosing(_snapshots(path, interval)) as snapshots:
