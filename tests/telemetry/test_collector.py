@@ -157,14 +157,18 @@ def test_a_collector_that_is_down_costs_no_row(protocol: str, tmp_path: Path) ->
     assert str(port) in errors
 
 
-def forebay_load(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def forebay_load(
+    folder: Path, variables: dict[str, str], *, together: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Load three rows; with what it prints to standard error among its output if `together`."""
     (folder / "a.csv").write_text("k,v\n1,a\n2,b\n2,c\n")
     command = "load a.csv --database a.db --table pairs --key k"
     return subprocess.run(
         [sys.executable, "-c", "from forebay.cli import main; main()", *command.split()],
         cwd=folder,
         env=variables,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if together else subprocess.PIPE,
         text=True,
         check=False,
         timeout=90,
@@ -177,12 +181,22 @@ def test_the_load_command_exports_where_it_is_asked_to(
 ) -> None:
     """`forebay load` is a service of its own name, with its table as the buffer."""
     pytest.importorskip("click", reason="needs forebay[cli]")
-    done = forebay_load(tmp_path, **environment(metrics_collector.grpc, "grpc"))
+    done = forebay_load(tmp_path, environment(metrics_collector.grpc, "grpc"))
     assert 0 == done.returncode, done.stderr
     [flushed] = metrics_collector.wait_for("forebay.rows.flushed")["forebay.rows.flushed"]
     assert {"buffer": "pairs", "operation": "write"} == flushed.attributes
     assert {"Value": 2.0} == flushed.numbers
     assert "-> service.name: Str(forebay load)" in metrics_collector.output.read_text()
+
+
+def test_the_load_command_reports_before_the_last_export(
+    silent_endpoint: str, tmp_path: Path
+) -> None:
+    """Who will not wait for an endpoint that does not answer knows how the load went."""
+    pytest.importorskip("click", reason="needs forebay[cli]")
+    done = forebay_load(tmp_path, environment(silent_endpoint, "grpc"), together=True)
+    assert 0 == done.returncode, done.stdout
+    assert re.search(r"committed +2\n(.*\n)+the last export of telemetry took", done.stdout)
 
 
 @pytest.mark.rotel
@@ -222,7 +236,7 @@ def test_the_load_command_loads_although_it_cannot_export(
 ) -> None:
     """A variable that cannot be used is told, and every row is in the table."""
     pytest.importorskip("click", reason="needs forebay[cli]")
-    done = forebay_load(tmp_path, **{**environment("http://127.0.0.1:1", "grpc"), **variables})
+    done = forebay_load(tmp_path, {**environment("http://127.0.0.1:1", "grpc"), **variables})
     assert 0 == done.returncode, done.stderr
     [variable] = variables
     assert re.search(f"telemetry is not exported: .*{variable}", done.stderr), done.stderr

@@ -136,19 +136,17 @@ def load_command(**options: Any) -> None:
     """  # noqa: D301 - the \\b are real: click leaves the lines after one as they are
     request = _request(**options)
     display = _display(request.files, quiet=options["quiet"])
+
+    def tell(report: Report) -> None:
+        display.close()
+        _tell(report, quiet=options["quiet"])
+
     try:
-        report = trio.run(load, request, display)
-    except KeyboardInterrupt:  # it came before there was anything to end in order
+        report = trio.run(load, request, display, tell)
+    except KeyboardInterrupt:  # it came before there was anything to end in order, or after
         sys.exit(130)
     finally:
         display.close()
-    for failure in report.failures:
-        click.echo(f"Error: {_told(failure)}", err=True)
-    if not options["quiet"] and (report.statistics is not None or not report.failures):
-        try:
-            click.echo(_summary(report))
-        except OSError as error:  # what reads the output is gone, or its disk is full
-            click.echo(f"the summary could not be printed: {error}", err=True)
     sys.exit(report.exit_code)
 
 
@@ -211,6 +209,17 @@ def _display(files: Sequence[str], *, quiet: bool) -> Display:
     sizes = [size_of(path) for path in files]
     known = [size for size in sizes if size is not None]
     return open_display(sum(known) if len(known) == len(sizes) else None, quiet=quiet)
+
+
+def _tell(report: Report, *, quiet: bool) -> None:
+    """Print what became of the load."""
+    for failure in report.failures:
+        click.echo(f"Error: {_told(failure)}", err=True)
+    if not quiet and (report.statistics is not None or not report.failures):
+        try:
+            click.echo(_summary(report))
+        except OSError as error:  # what reads the output is gone, or its disk is full
+            click.echo(f"the summary could not be printed: {error}", err=True)
 
 
 def _told(failure: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -67,14 +67,22 @@ class Report:
         return 1 if self.rejected else 0
 
 
-async def load(request: Request, display: Display) -> Report:
+async def load(request: Request, display: Display, tell: Callable[[Report], None]) -> Report:
     """Load the inputs to their end, or until a signal comes.
 
     What is wrong with the inputs or the database is not raised, but told by the report. The rows
     accepted before are in the table all the same, unless the report's failures name them.
+
+    Args:
+        request: what to load, and where.
+        display: shows how far it has come.
+        tell: is given the report before the last export of telemetry, which may take its time:
+            nobody should have to wait for that, or end it, without knowing how the load went.
     """
     async with telemetry_as_configured("forebay load", display.warn):
-        return await _Load(request, display).run()
+        report = await _Load(request, display).run()
+        tell(report)
+        return report
 
 
 class _Load:
