@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from forebay import Table, Write, dead_letters, open_buffers, open_sqlite
+from forebay._database import Database
 from forebay._spill import write_spill
 from forebay.doctor import Finding, Verdict, examine
 from forebay.stores import _examination, _health
@@ -351,6 +352,47 @@ async def test_a_spill_elsewhere_can_be_named(path: Path, spill: Path) -> None:
     shutil.copy(spill, elsewhere)
     findings = await found(path, "spills", spills=[elsewhere, spill])
     assert [str(elsewhere), str(spill)] == [finding.values["path"] for finding in findings]
+
+
+async def test_a_spill_of_another_database_is_told_but_no_problem(path: Path, spill: Path) -> None:
+    """A replay would write its rows where they do not belong."""
+    other = path.with_name("other.db")
+    shutil.copy(path, other)
+    async with open_sqlite(path) as store:
+        mine = await store.identify()
+    async with open_sqlite(other) as store:
+        database = await store.identify()
+    spill.unlink()
+    named = write_spill(spill, {HITS: [Write(("/a", 1))]}, database=database)
+    [finding] = await found(path, "spills")
+    assert Verdict.OK is finding.verdict
+    assert f"is of another database: {database}" in finding.message
+    assert {"path": str(named), "database": str(other)} == finding.values
+    moved = other.rename(path.parent.parent / "moved.db")
+    await problem(moved, "spills", spills=[spill])
+    spill.unlink()
+    write_spill(spill, {HITS: [Write(("/a", 1))]}, database=mine)
+    assert "it does not say" not in (await problem(path, "spills")).message
+
+
+async def test_a_damaged_spill_of_another_database_is_not_this_ones_problem(
+    path: Path, spill: Path
+) -> None:
+    """Its first line is enough to tell; so it is of one that was not written to its end."""
+    part = spill.with_name("site.db-spill.jsonl.part")
+    spill.unlink()
+    write_spill(spill, {HITS: [Write(("/a", 1))]}, database=Database("/srv/other.db", None))
+    part.write_text(spill.read_text().splitlines()[0])
+    spill.write_text(spill.read_text() + "{")
+    assert [Verdict.OK] * 2 == [f.verdict for f in await found(path, "spills")]
+
+
+async def test_a_spill_that_does_not_say_its_database_is_a_problem(path: Path, spill: Path) -> None:
+    """As those of early versions: somebody has to know."""
+    assert (
+        "if they are of this database, which it does not say"
+        in (await problem(path, "spills")).message
+    )
 
 
 async def test_a_spill_that_was_taken_in_may_go(path: Path, spill: Path) -> None:

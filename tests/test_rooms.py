@@ -19,6 +19,7 @@ ROOMS = {
     # Pure: neither Trio nor a database nor telemetry.
     "_version": "",
     "_operations": "",
+    "_database": "",
     "_errors": "_operations",
     "_options": "_errors",
     "_settings": "_errors _options",
@@ -27,12 +28,12 @@ ROOMS = {
     "_check": "_columns _merge _operations",
     "_table": "_check _columns _merge _operations",
     "_letters": "_merge _operations _table",
-    "_spill": "_errors _letters _operations _table",
+    "_spill": "_database _errors _letters _operations _table",
     "_flush_policy": "_options",
     "_dead_letter_limit": "",
     "_batch": "_flush_policy _operations _table",
     "_coalesce": "_batch _flush_policy _merge _operations _table",
-    "stores": "_batch _operations _table",
+    "stores": "_batch _database _operations _table",
     "stores._statements": "_batch _columns _merge _operations _table",
     "stores._identity": "_errors",
     "stores._wal": "",
@@ -47,8 +48,8 @@ ROOMS = {
     "_buffer": "_errors _intake _operations _table trio",
     "_worker": "_batch _buffer _capacity _coalesce _dead_letter_limit _errors _flush_policy "
     "_intake _ledger _observer _operations _options _table stores trio",
-    "_group": "_buffer _columns _errors _observer _options _spill _table _telemetry _worker "
-    "stores trio",
+    "_group": "_buffer _columns _database _errors _observer _options _spill _table _telemetry "
+    "_worker stores trio",
     "_otel_variables": "",
     "otlp": "_otel_variables opentelemetry trio",
     "monitoring": "",
@@ -67,25 +68,26 @@ ROOMS = {
     "stores._failures": "_errors stores sqlite3",
     "stores._readers": "sqlite trio",
     "stores._progress": "sqlite3",
+    "stores._database": "sqlite3",
     "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",
     "stores._schema": "_columns _errors _table stores._statements sqlite3",
     "stores._commit": "_batch _coalesce _operations sqlite stores stores._dead_letters "
     "stores._failures stores._progress stores._statements sqlite3",
-    "stores.sqlite": "_batch _errors _options _table sqlite stores stores._commit "
-    "stores._failures stores._identity stores._progress stores._readers stores._schema "
-    "stores._statements stores._wal sqlite3 trio",
+    "stores.sqlite": "_batch _database _errors _options _table sqlite stores stores._commit "
+    "stores._database stores._failures stores._identity stores._progress stores._readers "
+    "stores._schema stores._statements stores._wal sqlite3 trio",
     # Dead letters, read and replayed.
     "stores._replaying": "_table stores stores._dead_letters stores.sqlite sqlite3",
     "_dead_letter": "_errors _letters _operations _table sqlite",
     "_replay": "_buffer _group _operations _options _table stores._replaying stores.sqlite",
-    "dead_letters": "_dead_letter _errors _letters _operations _options _replay _spill _table "
-    "sqlite stores._dead_letters stores._failures stores.sqlite trio",
+    "dead_letters": "_database _dead_letter _errors _letters _operations _options _replay _spill "
+    "_table sqlite stores._database stores._dead_letters stores._failures stores.sqlite trio",
     # The doctor.
     "_finding": "",
     "stores._health": "_errors _finding _letters _table stores._dead_letters stores._failures "
     "stores._schema stores._statements sqlite3",
-    "stores._examination": "_finding _table sqlite stores._health sqlite3 trio",
-    "doctor": "_errors _finding _spill _table stores._examination stores._health trio",
+    "stores._examination": "_finding _table sqlite stores._database stores._health sqlite3 trio",
+    "doctor": "_database _errors _finding _spill _table stores._examination stores._health trio",
     "": "_buffer _errors _flush_policy _group _merge _operations _options _settings "
     "_statistics_socket _table "
     "_version dead_letters doctor sqlite stores stores.sqlite",

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from trio.testing import MockClock
 
-from forebay import BufferOptions, Delete, DrainError, FlushError, Table, Write, open_buffers
+from forebay import (
+    BufferOptions,
+    Delete,
+    DrainError,
+    FlushError,
+    Table,
+    Write,
+    open_buffers,
+    open_sqlite,
+)
+from forebay._database import Database
 from forebay._spill import read_spill
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
@@ -41,6 +53,39 @@ async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
     assert [f"these entries are in {str(path)!r}"] == [
         note.partition(",")[0] for note in caught.value.__notes__
     ]
+
+
+async def test_a_spill_names_the_file_that_its_entries_were_for(tmp_path: Path) -> None:
+    """By its path and an id that is in the file, found again by the next program."""
+    path = tmp_path / "a.db"
+    link = tmp_path / "link.db"
+    path.touch()
+    link.symlink_to(path)
+    named: list[Database | None] = []
+    for spill in (tmp_path / "first.spill", tmp_path / "second.spill"):
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            with pytest.raises(DrainError):
+                async with (
+                    open_sqlite(link, create=[LETTERS], busy_timeout=0.001) as store,
+                    open_buffers(store, LETTERS, options=AT_ONCE, spill=spill) as buffers,
+                ):
+                    other.execute("BEGIN IMMEDIATE")
+                    await buffers[LETTERS].enqueue(Letter("a", 1))
+            [(known,)] = other.execute("SELECT id FROM forebay_database")
+        named.append(read_spill(spill).database)
+        assert Database(str(path.resolve()), known) == named[-1]
+    assert named[0] == named[1]
+
+
+async def test_no_id_without_need(tmp_path: Path) -> None:
+    """A program that names no file for a spill has no further table in its database."""
+    path = tmp_path / "a.db"
+    async with open_sqlite(path, create=[LETTERS]) as store, open_buffers(store, LETTERS):
+        pass
+    with closing(sqlite3.connect(path)) as raw:
+        assert [("letters",)] == raw.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall()
 
 
 async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:

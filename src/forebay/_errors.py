@@ -44,7 +44,7 @@ class StoreError(ForebayError):
 
 
 class SpillError(ForebayError):
-    """A file is no spill file, or is damaged. The message has the line."""
+    """A file is no spill file, or is damaged (the message has the line), or is of elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Unsettled:
     """What one buffer still held when it had to stop.
 
     Attributes:
-        entries: the operations that are not in the table, in the order they were accepted
-            (`forebay.Write`, `Update`, `Delete`, `DeleteBy`); those of the last batch are
-            coalesced.
+        entries: the operations that are not in the table (`forebay.Write`, `Update`, `Delete`,
+            `DeleteBy`), in an order that does to the table what the order of acceptance would:
+            those that were coalesced are grouped by what they do.
         count: how many accepted entries these stand for, superseded ones included.
         oldest_age: how long the oldest had been waiting, in seconds.
         last_error: why the last attempt to flush had to be made again; None where none had.

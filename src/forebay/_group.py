@@ -13,6 +13,7 @@ import trio
 
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._columns import folded
+from forebay._database import Database
 from forebay._errors import DrainError, OptionsError
 from forebay._observer import Observe
 from forebay._options import BufferOptions
@@ -20,7 +21,7 @@ from forebay._spill import write_spill
 from forebay._table import Table
 from forebay._telemetry import MeterProvider, TracerProvider, telemetry
 from forebay._worker import Worker
-from forebay.stores import Store
+from forebay.stores import Identified, Store
 
 R = TypeVar("R")
 
@@ -120,7 +121,8 @@ async def open_buffers(
         overrides: other options for some of them, by the table's name.
         spill: a file for the entries that a `FlushError` or `DrainError` names, so that they
             outlive the program. It is written only then, for its owner only, and never over
-            another: `.1` is appended where the name is taken. `forebay dead-letters replay`
+            another: `.1` is appended where the name is taken. It names its database, to which a
+            file gets an id for it, in a table of forebay's own. `forebay dead-letters replay`
             and `forebay.dead_letters.take_in_spill` bring them back. A batch whose COMMIT was
             in doubt may be both there and in the table.
         meter_provider: where OpenTelemetry's metrics go; the global one where it is None.
@@ -141,6 +143,10 @@ async def open_buffers(
     workers = _workers(store, tables, options or BufferOptions(), overrides or {}, observe)
     process = os.getpid()
     await store.prepare(tables)
+    database = None
+    if spill is not None and isinstance(store, Identified):
+        # Asked now: when there is something to spill, the database may not answer.
+        database = await store.identify()
     raised: list[BaseException] = []
     async with trio.open_nursery() as nursery:
         try:
@@ -166,7 +172,7 @@ async def open_buffers(
     # In a fork of the program what is pending is its parent's, to write and to name.
     stops = _stops(workers) if os.getpid() == process else []
     if spill is not None and stops:
-        await _spill(spill, workers, stops)
+        await _spill(spill, workers, stops, database)
     _raise(raised, stops)
 
 
@@ -264,7 +270,10 @@ def _stops(workers: Sequence[Worker]) -> list[Exception]:
 
 
 async def _spill(
-    path: str | os.PathLike[str], workers: Sequence[Worker], stops: Sequence[Exception]
+    path: str | os.PathLike[str],
+    workers: Sequence[Worker],
+    stops: Sequence[Exception],
+    database: Database | None,
 ) -> None:
     """Write what the buffers did not settle to a file, and note on the errors where it is."""
     unsettled = {
@@ -276,7 +285,13 @@ async def _spill(
     with trio.move_on_after(_SPILL_TIMEOUT, shield=True):
         try:
             file = await trio.to_thread.run_sync(
-                partial(write_spill, path, unsettled, reason="; ".join(map(str, stops)))
+                partial(
+                    write_spill,
+                    path,
+                    unsettled,
+                    reason="; ".join(map(str, stops)),
+                    database=database,
+                )
             )
         except OSError as error:
             note = f"these entries are in no file: the spill failed, {error!r}"

@@ -72,7 +72,7 @@ def decode_operation(table: Table[Any], text: str) -> Operation:
     Raises:
         ValueError: it is no JSON, or no operation of this table.
     """
-    [(name, body)] = _object(_load(text), of=1, what="an operation").items()
+    [(name, body)] = _object(load_json(text), of=1, what="an operation").items()
     columns = tuple(column.name for column in table.columns)
     match name:
         case "write":
@@ -133,7 +133,7 @@ def decode_declaration(text: str) -> Table[tuple[Any, ...]]:
     Raises:
         ValueError: it is no JSON, or no declaration of a table.
     """
-    declared = _load(text)
+    declared = load_json(text)
     try:
         key = tuple(declared["key"])
         columns = {column["name"]: _ANNOTATIONS[column["type"]] for column in declared["columns"]}
@@ -256,8 +256,16 @@ def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _load(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+def load_json(text: str) -> Any:
+    """Give what a text of JSON holds.
+
+    Raises:
+        ValueError: it is no JSON, or is nested too deep for any letter.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep to be read") from None
 
 
 def _refuse_constant(name: str) -> object:

@@ -1,33 +1,41 @@
 """Spill files: what a drain could not write in time, in a file that can be replayed.
 
-One JSON value a line. The first line names the spill; then, table by table, a line with the
-declaration and the number of entries, and a line for each entry in the order of acceptance:
+One JSON value a line. The first line names the spill, and the database that it is of; then, table
+by table, a line with the declaration and the number of entries, and a line for each entry, in an
+order that does to the table what the order of acceptance would:
 
-    {"forebay_spill": 1, "id": "5f…", "written_at": 1760000000.0, "reason": "…", "tables": 1}
+    {"forebay_spill": 1, "id": "5f…", "written_at": 1760000000.0, "reason": "…",
+     "database": {"path": "/srv/site.db", "id": "a1…"}, "tables": 1}
     {"table": {"name": "hits", …}, "entries": 2}
     {"write": {"url": "/", "count": 1}}
     {"delete": {"url": "/old"}}
+
+A first line without a database, or with null, is of a store that has no file, or of an early
+version; such a spill may be of any.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+from forebay._database import Database
 from forebay._errors import SpillError
 from forebay._letters import (
     decode_declaration,
     decode_operation,
     encode_declaration,
     encode_operation,
+    load_json,
 )
 from forebay._operations import Operation
 from forebay._table import Table
@@ -36,6 +44,9 @@ MARK: Final = '{"forebay_spill": '
 """How every spill file begins."""
 
 _VERSION: Final = 1
+
+_LONGEST_HEAD: Final = 2**20
+"""Bytes of a first line, which has the text of an error in it."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +57,16 @@ class Spill:
         id: names this spill, no two the same, however often the file is copied.
         written_at: when it was written, in seconds since 1970, UTC.
         reason: why its entries did not reach the database.
-        unsettled: the entries by their tables, in the order of acceptance.
+        unsettled: the entries by their tables, in an order that has the same effect as that of
+            acceptance.
+        database: where the entries were to go; None where the file does not say.
     """
 
     id: str
     written_at: float
     reason: str
     unsettled: Mapping[Table[Any], Sequence[Operation]] = field(repr=False)
+    database: Database | None = None
 
 
 def write_spill(
@@ -60,6 +74,7 @@ def write_spill(
     unsettled: Mapping[Table[Any], Sequence[Operation]],
     *,
     reason: str = "",
+    database: Database | None = None,
 ) -> Path:
     """Write entries to a new file, for its owner only; return once they are on the disk.
 
@@ -70,6 +85,7 @@ def write_spill(
         path: the file.
         unsettled: the entries by their tables.
         reason: why they did not reach the database, for the person who finds the file.
+        database: that database; None where there is no telling.
 
     Returns:
         The file that was written.
@@ -80,7 +96,7 @@ def write_spill(
     target, part = _reserve(Path(path))
     try:
         with part.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in _lines(unsettled, reason))
+            file.writelines(f"{line}\n" for line in _lines(unsettled, reason, database))
             file.flush()
             os.fsync(file.fileno())
         part.replace(target)
@@ -112,11 +128,14 @@ def _reserve(path: Path) -> tuple[Path, Path]:
             return target, part
 
 
-def _lines(unsettled: Mapping[Table[Any], Sequence[Operation]], reason: str) -> Iterator[str]:
+def _lines(
+    unsettled: Mapping[Table[Any], Sequence[Operation]], reason: str, database: Database | None
+) -> Iterator[str]:
     head = {
         "id": uuid4().hex,
         "written_at": time.time(),
         "reason": reason,
+        "database": None if database is None else asdict(database),
         "tables": len(unsettled),
     }
     yield f"{MARK}{_VERSION}, {json.dumps(head)[1:]}"
@@ -145,6 +164,16 @@ def is_spill(path: Path) -> bool:
         return False
 
 
+def database_of(path: Path) -> Database | None:
+    """Tell which database a spill is of, whole or not; None where the file does not say."""
+    try:
+        with path.open("rb") as file:
+            database: Database | None = _head(file.readline(_LONGEST_HEAD).decode())["database"]
+            return database
+    except (OSError, ValueError):
+        return None
+
+
 def read_spill(path: str | os.PathLike[str]) -> Spill:
     """Read a spill file.
 
@@ -159,14 +188,21 @@ def read_spill(path: str | os.PathLike[str]) -> Spill:
         OSError: it cannot be read.
     """
     reader = _Reader()
-    number = 0
+    number = 1
     try:
         with Path(path).open("rb") as file:
+            _check_start(file.peek())
             for number, line in enumerate(file, start=1):  # noqa: B007  # for the errors
                 reader.read(line.decode())
         return reader.result()
     except ValueError as error:
         raise SpillError(f"{os.fspath(path)!r}, line {number}: {error}") from error
+
+
+def _check_start(start: bytes) -> None:
+    """Refuse what is no spill before a line is read: it may have lines without end."""
+    if start and not start.startswith(MARK.encode()):
+        raise ValueError(_NO_SPILL)
 
 
 class _Reader:
@@ -194,25 +230,51 @@ class _Reader:
             raise ValueError("the file is empty: its spill was never written to the end")
         if self._left or len(self._unsettled) != head["tables"]:
             raise ValueError("the file ends here, but more is to follow: it is not whole")
-        return Spill(head["id"], head["written_at"], head["reason"], self._unsettled)
+        return Spill(
+            head["id"], head["written_at"], head["reason"], self._unsettled, head["database"]
+        )
+
+
+_NO_SPILL: Final = "this is no spill file of forebay"
+
+_HEAD: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "id": lambda value: isinstance(value, str),
+    "written_at": lambda value: isinstance(value, int | float) and math.isfinite(value),
+    "reason": lambda value: isinstance(value, str),
+    "tables": lambda value: isinstance(value, int),
+}
+"""What the first line must have, and how each of it must be."""
 
 
 def _head(line: str) -> dict[str, Any]:
-    if not line.startswith(MARK):
-        raise ValueError("this is no spill file of forebay")
-    head = dict(json.loads(line))
+    _check_start(line.encode())
+    head = dict(load_json(line))
     if head.pop("forebay_spill") != _VERSION:
         raise ValueError(f"the format is not {_VERSION}, the one this version of forebay reads")
-    if missing := {"id", "written_at", "reason", "tables"} - set(head):
+    if missing := _HEAD.keys() - head.keys():
         raise ValueError(f"the first line has no {', '.join(sorted(missing))}")
+    for name, fits in _HEAD.items():
+        if not fits(head[name]):
+            raise ValueError(f"{head[name]!r} is no {name} of a spill")
+    head["database"] = _database(head)
     return head
 
 
+def _database(head: Mapping[str, Any]) -> Database | None:
+    match head.get("database"):
+        case None:
+            return None
+        case {"path": str(path), "id": str() | None as known}:
+            return Database(path, known)
+        case other:
+            raise ValueError(f"{other!r} is no database of a spill")
+
+
 def _table_line(line: str) -> tuple[Table[Any], int]:
-    value = json.loads(line)
+    value = load_json(line)
     if not isinstance(value, dict) or set(value) != {"table", "entries"}:
         raise ValueError("expected a table here, with its number of entries")
     entries = value["entries"]
-    if not isinstance(entries, int) or entries < 0:
+    if not isinstance(entries, int) or isinstance(entries, bool) or entries < 0:
         raise ValueError(f"{entries!r} is no number of entries")
     return decode_declaration(json.dumps(value["table"])), entries

@@ -19,8 +19,9 @@ from typing import Any, Unpack
 
 import trio
 
+from forebay._database import Database
 from forebay._dead_letter import Chosen, Count, DeadLetter, Failure, Source
-from forebay._errors import SchemaError
+from forebay._errors import SchemaError, SpillError
 from forebay._letters import decode_declaration, decode_operation
 from forebay._operations import Operation
 from forebay._options import BufferOptions
@@ -29,6 +30,7 @@ from forebay._spill import read_spill
 from forebay._table import Table
 from forebay.sqlite import connect
 from forebay.stores import _dead_letters as sql
+from forebay.stores._database import read_id
 from forebay.stores._failures import store_errors
 from forebay.stores.sqlite import SqliteStore
 
@@ -157,7 +159,9 @@ async def replay(
     return Replayed(tuple(replayed), tuple(refused), skipped)
 
 
-async def take_in_spill(store: SqliteStore, path: str | os.PathLike[str]) -> range:
+async def take_in_spill(
+    store: SqliteStore, path: str | os.PathLike[str], *, any_database: bool = False
+) -> range:
     """Make dead letters of the entries in a spill file, to be replayed like others.
 
     Each spill is taken in once: doing it again, after a crash or from a copy, adds nothing. The
@@ -168,18 +172,27 @@ async def take_in_spill(store: SqliteStore, path: str | os.PathLike[str]) -> ran
     Args:
         store: the store.
         path: the file that `open_buffers` wrote, whose `spill` names it.
+        any_database: whether a spill of another database is taken in, too. A spill that does not
+            say which one it is of always is.
 
     Returns:
         The ids of the letters. Where the spill was taken in before, some of them may have been
         replayed or purged since.
 
     Raises:
-        SpillError: it is no spill file, or is damaged; nothing was taken in.
+        SpillError: it is no spill file, or is damaged, or is of another database; nothing was
+            taken in.
         OSError: it cannot be read.
         StoreError: the file cannot be written; nothing was taken in.
     """
     spill = await trio.to_thread.run_sync(read_spill, path)
     with store_errors(store.path):
+        here = Database.at(store.path, await store.run(read_id))
+        if spill.database is not None and spill.database.is_other(here) and not any_database:
+            raise SpillError(
+                f"{os.fspath(path)!r} is of the database {spill.database}, and this is {here}: its "
+                f"rows do not belong here. If they do, say so (any_database=True, --any-database)"
+            )
         return await store.run(sql.take_in, spill)
 
 

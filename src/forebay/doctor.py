@@ -19,11 +19,12 @@ from typing import Any, Final, get_args
 
 import trio
 
+from forebay._database import Database
 from forebay._errors import SpillError
 from forebay._finding import Finding, Report, Verdict
-from forebay._spill import is_spill, read_spill
+from forebay._spill import database_of, is_spill, read_spill
 from forebay._table import Table
-from forebay.stores._examination import examine_inside
+from forebay.stores._examination import Inside, examine_inside
 from forebay.stores._health import Integrity, sqlite_itself
 
 _LOGS: Final = ("-wal", "-shm", "-journal")
@@ -70,12 +71,12 @@ async def examine(
     file = Path(path)
     found = await trio.to_thread.run_sync(_file, file)
     findings = [sqlite_itself(), found]
-    taken_in: frozenset[str] = frozenset()
+    inside = Inside([])
     if found.verdict is not Verdict.PROBLEM:
-        inside, taken_in = await examine_inside(file, tables, integrity)
-        findings += inside
+        inside = await examine_inside(file, tables, integrity)
+    findings += inside.findings
     findings += await trio.to_thread.run_sync(lambda: list(_beside(file)))
-    findings += await trio.to_thread.run_sync(lambda: list(_spills(file, spills, taken_in)))
+    findings += await trio.to_thread.run_sync(lambda: list(_spills(file, spills, inside)))
     return Report(os.fsdecode(path), tuple(findings))
 
 
@@ -149,12 +150,22 @@ def _beside(file: Path) -> Iterator[Finding]:
 
 
 def _spills(
-    file: Path, named: Sequence[str | os.PathLike[str]], taken_in: frozenset[str]
+    file: Path, named: Sequence[str | os.PathLike[str]], inside: Inside
 ) -> Iterator[Finding]:
     """Look at the spill files that are named, and at those that lie beside the database."""
     paths = dict.fromkeys([*map(Path, named), *_candidates(file)])
+    here = Database.at(file, inside.id)
     for path in paths:
-        yield _spill(path, taken_in)
+        database = database_of(path)
+        if database is not None and database.is_other(here):
+            yield Finding(
+                "spills",
+                Verdict.OK,
+                f"{str(path)!r} is of another database: {database}",
+                {"path": str(path), "database": database.path},
+            )
+        else:
+            yield _spill(path, inside.taken_in)
     if not paths:
         yield Finding("spills", Verdict.OK, "no spill files beside it")
 
@@ -196,11 +207,12 @@ def _spill(path: Path, taken_in: frozenset[str]) -> Finding:
             f"{str(path)!r} is taken in: its entries are in the tables, or dead letters; remove it",
             {**values, "entries": entries, "taken_in": True},
         )
+    doubt = "" if spill.database else ", if they are of this database, which it does not say"
     return Finding(
         "spills",
         Verdict.PROBLEM,
-        f"{str(path)!r} has {entries:,} entries that are not in the database: see why it was "
-        f"written ({spill.reason}), then `forebay dead-letters replay DB --spill FILE`",
+        f"{str(path)!r} has {entries:,} entries that are not in the database{doubt}: see why it "
+        f"was written ({spill.reason}), then `forebay dead-letters replay DB --spill FILE`",
         {**values, "entries": entries, "taken_in": False, "reason": spill.reason},
     )
 

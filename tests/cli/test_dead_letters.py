@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 import forebay
 from forebay import Table, Write
+from forebay._database import Database
 from forebay._spill import write_spill
 from forebay.cli._command import command
 
@@ -200,6 +201,44 @@ def test_a_replay_of_a_spill() -> None:
     assert [("/", 8)] == rows("SELECT * FROM visits")
 
 
+def test_a_replay_of_several_spills() -> None:
+    """Each of them, and each once."""
+    for name, at in (("one", 7), ("two", 8)):
+        write_spill(name, {VISITS: [Write(("/", at))]})
+    execute("INSERT INTO pages VALUES ('/')")
+    spills = ["--spill", "one", "--spill", "two", "--spill", "one"]
+    result = run("replay", "site.db", *spills)
+    assert (0, "2 replayed.") == (result.exit_code, result.stdout.splitlines()[0])
+    assert [("/", 7), ("/", 8)] == rows("SELECT * FROM visits ORDER BY at")
+
+
+def test_of_several_spills_none_is_replayed_where_one_is_damaged() -> None:
+    """What was taken in is a dead letter, and the next try replays it once."""
+    write_spill("one", {VISITS: [Write(("/", 7))]})
+    Path("two").write_text("{}")
+    execute("INSERT INTO pages VALUES ('/')")
+    assert 2 == run("replay", "site.db", "--spill", "one", "--spill", "two").exit_code
+    assert [] == rows("SELECT * FROM visits")
+    Path("two").unlink()
+    write_spill("two", {VISITS: [Write(("/", 8))]})
+    assert 0 == run("replay", "site.db", "--spill", "one", "--spill", "two").exit_code
+    assert [("/", 7), ("/", 8)] == rows("SELECT * FROM visits ORDER BY at")
+
+
+def test_a_spill_of_another_database_is_refused() -> None:
+    """Its rows do not belong here, unless somebody says that they do."""
+    database = Database("/srv/other.db", "a1")
+    write_spill("spill", {VISITS: [Write(("/", 8))]}, database=database)
+    execute("INSERT INTO pages VALUES ('/')")
+    result = run("replay", "site.db", "--spill", "spill")
+    assert 2 == result.exit_code
+    assert "'spill' is of the database '/srv/other.db' (id a1)" in result.stderr
+    assert "--any-database" in result.stderr
+    assert [1, 2, 3] == left()
+    assert 0 == run("replay", "site.db", "--spill", "spill", "--any-database").exit_code
+    assert [("/", 8)] == rows("SELECT * FROM visits")
+
+
 def test_a_spill_that_is_damaged() -> None:
     """The line, and nothing taken in."""
     Path("spill").write_text("{}")
@@ -255,6 +294,7 @@ def test_a_purge_by_age_or_kind(options: Sequence[str], purged: int) -> None:
         (["purge", "site.db", "1", "7", "8", "--yes"], "no dead letter 7, 8; nothing was done"),
         (["replay", "site.db", "7"], "no dead letter 7; nothing was done"),
         (["replay", "site.db", "1", "--spill", "site.db"], "do not give IDs"),
+        (["replay", "site.db", "--any-database"], "there is no --spill"),
         (["show", "site.db", "7"], "there is no dead letter 7"),
         (["list", "no.db"], "does not exist"),
         (["replay", "no.db"], "does not exist"),

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from forebay import Delete, SpillError, Table, Update, Write
+from forebay._database import Database
 from forebay._letters import encode_declaration
-from forebay._spill import read_spill, write_spill
+from forebay._spill import database_of, read_spill, write_spill
 
 PAIRS = Table.from_columns({"k": str, "v": object}, name="pairs", key="k")
 LOG = Table.from_columns({"line": bytes}, name="log")
@@ -47,6 +48,41 @@ def test_what_was_spilled_is_read_back(path: Path) -> None:
     assert list(UNSETTLED.values()) == list(spill.unsettled.values())
     assert "locked by \udce9" == spill.reason
     assert before <= spill.written_at <= time.time()
+
+
+def test_a_spill_names_its_database(path: Path) -> None:
+    """Where it knows of one: its path and its id, whatever the path is made of."""
+    database = Database("/srv/caf\udce9.db", "a1")
+    assert database == read_spill(write_spill(path, UNSETTLED, database=database)).database
+    assert database == database_of(path)
+    assert read_spill(write_spill(path, UNSETTLED)).database is None
+
+
+def test_a_spill_of_an_early_version_is_read(path: Path) -> None:
+    """It has no word on its database."""
+    edited(write_spill(path, UNSETTLED), 1, '"database": null, ', "")
+    assert read_spill(path).database is None
+    assert 3 == len(read_spill(path).unsettled)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (("/a", "1"), ("/a", "1"), False),
+        (("/a", "1"), ("/b", "1"), False),
+        (("/a", "1"), ("/a", "2"), True),
+        (("/a", "1"), ("/a", None), False),
+        (("/a", "1"), ("/b", None), True),
+        (("/a", None), ("/b", None), True),
+        (("/a", None), ("/a", None), False),
+    ],
+)
+def test_the_ids_tell_databases_apart(
+    one: tuple[str, str | None], other: tuple[str, str | None], expected: bool
+) -> None:
+    """A file that was moved is the same; the paths count where there is no id."""
+    assert expected == Database(*one).is_other(Database(*other))
+    assert expected == Database(*other).is_other(Database(*one))
 
 
 def test_each_spill_has_its_own_id(path: Path) -> None:
@@ -121,7 +157,7 @@ def edited(path: Path, line: int, old: str, new: str) -> None:
     lines = path.read_text().split("\n")
     assert old in lines[line - 1]
     lines[line - 1] = lines[line - 1].replace(old, new)
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), errors="surrogateescape")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +166,13 @@ def edited(path: Path, line: int, old: str, new: str) -> None:
         (1, "forebay_spill", "spill", "line 1: this is no spill file"),
         (1, ": 1,", ": 2,", "line 1: the format is not 1"),
         (1, '"reason"', '"why"', "line 1: the first line has no reason"),
+        (1, '"reason": ""', '"reason": null', "line 1: None is no reason"),
+        (1, '"id": ', '"id": 1, "x": ', "line 1: 1 is no id"),
+        (1, '"written_at": ', '"written_at": "", "x": ', "line 1: '' is no written_at"),
+        (1, '"database": null', '"database": 1', "line 1: 1 is no database"),
+        (3, '{"write"', "[" * 100_000, "line 3: it is nested too deep"),
+        (3, '"write"', '"\udce9', "line 3: 'utf-8' codec can't decode"),
+        (2, '"entries": 3', '"entries": true', "line 2: True is no number of entries"),
         (1, "}", "", "line 1: Expecting"),
         (2, '"entries": 3', '"entries": 4', "line 6: "),
         (2, '"entries": 3', '"entries": -1', "line 2: -1 is no number of entries"),
@@ -168,7 +211,7 @@ def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused(path: Path) -> None:
     """A file of another kind."""
     path.write_bytes(b"\xffSQLite")
-    with pytest.raises(SpillError, match=r"line 1: .*utf-8"):
+    with pytest.raises(SpillError, match=r"line 1: this is no spill file"):
         read_spill(path)
 
 

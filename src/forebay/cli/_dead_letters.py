@@ -144,10 +144,18 @@ def show_command(database: str, letter_id: int, as_json: bool) -> None:
 @_error
 @click.option(
     "--spill",
+    "spills",
     metavar="FILE",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False),
     help="Take in the entries of a spill file, which a program wrote that could not drain, and "
-    "replay these. FILE is left as it is; taking it in again does nothing.",
+    "replay these. FILE is left as it is; taking it in again does nothing. May be given more than "
+    "once.",
+)
+@click.option(
+    "--any-database",
+    is_flag=True,
+    help="With --spill: take in what was written for another database, too.",
 )
 @click.option(
     "--foreign-keys/--no-foreign-keys",
@@ -161,7 +169,8 @@ def replay_command(
     ids: tuple[int, ...],
     buffer: str | None,
     error: str | None,
-    spill: str | None,
+    spills: tuple[str, ...],
+    any_database: bool,
     foreign_keys: bool,
     as_json: bool,
 ) -> None:
@@ -181,15 +190,23 @@ def replay_command(
       2    wrong usage, or a database or a spill that cannot be used
       130  ended by SIGINT: what was not replayed is a dead letter still
     """  # noqa: D301  # the \\b is click's
-    if spill is not None and ids:
+    if spills and ids:
         raise click.UsageError("--spill replays the entries of FILE; do not give IDs with it")
+    if any_database and not spills:
+        raise click.UsageError("--any-database is about spills, and there is no --spill")
 
     async def replay() -> dead_letters.Replayed:
         pragmas = {"foreign_keys": int(foreign_keys)}
         async with forebay.open_sqlite(database, pragmas=pragmas) as store:
             chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
-            if spill is not None:
-                chosen["ids"] = await dead_letters.take_in_spill(store, spill)
+            if spills:
+                # All are taken in before one is replayed: where one of them is refused, no entry
+                # of another has run, and the next try finds what was taken in.
+                taken_in = [
+                    await dead_letters.take_in_spill(store, spill, any_database=any_database)
+                    for spill in spills
+                ]
+                chosen["ids"] = [letter for letters in taken_in for letter in letters]
             elif ids:
                 chosen["ids"] = await _known(store, ids)
             return await dead_letters.replay(store, **chosen)
@@ -212,7 +229,7 @@ def replay_command(
             for why in dict.fromkeys(result.skipped.values()):
                 of_it = [i for i, reason in result.skipped.items() if reason == why]
                 click.echo(f"  {_some(of_it)}: {why}")
-        if spill is not None:
+        for spill in spills:
             click.echo(f"What was in {spill} is in the database now; the file may be removed.")
     if result.refused or result.skipped:
         sys.exit(1)

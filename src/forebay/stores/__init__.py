@@ -15,6 +15,7 @@ from forebay._batch import (
     UpdateStep,
     WriteStep,
 )
+from forebay._database import Database
 from forebay._operations import Operation
 from forebay._table import Table
 
@@ -137,13 +138,28 @@ class Described(Protocol):
         ...
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """What a store may tell of its database, for spill files: which one it is."""
+
+    async def identify(self) -> Database:
+        """Tell where the database is and its id, which it is given where it has none.
+
+        Raises:
+            StoreError: the database cannot be read, or not written.
+        """
+        ...
+
+
 __all__ = [
     "Batch",
     "BatchError",
+    "Database",
     "DeleteByStep",
     "DeleteStep",
     "Described",
     "FailureKind",
+    "Identified",
     "Outcome",
     "Rejection",
     "Step",

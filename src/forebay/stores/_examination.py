@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -13,6 +13,7 @@ from forebay._finding import Finding, Verdict
 from forebay._table import Table
 from forebay.sqlite import connect
 from forebay.stores import _health as health
+from forebay.stores._database import read_id
 from forebay.stores._health import Integrity
 
 _LOCK_TIMEOUT: Final = 5.0
@@ -22,10 +23,22 @@ _STEPS: Final = 1_000_000
 """Steps of SQLite's machine, some milliseconds, after which a check looks for cancellation."""
 
 
-async def examine_inside(
-    file: Path, tables: Sequence[Table[Any]], integrity: Integrity
-) -> tuple[list[Finding], frozenset[str]]:
-    """Give what a connection finds, and the ids of the spills that were taken in."""
+class Inside(NamedTuple):
+    """What a connection finds.
+
+    Attributes:
+        findings: the results of its checks.
+        id: the database's own id; None where it has none, or cannot be read.
+        taken_in: the ids of the spills that were taken in.
+    """
+
+    findings: list[Finding]
+    id: str | None = None
+    taken_in: frozenset[str] = frozenset()
+
+
+async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: Integrity) -> Inside:
+    """Give what a connection finds; what it cannot find is a finding as well."""
     findings: list[Finding] = []
     try:
         async with connect(file, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
@@ -34,11 +47,12 @@ async def examine_inside(
             await connection.fetch_one("SELECT count(*) FROM sqlite_schema")
             for name, check in health.checks(tables, integrity):
                 findings += await connection.run(health.run, name, check)
-            return findings, await connection.run(health.spills_taken_in)
+            known = await connection.run(read_id)
+            return Inside(findings, known, await connection.run(health.spills_taken_in))
     except sqlite3.Error as error:
-        return [*findings, health.failed("database", error)], frozenset()
+        return Inside([*findings, health.failed("database", error)])
     except OSError as error:  # it went away meanwhile
-        return [*findings, Finding("database", Verdict.PROBLEM, str(error))], frozenset()
+        return Inside([*findings, Finding("database", Verdict.PROBLEM, str(error))])
 
 
 def _let_cancel(raw: sqlite3.Connection) -> None:

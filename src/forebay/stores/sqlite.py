@@ -13,13 +13,21 @@ import trio
 
 from forebay import sqlite
 from forebay._batch import Batch
+from forebay._database import Database
 from forebay._errors import StoreError
 from forebay._options import RetryPolicy
 from forebay._table import Table
 from forebay.stores import BatchError, Outcome
+from forebay.stores import _database as database
 from forebay.stores import _progress as progress
 from forebay.stores._commit import Also, Committer
-from forebay.stores._failures import LOCKED, code_name, failure_code, failure_kind
+from forebay.stores._failures import (
+    LOCKED,
+    code_name,
+    failure_code,
+    failure_kind,
+    store_errors,
+)
 from forebay.stores._identity import FileIdentity
 from forebay.stores._readers import Readers
 from forebay.stores._schema import check_table
@@ -81,6 +89,21 @@ class SqliteStore:
         """
         await _patiently(lambda: self._writer.run(_check_tables, tables))
         self._variables = await self._writer.run(_variables)
+
+    async def identify(self) -> Database:
+        """Tell where the file is, and its id. `open_buffers` calls it where it may have to spill.
+
+        The id is made up at the first call and kept in a table of forebay's own. While another
+        process has the write lock, that call waits for it, and can be cancelled.
+
+        Raises:
+            StoreError: the file cannot be read, or not written.
+        """
+        with store_errors(self.path):
+            known = await _patiently(lambda: self._writer.run(database.read_id))
+            if known is None:
+                known = await self.run(database.make_id)
+        return Database.at(self.path, known)
 
     async def commit(
         self,
