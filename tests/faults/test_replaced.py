@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import trio
 
 import forebay
 from forebay import FlushError, StoreError, Write, open_buffers, open_sqlite
-from tests.faults.harness import read
+from tests.faults.harness import Zygote, read
 from tests.faults.tables import ENTRIES, PATIENT, TABLES, Entry
 
 
@@ -41,7 +42,25 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path.parent)
 
 
-HAPPENINGS = [delete, delete_all, rename, replace, remove_folder]
+def wal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def delete_wal(path: Path) -> None:
+    wal_of(path).unlink()
+
+
+def replace_wal(path: Path) -> None:
+    """As a tool that restores a backup does."""
+    copy = path.with_name("copy")
+    shutil.copy(wal_of(path), copy)
+    copy.rename(wal_of(path))
+
+
+HAPPENINGS = [
+    *(delete, delete_all, rename, replace, remove_folder),
+    *(delete_wal, replace_wal),
+]
 
 
 @pytest.fixture
@@ -87,11 +106,14 @@ async def test_a_transaction_of_the_program_is_not_acknowledged_either(path: Pat
             await store.run(lambda raw: raw.execute("DELETE FROM entries").close())
 
 
-async def test_a_file_deleted_in_mid_transaction_is_noticed(path: Path) -> None:
+@pytest.mark.parametrize("happen", [delete, delete_wal])
+async def test_a_file_deleted_in_mid_transaction_is_noticed(
+    path: Path, happen: Callable[[Path], None]
+) -> None:
     """The check before the acknowledgement comes after COMMIT."""
 
     def hook(raw: sqlite3.Connection) -> None:
-        raw.create_function("happen", 0, path.unlink)
+        raw.create_function("happen", 0, partial(happen, path))
         raw.execute(
             "CREATE TEMP TRIGGER happens AFTER INSERT ON entries WHEN NEW.key = 'lost' "
             "BEGIN SELECT happen(); END"
@@ -106,4 +128,63 @@ async def test_a_file_deleted_in_mid_transaction_is_noticed(path: Path) -> None:
             with pytest.raises(trio.BrokenResourceError):
                 await buffers[ENTRIES].write(Entry("lost", 0, 0))
     assert (forebay.Write(("lost", 0, 0)),) == raised.value.unsettled.entries
-    assert [] == read(path, "SELECT * FROM entries")
+
+
+def checkpoint(path: Path) -> None:
+    """Empty the log, as a program that looks after it does."""
+    assert [(0, 0, 0)] == read(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert 0 == wal_of(path).stat().st_size
+
+
+def vacuum(path: Path) -> None:
+    read(path, "VACUUM")
+
+
+def come_and_go(path: Path) -> None:
+    """As the command line of SQLite: its last connection closes, while ours is open."""
+    read(path, "SELECT * FROM entries")
+
+
+def ask_for_another_mode(path: Path) -> None:
+    """SQLite refuses it while another connection is open."""
+    with (
+        closing(sqlite3.connect(path, timeout=0)) as raw,
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        raw.execute("PRAGMA journal_mode = delete")
+
+
+@pytest.mark.parametrize("happen", [checkpoint, vacuum, come_and_go, ask_for_another_mode])
+async def test_what_sqlite_does_to_its_log_is_no_fault(
+    zygote: Zygote, path: Path, happen: Callable[[Path], None]
+) -> None:
+    """From this process, and from one that has its own locks."""
+    async with (
+        open_sqlite(path, create=TABLES) as store,
+        open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+    ):
+        await buffers[ENTRIES].write(Entry("one", 0, 0))
+        happen(path)
+        await buffers[ENTRIES].write(Entry("two", 0, 0))
+        with zygote.run("writer.py", path, 0, 2) as writer:
+            assert 0 == writer.wait()
+        await buffers[ENTRIES].write(Entry("three", 0, 0))
+    assert [(3,)] == read(
+        path, "SELECT count(*) FROM entries WHERE grp = 0 AND value = 0 AND key NOT LIKE '0-%'"
+    )
+
+
+@pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
+async def test_a_store_of_any_locking_mode_knows_its_log(path: Path, mode: str) -> None:
+    """With a file to itself it has no shared memory, and a log all the same."""
+    pragmas = {"locking_mode": mode}
+    with pytest.raises(FlushError):
+        async with (
+            open_sqlite(path, create=TABLES, pragmas=pragmas) as store,
+            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+        ):
+            await buffers[ENTRIES].write(Entry("kept", 0, 0))
+            delete_wal(path)
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers[ENTRIES].write(Entry("lost", 0, 0))
+    assert [("kept",)] == read(path, "SELECT key FROM entries")

@@ -1,40 +1,44 @@
-"""Whether a path still leads to the file that was opened."""
+"""Whether the paths of a database still lead to the files that were opened."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from forebay._errors import StoreError
 
 
 class FileIdentity:
-    """A file, known by its device and inode.
+    """A database and its write-ahead log, known by their devices and inodes.
 
     Writes to a file that was deleted or replaced succeed, and are gone with it: see
     https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use".
+    SQLite itself removes the log only when the last connection closes, and makes another only when
+    the first one opens. To be made when there is a log, on a connection that stays open.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._known = self._look()
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
+        self._known = {name: _look(name) for name in (path, f"{path}-wal")}
 
     def check(self) -> None:
-        """Refuse to go on with another file.
+        """Refuse to go on with other files.
 
         Raises:
-            StoreError: the file was deleted, renamed or replaced.
+            StoreError: one was deleted, renamed or replaced.
         """
-        found = self._look()
-        if found != self._known:
-            happened = "deleted or renamed" if found is None else "replaced"
-            raise StoreError(
-                f"{str(self._path)!r} was {happened} while it was open: what is written now would "
-                f"be lost; put the file back, or restart the program"
-            )
+        for path, known in self._known.items():
+            found = _look(path)
+            if found != known:
+                happened = "deleted or renamed" if found is None else "replaced"
+                raise StoreError(
+                    f"{path!r} was {happened} while it was open: what is written now may be "
+                    f"lost; put the file back, or restart the program"
+                )
+
+
+def _look(path: str) -> tuple[int, int] | None:
+    # os.stat, since it is asked twice a transaction, and pathlib takes as long again.
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
