@@ -21,8 +21,8 @@ from forebay.doctor import Finding, Verdict, examine
 from forebay.stores import _examination, _health
 
 CHECKS = (
-    "sqlite file journal synchronous pages integrity foreign_keys tables dead_letters wal disk "
-    "spills"
+    "sqlite file journal synchronous pages integrity foreign_keys tables conflicts dead_letters "
+    "wal disk spills"
 )
 HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url")
 
@@ -158,10 +158,22 @@ async def test_a_file_of_another_kind(path: Path, contents: bytes, code: str) ->
     assert [] == await found(path, "integrity")
 
 
-async def test_an_empty_file_is_a_database(tmp_path: Path) -> None:
-    """As SQLite sees it: one without tables."""
-    (tmp_path / "empty.db").touch()
-    assert (await examine(tmp_path / "empty.db")).healthy
+async def test_an_empty_database_is_a_problem(tmp_path: Path) -> None:
+    """A file of no bytes is one, as SQLite sees it, and stands where another was expected."""
+    path = tmp_path / "empty.db"
+    path.touch()
+    assert "this is an empty database" in (await problem(path, "tables")).message
+    execute(path, "PRAGMA journal_mode = wal; PRAGMA user_version = 1")
+    assert 0 < path.stat().st_size
+    assert "this is an empty database" in (await problem(path, "tables")).message
+
+
+async def test_rules_that_drop_rows_in_silence_are_advice(path: Path) -> None:
+    """Whatever their table."""
+    execute(path, "CREATE TABLE a (x INTEGER UNIQUE ON CONFLICT IGNORE)")
+    [finding] = await found(path, "conflicts")
+    assert Verdict.ADVICE is finding.verdict
+    assert "table 'a' has a constraint with ON CONFLICT IGNORE" in finding.message
 
 
 def overwrite(path: Path, page: int, contents: bytes) -> None:

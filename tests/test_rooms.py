@@ -70,12 +70,13 @@ ROOMS = {
     "stores._progress": "sqlite3",
     "stores._database": "sqlite3",
     "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",
+    "stores._silent": "sqlite3",
     "stores._schema": "_columns _errors _table stores._statements sqlite3",
     "stores._commit": "_batch _coalesce _operations sqlite stores stores._dead_letters "
     "stores._failures stores._progress stores._statements sqlite3",
     "stores.sqlite": "_batch _database _errors _options _table sqlite stores stores._commit "
     "stores._database stores._failures stores._identity stores._progress stores._readers "
-    "stores._schema stores._statements stores._wal sqlite3 trio",
+    "stores._schema stores._silent stores._statements stores._wal sqlite3 trio",
     # Dead letters, read and replayed.
     "stores._replaying": "_table stores stores._dead_letters stores.sqlite sqlite3",
     "_dead_letter": "_errors _letters _operations _table sqlite",
@@ -85,7 +86,7 @@ ROOMS = {
     # The doctor.
     "_finding": "",
     "stores._health": "_errors _finding _letters _table stores._dead_letters stores._failures "
-    "stores._schema stores._statements sqlite3",
+    "stores._schema stores._silent stores._statements sqlite3",
     "stores._examination": "_finding _table sqlite stores._database stores._health sqlite3 trio",
     "doctor": "_database _errors _finding _spill _table stores._examination stores._health trio",
     "": "_buffer _errors _flush_policy _group _merge _operations _options _settings "

@@ -50,4 +50,8 @@ class Report:
     @property
     def healthy(self) -> bool:
         """Whether nothing that was found is a problem."""
-        return all(finding.verdict is not Verdict.PROBLEM for finding in self.findings)
+        return not self.count(Verdict.PROBLEM)
+
+    def count(self, verdict: Verdict) -> int:
+        """Tell how many findings have this verdict."""
+        return sum(finding.verdict is verdict for finding in self.findings)

@@ -54,7 +54,23 @@ def test_a_sound_database_exits_with_0() -> None:
     """And says that nobody is needed."""
     result = run("site.db")
     assert 0 == result.exit_code
-    assert result.stdout.endswith("\nNothing here needs a person.\n")
+    assert "\nNothing here needs a person" in result.stdout
+
+
+def test_advice_exits_with_1_where_it_is_asked_to() -> None:
+    """By default it would on every Debian 12, for its SQLite."""
+    with closing(sqlite3.connect("site.db")) as raw:
+        raw.execute("PRAGMA journal_mode = wal")
+    advice = sum(
+        f["verdict"] == "advice" for f in json.loads(run("site.db", "--json").stdout)["findings"]
+    )
+    assert (1 if advice else 0) == run("site.db", "--strict").exit_code
+    with closing(sqlite3.connect("site.db")) as raw:
+        raw.execute("PRAGMA journal_mode = delete")
+    assert 0 == run("site.db").exit_code
+    result = run("site.db", "--strict")
+    assert 1 == result.exit_code
+    assert "of advice.\n" in result.stdout
 
 
 def test_a_problem_exits_with_1() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from forebay import StoreError
 from forebay.stores import FailureKind
-from forebay.stores._failures import failure_kind
+from forebay.stores._failures import code_name, failure_kind
 
 TRANSIENT, ROW = FailureKind.TRANSIENT, FailureKind.ROW
 FATAL, IN_DOUBT = FailureKind.FATAL, FailureKind.IN_DOUBT
@@ -53,6 +55,23 @@ def test_the_code_tells_what_an_error_means(
     """Extended codes mean what their primary code does, and an I/O error in COMMIT is a doubt."""
     error = error_of(getattr(sqlite3, name))
     assert (kind, in_commit) == (failure_kind(error), failure_kind(error, in_commit=True))
+
+
+def test_a_strict_table_that_refuses_a_type_has_a_code(tmp_path: Path) -> None:
+    """Python's list of names has none for it."""
+    with closing(sqlite3.connect(tmp_path / "a.db")) as raw:
+        raw.execute("CREATE TABLE a (x INT) STRICT")
+        with pytest.raises(sqlite3.IntegrityError) as raised:
+            raw.execute("INSERT INTO a VALUES ('text')")
+    assert "SQLITE_CONSTRAINT_DATATYPE" == code_name(raised.value)
+    assert ROW is failure_kind(raised.value)
+
+
+def test_a_code_without_a_name_is_named_by_its_number() -> None:
+    """One that is younger than both lists."""
+    error = error_of(3091 + 256)
+    error.sqlite_errorname = "unknown"
+    assert "SQLITE_3347" == code_name(error)
 
 
 @pytest.mark.parametrize(

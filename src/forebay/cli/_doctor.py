@@ -45,12 +45,16 @@ _INDENT = 24
     help="How thoroughly to look for damage. 'quick' reads the whole file, 'full' also compares "
     "each index with its table, 'none' does not look.",
 )
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 on advice, too, such as to upgrade SQLite."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def doctor_command(
     database: str,
     declarations: tuple[str, ...],
     spills: tuple[str, ...],
     integrity: Integrity,
+    strict: bool,
     as_json: bool,
 ) -> None:
     """Tell whether a database, and what lies beside it, needs a person.
@@ -61,8 +65,8 @@ def doctor_command(
 
     \b
     Exit codes:
-      0    nothing that it found needs a person
-      1    something does
+      0    nothing that it found needs a person; there may be advice
+      1    something does; with --strict also where there is advice
       2    wrong usage
     """  # noqa: D301  # the \\b is click's
     tables = [table for name in declarations for table in _tables(name)]
@@ -74,7 +78,8 @@ def doctor_command(
         print_json(_as_json(report))
     else:
         _print(report)
-    sys.exit(0 if report.healthy else 1)
+    worst = Verdict.ADVICE if strict else Verdict.PROBLEM
+    sys.exit(1 if report.count(worst) or not report.healthy else 0)
 
 
 def _print(report: Report) -> None:
@@ -82,11 +87,13 @@ def _print(report: Report) -> None:
     for finding in report.findings:
         label = f"{finding.verdict.value:<8}{finding.check:<14}"
         print_wrapped(label, finding.message, indent=_INDENT)
-    problems = sum(finding.verdict is Verdict.PROBLEM for finding in report.findings)
+    problems, advice = report.count(Verdict.PROBLEM), report.count(Verdict.ADVICE)
     click.echo()
     if problems:
         text = f"{problems} problem{'s' * (problems > 1)}: see above."
         click.secho(text, fg=colors[Verdict.PROBLEM], bold=True)
+    elif advice:
+        click.echo(f"Nothing here needs a person; {advice} piece{'s' * (advice > 1)} of advice.")
     else:
         click.echo("Nothing here needs a person.")
 

@@ -37,6 +37,9 @@ _ROW_EXCEPTIONS: Final = (OverflowError, UnicodeError, sqlite3.InterfaceError, s
 _DOUBTFUL_IN_COMMIT: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 """After these COMMIT may have left the whole transaction in the file, for a recovery to find."""
 
+_NAMES: Final = {3091: "SQLITE_CONSTRAINT_DATATYPE", 8714: "SQLITE_IOERR_IN_PAGE"}
+"""Codes that are younger than Python's own list of names, which calls them `unknown`."""
+
 LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """The codes of a lock that somebody else has."""
 
@@ -69,7 +72,11 @@ def refuses_rows(error: BaseException) -> bool:
 
 def code_name(error: BaseException) -> str:
     """Name an error for metrics: SQLite's code, or else the exception's type."""
-    return str(getattr(error, "sqlite_errorname", type(error).__name__))
+    name = str(getattr(error, "sqlite_errorname", type(error).__name__))
+    if name != "unknown":
+        return name
+    code = int(getattr(error, "sqlite_errorcode", 0))
+    return _NAMES.get(code, f"SQLITE_{code}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from forebay._table import Table
 from forebay.stores import _dead_letters as dead_letters
 from forebay.stores._failures import code_name, failure_code
 from forebay.stores._schema import check_table
+from forebay.stores._silent import silent_rules
 from forebay.stores._statements import quoted
 
 Integrity: TypeAlias = Literal["quick", "full", "none"]
@@ -87,6 +88,7 @@ def checks(tables: Sequence[Table[Any]], integrity: Integrity) -> Iterator[tuple
         yield "integrity", partial(_integrity, full=integrity == "full")
         yield "foreign_keys", _foreign_keys
     yield "tables", partial(_tables, tables=tables)
+    yield "conflicts", _conflicts
     yield "dead_letters", _dead_letters
 
 
@@ -192,8 +194,29 @@ def _tables(raw: sqlite3.Connection, *, tables: Sequence[Table[Any]]) -> Iterato
             yield Finding("tables", Verdict.PROBLEM, str(error), {**values, "sql": error.sql})
         else:
             yield Finding("tables", Verdict.OK, f"{table.name!r} is as declared", values)
-    if not tables:
+    if raw.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table'").fetchone() is None:
+        yield Finding(
+            "tables",
+            Verdict.PROBLEM,
+            "this is an empty database, without a table: if one is expected here, look for where "
+            "it went, before a program fills this file in its place",
+        )
+    elif not tables:
         yield Finding("tables", Verdict.OK, "no declarations were given to compare the tables with")
+
+
+def _conflicts(raw: sqlite3.Connection) -> Iterator[Finding]:
+    rules = list(silent_rules(raw))
+    for rule in rules:
+        yield Finding(
+            "conflicts",
+            Verdict.ADVICE,
+            f"{rule}: SQLite drops rows by it without an error, and a buffer counts them as "
+            f"committed. Where that is not meant, take the rule out: a constraint that fails makes "
+            f"a dead letter",
+        )
+    if not rules:
+        yield Finding("conflicts", Verdict.OK, "no table drops rows in silence")
 
 
 def _dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sqlite3
@@ -31,6 +32,7 @@ from forebay.stores._failures import (
 from forebay.stores._identity import FileIdentity
 from forebay.stores._readers import Readers
 from forebay.stores._schema import check_table
+from forebay.stores._silent import silent_rules
 from forebay.stores._statements import create as create_sql
 from forebay.stores._wal import Wal
 
@@ -41,6 +43,8 @@ Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 _HOUSEKEEPING = 1.0
 """Seconds that tidying up may take when the store closes."""
+
+_logger = logging.getLogger("forebay")
 
 _jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
 
@@ -83,6 +87,8 @@ class SqliteStore:
 
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         """Check that the tables are in the file as they are declared. `open_buffers` calls it.
+
+        Of a table's own rules that drop rows without an error a warning is logged.
 
         Raises:
             SchemaError: one is not; the error has the SQL that would mend it.
@@ -363,6 +369,10 @@ def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> Non
 def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
     for table in tables:
         check_table(raw, table)
+        for rule in silent_rules(raw, table.name):
+            _logger.warning(
+                "%s: SQLite drops rows by it without an error, and they count as committed", rule
+            )
 
 
 def _variables(raw: sqlite3.Connection) -> int:
