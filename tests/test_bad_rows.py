@@ -218,7 +218,7 @@ async def test_bisection_takes_few_statements(tmp_path: Path) -> None:
 async def test_a_flood_of_bad_rows_stops_the_buffer(tmp_path: Path) -> None:
     """More dead letters a minute than the limit are a fault of the program, and fatal."""
     options = BufferOptions(dead_letters_per_minute=2)
-    with pytest.raises(FlushError, match="more rows than the dead letters may take") as caught:
+    with pytest.raises(FlushError, match="table 'pairs' refuses more rows") as caught:
         async with (
             open_sqlite(made(tmp_path, NOT_NULL)) as store,
             open_buffers(store, PAIRS, options=options) as buffers,
@@ -227,6 +227,11 @@ async def test_a_flood_of_bad_rows_stops_the_buffer(tmp_path: Path) -> None:
             await buffers[PAIRS].flush()
     assert 10 == caught.value.unsettled.count
     assert 10 == len(caught.value.unsettled.entries)
+    for part in (
+        'write of {"k": 2}: NOT NULL constraint failed: pairs.v (SQLITE_CONSTRAINT_NOTNULL)',
+        "BufferOptions.dead_letters_per_minute is 2.",
+    ):
+        assert part in str(caught.value)
 
 
 async def test_the_limit_is_for_a_minute(autojump_clock: trio.testing.MockClock) -> None:

@@ -72,7 +72,7 @@ ROOMS = {
     "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",
     "stores._silent": "sqlite3",
     "stores._schema": "_columns _errors _table stores._statements sqlite3",
-    "stores._commit": "_batch _coalesce _operations sqlite stores stores._dead_letters "
+    "stores._commit": "_batch _coalesce _letters _operations sqlite stores stores._dead_letters "
     "stores._failures stores._progress stores._statements sqlite3",
     "stores.sqlite": "_batch _database _errors _options _table sqlite stores stores._commit "
     "stores._database stores._failures stores._identity stores._progress stores._readers "

@@ -16,6 +16,9 @@ class DeadLetterLimit:
         self._per_minute = math.inf if per_minute is None else per_minute
         self._counted: deque[tuple[float, int]] = deque()
 
+    def __str__(self) -> str:
+        return f"BufferOptions.dead_letters_per_minute is {self._per_minute:,}"
+
     def left(self, now: float) -> float:
         """Tell how many more there may be now, `math.inf` without a limit.
 

@@ -27,12 +27,31 @@ from forebay._operations import Delete, DeleteBy, Operation, Row, Update, Write
 from forebay._table import Table
 
 _EXACT_IN_A_FLOAT: Final = range(-(2**53) + 1, 2**53)
+_LONGEST_NAME: Final = 200
+"""Characters of a row or a key that a message shows."""
 _INT64: Final = range(-(2**63), 2**63)
 
 
 def operation_name(operation: Operation) -> str:
     """Name what an operation does: ``write``, ``update``, ``delete`` or ``delete_by``."""
     return _NAMES[type(operation)]
+
+
+def named(table: Table[Any], operation: Operation) -> str:
+    """Name an operation in a message: what it does, and to which key or which row."""
+    match operation:
+        case Write(row) if table.key:
+            of = _encode_key(table, table.key_of(row))
+        case Write(row):
+            of = _encode_columns((column.name for column in table.columns), row)
+        case Update(key) | Delete(key):
+            of = _encode_key(table, key)
+        case DeleteBy(value):
+            of = _encode_columns((str(table.delete_by),), (value,))
+    text = _dump(of)
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[:_LONGEST_NAME]}…"
+    return f"{operation_name(operation)} of {text}"
 
 
 def encode_operation(table: Table[Any], operation: Operation) -> str:

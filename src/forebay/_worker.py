@@ -26,7 +26,7 @@ from forebay._observer import FlushObserver, Observe, unobserved
 from forebay._operations import Operation, operation
 from forebay._options import BufferOptions
 from forebay._table import Table
-from forebay.stores import Batch, BatchError, FailureKind, Outcome, Store
+from forebay.stores import Batch, BatchError, FailureKind, FloodError, Outcome, Store
 
 _jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
 
@@ -267,8 +267,9 @@ class Worker:
     def _stopped(self, error: BatchError, attempts: int) -> FlushError:
         unsettled = self._unsettled()
         tries = f" after {attempts} attempts" if attempts > 1 else ""
+        why = f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error)
         return FlushError(
-            f"buffer {self._table.name!r} stopped{tries}: {error}. {unsettled.count} accepted "
+            f"buffer {self._table.name!r} stopped{tries}: {why}. {unsettled.count} accepted "
             f"entries are not in the table; they are in this error's unsettled.entries",
             buffer=self._table.name,
             unsettled=unsettled,

@@ -16,7 +16,7 @@ from forebay._batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteSte
 from forebay._coalesce import Coalescer
 from forebay._operations import Entry, Key, Operation, Row, operation
 from forebay._table import Table
-from forebay.stores import BatchError, FailureKind, Outcome, Rejection
+from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 
 __all__ = ["FailureKind", "MemoryStore"]
 
@@ -103,7 +103,7 @@ class MemoryStore:
             most_rejections: as for `Store.commit`.
 
         Raises:
-            BatchError: more entries were to be refused than may be.
+            FloodError: more entries were to be refused than may be.
             BaseException: what `fail_next` was given.
         """
         del attempt
@@ -114,7 +114,7 @@ class MemoryStore:
             raise self._failures.pop(0)
         accepted, rejections = self._sorted_out(batch)
         if len(rejections) > most_rejections:
-            raise BatchError("scripted: a flood", kind=FailureKind.FATAL, code="SCRIPTED")
+            raise FloodError("scripted: a flood", code="SCRIPTED")
         for step in accepted.steps:
             self._apply(batch.table, step)
         self.batches.append(batch)

@@ -16,6 +16,7 @@ from forebay._letters import (
     decode_operation,
     encode_declaration,
     encode_operation,
+    named,
 )
 from forebay._operations import Operation
 
@@ -240,3 +241,28 @@ def test_one_rule_for_all_columns_leaves_the_key_alone() -> None:
     table = Table.from_columns({"url": str, "hits": int}, name="t", key="url", merge=Sum)
     assert [Replace, Sum] == [column.merge for column in table.columns]
     assert table.columns == decode_declaration(encode_declaration(table)).columns
+
+
+PAIRS = Table.from_columns({"k": int, "v": str}, name="pairs", key="k", delete_by="v")
+LOG = Table.from_columns({"line": str}, name="log")
+
+
+@pytest.mark.parametrize(
+    ("table", "operation", "expected"),
+    [
+        (PAIRS, Write((1, "a")), 'write of {"k": 1}'),
+        (PAIRS, Write((10**5000, "a")), 'write of {"k": {"int": "0x'),
+        (PAIRS, Update(1, {"v": "a"}), 'update of {"k": 1}'),
+        (PAIRS, Delete(1), 'delete of {"k": 1}'),
+        (PAIRS, DeleteBy("a\udce9"), 'delete_by of {"v": {"escaped": "a\\\\udce9"}}'),
+        (LOG, Write(("a" * 1000,)), 'write of {"line": "aaa'),
+    ],
+)
+def test_a_message_names_a_row_by_its_key(
+    table: Table[Any], operation: Operation, expected: str
+) -> None:
+    """Without one by the row; in few characters, all of which a terminal can print."""
+    text = named(table, operation)
+    assert expected == text[: len(expected)]
+    assert len(text) < 230
+    assert text.encode()

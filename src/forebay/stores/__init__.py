@@ -60,6 +60,13 @@ class BatchError(Exception):
         self.outcome = outcome
 
 
+class FloodError(BatchError):
+    """The table refuses more entries of a batch than may go to the dead letters: it is fatal."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, kind=FailureKind.FATAL, code=code)
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """An entry that the table refused, and that is in the dead letters instead.
@@ -120,6 +127,7 @@ class Store(Protocol):
 
         Raises:
             BatchError: it was not committed, or may not have been.
+            FloodError: more entries were refused than may be.
         """
         ...
 
@@ -159,6 +167,7 @@ __all__ = [
     "DeleteStep",
     "Described",
     "FailureKind",
+    "FloodError",
     "Identified",
     "Outcome",
     "Rejection",

@@ -20,9 +20,10 @@ from typing import TypeAlias
 
 from forebay._batch import Batch
 from forebay._coalesce import halves, remainder
+from forebay._letters import named
 from forebay._operations import operation
 from forebay.sqlite import CommitError, transact
-from forebay.stores import BatchError, FailureKind, Outcome, Rejection
+from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores import _dead_letters as dead_letters
 from forebay.stores import _progress as progress
 from forebay.stores._failures import code_name, failure_kind, refuses_rows
@@ -194,16 +195,16 @@ class Committer:
 
     def _reject(self, raw: sqlite3.Connection, batch: Batch, refusal: Exception) -> None:
         """Put the one entry of a batch into the dead letters."""
-        if len(self._done.rejections) >= self._most_rejections:
-            raise BatchError(
-                f"the table refuses more rows than the dead letters may take in a minute: a "
-                f"fault of the program, not of a row; the last one: {refusal.__cause__}",
-                kind=FailureKind.FATAL,
-                code=code_name(_cause(refusal)),
-            ) from refusal.__cause__
         [entry] = (entry for run in batch.accepted for entry in run)
         cause = _cause(refusal)
         code, message = code_name(cause), str(cause)
+        if len(self._done.rejections) >= self._most_rejections:
+            raise FloodError(
+                f"table {batch.table.name!r} refuses more rows than may become dead letters in a "
+                f"minute: a fault of the program, not of a row; the last one, "
+                f"{named(batch.table, operation(entry))}: {message} ({code})",
+                code=code,
+            ) from cause
         try:
             letter = dead_letters.insert(
                 raw,
@@ -215,7 +216,8 @@ class Committer:
             )
         except sqlite3.DataError as error:
             raise BatchError(
-                f"the table refuses a row ({code}) that does not fit into the dead letters "
+                f"table {batch.table.name!r} refuses a row ({code}), "
+                f"{named(batch.table, operation(entry))}, that does not fit into the dead letters "
                 f"either: {error}",
                 kind=FailureKind.FATAL,
                 code=code,
