@@ -328,6 +328,38 @@ def test_a_replay_that_cannot_write_keeps_the_letters() -> None:
     assert [] == rows("SELECT * FROM visits")
 
 
+@pytest.mark.parametrize(
+    "arguments", [["replay", "site.db", "7"], ["show", "site.db", "7"], ["list", "text"]]
+)
+def test_a_failure_is_json_for_a_script(arguments: Sequence[str]) -> None:
+    """Whatever became of it there is one document; a person is told as before."""
+    Path("text").write_text("no database, though a file with some text in it" * 100)
+    result = run(*arguments, "--json")
+    assert 2 == result.exit_code
+    error = json.loads(result.stdout)["error"]
+    assert f"Error: {error}\n" == result.stderr
+
+
+def test_the_loser_of_two_replays_prints_json_too() -> None:
+    """Of two that run at once, each letter is done by one; what the other did is undone."""
+    # The winner comes at the worst moment: the loser has read the letters, and then writes.
+    execute(
+        "INSERT INTO pages VALUES ('/');"
+        "CREATE TRIGGER winner AFTER INSERT ON visits BEGIN DELETE FROM forebay_dead_letters; END"
+    )
+    result = run("replay", "site.db", "1", "--json")
+    assert 2 == result.exit_code
+    assert "another process replays or purges them" in json.loads(result.stdout)["error"]
+    assert [1, 2, 3] == left()
+    assert [] == rows("SELECT * FROM visits")
+
+
+@pytest.mark.parametrize("name", ["list", "show", "replay", "purge"])
+def test_each_help_has_the_exit_codes(name: str) -> None:
+    """A script needs them."""
+    assert "Exit codes:\n    0    " in run(name, "--help").stdout
+
+
 def test_it_is_a_command_of_the_package() -> None:
     """`python -m forebay dead-letters`."""
     arguments = [sys.executable, "-m", "forebay", "dead-letters", "list", "site.db", "--json"]

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 import trio
@@ -30,7 +30,12 @@ _error = click.option(
     metavar="CODE",
     help="Only those whose last failure has this code, such as SQLITE_CONSTRAINT_NOTNULL.",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, for scripts; an object with 'error' where the command failed.",
+)
 
 
 @click.group(name="dead-letters")
@@ -61,7 +66,13 @@ def list_command(
     """Count the dead letters of DB by table and error, and list the last ones.
 
     The database is only read.
-    """
+
+    \b
+    Exit codes:
+      0    they are listed, or there are none
+      2    wrong usage, or a database that cannot be read
+      130  ended by SIGINT
+    """  # noqa: D301  # the \\b is click's
 
     async def read() -> tuple[list[dead_letters.Count], list[dead_letters.DeadLetter]]:
         async with dead_letters.open_reader(database) as reader:
@@ -106,7 +117,14 @@ def list_command(
 @click.argument("letter_id", metavar="ID", type=int)
 @_json
 def show_command(database: str, letter_id: int, as_json: bool) -> None:
-    """Show a dead letter of DB whole. The database is only read."""
+    """Show a dead letter of DB whole. The database is only read.
+
+    \b
+    Exit codes:
+      0    it is shown
+      2    wrong usage, no such letter, or a database that cannot be read
+      130  ended by SIGINT
+    """  # noqa: D301  # the \\b is click's
 
     async def read() -> list[dead_letters.DeadLetter]:
         async with dead_letters.open_reader(database) as reader:
@@ -259,7 +277,14 @@ def purge_command(
     """Remove dead letters of DB for good, after it has asked.
 
     At least one ID or option must say which.
-    """
+
+    \b
+    Exit codes:
+      0    they are removed, or there were none
+      1    the answer was no: none is removed
+      2    wrong usage, no such letter, or a database that cannot be used: none is removed
+      130  ended by SIGINT
+    """  # noqa: D301  # the \\b is click's
     if not ids and buffer is None and error is None and older_than is None:
         raise click.UsageError("which? Give IDs, --older-than, --buffer or --error")
     chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
@@ -288,9 +313,19 @@ def purge_command(
 
 
 class _Failed(click.ClickException):
-    """The command cannot do what it was asked for."""
+    """The command cannot do what it was asked for. A script that asked for JSON gets it as well."""
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        # Asked now: when it is shown, the command and its context have ended.
+        self._as_json = click.get_current_context().params.get("as_json", False)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        super().show(file)
+        if self._as_json:
+            print_json({"error": self.message})
 
 
 def _run(fn: Callable[[], Coroutine[Any, Any, T]]) -> T:
