@@ -92,7 +92,8 @@ async def test_a_strange_exception_of_a_store_is_a_failure_of_its_buffer(
             buffers[GOOD].enqueue_nowait(Letter("a"))
             buffers[BAD].enqueue_nowait(Letter("b"))
             await trio.sleep_forever()
-    assert f"buffer 'bad' failed: {error!r}" == str(caught.value)
+    assert repr(error) == caught.value.reason
+    assert f"buffer 'bad' stopped: {error!r}. " in str(caught.value)
     assert error is caught.value.__cause__
     assert (Write(("b",)),) == caught.value.unsettled.entries
     assert [("a",)] == store.rows(GOOD)

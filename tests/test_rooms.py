@@ -66,7 +66,7 @@ ROOMS = {
     "sqlite": "sqlite._connection sqlite._transaction",
     # The SQLite store.
     "stores._failures": "_errors stores sqlite3",
-    "stores._readers": "sqlite trio",
+    "stores._readers": "sqlite sqlite3 trio",
     "stores._progress": "sqlite3",
     "stores._database": "sqlite3",
     "stores._dead_letters": "_errors _letters _operations _spill _table sqlite3",

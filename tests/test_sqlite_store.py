@@ -498,3 +498,34 @@ async def test_operations_of_one_kind_are_counted_together(path: Path) -> None:
         await buffer.flush()
         counts = buffer.statistics()
     assert (3, 3, 0) == (counts.accepted, counts.committed, counts.superseded)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ATTACH 'other.db' AS other",
+        "VACUUM INTO 'other.db'",
+        "BEGIN",
+        "SAVEPOINT a",
+        "DETACH main",
+        "CREATE TABLE a (b)",
+        "DELETE FROM hits",
+    ],
+)
+async def test_a_query_only_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """No other file is made, and no transaction left open that would hide later commits."""
+    monkeypatch.chdir(tmp_path)
+    async with open_sqlite("a.db", create=[HITS], readers=1) as store:
+        for fetch in (store.fetch_all, store.fetch_one):
+            with pytest.raises(sqlite3.DatabaseError):
+                await fetch(sql)
+        assert [] == await store.fetch_all("SELECT * FROM hits")
+        async with open_buffers(store, HITS) as buffers:
+            await buffers[HITS].write(Hit("a", 1))
+        assert [(1,)] == await store.fetch_all("SELECT count(*) FROM hits")
+        assert ["url", "count"] == [
+            row[1] for row in await store.fetch_all("PRAGMA table_info(hits)")
+        ]
+    assert not Path("other.db").exists()

@@ -40,6 +40,7 @@ def told(**changes: Any) -> BufferStatistics:
             oldest_age=0.0,
             flush_p50=0.0,
             flush_p99=0.0,
+            last_error=None,
         ),
         **changes,
     )
@@ -96,7 +97,9 @@ async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockCl
         buffers[LOG].enqueue_nowait(Note("a"))
         await trio.sleep(4)
         buffers[LOG].enqueue_nowait(Note("b"))
-        expected = told(accepted=2, pending=2, retries=2, oldest_age=4.0)
+        expected = told(
+            accepted=2, pending=2, retries=2, oldest_age=4.0, last_error="scripted: transient"
+        )
         assert expected == buffers[LOG].statistics()
         await trio.sleep(1.5)  # the first was committed at 5, and the second waits since 4
         expected = told(accepted=2, committed=2, retries=2, flushes=2, flush_p99=4.0)

@@ -53,6 +53,9 @@ class BufferStatistics:
     """How long the last 256 flushes took that committed, in seconds: half of them at the most."""
     flush_p99: float
     """The same for 99 of 100 of them. 0.0 before the first flush."""
+    last_error: str | None
+    """What a flush waits for, such as ``SQLITE_BUSY: database is locked``: the error of its last
+    attempt, until one is committed. None where no flush is being retried."""
 
 
 class Buffer(Generic[R]):
@@ -416,6 +419,7 @@ class Buffer(Generic[R]):
             oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
             flush_p50=ledger.flush_quantile(0.5),
             flush_p99=ledger.flush_quantile(0.99),
+            last_error=ledger.last_error,
         )
 
     def _size(self, entry: Entry) -> int:

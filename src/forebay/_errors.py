@@ -92,12 +92,20 @@ class FlushError(ForebayError):
     The store's own error is the `__cause__`.
 
     Attributes:
+        reason: why, in words.
         buffer: the name of the buffer's table.
         unsettled: what is not in the table.
     """
 
-    def __init__(self, message: str, *, buffer: str, unsettled: Unsettled) -> None:
-        super().__init__(message)
+    def __init__(
+        self, reason: str, *, buffer: str, unsettled: Unsettled, attempts: int = 1
+    ) -> None:
+        tries = f" after {attempts} attempts" if attempts > 1 else ""
+        super().__init__(
+            f"buffer {buffer!r} stopped{tries}: {reason}. {unsettled.count} accepted entries are "
+            f"not in the table; they are in this error's unsettled.entries"
+        )
+        self.reason = reason
         self.buffer = buffer
         self.unsettled = unsettled
 

@@ -43,6 +43,8 @@ class Ledger:
         self.retries: int = 0
         self.durations: deque[float] = deque(maxlen=_DURATIONS)
         """How long the last flushes took that committed, all their attempts, in seconds."""
+        self.last_error: str | None = None
+        """Why the last attempt to flush failed, while that flush is made again."""
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
@@ -94,6 +96,7 @@ class Ledger:
             oldest: when the oldest entry was accepted that is pending still.
         """
         self.flushes += 1
+        self.last_error = None
         self.settled += entries
         self.superseded += entries - operations - len(rejections)
         self.dead_lettered += len(rejections)

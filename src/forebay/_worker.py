@@ -95,7 +95,6 @@ class Worker:
 
         Never raises: what went wrong is kept, for the callers and for the group.
         """
-        name = self._table.name
         try:
             with self._scope:
                 while (batch := await self._next_batch()) is not None:
@@ -105,7 +104,7 @@ class Worker:
             self.failure = error
         except BaseException as error:  # noqa: BLE001  # one store's fault must not cost the others
             self.failure = FlushError(
-                f"buffer {name!r} failed: {error!r}", buffer=name, unsettled=self._unsettled()
+                repr(error), buffer=self._table.name, unsettled=self._unsettled()
             )
             self.failure.__cause__ = error
         if self.failure is not None:
@@ -114,7 +113,7 @@ class Worker:
             if self._retry_error is not None:
                 self._settle_part(self._retry_error)
             self.late = self._unsettled()
-            self._stop(DrainError({name: self.late}))
+            self._stop(DrainError({self._table.name: self.late}))
         self._intake.receive.close()
         self.observer.closed()
         self.ended.set()
@@ -229,6 +228,7 @@ class Worker:
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
                 self._ledger.retries += 1
+                self._ledger.last_error = str(error)
                 await trio.sleep(retry.delay(attempt, _jitter.random()))
                 attempt += 1
             else:
@@ -265,14 +265,11 @@ class Worker:
         self._in_flight = remainder(batch, batch.position + error.settled)
 
     def _stopped(self, error: BatchError, attempts: int) -> FlushError:
-        unsettled = self._unsettled()
-        tries = f" after {attempts} attempts" if attempts > 1 else ""
-        why = f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error)
         return FlushError(
-            f"buffer {self._table.name!r} stopped{tries}: {why}. {unsettled.count} accepted "
-            f"entries are not in the table; they are in this error's unsettled.entries",
+            f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error),
             buffer=self._table.name,
-            unsettled=unsettled,
+            unsettled=self._unsettled(),
+            attempts=attempts,
         )
 
     def _unsettled(self) -> Unsettled:

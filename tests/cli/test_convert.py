@@ -9,14 +9,23 @@ import pytest
 from forebay.cli import _convert
 from forebay.cli._convert import Column, Converter, MisfitError
 from forebay.cli._errors import InputError
-from forebay.cli._types import Kind
+from forebay.cli._types import JsonType, Kind, reads_as_number
 
 INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
 
 
-def converted(kind: Kind, value: Any, *, in_key: bool = False, nulls: tuple[str, ...] = ()) -> Any:
+def converted(
+    kind: Kind,
+    value: Any,
+    *,
+    in_key: bool = False,
+    nulls: tuple[str, ...] = (),
+    declared: bool = False,
+    json: JsonType | None = None,
+) -> Any:
     """The value of a column, from a cell of text or, in a list of one, from JSON."""
-    converter = Converter([Column("c", kind, in_key, "as told")], nulls)
+    column = Column("c", kind, in_key, "as told", declared=declared, json=json)
+    converter = Converter([column], nulls)
     if isinstance(value, list):
         (result,) = converter.bind("it", None)({"c": value[0]})
     else:
@@ -121,6 +130,65 @@ def test_a_key_column_holds_one_type(kind: Kind, value: Any, problem: str | None
     with pytest.raises(MisfitError) as caught:
         converted(kind, value, in_key=True, nulls=("NA",))
     assert problem == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "json", "value"),
+    [
+        (TEXT, JsonType.TEXT, True),
+        (TEXT, JsonType.TEXT, 1),
+        (TEXT, JsonType.TEXT, [1]),
+        (TEXT, JsonType.NUMBER, "1"),
+        (TEXT, JsonType.NESTED, "[1]"),
+        (INTEGER, JsonType.NUMBER, True),
+        (INTEGER, JsonType.BOOLEAN, 1),
+    ],
+)
+def test_keys_of_two_json_types_do_not_meet(kind: Kind, json: JsonType, value: Any) -> None:
+    """They would be one key in the table, so that one row would take the place of another."""
+    with pytest.raises(MisfitError, match="in key column 'c', where keys of two types meet; expec"):
+        converted(kind, [value], in_key=True, json=json)
+
+
+@pytest.mark.parametrize(
+    ("kind", "json", "value", "expected"),
+    [
+        (TEXT, JsonType.TEXT, "1", "1"),
+        (TEXT, JsonType.NUMBER, 1, "1"),
+        (INTEGER, JsonType.NUMBER, 1, 1),
+        (INTEGER, JsonType.BOOLEAN, True, 1),
+        (TEXT, JsonType.NESTED, [1], "[1]"),
+    ],
+)
+def test_keys_of_one_json_type_are_taken(
+    kind: Kind, json: JsonType, value: Any, expected: Any
+) -> None:
+    """Whichever it is."""
+    assert expected == converted(kind, [value], in_key=True, json=json)
+
+
+@pytest.mark.parametrize("kind", [INTEGER, REAL])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1e3", 1000.0), ("-2.5E3", -2500.0), ("1e+3", 1000.0), ("1.0", 1.0), ("5e-1", 0.5)],
+)
+def test_a_declared_number_may_be_written_with_an_exponent(
+    kind: Kind, text: str, expected: float
+) -> None:
+    """As `1.0` may: the table says that it is a number, and nobody's name."""
+    assert expected == converted(kind, text, declared=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["007e3", "1e999", "+1e3", "1e", "123456789012345678901e1", "1e-999"]
+)
+def test_what_is_no_number_exactly_stays_refused(text: str) -> None:
+    """Declared or not."""
+    if reads_as_number(text):
+        with pytest.raises(MisfitError):
+            converted(REAL, text, declared=True)
+    else:
+        assert text == converted(REAL, text, declared=True)
 
 
 def test_columns_are_matched_by_name() -> None:

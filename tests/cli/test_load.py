@@ -370,6 +370,25 @@ def test_an_input_with_no_good_row_leaves_no_database(content: str) -> None:
     assert not Path("a.db").exists()
 
 
+def test_keys_of_two_json_types_are_refused() -> None:
+    """1, true and "1" would be one key of the table, and two of the rows would be gone."""
+    Path("in.ndjson").write_text('{"id": "1"}\n{"id": 1}\n{"id": true}\n{"id": "2"}\n')
+    into = ["in.ndjson", "--database", "a.db", "--table", "t", "--key", "id"]
+    result = run(*into, "--skip-malformed")
+    assert 1 == result.exit_code
+    assert "line 2: 1 in key column 'id', where keys of two types meet" in result.stderr
+    assert "line 3: True in key column 'id'" in result.stderr
+    assert [("1",), ("2",)] == query("SELECT id FROM t ORDER BY id")
+
+
+def test_a_numeric_column_that_is_there_takes_exponents() -> None:
+    """As it takes any other way to write a number."""
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n NUMERIC, r REAL)")
+    result = load("id,n,r\n1,1.0,1e3\n2,1e3,-5e-1\n")
+    assert 0 == result.exit_code
+    assert [(1, 1, 1000.0), (2, 1000, -0.5)] == query("SELECT * FROM t ORDER BY id")
+
+
 def test_quiet_prints_nothing() -> None:
     """Where nothing is wrong."""
     result = load(PEOPLE, "--quiet")

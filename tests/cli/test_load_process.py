@@ -7,12 +7,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+
+import forebay
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
 INTO = ["--database", "a.db", "--table", "t", "--key", "id"]
@@ -124,13 +127,36 @@ def test_a_second_signal_gives_up_and_names_what_is_left() -> None:
             load.wait_for("20 pending")
             load.process.send_signal(signal.SIGTERM)
             load.wait_for("SIGTERM")
+            before = time.monotonic()
             load.process.send_signal(signal.SIGINT)
             exit_code, summary = load.end()
+            assert time.monotonic() - before < forebay.BufferOptions().drain_timeout / 2
     assert 143 == exit_code
     assert 10 == count()
     assert "committed 10" in " ".join(summary.split())
-    assert "'t': 20 entries" in load.told
+    assert "Error: table 't' did not take the rows in time: SQLITE_BUSY: " in load.told
+    assert "20 rows are read, and not in the table:\n" in load.told
+    assert "drain_timeout" not in load.told
     assert "(10, 'x')\n(11, 'x')\n(12, 'x')\n...\n(27, 'x')\n(28, 'x')\n(29, 'x')" in load.told
+
+
+def test_a_load_says_what_it_waits_for() -> None:
+    """A lock that somebody else has, while it lasts; all is loaded after it."""
+    with loading() as load:
+        load.feed(b"id,v\n" + rows(0, 10))
+        load.wait_for(", 0 pending")
+        with locked():
+            load.feed(rows(10, 30))
+            load.wait_for("20 pending, waiting: SQLITE_BUSY: database is locked")
+        load.wait_for(", 0 pending")
+        assert 30 == count()
+
+
+def test_a_load_says_that_the_database_does_not_open() -> None:
+    """Before there is a row to be pending."""
+    with locked(), loading() as load:
+        load.feed(b"id,v\n" + rows(0, 10))
+        load.wait_for("waiting for a.db to open: another program may have it locked")
 
 
 def test_rows_are_written_while_more_are_waited_for() -> None:

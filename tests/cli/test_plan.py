@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import forebay
-from forebay.cli._detect import detect
+from forebay.cli._detect import detect, json_types
 from forebay.cli._errors import LoadError
 from forebay.cli._plan import Plan, plan_table
 from forebay.cli._readers import Chunk
-from forebay.cli._types import Kind
+from forebay.cli._types import JsonType, Kind
 
 INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
 
@@ -127,3 +127,30 @@ def test_what_makes_no_table_is_told(
     with pytest.raises(LoadError) as caught:
         planned(found, key=key)
     assert problem in str(caught.value)
+
+
+def test_the_first_rows_tell_the_json_types_of_a_key() -> None:
+    """Text before number before boolean where there are several; null and its texts are none."""
+    chunk = objects(
+        {"t": "1", "n": 1, "b": True, "tn": 1, "nb": True, "null": None, "na": "NA", "j": [1]},
+        {"t": "2", "n": 1.5, "b": False, "tn": "1", "nb": 1, "null": None, "na": 1},
+    )
+    text, number, boolean = JsonType.TEXT, JsonType.NUMBER, JsonType.BOOLEAN
+    expected = {"t": text, "n": number, "b": boolean, "tn": text, "nb": number, "na": number}
+    assert {**expected, "j": JsonType.NESTED} == json_types([chunk, texts(("t",), ["x"])], {"NA"})
+
+
+def test_a_key_has_one_json_type() -> None:
+    """That of the first rows, or else the one its column is for; other columns have any."""
+    plan = plan_table(
+        "t",
+        {"a": TEXT, "b": INTEGER, "c": TEXT, "d": TEXT},
+        key=("a", "b", "c"),
+        merge=forebay.Replace,
+        existing={"c": "TEXT"},
+        hint="",
+        json={"a": JsonType.NUMBER},
+    )
+    types = [JsonType.NUMBER, JsonType.NUMBER, JsonType.TEXT, None]
+    assert types == [column.json for column in plan.columns]
+    assert [False, False, True, False] == [column.declared for column in plan.columns]

@@ -23,6 +23,12 @@ def test_elsewhere_a_line_tells_rows_rate_and_pending(capsys: pytest.CaptureFixt
     assert ("", "12,345 rows, 1,234 rows/s, 678 pending\ntold\nwarned\n") == capsys.readouterr()
 
 
+def test_a_load_that_waits_says_for_what() -> None:
+    """Whatever keeps the rows out of the table now."""
+    state = State(read=5, pending=5, position=0, seconds=1.0, obstacle="SQLITE_BUSY: locked")
+    assert "5 rows, 5 rows/s, 5 pending, waiting: SQLITE_BUSY: locked" == str(state)
+
+
 def test_quiet_shows_what_is_wrong_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """--quiet hides how it goes."""
     display = open_display(100, quiet=True)

@@ -131,7 +131,9 @@ class Zygote:
             )
         self._count = 0
 
-    def start(self, program: str | Path, *arguments: object) -> Child:
+    def start(
+        self, program: str | Path, *arguments: object, patience: float | None = None
+    ) -> Child:
         """Fork a child that waits for its `go`."""
         self._count += 1
         errors = self._folder / f"{self._count}.err"
@@ -144,7 +146,7 @@ class Zygote:
         pid = json.loads(self._socket.recv(64))
         for stream in streams:
             os.close(stream)
-        return Child(self, pid, stdin, stdout, errors, self._patience)
+        return Child(self, pid, stdin, stdout, errors, patience or self._patience)
 
     def status(self, pid: int) -> int:
         """Wait for a child's end."""
@@ -168,6 +170,7 @@ class Zygote:
         *arguments: object,
         faults: Sequence[Fault] = (),
         after: str | None = None,
+        patience: float | None = None,
     ) -> Iterator[Child]:
         """Run a program, under strace where there are faults to inject; kill it in the end.
 
@@ -176,8 +179,9 @@ class Zygote:
             *arguments: what it is given.
             faults: what to inject.
             after: the line after which it pauses, and faults begin; None for its start.
+            patience: seconds after which it is killed; None for those of the zygote.
         """
-        with closing(self.start(program, *arguments)) as child:
+        with closing(self.start(program, *arguments, patience=patience)) as child:
             if after is not None:
                 child.tell("go")
                 assert after == child.line()

@@ -226,17 +226,21 @@ def _told(failure: Exception) -> str:
     """A failure in words, with some of the rows that it left out of the table."""
     if isinstance(failure, OSError) and failure.filename is not None:
         return f"{failure.filename}: {failure.strerror}"
-    left: list[object] = []
     if isinstance(failure, forebay.FlushError):
-        left.extend(failure.unsettled.entries)
+        why = f"table {failure.buffer!r} does not take the rows: {failure.reason}"
+        left = failure.unsettled
     elif isinstance(failure, forebay.DrainError):
-        left.extend(entry for part in failure.unsettled.values() for entry in part.entries)
-    rows = [str(entry.row) for entry in left if isinstance(entry, forebay.Write)]
-    if not rows:
+        [(table, left)] = failure.unsettled.items()
+        why = f"table {table!r} did not take the rows in time"
+        if left.last_error is not None:
+            why += f": {left.last_error}"
+    else:
         return str(failure)
+    rows = [str(entry.row) for entry in left.entries if isinstance(entry, forebay.Write)]
     if len(rows) > 2 * _SHOWN_ROWS:
         rows[_SHOWN_ROWS:-_SHOWN_ROWS] = ["..."]
-    return "\n".join([str(failure), "The rows that are not in the table:", *rows])
+    many = "s are" if left.count > 1 else " is"
+    return "\n".join([why, f"{left.count:,} row{many} read, and not in the table:", *rows])
 
 
 def _summary(report: Report) -> str:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any, cast
 
 from forebay.cli._errors import InputError
-from forebay.cli._types import Kind, fits, number_of, reads_as_number
+from forebay.cli._types import JsonType, Kind, fits, number_of, reads_as_number
 
 # operator.call, for map: a loop without Python's own steps.
 _call = cast(Callable[[Callable[[Any], Any], Any], Any], operator.call)
@@ -30,12 +30,17 @@ class Column:
         kind: what it holds.
         in_key: whether it is of the key, so that its values must all be of its kind.
         reason: why it is of its kind, to end a message with.
+        declared: whether the table was there and says of what kind it is.
+        json: for a column of the key, the one type that its JSON values are of: 1, true and "1"
+            would be the same key.
     """
 
     name: str
     kind: Kind
     in_key: bool
     reason: str
+    declared: bool = False
+    json: JsonType | None = None
 
 
 class MisfitError(ValueError):
@@ -117,7 +122,7 @@ def _text_turner(column: Column, nulls: Collection[str]) -> Callable[[str], Any]
         if not text:
             # A text '' in a column of numbers would be greater than every number.
             return _checked(column, None)
-        number = number_of(text)
+        number = number_of(text, declared=column.declared)
         return _fitted(column, text if number is None else number)
 
     if column.kind is Kind.TEXT and not nulls:
@@ -131,6 +136,9 @@ def _value_turner(column: Column, nulls: Collection[str]) -> Callable[[Any], Any
     def turn(value: Any) -> Any:
         if value is None or (isinstance(value, str) and value in nulls):
             return _checked(column, None)
+        if column.json not in {None, JsonType.of(value)}:
+            problem = f"{_shown(value)} in key column {column.name!r}, where keys of two types meet"
+            raise MisfitError(f"{problem}; expected {column.json.value}, as in the first rows")
         if isinstance(value, bool):
             value = int(value)
         elif isinstance(value, list | dict):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from forebay.cli._readers import Chunk
-from forebay.cli._types import Kind, fits, kind_of, number_of
+from forebay.cli._types import JsonType, Kind, fits, kind_of, number_of
 
 
 def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> dict[str, Kind]:
@@ -27,6 +27,21 @@ def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> d
             if column in numbers or header is None:
                 numbers.setdefault(column, set()).update(number)
     return {column: kind_of(seen) for column, seen in numbers.items()}
+
+
+def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, JsonType]:
+    """The types that the columns' values have in JSON, by a sample of the rows, raw.
+
+    Where a column has values of several types, the first that there is of: text, number, boolean.
+    A column of CSV has none.
+    """
+    seen: dict[str, set[JsonType]] = {}
+    for chunk in chunks:
+        for row in chunk.rows if chunk.header is None else ():
+            for column, value in row.items():
+                if value is not None and not (isinstance(value, str) and value in nulls):
+                    seen.setdefault(column, set()).add(JsonType.of(value))
+    return {column: next(t for t in JsonType if t in types) for column, types in seen.items()}
 
 
 def _numbers_in(

@@ -11,7 +11,7 @@ import trio
 
 import forebay
 from forebay.cli._convert import Converter
-from forebay.cli._detect import detect
+from forebay.cli._detect import detect, json_types
 from forebay.cli._errors import InputError, LoadError
 from forebay.cli._feed import Feed, Rejects
 from forebay.cli._plan import plan_table
@@ -95,6 +95,8 @@ class _Load:
         self._reader = Reader(request.files, request.format)
         self._rejects = Rejects(display)
         self._feed: Feed | None = None
+        self._opening = math.inf
+        """When the database began to be opened."""
 
     async def run(self) -> Report:
         report = Report()
@@ -129,6 +131,7 @@ class _Load:
             # No rows tell no types: a table made here would hold later numbers as text.
             self._end_without_rows(sample)
             return
+        self._opening = trio.current_time()
         columns = detect(chunks, request.nulls, types=request.detect_types)
         plan = plan_table(
             request.table,
@@ -136,6 +139,7 @@ class _Load:
             key=request.key,
             merge=request.merge,
             existing=await _columns_of(request.table, request.database),
+            json=json_types(chunks, request.nulls),
             hint=_HINT if chunks[0].header and request.detect_types else "",
         )
         async with (
@@ -170,6 +174,12 @@ class _Load:
         while True:
             if self._feed is not None:
                 self._display.show(self._state(self._feed))
+            elif trio.current_time() > self._opening + _SOON:
+                self._opening = math.inf
+                self._display.warn(
+                    f"waiting for {self._request.database} to open: another program may have it "
+                    f"locked"
+                )
             await trio.sleep(self._display.interval)
 
     def _state(self, feed: Feed) -> State:
@@ -179,6 +189,7 @@ class _Load:
             pending=statistics.pending,
             position=feed.position,
             seconds=trio.current_time() - self._begun,
+            obstacle=statistics.last_error,
         )
 
     def _tell_dead_letters(self, count: int) -> None:
@@ -201,6 +212,9 @@ def _listed(files: Sequence[str]) -> str:
         names[3:] = [f"{len(names) - 3} more"]
     return ", ".join(names)
 
+
+_SOON = 1.0
+"""Seconds in which a database opens, unless somebody has it locked."""
 
 _HINT = "; --no-detect-types loads every column as text"
 

@@ -10,7 +10,7 @@ import forebay
 from forebay.cli._columns import duplicate, folded
 from forebay.cli._convert import Column
 from forebay.cli._errors import LoadError
-from forebay.cli._types import Kind, affinity_of
+from forebay.cli._types import JsonType, Kind, affinity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ def plan_table(
     merge: forebay.Merge,
     existing: Mapping[str, str],
     hint: str,
+    json: Mapping[str, JsonType] | None = None,
 ) -> Plan:
     """Decide what the columns hold and how the table is declared.
 
@@ -44,6 +45,7 @@ def plan_table(
         merge: what a later row does to an earlier one with its key.
         existing: the columns of the table and their declared types, where it exists.
         hint: what can be done about a value that is not of the kind its column seemed to hold.
+        json: the types that the inputs' columns have in JSON, where that is what they are.
 
     Raises:
         LoadError: the key has a column that the inputs have not, or the columns make no table.
@@ -66,12 +68,15 @@ def plan_table(
     for column, detected in found.items():
         in_key = column in key
         spelling, declared = there.get(folded(column), (column, ""))
-        kind = _kind_there(declared, in_key=in_key)
-        if kind is None:
+        kind_there = _kind_there(declared, in_key=in_key)
+        if kind_there is None:
             kind, reason = detected, f"as in the first rows{hint}"
         else:
-            reason = f"as the table declares it {declared}"
-        columns.append(Column(column, kind, in_key, reason))
+            kind, reason = kind_there, f"as the table declares it {declared}"
+        in_json = json.get(column, _JSON[kind]) if in_key and json is not None else None
+        columns.append(
+            Column(column, kind, in_key, reason, declared=kind_there is not None, json=in_json)
+        )
         types[spelling] = kind.value if in_key else kind.value | None
         spelled[column] = spelling
     try:
@@ -81,6 +86,14 @@ def plan_table(
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
     return Plan(table, columns)
+
+
+_JSON = {
+    Kind.INTEGER: JsonType.NUMBER,
+    Kind.REAL: JsonType.NUMBER,
+    Kind.TEXT: JsonType.TEXT,
+}
+"""What the JSON values of a key are expected to be, where the first rows have none."""
 
 
 def _kind_there(declared: str, *, in_key: bool) -> Kind | None:

@@ -20,12 +20,14 @@ class State:
         pending: rows accepted that are not in the table yet.
         position: bytes taken from the inputs, as they lie on the disk.
         seconds: the time since the load began.
+        obstacle: why the database does not take the rows now; None where it does.
     """
 
     read: int
     pending: int
     position: int
     seconds: float
+    obstacle: str | None = None
 
     @property
     def rate(self) -> float:
@@ -33,7 +35,8 @@ class State:
         return self.read / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:
-        return f"{self.read:,} rows, {self.rate:,.0f} rows/s, {self.pending:,} pending"
+        waits = "" if self.obstacle is None else f", waiting: {self.obstacle}"
+        return f"{self.read:,} rows, {self.rate:,.0f} rows/s, {self.pending:,} pending{waits}"
 
 
 class Display(Protocol):

@@ -2,7 +2,7 @@
 
 A text becomes a number only where the number says the same: `12`, `-3`, `0.50` and `1.5e-07` do;
 `007`, `+5`, ` 5`, `1e5`, `nan`, an integer past 63 bits and a decimal of more digits than a
-float holds do not, and stay text.
+float holds do not, and stay text. In a column that a table declares as numbers `1e5` is one, too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(
     r"-?(?:0|[1-9][0-9]*)?(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|(?<=[0-9])[eE][+-][0-9]{1,3})"
 )
+_SCIENTIFIC = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 # What an INTEGER or REAL column of SQLite turns into a number (sqlite.org/datatype3.html, 3).
 _SQLITE_NUMBER = re.compile(
     r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*"
@@ -32,15 +33,38 @@ class Kind(enum.Enum):
     TEXT = str
 
 
-def number_of(text: str) -> int | float | None:
-    """The number that says the same as `text`, or None where there is none."""
+def number_of(text: str, *, declared: bool = False) -> int | float | None:
+    """The number that says the same as `text`, or None where there is none.
+
+    Args:
+        text: what may be a number.
+        declared: whether a table says that numbers are what it is for.
+    """
     if _INTEGER.fullmatch(text):
         integer = int(text)
         return integer if fits(integer) else None
-    if _DECIMAL.fullmatch(text):
+    if _DECIMAL.fullmatch(text) or (declared and _SCIENTIFIC.fullmatch(text)):
         real = float(text)
         return real if Decimal(repr(real)) == Decimal(text) else None
     return None
+
+
+class JsonType(enum.Enum):
+    """What a value is in JSON; the value is what a message calls it."""
+
+    TEXT = "a text"
+    NUMBER = "a number"
+    BOOLEAN = "true or false"
+    NESTED = "an array or an object"
+
+    @classmethod
+    def of(cls, value: object) -> JsonType:
+        """The type of a value that is not null."""
+        if isinstance(value, str):
+            return cls.TEXT
+        if isinstance(value, bool):
+            return cls.BOOLEAN
+        return cls.NUMBER if isinstance(value, int | float) else cls.NESTED
 
 
 def fits(integer: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,26 @@ from forebay.sqlite import Connection
 
 _CLOSE_TIMEOUT = 30.0
 """Seconds, as many as a connection waits for its calls when it closes."""
+
+
+_REFUSED = frozenset(
+    {
+        sqlite3.SQLITE_ATTACH,  # another file could be written to, or made; VACUUM INTO needs it
+        sqlite3.SQLITE_DETACH,
+        sqlite3.SQLITE_TRANSACTION,  # left open, it would hide all that is committed later
+        sqlite3.SQLITE_SAVEPOINT,
+    }
+)
+"""What a statement may not do on a read-only connection that somebody else uses after it."""
+
+
+def _let_it_only_read(raw: sqlite3.Connection) -> None:
+    """Refuse what a file that is opened read-only does not."""
+
+    def authorize(action: int, *_: object) -> int:
+        return sqlite3.SQLITE_DENY if action in _REFUSED else sqlite3.SQLITE_OK
+
+    raw.set_authorizer(authorize)
 
 
 class Readers:
@@ -64,6 +85,7 @@ class Readers:
     async def _open(self) -> Connection:
         connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)
         self._all.append(connection)
+        await connection.run(_let_it_only_read)
         return connection
 
     async def aclose(self) -> None:

@@ -216,7 +216,8 @@ class SqliteStore:
         """Run a query on a read-only connection and return all its rows.
 
         It sees what is committed when it starts, and waits for no writer. Cancelled, it ends
-        when the query does.
+        when the query does. Other statements are refused: those that write, and those that would
+        change the connection for the next query, such as ATTACH and BEGIN.
 
         Args:
             sql: one statement that only reads.
@@ -324,8 +325,8 @@ async def _set_up(
             await _patiently(lambda: writer.transaction(_create_tables, create))
     except trio.TooSlowError:
         raise StoreError(
-            f"{name!r} stayed locked by another process for {lock_timeout} s; find that process, "
-            f"or raise lock_timeout"
+            f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
+            f"that process, and try again"
         ) from None
     except sqlite3.Error as error:
         raise StoreError(f"{name!r} cannot be written: {error}") from error

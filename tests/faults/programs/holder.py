@@ -1,13 +1,20 @@
-"""Hold a database's write lock: ``held``, until a line comes; then let go and print ``let go``."""
+"""Hold a database's write lock: ``held``, until a line comes; then let go and print ``let go``.
+
+Arguments: the database, and how many seconds to hold it in place of waiting for a line.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 
 raw = sqlite3.connect(sys.argv[1], timeout=60.0, isolation_level=None)
 raw.execute("BEGIN IMMEDIATE")
 print("held")
-sys.stdin.readline()
+if len(sys.argv) > 2:
+    time.sleep(float(sys.argv[2]))
+else:
+    sys.stdin.readline()
 raw.execute("ROLLBACK")
 print("let go")
