@@ -30,6 +30,13 @@ class Failure:
     failed_at: float
 
 
+def _failure(value: object) -> Failure:
+    match value:
+        case {"error_code": str(code), "error": str(error), "failed_at": int() | float() as at}:
+            return Failure(code, error, at)
+    raise ValueError(f"{value!r} is no failure")
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An operation that a table refused.
@@ -63,8 +70,8 @@ class DeadLetter:
         """
         identity, buffer, operation, entry, declaration, *last, attempts, history = row
         try:
-            past = tuple(Failure(**failure) for failure in json.loads(history))
-        except (TypeError, ValueError) as error:
+            past = tuple(map(_failure, json.loads(history)))
+        except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(
                 f"dead letter {identity}: its history is not as forebay wrote it ({error}); "
                 f"set it to '[]' in the table forebay_dead_letters"

@@ -136,6 +136,7 @@ async def open_buffers(
         OptionsError: an override names a table that is not among these.
         ValueError: no tables are given, or two of one name.
         SchemaError: a table is not in the database as it is declared.
+        StoreError: the database cannot be read.
         FlushError: a buffer failed; the error names its entries.
         DrainError: the deadline passed; the error names the entries of each table.
     """

@@ -146,6 +146,15 @@ def test_a_letter_that_somebody_broke_can_be_shown() -> None:
     assert "1e+300" in run("list", "site.db").stdout
 
 
+@pytest.mark.parametrize("entry", ['{"write": {"page": "\\ud800", "at": 1}}', "[" * 100_000])
+def test_a_letter_of_any_text_can_be_shown(entry: str) -> None:
+    """Half a character, or JSON without end: for a person and for a script."""
+    execute(f"UPDATE forebay_dead_letters SET entry = '{entry}' WHERE id = 1")  # noqa: S608
+    assert 0 == run("show", "site.db", "1").exit_code
+    assert document("show", "site.db", "1")["entry"]
+    assert 1 == run("replay", "site.db", "1").exit_code
+
+
 def test_a_replay_of_all() -> None:
     """It tells what was replayed, what was refused again, and exits with 1 if anything was."""
     execute("INSERT INTO pages VALUES ('/')")

@@ -411,11 +411,37 @@ async def test_a_letter_that_cannot_be_tried_is_skipped(
     assert before == await dead_letters.fetch(store, ids=[1])
 
 
-async def test_a_damaged_history_is_told_of(path: Path, store: forebay.SqliteStore) -> None:
+@pytest.mark.parametrize(
+    "history",
+    ["[1]", "1", "{", '[{"error_code": "A", "error": "b", "failed_at": "x"}]', "[" * 100_000],
+)
+async def test_a_damaged_history_is_told_of(
+    path: Path, store: forebay.SqliteStore, history: str
+) -> None:
     """With the id, and how to mend it."""
-    execute(path, "UPDATE forebay_dead_letters SET history = '[1]' WHERE id = 3")
+    execute(path, f"UPDATE forebay_dead_letters SET history = '{history}' WHERE id = 3")  # noqa: S608
     with pytest.raises(StoreError, match=r"dead letter 3: its history .* set it to '\[\]'"):
         await dead_letters.fetch(store)
+
+
+async def test_values_of_other_types_are_read_as_they_are_declared(
+    path: Path, store: forebay.SqliteStore
+) -> None:
+    """Somebody who corrects a letter by hand may well write a number as a text."""
+    execute(
+        path,
+        "UPDATE forebay_dead_letters SET buffer = CAST(buffer AS BLOB), error = x'41', "
+        "error_code = x'42', failed_at = 'soon', attempts = 'two' WHERE id = 3",
+    )
+    [letter] = await dead_letters.fetch(store, ids=[3])
+    assert ("A", "B", 0.0, 0) == (
+        letter.failure.error,
+        letter.failure.error_code,
+        letter.failure.failed_at,
+        letter.attempts,
+    )
+    assert isinstance(letter.buffer, str)
+    assert ["B"] == [count.error_code for count in await dead_letters.counts(store, ids=[3])]
 
 
 async def test_a_replay_goes_page_by_page(

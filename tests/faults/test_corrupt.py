@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from forebay import FlushError, StoreError, Write, open_buffers, open_sqlite
+from forebay import FlushError, StoreError, Write, dead_letters, open_buffers, open_sqlite
+from forebay.doctor import Verdict, examine
 from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, Entry, Event
 
 PAGE = 4096
@@ -31,6 +32,38 @@ async def test_what_is_no_database_is_refused_at_open(tmp_path: Path, content: b
         async with open_sqlite(path, create=TABLES):
             raise AssertionError
     assert content == path.read_bytes()
+
+
+async def test_a_schema_that_is_no_text_is_refused_at_open(tmp_path: Path) -> None:
+    """SQLite's message quotes it, so that Python cannot decode the message: an error as well."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE entries (key TEXT PRIMARY KEY)")
+    path.write_bytes(path.read_bytes().replace(b"TABLE", b"TA\xd7LE"))
+    with pytest.raises(StoreError, match=r"a\.db' cannot be .*can't decode"):
+        async with open_sqlite(path, create=TABLES):
+            raise AssertionError
+    with pytest.raises(StoreError, match=r"a\.db'.*can't decode"):
+        async with dead_letters.open_reader(path) as reader:
+            await dead_letters.fetch(reader)
+    report = await examine(path)
+    assert ["database"] == [f.check for f in report.findings if f.verdict is Verdict.PROBLEM]
+
+
+async def test_a_declared_type_that_is_no_text_is_refused_by_the_buffers(tmp_path: Path) -> None:
+    """The schema is read when they open: the error is forebay's, and names the file."""
+    path = tmp_path / "a.db"
+    async with open_sqlite(path, create=TABLES) as store:
+        await store.run(lambda raw: raw.execute("DROP TABLE entries").close())
+        await store.run(
+            lambda raw: raw.execute(
+                "CREATE TABLE entries (key TEXTX PRIMARY KEY, grp, value)"
+            ).close()
+        )
+    path.write_bytes(path.read_bytes().replace(b"TEXTX", b"TEXT\xd7"))
+    with pytest.raises(StoreError, match=r"a\.db': Could not decode"):
+        async with open_sqlite(path) as store, open_buffers(store, ENTRIES):
+            raise AssertionError
 
 
 def damage(path: Path) -> None:

@@ -79,6 +79,7 @@ def test_a_code_without_a_name_is_named_by_its_number() -> None:
     [
         (OverflowError(), ROW),
         (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), ROW),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), FATAL),
         (sqlite3.InterfaceError(), ROW),
         (sqlite3.DataError(), ROW),
         (sqlite3.ProgrammingError(), FATAL),

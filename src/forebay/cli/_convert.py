@@ -136,7 +136,7 @@ def _value_turner(column: Column, nulls: Collection[str]) -> Callable[[Any], Any
     def turn(value: Any) -> Any:
         if value is None or (isinstance(value, str) and value in nulls):
             return _checked(column, None)
-        if column.json not in {None, JsonType.of(value)}:
+        if column.json is not None and column.json is not JsonType.of(value):
             problem = f"{_shown(value)} in key column {column.name!r}, where keys of two types meet"
             raise MisfitError(f"{problem}; expected {column.json.value}, as in the first rows")
         if isinstance(value, bool):

@@ -371,6 +371,6 @@ def _as_json(letter: dead_letters.DeadLetter) -> dict[str, Any]:
     for name in ("entry", "declaration"):
         try:
             document[name] = json.loads(document[name])
-        except ValueError:  # somebody has changed it: as it is
+        except (ValueError, RecursionError):  # somebody has changed it: as it is
             continue
     return document

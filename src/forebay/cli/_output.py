@@ -13,7 +13,9 @@ import click
 
 def print_json(value: object) -> None:
     """Print one JSON document, in UTF-8."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    # A lone surrogate, as a name of a file may have, is no UTF-8; its escape is JSON.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def print_columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

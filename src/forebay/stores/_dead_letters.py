@@ -60,12 +60,19 @@ EXISTS: Final = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{
 
 SPILLS_EXIST: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
 
+# A person may correct a letter by hand, and the table is not STRICT, which older SQLite's do not
+# know: so what is read is cast to what it is declared as.
 COUNT: Final = f"""\
-SELECT buffer, error_code, count(*), min(failed_at), max(failed_at)
-FROM {TABLE} WHERE {_CHOSEN} GROUP BY buffer, error_code ORDER BY buffer, error_code"""
+SELECT CAST(buffer AS TEXT), CAST(error_code AS TEXT), count(*),
+    CAST(min(failed_at) AS REAL), CAST(max(failed_at) AS REAL)
+FROM {TABLE} WHERE {_CHOSEN} GROUP BY 1, 2 ORDER BY 1, 2"""
+
+DECLARATIONS: Final = f"SELECT DISTINCT CAST(declaration AS TEXT) FROM {TABLE}"
 
 _SELECT: Final = f"""\
-SELECT id, buffer, operation, entry, declaration, error_code, error, failed_at, attempts, history
+SELECT id, CAST(buffer AS TEXT), CAST(operation AS TEXT), CAST(entry AS TEXT),
+    CAST(declaration AS TEXT), CAST(error_code AS TEXT), CAST(error AS TEXT),
+    CAST(failed_at AS REAL), CAST(attempts AS INTEGER), CAST(history AS TEXT)
 FROM {TABLE} WHERE {_CHOSEN}"""
 
 OLDEST: Final = f"{_SELECT} AND id > :after ORDER BY id LIMIT :limit"

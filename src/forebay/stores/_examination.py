@@ -14,6 +14,7 @@ from forebay._table import Table
 from forebay.sqlite import connect
 from forebay.stores import _health as health
 from forebay.stores._database import read_id
+from forebay.stores._failures import SQLITE_ERRORS
 from forebay.stores._health import Integrity
 
 _LOCK_TIMEOUT: Final = 5.0
@@ -49,7 +50,7 @@ async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: In
                 findings += await connection.run(health.run, name, check)
             known = await connection.run(read_id)
             return Inside(findings, known, await connection.run(health.spills_taken_in))
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         return Inside([*findings, health.failed("database", error)])
     except OSError as error:  # it went away meanwhile
         return Inside([*findings, Finding("database", Verdict.PROBLEM, str(error))])

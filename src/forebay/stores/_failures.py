@@ -31,8 +31,17 @@ _KINDS: Final = {
 }
 """By primary result code; all that is not here (no such table, read-only, corrupt) is fatal."""
 
-_ROW_EXCEPTIONS: Final = (OverflowError, UnicodeError, sqlite3.InterfaceError, sqlite3.DataError)
+_ROW_EXCEPTIONS: Final = (
+    OverflowError,
+    UnicodeEncodeError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+)
 """What Python's sqlite3 raises for a value it cannot bind, without a result code."""
+
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises for an answer of SQLite's. One that quotes a damaged schema may be no UTF-8, and
+all that is left of it then is that it could not be decoded."""
 
 _DOUBTFUL_IN_COMMIT: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 """After these COMMIT may have left the whole transaction in the file, for a recovery to find."""
@@ -84,5 +93,5 @@ def store_errors(path: str) -> Generator[None, None, None]:
     """Raise what SQLite raises as a `StoreError` that names the file."""
     try:
         yield
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise StoreError(f"{path!r}: {error} ({code_name(error)})") from error

@@ -1,7 +1,7 @@
 """What a connection that only reads can tell of the health of a SQLite file.
 
-Each check takes the connection and gives its findings. It may raise `sqlite3.Error`, which is a
-finding as well: `failed` words it.
+Each check takes the connection and gives its findings. It may raise `SQLITE_ERRORS`, which are
+findings as well: `failed` words them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from forebay._finding import Finding, Verdict
 from forebay._letters import decode_declaration
 from forebay._table import Table
 from forebay.stores import _dead_letters as dead_letters
-from forebay.stores._failures import code_name, failure_code
+from forebay.stores._failures import SQLITE_ERRORS, code_name, failure_code
 from forebay.stores._schema import check_table
 from forebay.stores._silent import silent_rules
 from forebay.stores._statements import quoted
@@ -97,12 +97,12 @@ def run(raw: sqlite3.Connection, name: str, check: Check) -> list[Finding]:
     findings: list[Finding] = []
     try:
         findings.extend(check(raw))
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         findings.append(failed(name, error))
     return findings
 
 
-def failed(check: str, error: sqlite3.Error) -> Finding:
+def failed(check: str, error: Exception) -> Finding:
     """Word an error that SQLite raised in a check."""
     code = failure_code(error)
     advice = _ADVICE.get(code, "") if code is not None else ""
@@ -246,9 +246,7 @@ def _dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:
 
 def _declarations(raw: sqlite3.Connection) -> Iterator[Finding]:
     """Tell which dead letters could not be replayed into the tables as they are."""
-    for (declaration,) in raw.execute(
-        f"SELECT DISTINCT declaration FROM {dead_letters.TABLE}"
-    ).fetchall():
+    for (declaration,) in raw.execute(dead_letters.DECLARATIONS).fetchall():
         try:
             check_table(raw, decode_declaration(declaration))
         except (SchemaError, ValueError) as error:

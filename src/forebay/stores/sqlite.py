@@ -24,6 +24,7 @@ from forebay.stores import _progress as progress
 from forebay.stores._commit import Also, Committer
 from forebay.stores._failures import (
     LOCKED,
+    SQLITE_ERRORS,
     code_name,
     failure_code,
     failure_kind,
@@ -92,8 +93,10 @@ class SqliteStore:
 
         Raises:
             SchemaError: one is not; the error has the SQL that would mend it.
+            StoreError: the file cannot be read.
         """
-        await _patiently(lambda: self._writer.run(_check_tables, tables))
+        with store_errors(self.path):
+            await _patiently(lambda: self._writer.run(_check_tables, tables))
         self._variables = await self._writer.run(_variables)
 
     async def identify(self) -> Database:
@@ -301,7 +304,7 @@ async def open_sqlite(
             cached_statements=1024,
             pragmas={"synchronous": synchronous, **settings},
         )
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be opened: {error}") from error
     pool = Readers(name, most=readers, pragmas=settings)
     try:
@@ -328,7 +331,7 @@ async def _set_up(
             f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
             f"that process, and try again"
         ) from None
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be written: {error}") from error
 
 
