@@ -40,8 +40,8 @@ _ROW_EXCEPTIONS: Final = (
 """What Python's sqlite3 raises for a value it cannot bind, without a result code."""
 
 SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What sqlite3 raises for an answer of SQLite's. One that quotes a damaged schema may be no UTF-8, and
-all that is left of it then is that it could not be decoded."""
+"""What sqlite3 raises for an answer of SQLite's. One that quotes a damaged schema may be no UTF-8,
+and all that is left of it then is that it could not be decoded."""
 
 _DOUBTFUL_IN_COMMIT: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 """After these COMMIT may have left the whole transaction in the file, for a recovery to find."""

@@ -1,0 +1,30 @@
+"""Replay the dead letters of a database, two a transaction: ``open``, a line, then what became.
+
+Arguments: the database, and a spill file to take in before, if any.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+import forebay
+from forebay import dead_letters
+from tests.faults.tables import PATIENT
+
+
+async def main(*arguments: str) -> None:
+    path, *spills = arguments
+    options = PATIENT.override({"batch_size": 2, "dead_letters_per_minute": None})
+    async with forebay.open_sqlite(path, pragmas={"wal_autocheckpoint": 4}) as store:
+        print("open")
+        sys.stdin.readline()
+        for spill in spills:
+            await dead_letters.take_in_spill(store, spill)
+        result = await dead_letters.replay(store, options=options)
+    print("ended", len(result.replayed), len(result.refused))
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])

@@ -1,0 +1,95 @@
+"""A replay is killed at any instant: each operation is in its table, or a dead letter; once."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from forebay import Write, dead_letters, open_sqlite
+from forebay._spill import write_spill
+from tests.faults.harness import Fault, Zygote, read
+from tests.faults.tables import EVENTS, TABLES, TOTALS, Event, Total
+
+NUMBERS = range(5)
+REFUSED = 3
+"""The one that the table refuses still."""
+
+
+async def prepared(path: Path, *, taken_in: bool) -> tuple[Path, Path]:
+    """Give a database, whose letters are those of a spill, or that spill."""
+    spill = write_spill(
+        path.with_suffix(".spill"),
+        {
+            EVENTS: [Write(tuple(Event("replay", i))) for i in NUMBERS],
+            TOTALS: [Write(tuple(Total("all", 1))) for _ in NUMBERS],
+        },
+    )
+    async with open_sqlite(path, create=TABLES) as store:
+        await store.run(
+            lambda raw: raw.execute(
+                "CREATE TRIGGER refuses BEFORE INSERT ON events WHEN NEW.number = "
+                f"{REFUSED} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            ).close()
+        )
+        if taken_in:
+            await dead_letters.take_in_spill(store, spill)
+    return path, spill
+
+
+def check(path: Path, *, all_in: bool) -> int:
+    """See that nothing is lost, and nothing done twice; tell how many are in the tables."""
+    assert [("ok",)] == read(path, "PRAGMA integrity_check")
+    events = Counter(number for (number,) in read(path, "SELECT number FROM events"))
+    letters = Counter(
+        number
+        for (number,) in read(
+            path,
+            "SELECT entry ->> '$.write.number' FROM forebay_dead_letters WHERE buffer = 'events'",
+        )
+    )
+    [total] = [n for (n,) in read(path, "SELECT n FROM totals")] or [0]
+    [(waiting,)] = read(
+        path, "SELECT count(*) FROM forebay_dead_letters WHERE buffer = 'totals'"
+    ) or [(0,)]
+    there = events + letters
+    assert {1} >= set(there.values()), "an operation was done twice"
+    if all_in or there or total or waiting:
+        assert set(NUMBERS) == there.keys(), "an operation was lost"
+        assert len(NUMBERS) == total + waiting, "an operation was lost, or done twice"
+    assert events[REFUSED] == 0
+    return int(events.total() + total)
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("taken_in", [True, False])
+async def test_a_replay_that_is_killed_at_any_write_is_started_again(
+    zygote: Zygote, fast_disk: Path, taken_in: bool
+) -> None:
+    """With the spill taken in before, or by it; in the end all is there but what is refused."""
+    template, spill = await prepared(fast_disk / "template.db", taken_in=taken_in)
+    spills = [] if taken_in else [spill]
+    partly = 0
+    for n in count(1):
+        path = fast_disk / f"{n}.db"
+        shutil.copy(template, path)
+        fault = Fault(path, "pwrite64", "signal=KILL", str(n))
+        with zygote.run("replaying.py", path, *spills, faults=[fault], after="open") as child:
+            lines, status = child.lines(), child.wait()
+        done = check(path, all_in=taken_in)
+        partly += 0 < done < 2 * len(NUMBERS) - 1
+        if status == 0:
+            assert [f"ended {2 * len(NUMBERS) - 1} 1"] == lines
+            break
+        assert -9 == status
+        async with open_sqlite(path) as store:
+            for left in spills:
+                await dead_letters.take_in_spill(store, left)
+            result = await dead_letters.replay(store)
+        assert 1 == len(result.refused)
+        assert 2 * len(NUMBERS) - 1 == check(path, all_in=True)
+    assert n > 20
+    assert partly > 5
