@@ -451,6 +451,13 @@ async def test_a_named_spill_that_is_none(path: Path) -> None:
     assert "No such file" in (await problem(path, "spills", spills=[path.with_name("a")])).message
 
 
+async def test_a_named_spill_that_is_a_pipe(path: Path) -> None:
+    """It would be waited for without end."""
+    os.mkfifo(path.with_name("pipe"))
+    finding = await problem(path, "spills", spills=[path.with_name("pipe")])
+    assert "no regular file" in finding.message
+
+
 async def test_a_large_log_is_advice(path: Path) -> None:
     """Some reader was open for long."""
     with path.with_name("site.db-wal").open("wb") as log:

@@ -24,7 +24,7 @@ from forebay._dead_letter import Chosen, Count, DeadLetter, Failure, Source
 from forebay._errors import SchemaError, SpillError
 from forebay._letters import decode_declaration, decode_operation
 from forebay._operations import Operation
-from forebay._options import BufferOptions
+from forebay._options import BufferOptions, RetryPolicy
 from forebay._replay import Replayed, replay_operations
 from forebay._spill import read_spill
 from forebay._table import Table
@@ -36,6 +36,9 @@ from forebay.stores.sqlite import SqliteStore
 
 _LOCK_TIMEOUT = 5.0
 """Seconds that a reader waits for a program that has the file for itself."""
+
+_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(max_attempts=30))
+"""For a replay, which a person waits for: a lock that stays ends it in about a minute."""
 
 _PAGE = 5_000
 """Letters that a replay holds in memory at a time."""
@@ -125,20 +128,21 @@ async def replay(
 
     Args:
         store: the store.
-        options: for the buffers; None for the defaults without a limit of dead letters.
+        options: for the buffers; None for the defaults without a limit of dead letters, and with
+            an end to the attempts at a database that is locked or full, after about a minute.
         **chosen: which letters: see `Chosen`.
 
     Returns:
         What became of them.
 
     Raises:
-        FlushError: the database cannot be written, or another process replays or purges the same
-            letters. What was not replayed is a dead letter still.
-        DrainError: the database stayed locked for too long. Likewise.
+        FlushError: the database cannot be written, or stayed locked, or another process replays or
+            purges the same letters. What was not replayed is a dead letter still.
+        DrainError: it was cancelled, and the database stayed locked. Likewise.
         StoreError: the file cannot be read, or the history of a letter is not as it was written.
     """
     parameters = {**sql.chosen(**chosen), "limit": _PAGE, "after": 0}
-    options = options or BufferOptions(dead_letters_per_minute=None)
+    options = options or _OPTIONS
     replayed: list[int] = []
     refused: list[int] = []
     skipped: dict[int, str] = {}

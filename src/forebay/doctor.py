@@ -156,7 +156,7 @@ def _spills(
     paths = dict.fromkeys([*map(Path, named), *_candidates(file)])
     here = Database.at(file, inside.id)
     for path in paths:
-        database = database_of(path)
+        database = database_of(path) if _is_readable(path) else None
         if database is not None and database.is_other(here):
             yield Finding(
                 "spills",
@@ -183,8 +183,15 @@ def _candidates(file: Path) -> Iterator[Path]:
             yield path
 
 
+def _is_readable(path: Path) -> bool:
+    """Whether reading it comes to an end, be it an error: not so of a pipe."""
+    return path.is_file() or not path.exists()
+
+
 def _spill(path: Path, taken_in: frozenset[str]) -> Finding:
     values = {"path": str(path)}
+    if not _is_readable(path):
+        return Finding("spills", Verdict.PROBLEM, f"{str(path)!r} is no regular file", values)
     if path.suffix == ".part":
         return Finding(
             "spills",

@@ -424,6 +424,21 @@ async def test_a_damaged_history_is_told_of(
         await dead_letters.fetch(store)
 
 
+async def test_a_replay_ends_where_a_lock_stays(
+    path: Path, store: forebay.SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person waits for it: after so many attempts it says why, and the letters are there."""
+    retry = forebay.RetryPolicy(max_attempts=3, initial_delay=0.001)
+    assert 30 == dead_letters._OPTIONS.retry.max_attempts
+    monkeypatch.setattr(dead_letters, "_OPTIONS", BufferOptions(retry=retry))
+    before = await dead_letters.fetch(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(FlushError, match="after 3 attempts: SQLITE_BUSY"):
+            await dead_letters.replay(store)
+    assert before == await dead_letters.fetch(store)
+
+
 async def test_values_of_other_types_are_read_as_they_are_declared(
     path: Path, store: forebay.SqliteStore
 ) -> None:
