@@ -34,7 +34,8 @@ def _failure(value: object) -> Failure:
     match value:
         case {"error_code": str(code), "error": str(error), "failed_at": int() | float() as at}:
             return Failure(code, error, at)
-    raise ValueError(f"{value!r} is no failure")
+        case _:
+            raise ValueError(f"{value!r} is no failure")
 
 
 @dataclass(frozen=True, slots=True)

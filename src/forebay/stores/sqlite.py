@@ -151,7 +151,7 @@ class SqliteStore:
             # With the file, the part of the batch that was committed to it is gone.
             gone = isinstance(error, StoreError)
             raise BatchError(
-                f"{code_name(error)}: {error}",
+                str(error) if gone else f"{code_name(error)}: {error}",
                 kind=failure_kind(error, in_commit=isinstance(error, sqlite.CommitError)),
                 code=code_name(error),
                 settled=0 if gone else committer.settled,
