@@ -113,6 +113,8 @@ async def test_oldest_gives_500_unless_told(tmp_path: Path) -> None:
         assert 500 == len(await cache.artifacts.oldest())
         with pytest.raises(ValueError, match="limit must be 1 or more, got -1"):
             await cache.artifacts.oldest(-1)
+        with pytest.raises(TypeError, match="limit must be int, got '5' of type str"):
+            await cache.artifacts.oldest("5")  # type: ignore[arg-type]  # the point
 
 
 async def test_eviction_order_is_read_from_an_index(tmp_path: Path) -> None:
@@ -392,10 +394,10 @@ async def test_any_text_is_a_key(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("key", "error", "words"),
     [
-        ("", ValueError, "key must not be empty"),
+        ("", ValueError, "keys? must not be empty"),
         ("a\ud800", ValueError, "surrogate pair at position 1"),
-        (b"a", TypeError, "key must be str, got b'a' of type bytes"),
-        (None, TypeError, "key must be str, got None"),
+        (b"a", TypeError, "keys? must be str, got b'a' of type bytes"),
+        (None, TypeError, "keys? must be str, got None"),
     ],
 )
 async def test_what_is_no_key_is_refused_to_the_caller_alone(
@@ -412,6 +414,30 @@ async def test_what_is_no_key_is_refused_to_the_caller_alone(
             with pytest.raises(error, match=words):
                 await call
         assert ["good"] == await keys(cache)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("good", "keys must be texts, not the single text 'good'; put it in a list"),
+        (7, "keys must be texts, got 7 of type int"),
+        (None, "keys must be texts, got None of type NoneType"),
+    ],
+)
+async def test_one_text_is_not_taken_for_many(tmp_path: Path, given: Any, words: str) -> None:
+    """A single key where many are meant is refused, not taken apart into characters."""
+    async with opened(tmp_path) as cache:
+        for key in ("good", "g", "o", "d"):
+            await cache.artifacts.track_access(key)
+        for call in (
+            cache.artifacts.delete(given),
+            cache.artifacts.existing_keys(given),
+            cache.files.remove(given),
+            cache.files.sizes(given),
+        ):
+            with pytest.raises(TypeError, match=f"^{words}$"):
+                await call
+        assert ["d", "g", "good", "o"] == await keys(cache)
 
 
 async def test_stopping_flushes_the_accesses(tmp_path: Path, mock_clock: MockClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -64,11 +65,68 @@ async def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
     """Opening a cache clears the files that were being written when the last one died."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
+        await cache.artifacts.track_access("a")
     left = tmp_path / "artifacts" / "partial" / "left"
     left.write_bytes(b"x")
     async with opened(tmp_path) as cache:
         assert not left.exists()
         assert 1 == await cache.files.size("a")
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [
+        ("", ValueError, "keys? must not be empty"),
+        ("a\ud800", ValueError, "surrogate pair at position 1"),
+        (7, TypeError, "keys? must be str, got 7 of type int"),
+        (None, TypeError, "keys? must be str, got None"),
+    ],
+)
+async def test_what_is_no_key_has_no_file(
+    tmp_path: Path, key: Any, error: type[Exception], words: str
+) -> None:
+    """A bad key is named before anything is written; others that ask for sizes are answered."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        with pytest.raises(error, match=words):
+            async with cache.files.writing(key):
+                raise AssertionError
+        with pytest.raises(error, match=words):
+            cache.files.path(key)
+        for call in (cache.files.sizes(["a", key]), cache.files.remove(["a", key])):
+            with pytest.raises(error, match=words):
+                await call
+
+        sizes: list[int | None] = []
+
+        async def ask() -> None:
+            sizes.append(await cache.files.size("a"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+            with pytest.raises(error, match=words):
+                await cache.files.size(key)
+        assert [1, 1] == sizes
+        assert [] == list((tmp_path / "artifacts" / "partial").iterdir())
+
+
+async def test_files_are_closed_with_the_cache(tmp_path: Path) -> None:
+    """After the block nothing is written or removed, not even what was begun within it."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        begun = cache.files.writing("b")
+        path = await begun.__aenter__()
+    with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
+        await begun.__aexit__(None, None, None)
+    assert not path.exists()
+    assert not cache.files.path("b").exists()
+    with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
+        async with cache.files.writing("c"):
+            raise AssertionError
+    with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
+        await cache.files.remove(["a"])
+    assert cache.files.path("a").exists()
 
 
 async def test_the_fill_of_the_disk_is_what_df_tells(tmp_path: Path) -> None:

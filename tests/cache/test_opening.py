@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sqlite3
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay import BufferOptions, FlushError, OptionsError, RetryPolicy, StoreError, Write
+from forebay import (
+    BufferOptions,
+    FlushError,
+    OptionsError,
+    RetryPolicy,
+    SchemaError,
+    StoreError,
+    Write,
+)
 from forebay.cache import Cache, CacheOptions, TransferType, open_cache
 from tests.cache.tools import (
     BY_HAND,
@@ -95,6 +104,8 @@ async def test_producers_are_turned_away_first(tmp_path: Path) -> None:
         async with opened(tmp_path, storage=storage, transfer_interval=0.01) as cache:
             await use(cache, "a")
             await until(lambda: storage.running == 1)
+            worker = cache.transfer_worker
+            assert worker is not None
             calls: dict[str, Callable[[], Any]] = {
                 "put": lambda: cache.key_values.put("b", "acme", "app", []),
                 "get": lambda: cache.key_values.get("b", "acme", "app"),
@@ -108,6 +119,9 @@ async def test_producers_are_turned_away_first(tmp_path: Path) -> None:
                 "download": lambda: cache.transfers.enqueue_download("acme", "app", "cas", "b"),
                 "pending": lambda: cache.transfers.pending(TransferType.UPLOAD, 1),
                 "delete transfers": lambda: cache.transfers.delete(["b"]),
+                "evict": cache.evictor.run_once,
+                "transfer": worker.run_once,
+                "write a file": lambda: cache.files.writing("b").__aenter__(),
             }
 
             async def use_late() -> None:
@@ -131,7 +145,9 @@ async def test_workers_end_before_the_buffers_drain_and_the_file_closes(tmp_path
         await write_file(cache, "up", 3)
         await cache.transfers.enqueue_upload("acme", "app", "cas", "up")
         await cache.transfers.enqueue_download("acme", "app", "cas", "down")
-    async with opened(tmp_path, storage=storage, transfer_interval=1.0) as cache:
+    async with opened(
+        tmp_path, storage=storage, transfer_interval=1.0, transfer_concurrency=1
+    ) as cache:
         await until(lambda: storage.running == 1)
         storage.gate.set()
     assert b"\0\0\0" == storage.objects["up"]
@@ -255,6 +271,26 @@ async def test_a_buffer_that_fails_ends_the_block_and_names_its_entries(
     assert 1 == len(stored(tmp_path, "s3_transfers"))
 
 
+def refuse_changes(raw: sqlite3.Connection) -> None:
+    for what in ("INSERT", "DELETE"):
+        raw.execute(
+            f"CREATE TRIGGER refused_{what} BEFORE {what} ON s3_transfers "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+
+
+def opened_unforgiving(
+    directory: Path, storage: FakeStorage, **changes: object
+) -> AbstractAsyncContextManager[Cache]:
+    """Open a cache whose queue's buffer fails with the first row that is refused."""
+    return open_cache(
+        directory,
+        storage=storage,
+        options=dataclasses.replace(BY_HAND, **changes),  # type: ignore[arg-type]  # the test's own
+        buffer_overrides={"s3_transfers": BufferOptions(dead_letters_per_minute=0)},
+    )
+
+
 async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
@@ -263,17 +299,14 @@ async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
     storage = FakeStorage()
     storage.stop()
 
-    def drop_queue(raw: sqlite3.Connection) -> None:
-        raw.execute("DROP TABLE s3_transfers")
-
     async def run() -> None:
-        async with opened(tmp_path, storage=storage) as cache:
+        async with opened_unforgiving(tmp_path, storage) as cache:
             await use(cache, "a")
             assert cache.transfer_worker is not None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cache.transfer_worker.run_once)
                 await until(lambda: storage.running == 1)
-                await cache.store.run(drop_queue)
+                await cache.store.run(refuse_changes)
                 storage.gate.set()
 
     with pytest.raises(FlushError) as caught:
@@ -288,13 +321,10 @@ async def test_a_worker_in_the_middle_of_a_transfer_adds_no_error_either(
     storage = FakeStorage()
     storage.stop()
 
-    def drop_queue(raw: sqlite3.Connection) -> None:
-        raw.execute("DROP TABLE s3_transfers")
-
     async def run() -> None:
-        async with opened(tmp_path, storage=storage, transfer_interval=60.0) as cache:
+        async with opened_unforgiving(tmp_path, storage, transfer_interval=60.0) as cache:
             await until(lambda: storage.running == 2)
-            await cache.store.run(drop_queue)
+            await cache.store.run(refuse_changes)
             await cache.transfers.enqueue_upload("acme", "app", "cas", "c")
             await cache.flush()
 
@@ -381,7 +411,6 @@ async def test_a_flush_is_one_transaction(tmp_path: Path, mock_clock: MockClock)
         await cache.transfers.delete([old.id])
         for key in ("a", "b"):
             await cache.transfers.enqueue_upload("acme", "app", "cas", key)
-        await cache.transfers.note_failure(old)
         await cache.flush()
         assert before + 1 == cache.statistics().buffers["s3_transfers"].flushes
 
@@ -401,9 +430,63 @@ async def test_pending_entries_are_told_by_buffer_and_in_total(
         assert 4 == now.pending
 
 
+WRONG_TABLES = {
+    "key_value_entries": "CREATE TABLE key_value_entries (key TEXT PRIMARY KEY, value TEXT)",
+    "cas_artifacts": "CREATE TABLE cas_artifacts (key TEXT PRIMARY KEY, size_bytes INTEGER)",
+    "s3_transfers": "CREATE TABLE s3_transfers (id TEXT PRIMARY KEY, key TEXT)",
+}
+
+
+@pytest.mark.parametrize("table", WRONG_TABLES)
+async def test_another_table_of_that_name_is_told(tmp_path: Path, table: str) -> None:
+    """A file with another table of one of the names is refused in words, and left as it was."""
+    with sqlite3.connect(tmp_path / "cache.db") as other:
+        other.execute(WRONG_TABLES[table])
+    other.close()
+    with pytest.raises(SchemaError, match=f"table '{table}' has no column") as caught:
+        async with opened(tmp_path):
+            raise AssertionError
+    assert table == caught.value.table
+    assert caught.value.sql is not None
+    assert f'ALTER TABLE "{table}" ADD COLUMN' in caught.value.sql
+
+
+@pytest.mark.parametrize("given", [{}, {"budget_bytes": 1}, 7, BufferOptions()])
+async def test_options_of_another_kind_are_refused(tmp_path: Path, given: Any) -> None:
+    """What is no `CacheOptions` is not taken for the defaults, empty or not."""
+    with pytest.raises(TypeError, match="options must be a CacheOptions, got"):
+        async with open_cache(tmp_path, options=given):
+            raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
+        ("memory_bytes", "64"),
+        ("memory_bytes", 64.5),
+        ("memory_bytes", None),
+        ("time_to_live", "week"),
+        ("time_to_live", None),
+        ("touch_interval", True),
+        ("touch_interval", math.nan),
+        ("budget_bytes", "50 GB"),
+        ("budget_bytes", 0.5),
+        ("budget_bytes", True),
+        ("high_watermark", "0.9"),
+        ("high_watermark", math.nan),
+        ("target", None),
+        ("eviction_interval", None),
+        ("transfer_interval", "5"),
+        ("transfer_batch", 1.0),
+        ("transfer_concurrency", 50.0),
+        ("transfer_attempts", "5"),
+        ("transfer_attempts", True),
+        ("transfer_timeout", None),
+        ("transfer_retry", None),
+        ("transfer_retry", 5.0),
+        ("transfer_backoff", {"max_delay": 5}),
+        ("stop_timeout", None),
+        ("stop_timeout", math.nan),
         ("memory_bytes", -1),
         ("time_to_live", 0.0),
         ("time_to_live", math.nan),
@@ -423,7 +506,8 @@ async def test_pending_entries_are_told_by_buffer_and_in_total(
         ("stop_timeout", -1.0),
     ],
 )
-def test_options_out_of_range_are_refused(option: str, value: float) -> None:
+def test_options_of_wrong_types_or_out_of_range_are_refused(option: str, value: Any) -> None:
     """The error has an option's name, the value, and what is expected."""
-    with pytest.raises(OptionsError, match=r"\w+ = \S+: expected"):
-        dataclasses.replace(CacheOptions(), **{option: value})  # type: ignore[arg-type]  # the point
+    pattern = "high_watermark" if option == "target" and value == 0.85 else option
+    with pytest.raises(OptionsError, match=rf"^{pattern} = .+: expected a"):
+        dataclasses.replace(CacheOptions(), **{option: value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -14,9 +15,15 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
-from forebay.cache import MissingError, RateLimitedError, TransferStatistics, TransferType
+from forebay.cache import (
+    MissingError,
+    RateLimitedError,
+    TransferStatistics,
+    TransferType,
+    UnavailableError,
+)
 from forebay.cache.s3 import open_s3
 from tests.cache.tools import ODD_TEXTS, opened
 
@@ -106,7 +113,7 @@ async def test_a_missing_object_is_told_from_a_missing_bucket(
         with pytest.raises(MissingError, match="there is no file"):
             await storage.upload("none", tmp_path / "none")
     async with open_s3("no-such-bucket", endpoint_url=server) as storage:
-        with pytest.raises(ClientError, match="NoSuchBucket"):
+        with pytest.raises(UnavailableError, match="NoSuchBucket"):
             await storage.download("none", tmp_path / "target")
 
 
@@ -207,7 +214,21 @@ async def test_a_server_that_limits_requests_is_asked_once(
     assert 2 == answering.requests
 
 
-@pytest.mark.parametrize("answering", [403, 500], indirect=True)
+@pytest.mark.parametrize("answering", [401, 403, 500, 502, 504], indirect=True)
+async def test_a_server_that_serves_nobody_is_unavailable(
+    answering: Answering, tmp_path: Path
+) -> None:
+    """Errors of its own, and credentials that it refuses, are told from a transfer's failure."""
+    (tmp_path / "source").write_bytes(b"x")
+    async with open_s3("bucket", endpoint_url=answering.url) as storage:
+        with pytest.raises(UnavailableError):
+            await storage.upload("k", tmp_path / "source")
+        with pytest.raises(UnavailableError):
+            await storage.download("k", tmp_path / "target")
+    assert 2 == answering.requests
+
+
+@pytest.mark.parametrize("answering", [400, 404, 409, 499], indirect=True)
 async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path) -> None:
     """They come as the client raises them, and cost an attempt each."""
     (tmp_path / "source").write_bytes(b"x")
@@ -217,6 +238,13 @@ async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path)
         with pytest.raises(ClientError):
             await storage.download("k", tmp_path / "target")
     assert 2 == answering.requests
+
+
+async def test_a_request_that_cannot_be_made_is_a_failure(server: str, tmp_path: Path) -> None:
+    """A bucket's name that is none is the client's error, whatever the server."""
+    async with open_s3("not a bucket", endpoint_url=server) as storage:
+        with pytest.raises(ParamValidationError):
+            await storage.download("k", tmp_path / "target")
 
 
 @pytest.mark.parametrize("answering", [503], indirect=True)
@@ -244,8 +272,39 @@ async def test_a_limited_transfer_stays_until_the_server_takes_it(
     assert b"x" == (tmp_path / "target").read_bytes()
 
 
-async def test_a_server_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
-    """A refused connection is raised as the client does, without a retry of its own."""
+async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    """A refused connection is told as such, without a retry of the client's own."""
+    (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url="http://127.0.0.1:1") as storage:
-        with pytest.raises(BotoCoreError):
+        with pytest.raises(UnavailableError):
+            await storage.download("k", tmp_path / "target")
+        with pytest.raises(UnavailableError):
+            await storage.upload("k", tmp_path / "source")
+
+
+@pytest.fixture
+def silent() -> Generator[str, None, None]:
+    """A server that takes connections and answers none."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def test_a_server_that_does_not_answer_in_time_is_unavailable(
+    silent: str, tmp_path: Path
+) -> None:
+    """The timeout for an answer ends the call, and is the storage's fault."""
+    async with open_s3("bucket", endpoint_url=silent, read_timeout=0.2) as storage:
+        with pytest.raises(UnavailableError):
+            await storage.download("k", tmp_path / "target")
+
+
+async def test_without_credentials_the_storage_is_unavailable(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be signed until an operator mends that."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with open_s3("bucket", endpoint_url=server) as storage:
+        with pytest.raises(UnavailableError, match="credentials"):
             await storage.download("k", tmp_path / "target")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,19 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from forebay import RetryPolicy
-from forebay.cache import Cache, RateLimitedError, TransferStatistics, TransferType, TransferWorker
-from tests.cache.tools import FakeStorage, opened, until, write_file
+from forebay.cache import (
+    Cache,
+    MissingError,
+    RateLimitedError,
+    TransferStatistics,
+    TransferType,
+    TransferWorker,
+    UnavailableError,
+)
+from tests.cache.tools import FakeClock, FakeStorage, opened, until, write_file
+
+DAY = 24 * 3600
+HOUR = 3600
 
 
 async def queue(cache: Cache, *keys: str, size: int = 3) -> None:
@@ -60,7 +74,7 @@ async def test_a_download_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -
     async def half(_key: str, path: Path) -> None:
         path.write_bytes(b"half")
         await trio.lowlevel.checkpoint()
-        raise ConnectionResetError
+        raise ValueError
 
     storage.download = half  # type: ignore[assignment]
     async with opened(tmp_path, storage=storage) as cache:
@@ -90,14 +104,14 @@ async def test_fifty_are_under_way_at_once_and_no_more(tmp_path: Path) -> None:
 
 
 async def test_a_run_goes_through_the_queue_once_in_batches(tmp_path: Path) -> None:
-    """All batches are worked off, uploads and downloads in turn, so that neither has to wait."""
+    """All batches are worked off, an upload and a download in turn, so that neither waits."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage, transfer_batch=2, transfer_concurrency=1) as cache:
         await queue(cache, *(f"u{i}" for i in range(5)))
         for i in range(3):
             await cache.transfers.enqueue_download("acme", "app", "cas", f"d{i}")
         await worker(cache).run_once()
-        assert ["u0", "u1", "d0", "d1", "u2", "u3", "d2", "u4"] == storage.keys
+        assert ["u0", "d0", "u1", "d1", "u2", "d2", "u3", "u4"] == storage.keys
         assert [] == await left(cache)
 
 
@@ -118,7 +132,6 @@ async def test_rate_limited_transfers_stay_and_end_the_run(tmp_path: Path) -> No
     storage.raises["k2"] = RateLimitedError("slow down")
     async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
         await queue(cache, *(f"k{i}" for i in range(5)))
-        await cache.transfers.enqueue_download("acme", "app", "cas", "d")
         assert await worker(cache).run_once()
         assert ["k0", "k1", "k2"] == storage.keys
         assert [("k2", 0), ("k3", 0), ("k4", 0)] == await left(cache)
@@ -144,7 +157,7 @@ async def test_rate_limited_transfers_stay_however_often_they_are_turned_away(
 async def test_the_pause_after_rate_limited_runs_grows_and_ends(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Each run in a row that is turned away adds a longer pause; one that is not, none."""
+    """Each run in a row in which nothing is done adds a longer pause; one that ends well, none."""
     storage = FakeStorage()
     storage.raises["k"] = RateLimitedError("slow down")
     backoff = RetryPolicy(initial_delay=10.0, multiplier=2.0, max_delay=30.0, jitter=0.0)
@@ -160,7 +173,7 @@ async def test_the_pause_after_rate_limited_runs_grows_and_ends(
             await wait_all_tasks_blocked()
             mock_clock.jump(0.25)
             await until(lambda: worker(cache).statistics().runs == runs + 1)
-            assert [trio.current_time()] == [time for _, _, time in storage.calls[calls:]]
+            assert {trio.current_time()} == {time for _, _, time in storage.calls[calls:]}
 
         await queue(cache, "k")
         await run_comes_after(1.0)
@@ -172,6 +185,12 @@ async def test_the_pause_after_rate_limited_runs_grows_and_ends(
         await queue(cache, "other")
         await run_comes_after(1.0)
         await run_comes_after(11.0)
+        # Something is done beside what is turned away: the pauses begin to grow anew.
+        await queue(cache, "good")
+        await run_comes_after(21.0)
+        assert [("other", 0)] == await left(cache)
+        await run_comes_after(11.0)
+        await run_comes_after(21.0)
 
 
 async def test_failed_transfers_are_counted_and_dropped_after_their_last_attempt(
@@ -181,14 +200,16 @@ async def test_failed_transfers_are_counted_and_dropped_after_their_last_attempt
     storage = FakeStorage()
     storage.raises["bad"] = RuntimeError("no")
     statistics: list[TransferStatistics] = []
+    clock = FakeClock()
     with caplog.at_level(logging.WARNING, "forebay.cache"):
         for attempts in range(1, 4):
-            async with opened(tmp_path, storage=storage, transfer_attempts=3) as cache:
+            async with opened(tmp_path, clock, storage=storage, transfer_attempts=3) as cache:
                 if attempts == 1:
                     await queue(cache, "bad")
                 await worker(cache).run_once()
                 assert ([("bad", attempts)] if attempts < 3 else []) == await left(cache)
                 statistics.append(worker(cache).statistics())
+            clock.advance(DAY)
     assert 3 == len(storage.calls)
     assert [(1, 0), (1, 0), (1, 1)] == [(s.failed, s.dropped) for s in statistics]
     assert "attempt 1 of 3" in caplog.text
@@ -274,3 +295,360 @@ async def test_without_a_storage_transfers_wait(tmp_path: Path) -> None:
     async with opened(tmp_path, storage=storage) as cache:
         await worker(cache).run_once()
     assert ["a"] == storage.keys
+
+
+OUTAGES = [
+    UnavailableError("503 Service Unavailable"),
+    ConnectionRefusedError(111, "Connection refused"),
+    ConnectionResetError(),
+    TimeoutError(),
+    socket.gaierror(-3, "Temporary failure in name resolution"),
+    ssl.SSLCertVerificationError("certificate has expired"),
+    OSError(errno.ENETUNREACH, "Network is unreachable"),
+    OSError(errno.EHOSTUNREACH, "No route to host"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EMFILE, "Too many open files"),
+    ExceptionGroup("parts", [ConnectionResetError(), ValueError("cut short")]),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=repr)
+async def test_an_outage_of_hours_does_not_empty_the_queue(
+    tmp_path: Path, mock_clock: MockClock, error: Exception
+) -> None:
+    """No transfer loses an attempt while nothing gets through; then all are done."""
+    storage = FakeStorage()
+    names = [f"k{i}" for i in range(60)]
+    storage.raises = dict.fromkeys([*names, "d"], error)
+    clock = FakeClock()
+    async with opened(tmp_path, clock, storage=storage, transfer_interval=5.0) as cache:
+        await until(lambda: worker(cache).statistics().runs == 1)
+        await queue(cache, *names)
+        await cache.transfers.enqueue_download("acme", "app", "cas", "d")
+        for runs in range(2, 52):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(305)
+            clock.advance(305)
+            await until(lambda runs=runs: worker(cache).statistics().runs == runs)  # type: ignore[misc]
+        assert [(name, 0) for name in names] == await left(cache)
+        assert [("d", 0)] == await left(cache, TransferType.DOWNLOAD)
+        assert 0 == worker(cache).statistics().failed
+        storage.raises.clear()
+        storage.objects["d"] = b"x"
+        await worker(cache).run_once()
+        assert [] == await left(cache)
+        assert [] == await left(cache, TransferType.DOWNLOAD)
+        assert 61 == worker(cache).statistics().done
+
+
+async def test_an_outage_is_asked_after_less_and_less_often(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The pauses grow as they do where the storage asks for fewer requests."""
+    storage = FakeStorage()
+    storage.raises["k"] = UnavailableError("down")
+    backoff = RetryPolicy(initial_delay=10.0, multiplier=2.0, max_delay=30.0, jitter=0.0)
+    async with opened(
+        tmp_path, storage=storage, transfer_interval=1.0, transfer_backoff=backoff
+    ) as cache:
+        await until(lambda: worker(cache).statistics().runs == 1)
+        await queue(cache, "k")
+        times: list[float] = []
+        for pause in (1.0, 11.0, 21.0, 31.0, 31.0):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(pause)
+            runs = worker(cache).statistics().runs
+            await until(lambda runs=runs: worker(cache).statistics().runs > runs)  # type: ignore[misc]
+            times.append(trio.current_time())
+        assert times == [time for _, _, time in storage.calls]
+
+
+async def test_an_outage_is_told_once_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning has how many transfers wait, and what the last of them met."""
+    storage = FakeStorage()
+    storage.raises = {f"k{i}": UnavailableError("down") for i in range(3)}
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, *storage.raises)
+        storage.stop()
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(worker(cache).run_once)
+                await until(lambda: storage.running == 3)
+                storage.gate.set()
+        statistics = worker(cache).statistics()
+    [record] = caplog.records
+    assert "the storage is out of order: 3 transfers stay in the queue" in record.getMessage()
+    assert "UnavailableError('down')" in record.getMessage()
+    assert TransferStatistics(runs=1, unavailable=3) == statistics
+
+
+async def test_a_run_ends_when_the_storage_does_less_than_it_leaves(tmp_path: Path) -> None:
+    """A storage that breaks down is not asked for all the rest of the queue."""
+    storage = FakeStorage()
+    names = [f"k{i}" for i in range(20)]
+    storage.raises = dict.fromkeys(names[3:], UnavailableError("down"))
+    async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
+        await queue(cache, *names)
+        assert await worker(cache).run_once()
+        assert names[:7] == storage.keys
+        assert [(name, 0) for name in names[3:]] == await left(cache)
+        expected = TransferStatistics(runs=1, done=3, unavailable=4)
+        assert expected == worker(cache).statistics()
+
+
+async def test_what_fails_while_the_storage_serves_others_is_dropped_in_the_end(
+    tmp_path: Path,
+) -> None:
+    """An object at which the server breaks down each time has failed, as any broken transfer."""
+    storage = FakeStorage()
+    storage.raises["bad"] = UnavailableError("500 Internal Server Error")
+    clock = FakeClock()
+    async with opened(tmp_path, clock, storage=storage, transfer_attempts=4) as cache:
+        await queue(cache, "bad")
+        for run in range(1, 5):
+            await queue(cache, f"good{run}")
+            assert not await worker(cache).run_once()
+            assert ([("bad", run)] if run < 4 else []) == await left(cache)
+            clock.advance(DAY)
+        expected = TransferStatistics(runs=4, done=4, unavailable=4, failed=4, dropped=1)
+        assert expected == worker(cache).statistics()
+
+
+async def test_downloads_that_work_do_not_vouch_for_uploads(tmp_path: Path) -> None:
+    """Credentials that may only read are an outage of the uploads: none loses an attempt."""
+    storage = FakeStorage()
+    storage.raises["up"] = UnavailableError("403 Forbidden")
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "up")
+        for i in range(5):
+            storage.objects[f"d{i}"] = b"x"
+            await cache.transfers.enqueue_download("acme", "app", "cas", f"d{i}")
+        assert await worker(cache).run_once()
+        assert [("up", 0)] == await left(cache)
+        assert [] == await left(cache, TransferType.DOWNLOAD)
+
+
+async def test_a_failed_transfer_is_put_off_for_longer_each_time(tmp_path: Path) -> None:
+    """It is tried again when its delay is over, not at every interval, after a restart too."""
+    storage = FakeStorage()
+    storage.raises["bad"] = RuntimeError("no")
+    clock = FakeClock()
+    retry = RetryPolicy(initial_delay=10.0, multiplier=4.0, max_delay=100.0, jitter=0.0)
+    changes = {"transfer_retry": retry, "transfer_attempts": 100}
+    async with opened(tmp_path, clock, storage=storage, **changes) as cache:
+        await queue(cache, "bad")
+        await worker(cache).run_once()
+    assert 1 == len(storage.calls)
+    for tried, delay in enumerate((10, 40, 100, 100), start=1):
+        async with opened(tmp_path, clock, storage=storage, **changes) as cache:
+            clock.advance(delay - 1)
+            await worker(cache).run_once()
+            assert tried == len(storage.calls)
+            clock.advance(1)
+            await worker(cache).run_once()
+            assert tried + 1 == len(storage.calls)
+            await worker(cache).run_once()
+            assert tried + 1 == len(storage.calls)
+
+
+async def test_a_failed_transfer_has_hours_by_default(tmp_path: Path) -> None:
+    """Whatever an outage raises, no transfer is dropped within five hours."""
+    storage = FakeStorage()
+    storage.raises["bad"] = RuntimeError("unknown to the worker")
+    clock = FakeClock()
+    async with opened(tmp_path, clock, storage=storage) as cache:
+        await queue(cache, "bad")
+        for _ in range(5 * HOUR // 300 - 1):
+            clock.advance(300)
+            await worker(cache).run_once()
+        assert [] != await left(cache)
+        clock.advance(DAY)
+        for _ in range(3):
+            await worker(cache).run_once()
+            clock.advance(DAY)
+        assert [] == await left(cache)
+        assert (8, 1) == (worker(cache).statistics().failed, worker(cache).statistics().dropped)
+
+
+async def test_a_transfer_is_not_put_off_for_as_long_as_the_clock_was_wrong(
+    tmp_path: Path,
+) -> None:
+    """Put off by a clock that was a year ahead, it is tried when the clock is right again."""
+    storage = FakeStorage()
+    storage.raises["bad"] = RuntimeError("no")
+    clock = FakeClock()
+    async with opened(tmp_path, clock, storage=storage) as cache:
+        clock.advance(365 * DAY)
+        await queue(cache, "bad")
+        await worker(cache).run_once()
+        clock.advance(-365 * DAY)
+        storage.raises.clear()
+        await worker(cache).run_once()
+        assert [] == await left(cache)
+
+
+async def test_what_is_always_turned_away_does_not_starve_what_is_behind_it(
+    tmp_path: Path,
+) -> None:
+    """A run goes on behind the transfer at which the one before ended, and comes back to it."""
+    storage = FakeStorage()
+    storage.raises["k0"] = RateLimitedError("slow down")
+    async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
+        await queue(cache, *(f"k{i}" for i in range(4)))
+        assert await worker(cache).run_once()
+        assert ["k0"] == storage.keys
+        assert await worker(cache).run_once()
+        assert ["k0", "k1", "k2", "k3", "k0"] == storage.keys
+        assert [("k0", 0)] == await left(cache)
+
+
+async def test_many_that_are_turned_away_take_turns(tmp_path: Path) -> None:
+    """Each has as many attempts as any other, give or take one, new ones among them."""
+    storage = FakeStorage()
+    names = [f"k{i}" for i in range(7)]
+    storage.raises = dict.fromkeys(names, RateLimitedError("slow down"))
+    async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
+        await queue(cache, *names[:5])
+        for run in range(20):
+            if run == 10:
+                await queue(cache, *names[5:])
+            await worker(cache).run_once()
+        tried = [storage.keys[10:].count(name) for name in names]
+        assert ([*names[:5], *names[:5]], 10) == (storage.keys[:10], sum(tried))
+        assert {1, 2} == set(tried)
+
+
+async def test_uploads_that_are_turned_away_do_not_starve_downloads(tmp_path: Path) -> None:
+    """The runs begin with the two ways in turn."""
+    storage = FakeStorage()
+    storage.raises = {f"u{i}": RateLimitedError("slow down") for i in range(3)}
+    async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
+        await queue(cache, *storage.raises)
+        for i in range(3):
+            storage.objects[f"d{i}"] = b"x"
+            await cache.transfers.enqueue_download("acme", "app", "cas", f"d{i}")
+        for _ in range(6):
+            await worker(cache).run_once()
+        assert [] == await left(cache, TransferType.DOWNLOAD)
+        assert ["u0", "d0", "u1", "u2", "d1", "u0", "u1", "d2", "u2"] == storage.keys
+
+
+async def test_uploads_that_are_slow_leave_places_to_downloads(tmp_path: Path) -> None:
+    """Of two places, the second goes to a download, however many uploads stand before it."""
+    storage = FakeStorage()
+    storage.stop()
+    async with opened(tmp_path, storage=storage, transfer_concurrency=2) as cache:
+        await queue(cache, *(f"u{i}" for i in range(10)))
+        await cache.transfers.enqueue_download("acme", "app", "cas", "d")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: storage.running == 2)
+            assert ["u0", "d"] == storage.keys
+            storage.gate.set()
+
+
+async def test_a_slow_transfer_does_not_hold_up_the_next_batch(tmp_path: Path) -> None:
+    """The places of those that are done go to whatever is next in the queue."""
+    storage = FakeStorage()
+    hanging = trio.Event()
+    upload = storage.upload
+
+    async def slow(key: str, path: Path) -> None:
+        if key == "k0":
+            await hanging.wait()
+        await upload(key, path)
+
+    storage.upload = slow  # type: ignore[method-assign]
+    async with opened(tmp_path, storage=storage, transfer_batch=2, transfer_concurrency=2) as cache:
+        await queue(cache, *(f"k{i}" for i in range(9)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: len(storage.objects) == 8)
+            hanging.set()
+        assert 9 == len(storage.objects)
+
+
+async def test_a_run_ends_though_transfers_are_queued_meanwhile(tmp_path: Path) -> None:
+    """It is over what was queued when it began; a stream of new ones does not keep it going."""
+    storage = FakeStorage()
+    upload = storage.upload
+
+    async def feeding(key: str, path: Path) -> None:
+        await queue(cache, f"{key}+")
+        await upload(key, path)
+
+    storage.upload = feeding  # type: ignore[method-assign]
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "a", "b")
+        await worker(cache).run_once()
+        assert ["a", "b"] == sorted(storage.keys)
+        assert ["a+", "b+"] == sorted(key for key, _ in await left(cache))
+
+
+def group(*errors: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("parts", list(errors))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (group(RateLimitedError("429")), TransferStatistics(runs=1, rate_limited=1)),
+        (group(group(RateLimitedError("429"))), TransferStatistics(runs=1, rate_limited=1)),
+        (
+            group(ValueError("cut"), RateLimitedError("429"), UnavailableError("500")),
+            TransferStatistics(runs=1, rate_limited=1),
+        ),
+        (group(ValueError("cut"), UnavailableError("500")), TransferStatistics(1, unavailable=1)),
+        (group(MissingError("none")), TransferStatistics(runs=1, missing=1)),
+        (group(MissingError("none"), ValueError("odd")), TransferStatistics(runs=1, failed=1)),
+        (group(ValueError("odd")), TransferStatistics(runs=1, failed=1)),
+    ],
+    ids=repr,
+)
+async def test_a_group_of_exceptions_is_judged_by_what_is_in_it(
+    tmp_path: Path, error: Exception, expected: TransferStatistics
+) -> None:
+    """The storage's word counts before the transfer's failure, and that before a missing part."""
+    storage = FakeStorage()
+    storage.raises["k"] = error
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "k")
+        await worker(cache).run_once()
+        assert expected == worker(cache).statistics()
+
+
+async def test_a_failure_that_cannot_be_noted_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the database takes no note, a transfer is tried again, and the worker goes on."""
+
+    def limit(raw: object, what: str) -> None:
+        raw.execute(what)  # type: ignore[attr-defined]
+
+    storage = FakeStorage()
+    storage.raises["bad"] = RuntimeError("no")
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "bad")
+        await cache.store.run(
+            limit,
+            "CREATE TRIGGER refused BEFORE UPDATE ON s3_transfers "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        )
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            await worker(cache).run_once()
+        assert "this attempt is not counted, since the database takes no note" in caplog.text
+        assert [("bad", 0)] == await left(cache)
+        await cache.store.run(limit, "DROP TRIGGER refused")
+        await worker(cache).run_once()
+        assert [("bad", 1)] == await left(cache)
+
+
+async def test_a_closed_cache_runs_no_worker(tmp_path: Path) -> None:
+    """`run_once` of either worker says that the cache is closed, whatever it would look at."""
+    async with opened(tmp_path, storage=FakeStorage(), budget_bytes=None) as cache:
+        pass
+    for run_once in (worker(cache).run_once, cache.evictor.run_once):
+        with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
+            await run_once()

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from forebay.cache import Cache, TransferType
 from forebay.cache.tables import S3_TRANSFERS
-from tests.cache.tools import NOON, ODD_TEXTS, FakeClock, opened
+from tests.cache.tools import NOON, ODD_TEXTS, SECOND, FakeClock, opened
 
 UP, DOWN = TransferType.UPLOAD, TransferType.DOWNLOAD
 
@@ -34,7 +34,7 @@ async def test_a_transfer_is_queued_with_all_that_is_known_of_it(tmp_path: Path)
     async with opened(tmp_path) as cache:
         await cache.transfers.enqueue_upload("acme", "app", "module", "k")
         [transfer] = await cache.transfers.pending(UP, 10)
-        assert ("upload", "acme", "app", "module", "k", NOON, 0) == transfer[1:]
+        assert ("upload", "acme", "app", "module", "k", NOON, 0, 0) == transfer[1:]
         assert 7 == uuid.UUID(transfer.id).version
         assert transfer.id == str(uuid.UUID(transfer.id))
         await cache.transfers.enqueue_download("other", "web", "cas", "k2")
@@ -71,6 +71,34 @@ async def test_pending_is_in_the_order_of_insertion(
         assert expected == await keys(cache)
 
 
+async def test_the_order_outlives_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
+    """What is queued after a restart stands behind what was there, whatever the clock says."""
+    clock = FakeClock()
+    expected: list[str] = []
+    for start in range(3):
+        async with opened(tmp_path, clock) as cache:
+            for i in range(3):
+                for queue in (upload, download):
+                    await queue(cache, f"k{start}{i}")
+                expected.append(f"k{start}{i}")
+            assert (expected, expected) == (await keys(cache, UP), await keys(cache, DOWN))
+        clock.advance(-3_600)
+
+
+@pytest.mark.parametrize("way", [UP, DOWN])
+async def test_the_last_insertion_counts_whichever_way_it_goes(
+    tmp_path: Path, way: TransferType
+) -> None:
+    """No two transfers of a table have one time, so that a place in the queue is one's own."""
+    clock = FakeClock()
+    times: list[int] = []
+    for key in ("a", "b"):
+        async with opened(tmp_path, clock) as cache:
+            await (upload if way is UP else download)(cache, key)
+            times = [transfer.inserted_at for transfer in await cache.transfers.pending(way, 10)]
+    assert [NOON, NOON + 1] == times
+
+
 async def test_pending_gives_so_many_and_goes_on_where_it_ended(tmp_path: Path) -> None:
     """`limit` bounds a batch, and `after` starts the next one behind it."""
     async with opened(tmp_path) as cache:
@@ -90,14 +118,16 @@ async def test_pending_gives_so_many_and_goes_on_where_it_ended(tmp_path: Path) 
         ("sideways", 1, "'sideways' is not a valid TransferType"),
         (UP, 0, "limit must be 1 or more, got 0"),
         (UP, -1, "limit must be 1 or more, got -1"),
+        (UP, "1", "limit must be int, got '1' of type str"),
+        (UP, True, "limit must be int, got True of type bool"),
     ],
 )
 async def test_pending_refuses_what_it_cannot_give(
-    tmp_path: Path, way: str, limit: int, words: str
+    tmp_path: Path, way: str, limit: Any, words: str
 ) -> None:
     """A way that is none, or a limit that SQLite would take for no limit, is named."""
     async with opened(tmp_path) as cache:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises((TypeError, ValueError), match=words):
             await cache.transfers.pending(way, limit)
 
 
@@ -106,8 +136,10 @@ async def test_the_queue_is_read_from_an_index(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         plan = await cache.store.fetch_all(
             "EXPLAIN QUERY PLAN SELECT * FROM s3_transfers WHERE type = ? AND "
-            "(inserted_at, id) > (?, ?) ORDER BY inserted_at, id LIMIT 10",
-            ("upload", NOON, "x"),
+            "(inserted_at, id) > (?, ?) AND (inserted_at, id) <= (?, ?) AND "
+            "(next_attempt_at > ? AND next_attempt_at <= ?) IS NOT TRUE "
+            "ORDER BY inserted_at, id LIMIT 10",
+            ("upload", NOON, "x", NOON, "y", NOON, NOON),
         )
         assert ["SEARCH s3_transfers USING INDEX s3_transfers_queue"] == [
             line[3].partition(" (")[0] for line in plan
@@ -128,7 +160,7 @@ async def test_duplicates_leave_one(
         clock.advance(1)
         await cache.transfers.enqueue_upload("other", "web", "module", "k")
         [transfer] = await cache.transfers.pending(UP, 10)
-        assert ("acme", "app", "cas", "k", NOON, 0) == transfer[2:]
+        assert ("acme", "app", "cas", "k", NOON, 0, 0) == transfer[2:]
 
 
 async def test_one_key_may_be_queued_for_upload_and_for_download(
@@ -178,6 +210,28 @@ async def test_deleting_no_ids_does_nothing(tmp_path: Path) -> None:
         assert 0 == cache.buffers[S3_TRANSFERS].statistics().accepted
 
 
+@pytest.mark.parametrize(
+    ("ids", "error", "words"),
+    [
+        ("{id}", TypeError, "ids must be texts, not the single text"),
+        (["{id}", 7], TypeError, "ids must be str, got 7 of type int"),
+        (None, TypeError, "ids must be texts, got None"),
+        (["{id}", ""], ValueError, "ids must not be empty"),
+    ],
+)
+async def test_what_are_no_ids_take_out_nothing(
+    tmp_path: Path, ids: Any, error: type[Exception], words: str
+) -> None:
+    """One id is not taken for many, and none is taken out beside one that is refused."""
+    async with opened(tmp_path) as cache:
+        await upload(cache, "a")
+        [transfer] = await cache.transfers.pending(UP, 10)
+        given = [transfer.id, *ids[1:]] if isinstance(ids, list) else ids and transfer.id
+        with pytest.raises(error, match=words):
+            await cache.transfers.delete(given)
+        assert ["a"] == await keys(cache)
+
+
 @pytest.mark.parametrize("flush_between", [False, True])
 async def test_a_delete_by_id_does_not_reach_a_later_insert_of_its_key(
     tmp_path: Path, mock_clock: MockClock, *, flush_between: bool
@@ -211,6 +265,68 @@ async def test_failed_attempts_are_counted_in_the_table(
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
         assert [transfer._replace(attempts=3)] == await cache.transfers.pending(UP, 10)
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_failure_does_not_reach_a_later_insert_of_its_key(
+    tmp_path: Path, mock_clock: MockClock, *, flushed: bool
+) -> None:
+    """It goes by the id: the key's next transfer has all its attempts, and is not put off."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await upload(cache, "k")
+        [first] = await cache.transfers.pending(UP, 10)
+        await cache.transfers.delete([first.id])
+        await upload(cache, "k")
+        if flushed:
+            await cache.flush()
+        await cache.transfers.note_failure(first, wait=60.0)
+        [second] = await cache.transfers.pending(UP, 10)
+        assert ("k", 0, 0) == (second.key, second.attempts, second.next_attempt_at)
+        assert first.id != second.id
+
+
+async def test_a_failure_brings_no_transfer_back(tmp_path: Path) -> None:
+    """One that was taken out of the queue stays out."""
+    async with opened(tmp_path) as cache:
+        await upload(cache, "k")
+        [transfer] = await cache.transfers.pending(UP, 10)
+        await cache.transfers.delete([transfer.id])
+        await cache.transfers.note_failure(transfer)
+        assert [] == await keys(cache)
+
+
+async def test_a_failure_says_when_the_next_attempt_is(tmp_path: Path) -> None:
+    """The table has the time, in microseconds UTC, and keeps it across a restart."""
+    async with opened(tmp_path) as cache:
+        await upload(cache, "k")
+        [transfer] = await cache.transfers.pending(UP, 10)
+        await cache.transfers.note_failure(transfer, wait=1.5)
+    async with opened(tmp_path) as cache:
+        [noted] = await cache.transfers.pending(UP, 10)
+        assert (1, NOON + SECOND * 3 // 2) == (noted.attempts, noted.next_attempt_at)
+
+
+async def test_failures_of_many_tasks_share_a_transaction(tmp_path: Path) -> None:
+    """Fifty notes at once are two turns of the writer at the most."""
+    turns: list[int] = []
+    async with opened(tmp_path) as cache:
+        for i in range(50):
+            await upload(cache, f"k{i}")
+        pending = await cache.transfers.pending(UP, 100)
+        together = cache.transfers._note_all
+        ask = together._ask
+
+        async def counted(failures: Any) -> Any:
+            turns.append(len(failures))
+            return await ask(failures)
+
+        together._ask = counted
+        async with trio.open_nursery() as nursery:
+            for transfer in pending:
+                nursery.start_soon(cache.transfers.note_failure, transfer)
+        assert (50, True) == (sum(turns), len(turns) <= 2)
+        assert {1} == {t.attempts for t in await cache.transfers.pending(UP, 100)}
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)

@@ -33,7 +33,12 @@ from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.key_values import KeyValueStore
-from forebay.cache.object_storage import MissingError, ObjectStorage, RateLimitedError
+from forebay.cache.object_storage import (
+    MissingError,
+    ObjectStorage,
+    RateLimitedError,
+    UnavailableError,
+)
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import (
     CasArtifact,
@@ -67,6 +72,7 @@ __all__ = [
     "TransferStatistics",
     "TransferType",
     "TransferWorker",
+    "UnavailableError",
     "open_cache",
     "utc_now",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def checked_text(argument: str, value: object) -> str:
     """Give a text that is not empty and that SQLite can store.
@@ -18,6 +20,31 @@ def checked_text(argument: str, value: object) -> str:
     if not text:
         raise ValueError(f"{argument} must not be empty")
     return text
+
+
+def checked_texts(argument: str, values: object) -> list[str]:
+    """Give the texts of a collection, each as `checked_text` does.
+
+    Raises:
+        TypeError: they are a single text, or nothing to iterate over, or one is no text.
+        ValueError: one is empty, or has half of a surrogate pair.
+    """
+    return [checked_text(argument, value) for value in several(argument, values)]
+
+
+def several(argument: str, values: object) -> Iterable[object]:
+    """Give what is a collection, and no single text, whose characters would pass for texts.
+
+    Raises:
+        TypeError: it is a single text, or nothing to iterate over.
+    """
+    if isinstance(values, str):
+        raise TypeError(
+            f"{argument} must be texts, not the single text {values!r}; put it in a list"
+        )
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{argument} must be texts, got {values!r} of type {type(values).__name__}")
+    return values  # pyright: ignore[reportUnknownVariableType]  # checked one by one
 
 
 def encodable(argument: str, value: object) -> str:
@@ -39,12 +66,15 @@ def encodable(argument: str, value: object) -> str:
     return value
 
 
-def checked_limit(argument: str, value: int) -> int:
+def checked_limit(argument: str, value: object) -> int:
     """Give a number of rows.
 
     Raises:
+        TypeError: it is no whole number.
         ValueError: it is less than 1 (to SQLite, LIMIT -1 is no limit at all).
     """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{argument} must be 1 or more, got {value!r}")
     return value

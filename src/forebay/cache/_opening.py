@@ -26,11 +26,11 @@ from forebay.cache.tables import (
     S3_TRANSFERS,
     TABLES,
     Clock,
-    create_tables,
+    prepare,
     utc_now,
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
-from forebay.cache.transfers import S3Transfers
+from forebay.cache.transfers import S3Transfers, newest_insertion
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +133,36 @@ async def open_cache(
         The cache.
 
     Raises:
+        TypeError: `options` are none.
         OSError: the folder cannot be created.
         StoreError: the file is no database, or cannot be written.
         SchemaError: one of its tables is not as it should be.
         FlushError: a buffer failed; the error names its entries.
         DrainError: the buffers did not drain in time; the error names the entries.
     """
-    options = options or CacheOptions()
+    if options is None:
+        options = CacheOptions()
+    elif not isinstance(options, CacheOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"options must be a CacheOptions, got {options!r}")
     root = Path(os.fsdecode(directory))
+    spill = root / "unsettled.spill"
     await anyio.to_thread.run_sync(_create, root)
     files = ArtifactFiles(root / "artifacts")
     await files.prepare()
     async with open_sqlite(root / "cache.db") as store:
-        await store.run(create_tables)
+        await prepare(store)
+        newest = await newest_insertion(store)
         async with open_buffers(
             store,
             *TABLES,
             options=buffer_options,
             overrides=buffer_overrides,
-            spill=root / "unsettled.spill",
+            spill=spill,
         ) as buffers:
             gate = Gate()
-            cache, workers = _assembled(store, buffers, files, storage, options, clock, gate)
+            cache, workers = _assembled(
+                store, buffers, root / "artifacts", storage, options, clock, gate, newest
+            )
             async with working(workers, gate, options.stop_timeout):
                 yield cache
 
@@ -166,29 +174,33 @@ def _create(folder: Path) -> None:
 def _assembled(
     store: SqliteStore,
     buffers: Buffers,
-    files: ArtifactFiles,
+    directory: Path,
     storage: ObjectStorage | None,
     options: CacheOptions,
     clock: Clock,
     gate: Gate,
+    newest: int,
 ) -> tuple[Cache, list[Worker]]:
     # The workers go on when the gate is closed to producers.
     workers_gate = Gate()
+    files = ArtifactFiles(directory)
     artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=workers_gate)
-    evictor = Evictor(artifacts, files, options)
+    evictor = Evictor(artifacts, files, options, gate=gate)
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers.append(evictor.run)
     transfer_worker = None
     if storage is not None:
-        transfers = S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=workers_gate)
-        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options)
+        transfers = S3Transfers(
+            store, buffers[S3_TRANSFERS], clock=clock, gate=workers_gate, newest=newest
+        )
+        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, gate=gate)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
     cache = Cache(
         store=store,
         buffers=buffers,
-        files=files,
+        files=ArtifactFiles(directory, gate=gate),
         key_values=KeyValueStore(
             store,
             buffers[KEY_VALUE_ENTRIES],
@@ -199,7 +211,7 @@ def _assembled(
             gate=gate,
         ),
         artifacts=CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=gate),
-        transfers=S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=gate),
+        transfers=S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=gate, newest=newest),
         evictor=evictor,
         transfer_worker=transfer_worker,
     )

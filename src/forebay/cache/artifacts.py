@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._check import checked_limit, checked_text
+from forebay.cache._check import checked_limit, checked_text, checked_texts
 from forebay.cache._gate import Gate
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.tables import CasArtifact, Clock
@@ -80,6 +80,7 @@ class CacheArtifacts:
             after: the last one of a batch before, to go on from there.
 
         Raises:
+            TypeError: `limit` is no whole number.
             ValueError: `limit` is less than 1.
         """
         self._gate.check()
@@ -101,11 +102,11 @@ class CacheArtifacts:
             keys: any number of them.
 
         Raises:
-            TypeError: one is no text.
+            TypeError: one is no text, or `keys` is a single text.
             ValueError: one is empty, or not to be expressed in UTF-8.
         """
         self._gate.check()
-        wanted = dict.fromkeys(checked_text("key", key) for key in keys)
+        wanted = dict.fromkeys(checked_texts("keys", keys))
         await self._buffer.flush()
         found: set[str] = set()
         for some in _batches(wanted):
@@ -143,12 +144,12 @@ class CacheArtifacts:
             What became of the files.
 
         Raises:
-            TypeError: one is no text.
+            TypeError: one is no text, or `keys` is a single text.
             ValueError: one is empty, or not to be expressed in UTF-8.
         """
         self._gate.check()
         whole = Removal({}, {})
-        for some in _batches([checked_text("key", key) for key in keys]):
+        for some in _batches(checked_texts("keys", keys)):
             removal = await self._delete(some)
             whole.freed.update(removal.freed)
             whole.failed.update(removal.failed)

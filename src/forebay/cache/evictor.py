@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import trio
 
+from forebay.cache._gate import Gate
 from forebay.cache._pause import pause
 from forebay.cache.artifacts import BATCH, CacheArtifacts
 from forebay.cache.files import ArtifactFiles, Fill
@@ -51,7 +52,12 @@ class Evictor:
     """
 
     def __init__(
-        self, artifacts: CacheArtifacts, files: ArtifactFiles, options: CacheOptions
+        self,
+        artifacts: CacheArtifacts,
+        files: ArtifactFiles,
+        options: CacheOptions,
+        *,
+        gate: Gate | None = None,
     ) -> None:
         """Make an evictor; `open_cache` does.
 
@@ -59,10 +65,12 @@ class Evictor:
             artifacts: what it evicts.
             files: where their files are.
             options: the watermarks, the budget and the interval.
+            gate: what closes to `run_once`.
         """
         self._artifacts = artifacts
         self._files = files
         self._options = options
+        self._gate = gate or Gate()
         self._turn = trio.Lock()
         self._total = EvictorStatistics()
 
@@ -97,6 +105,7 @@ class Evictor:
             trio.ClosedResourceError: the cache is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
+        self._gate.check()
         return await self._run(trio.Event())
 
     async def _run(self, stopping: trio.Event) -> EvictorStatistics:

@@ -15,7 +15,12 @@ import anyio
 import anyio.to_thread
 import trio
 
+from forebay.cache._check import checked_text, checked_texts
+from forebay.cache._gate import Gate
 from forebay.cache._together import Together
+
+FOLDERS = 256
+"""How many folders the files are spread over."""
 
 _THREADS = 8
 """Most threads that work on files at once."""
@@ -53,15 +58,18 @@ class ArtifactFiles:
     outside the folder.
 
     All calls of the file system are made in threads. Cancelled, a call still runs to its end.
+    Once the cache is closed, `writing` and `remove` raise `trio.ClosedResourceError`.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, gate: Gate | None = None) -> None:
         """Name a folder; `prepare` creates it.
 
         Args:
             directory: the folder. It is for these files alone.
+            gate: what closes to whoever adds files, or removes them.
         """
         self._directory = directory
+        self._gate = gate or Gate()
         self._partial = directory / "partial"
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._ask_sizes: Together[str, int | None] = Together(self.sizes)
@@ -88,20 +96,36 @@ class ArtifactFiles:
         """Tell where the file of a key is, or would be.
 
         Raises:
-            UnicodeEncodeError: the key has half of a surrogate pair.
+            TypeError: the key is no text.
+            ValueError: it is empty, or has half of a surrogate pair.
         """
-        digest = hashlib.sha256(key.encode()).hexdigest()
+        digest = hashlib.sha256(checked_text("key", key).encode()).hexdigest()
         return self._directory / digest[:2] / digest
+
+    def folders(self) -> list[Path]:
+        """Name the folders that files may be in: by the first byte of their names, in order."""
+        return [self._directory / f"{number:02x}" for number in range(FOLDERS)]
 
     async def size(self, key: str) -> int | None:
         """Tell how many bytes the file of a key has; None where there is no file to be seen.
 
         Tasks that ask at the same time share a call of a thread.
+
+        Raises:
+            TypeError: the key is no text.
+            ValueError: it is empty, or has half of a surrogate pair.
         """
+        checked_text("key", key)  # here: the others that share the call have done nothing wrong
         return await self._ask_sizes(key)
 
     async def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """Tell the sizes of many files, as `size` does, in one call of a thread."""
+        """Tell the sizes of many files, as `size` does, in one call of a thread.
+
+        Raises:
+            TypeError: one of the keys is no text, or `keys` is a single text.
+            ValueError: one is empty, or has half of a surrogate pair.
+        """
+        keys = checked_texts("keys", keys)
         return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
 
     def _sizes(self, keys: Sequence[str]) -> list[int | None]:
@@ -112,8 +136,14 @@ class ArtifactFiles:
 
         Returns:
             What became of each. That one cannot be removed does not keep the others.
+
+        Raises:
+            TypeError: one of the keys is no text, or `keys` is a single text.
+            ValueError: one is empty, or has half of a surrogate pair.
         """
-        return await anyio.to_thread.run_sync(self._remove, tuple(keys), limiter=self._threads)
+        self._gate.check()
+        keys = checked_texts("keys", keys)
+        return await anyio.to_thread.run_sync(self._remove, keys, limiter=self._threads)
 
     def _remove(self, keys: Iterable[str]) -> Removal:
         removal = Removal({}, {})
@@ -145,11 +175,17 @@ class ArtifactFiles:
             The path of an empty file.
 
         Raises:
+            TypeError: the key is no text.
+            ValueError: it is empty, or has half of a surrogate pair.
             OSError: a file cannot be created, or not be moved into its place.
+            trio.ClosedResourceError: the cache is closed, or was meanwhile; the file is removed.
         """
+        self._gate.check()
+        checked_text("key", key)
         part = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
         try:
             yield part
+            self._gate.check()
             await anyio.to_thread.run_sync(self._finish, part, key, limiter=self._threads)
         except BaseException:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):

@@ -12,7 +12,7 @@ import trio
 from cachetools import TTLCache
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._check import checked_text, encodable
+from forebay.cache._check import checked_text, encodable, several
 from forebay.cache._gate import Gate
 from forebay.cache.tables import Clock, KeyValueEntry
 
@@ -92,7 +92,7 @@ class KeyValueStore:
             values: the values, in order; none at all is a value too.
 
         Raises:
-            TypeError: an argument, or one of the values, is no text.
+            TypeError: an argument, or one of the values, is no text, or `values` is a single one.
             ValueError: one cannot be expressed in UTF-8, or a name is empty.
         """
         self._gate.check()
@@ -221,9 +221,7 @@ def entry_key(cas_id: str, account: str, project: str) -> str:
 
 
 def _encoded(values: Iterable[str]) -> str:
-    if isinstance(values, str):
-        raise TypeError(f"values must be texts, not the single text {values!r}; put it in a list")
-    entries = [{"value": encodable("values", value)} for value in values]
+    entries = [{"value": encodable("values", value)} for value in several("values", values)]
     return json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":"))
 
 

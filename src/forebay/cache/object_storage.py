@@ -11,7 +11,17 @@ from forebay import ForebayError
 class RateLimitedError(ForebayError):
     """The storage asks for fewer requests (429 Too Many Requests, 503 Slow Down).
 
-    The transfer stays in the queue, and the pause before the next run is longer.
+    It ends the run. The transfer stays in the queue, and the pause before the next run is longer.
+    """
+
+
+class UnavailableError(ForebayError):
+    """The storage itself does not work, as far as one can tell.
+
+    No connection, no answer in time, an error of the server (500 and above), credentials that it
+    does not take: what will go on failing for every transfer until somebody mends it. The
+    transfer stays in the queue, however long that takes, and the pause before the next run is
+    longer. Where the storage does other transfers meanwhile, it is the transfer that has failed.
     """
 
 
@@ -35,8 +45,11 @@ class ObjectStorage(Protocol):
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.
+            UnavailableError: the storage does not work. So say `ConnectionError` and
+                `TimeoutError`, too.
             MissingError: there is no file.
-            Exception: it failed; it will be tried again, a few times.
+            Exception: it failed; it will be tried again, a few times. An `ExceptionGroup` is
+                judged by what is in it.
         """
         ...
 
@@ -49,7 +62,10 @@ class ObjectStorage(Protocol):
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.
+            UnavailableError: the storage does not work. So say `ConnectionError` and
+                `TimeoutError`, too.
             MissingError: there is no object.
-            Exception: it failed; it will be tried again, a few times.
+            Exception: it failed; it will be tried again, a few times. An `ExceptionGroup` is
+                judged by what is in it.
         """
         ...

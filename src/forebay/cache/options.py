@@ -10,6 +10,7 @@ from typing import Any
 from forebay import OptionsError, RetryPolicy
 
 _BACKOFF = RetryPolicy(initial_delay=5.0, max_delay=300.0)
+_RETRY = RetryPolicy(initial_delay=10.0, multiplier=4.0, max_delay=6 * 3600.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +35,18 @@ class CacheOptions:
         transfer_batch: how many transfers are taken from the table at a time; at least 1.
         transfer_concurrency: how many of them are under way at once; at least 1.
         transfer_attempts: how often a transfer that fails is tried in all; at least 1.
+        transfer_retry: how long such a transfer is put off: the delay after its first, its
+            second… failure. With the defaults it is given up after 10 hours at the most, and 5 at
+            the least. Its `max_attempts` means nothing here: it is `transfer_attempts`.
         transfer_timeout: how long one attempt may take; above 0.
-        transfer_backoff: how much longer the pause is after runs that the storage limited: the
-            delay after the first, the second… of them in a row. Its `max_attempts` means nothing
-            here, since such transfers stay until they are done.
+        transfer_backoff: how much longer the pause is after runs that the storage turned away:
+            the delay after the first, the second… in a row in which nothing was done. Its
+            `max_attempts` means nothing here, since such transfers stay until they are done.
         stop_timeout: how long, when the cache is closed, the transfers under way may take to
             end; at least 0, and finite.
 
     Raises:
-        OptionsError: a value is out of its range.
+        OptionsError: a value is of the wrong type or out of its range.
     """
 
     memory_bytes: int = 64 * 2**20
@@ -55,33 +59,45 @@ class CacheOptions:
     transfer_interval: float = 5.0
     transfer_batch: int = 500
     transfer_concurrency: int = 50
-    transfer_attempts: int = 5
+    transfer_attempts: int = 8
+    transfer_retry: RetryPolicy = _RETRY
     transfer_timeout: float = 300.0
     transfer_backoff: RetryPolicy = _BACKOFF
     stop_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         """Check the values."""
+        number = (int, float)
         for name in ("time_to_live", "eviction_interval", "transfer_interval", "transfer_timeout"):
-            self._check(name, "a number of seconds above 0, or infinity", lambda s: s > 0)
-        self._check("touch_interval", "a number of seconds of at least 0", lambda s: s >= 0)
+            self._check(name, number, "a number of seconds above 0, or infinity", lambda s: s > 0)
+        self._check("touch_interval", number, "a number of seconds of at least 0", lambda s: s >= 0)
         self._check(
-            "stop_timeout", "a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf
+            "stop_timeout",
+            number,
+            "a finite number of seconds of at least 0",
+            lambda s: 0 <= s < math.inf,
         )
-        self._check("memory_bytes", "a whole number of at least 0", lambda n: n >= 0)
+        self._check("memory_bytes", (int,), "a whole number of at least 0", lambda n: n >= 0)
         for name in ("transfer_batch", "transfer_concurrency", "transfer_attempts"):
-            self._check(name, "a whole number of at least 1", lambda n: n >= 1)
-        self._check(
-            "budget_bytes", "a whole number of at least 1, or None", lambda n: n is None or n >= 1
-        )
-        self._check("target", "a part, from 0 to 1", lambda part: 0 <= part <= 1)
+            self._check(name, (int,), "a whole number of at least 1", lambda n: n >= 1)
+        if self.budget_bytes is not None:
+            self._check(
+                "budget_bytes", (int,), "a whole number of at least 1, or None", lambda n: n >= 1
+            )
+        self._check("target", number, "a part, from 0 to 1", lambda part: 0 <= part <= 1)
         self._check(
             "high_watermark",
+            number,
             f"a part above target ({self.target}) and at most 1",
             lambda part: self.target < part <= 1,
         )
+        for name in ("transfer_retry", "transfer_backoff"):
+            self._check(name, (RetryPolicy,), "a RetryPolicy", lambda _: True)
 
-    def _check(self, name: str, expected: str, holds: Callable[[Any], bool]) -> None:
+    def _check(
+        self, name: str, kinds: tuple[type, ...], expected: str, holds: Callable[[Any], bool]
+    ) -> None:
         value = getattr(self, name)
-        if not holds(value):  # NaN is in no range: no comparison with it holds
+        # NaN is in no range: no comparison with it holds. A bool is an int to Python alone.
+        if isinstance(value, bool) or not isinstance(value, kinds) or not holds(value):
             raise OptionsError(f"{name} = {value!r}: expected {expected}")

@@ -14,11 +14,36 @@ import anyio.to_thread
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,  # noqa: A004  # boto3's name
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
 
-from forebay.cache.object_storage import MissingError, RateLimitedError
+from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 
 _RATE_LIMITED = frozenset({429, 503})
+
+_SERVER_ERROR = 500
+
+# Credentials that are refused are so for every object, or for none: see `UnavailableError`.
+_REFUSED = frozenset({401, 403})
+
+# A request that reached no server, or whose answer did not arrive, or that nobody could sign.
+_UNANSWERED = (
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    CredentialRetrievalError,
+    TokenRetrievalError,
+)
 
 # A call has a thread already; more of them would not be bounded by its limiter.
 _ONE_THREAD = TransferConfig(use_threads=False)
@@ -79,9 +104,11 @@ class S3Storage:
 
         Raises:
             RateLimitedError: the server answered 429 or 503.
+            UnavailableError: the server did not answer, or not in time; or it answered 401, 403
+                or 500 and above; or there are no credentials, or no such bucket.
             MissingError: there is no file.
-            botocore.exceptions.ClientError: the server refused.
-            botocore.exceptions.BotoCoreError: the server did not answer, or not in time.
+            botocore.exceptions.ClientError: the server refused in another way.
+            botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
         """
         await self._call(self._upload, key, path)
 
@@ -102,9 +129,11 @@ class S3Storage:
 
         Raises:
             RateLimitedError: the server answered 429 or 503.
+            UnavailableError: the server did not answer, or not in time; or it answered 401, 403
+                or 500 and above; or there are no credentials, or no such bucket.
             MissingError: there is no such object.
-            botocore.exceptions.ClientError: the server refused.
-            botocore.exceptions.BotoCoreError: the server did not answer, or not in time.
+            botocore.exceptions.ClientError: the server refused in another way.
+            botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
         """
         await self._call(self._download, key, path)
 
@@ -120,11 +149,16 @@ class S3Storage:
             await anyio.to_thread.run_sync(call, key, path, limiter=self._threads)
         except ClientError as error:
             answer = cast("Mapping[str, Any]", error.response)
-            if answer["ResponseMetadata"]["HTTPStatusCode"] in _RATE_LIMITED:
+            status, code = answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
+            if status in _RATE_LIMITED:
                 raise RateLimitedError(str(error)) from error
-            if answer["Error"]["Code"] == "NoSuchKey":
+            if code == "NoSuchKey":
                 raise MissingError(str(error)) from error
+            if status in _REFUSED or status >= _SERVER_ERROR or code == "NoSuchBucket":
+                raise UnavailableError(str(error)) from error
             raise
+        except _UNANSWERED as error:
+            raise UnavailableError(str(error)) from error
 
 
 @asynccontextmanager

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from forebay import Keep, Table
+from forebay import Keep, SqliteStore, Table
 
 Clock: TypeAlias = Callable[[], int]
 """What tells the time: microseconds since 1970-01-01T00:00:00 UTC."""
@@ -62,6 +62,9 @@ class S3Transfer(NamedTuple):
     key: str
     inserted_at: int
     attempts: int
+    """How many attempts have failed."""
+    next_attempt_at: int
+    """Before this time the transfer is not tried again. 0: it has not failed yet."""
 
 
 # A later write of a key replaces all but the time of the first one.
@@ -99,12 +102,6 @@ _SCHEMA: Final = (
         updated_at INTEGER NOT NULL
     )
     """,
-    # For eviction. The key makes the order of artifacts with one time certain, so that a batch
-    # can start where the one before ended.
-    """
-    CREATE INDEX IF NOT EXISTS cas_artifacts_last_accessed_at
-    ON cas_artifacts (last_accessed_at, key)
-    """,
     """
     CREATE TABLE IF NOT EXISTS s3_transfers (
         id TEXT NOT NULL PRIMARY KEY,
@@ -115,11 +112,24 @@ _SCHEMA: Final = (
         key TEXT NOT NULL,
         inserted_at INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt_at INTEGER NOT NULL DEFAULT 0,
         UNIQUE (type, key)
     )
     """,
+)
+
+_INDEXES: Final = (
+    # For eviction. The key makes the order of artifacts with one time certain, so that a batch
+    # can start where the one before ended.
     """
-    CREATE INDEX IF NOT EXISTS s3_transfers_queue ON s3_transfers (type, inserted_at, id)
+    CREATE INDEX IF NOT EXISTS cas_artifacts_last_accessed_at
+    ON cas_artifacts (last_accessed_at, key)
+    """,
+    # The last column is for the transfers that are put off: however many, none of their rows is
+    # read to pass them over.
+    """
+    CREATE INDEX IF NOT EXISTS s3_transfers_queue
+    ON s3_transfers (type, inserted_at, id, next_attempt_at)
     """,
 )
 
@@ -127,21 +137,27 @@ _SCHEMA: Final = (
 class Executes(Protocol):
     """What executes SQL: a `sqlite3.Connection`."""
 
-    def execute(self, sql: str, /) -> object:
+    def execute(self, sql: str, parameters: Sequence[str | int] = (), /) -> object:
         """Execute one statement."""
         ...
 
 
-def create_tables(raw: Executes) -> None:
+async def prepare(store: SqliteStore) -> None:
     """Create the tables and their indexes, where they are not there yet.
 
-    For `SqliteStore.run`, which calls it in one transaction.
-
     Args:
-        raw: a connection to the file.
+        store: the file.
 
     Raises:
+        SchemaError: there is a table of one of the names already, and it is another one.
         sqlite3.Error: what SQLite answered.
     """
-    for statement in _SCHEMA:
+    await store.run(_execute_all, _SCHEMA)
+    # Before the indexes: SQLite would only say that it knows no column of such a name.
+    await store.prepare(TABLES)
+    await store.run(_execute_all, _INDEXES)
+
+
+def _execute_all(raw: Executes, statements: Sequence[str]) -> None:
+    for statement in statements:
         raw.execute(statement)

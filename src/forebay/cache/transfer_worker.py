@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import trio
 
+from forebay import RetryPolicy
+from forebay.cache._gate import Gate
+from forebay.cache._lane import Lane
 from forebay.cache._pause import pause
+from forebay.cache._verdict import Verdict, verdict
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.files import ArtifactFiles
-from forebay.cache.object_storage import MissingError, ObjectStorage, RateLimitedError
+from forebay.cache.object_storage import ObjectStorage
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import S3Transfer, TransferType
 from forebay.cache.transfers import S3Transfers
@@ -25,15 +30,18 @@ class TransferStatistics:
     """What a transfer worker has done since the cache was opened."""
 
     runs: int = 0
-    """How often the queue was gone through, to its end or until the storage limited the run."""
+    """How often the queue was gone through, to its end or until the storage ended the run."""
     done: int = 0
     """Transfers that are done."""
     missing: int = 0
     """Transfers given up at once, since there was no file, or no object, to copy."""
     rate_limited: int = 0
     """Attempts that the storage turned away; these transfers stay in the queue."""
+    unavailable: int = 0
+    """Attempts that found the storage out of order; these transfers stay in the queue."""
     failed: int = 0
-    """Attempts that failed in any other way."""
+    """Attempts that failed in any other way, and those of `unavailable` that the storage's other
+    work showed to be such; these transfers are put off."""
     dropped: int = 0
     """Transfers given up after the last attempt that they had."""
 
@@ -41,10 +49,14 @@ class TransferStatistics:
 class TransferWorker:
     """Takes transfers from the queue, and copies artifacts by an `ObjectStorage`.
 
-    A run goes through the queue once, in batches, uploads and downloads in turn. What is done
-    leaves the queue. What fails is counted in the table, and dropped with the last attempt it
-    has. When the storage asks for fewer requests, the run ends, what was not done stays for the
-    next one, and the pause before it grows from one such run to the next.
+    A run goes through the queue once, in batches, an upload and a download in turn. What is done
+    leaves the queue. What fails is counted in the table and put off, for longer from one failure
+    to the next, and dropped with the last attempt it has.
+
+    What the storage turns away stays, and has lost no attempt: when it asks for fewer requests
+    the run ends; when it is out of order the run ends for this way, unless it does as many
+    transfers as it does not, which have failed then. The next run begins behind those, with the
+    other way, after a pause that grows from one such run to the next until something is done.
     """
 
     def __init__(
@@ -54,6 +66,8 @@ class TransferWorker:
         artifacts: CacheArtifacts,
         files: ArtifactFiles,
         options: CacheOptions,
+        *,
+        gate: Gate | None = None,
     ) -> None:
         """Make a worker; `open_cache` does.
 
@@ -63,14 +77,16 @@ class TransferWorker:
             artifacts: where downloads are noted.
             files: where the artifacts' files are.
             options: how many, how often, how long.
+            gate: what closes to `run_once`.
         """
         self._storage = storage
         self._transfers = transfers
         self._artifacts = artifacts
         self._files = files
         self._options = options
+        self._gate = gate or Gate()
         self._turn = trio.Lock()
-        self._slots = trio.Semaphore(options.transfer_concurrency)
+        self._lanes = deque(Lane(transfers, way, options) for way in TransferType)
         self._total = TransferStatistics()
 
     def statistics(self) -> TransferStatistics:
@@ -89,18 +105,18 @@ class TransferWorker:
         Raises:
             trio.BrokenResourceError: a buffer's worker has failed.
         """
-        limited_runs = 0
+        vain_runs = 0
         while not stopping.is_set():
-            limited = await self._run(stopping)
-            limited_runs = limited_runs + 1 if limited else 0
-            await pause(stopping, self._delay(limited_runs))
+            done = self._total.done
+            turned_away = await self._run(stopping)
+            vain_runs = (vain_runs if self._total.done == done else 0) + 1 if turned_away else 0
+            await pause(stopping, self._pause(vain_runs))
 
-    def _delay(self, limited_runs: int) -> float:
+    def _pause(self, vain_runs: int) -> float:
         interval = self._options.transfer_interval
-        if limited_runs == 0:
+        if vain_runs == 0:
             return interval
-        backoff = self._options.transfer_backoff
-        return interval + backoff.delay(limited_runs, random.random())  # noqa: S311  # jitter
+        return interval + _delay(self._options.transfer_backoff, vain_runs)
 
     async def run_once(self) -> bool:
         """Go through the queue once.
@@ -108,12 +124,13 @@ class TransferWorker:
         Waits while another run is under way. Cancelled as `run` is.
 
         Returns:
-            Whether the storage asked for fewer requests, which ended the run.
+            Whether the storage ended the run: it asked for fewer requests, or is out of order.
 
         Raises:
             trio.ClosedResourceError: the cache is closed.
             trio.BrokenResourceError: a buffer's worker has failed.
         """
+        self._gate.check()
         return await self._run(trio.Event())
 
     async def _run(self, stopping: trio.Event) -> bool:
@@ -123,52 +140,59 @@ class TransferWorker:
             def ends() -> bool:
                 return stopping.is_set() or self._total.rate_limited > limited
 
-            last: dict[TransferType, S3Transfer | None] = dict.fromkeys(TransferType)
-            while last and not ends():
-                for way, after in tuple(last.items()):
-                    batch = await self._transfers.pending(
-                        way, self._options.transfer_batch, after=after
-                    )
-                    if batch:
-                        last[way] = batch[-1]
-                        await self._work(batch, ends)
-                    else:
-                        del last[way]
+            for lane in self._lanes:
+                await lane.begin()
+            await self._work(ends)
+            async with trio.open_nursery() as nursery:
+                for lane in self._lanes:
+                    nursery.start_soon(self._judge, lane)
+            self._lanes.rotate()
             self._count("runs")
-            return self._total.rate_limited > limited
+            return self._total.rate_limited > limited or not all(lane.works for lane in self._lanes)
 
-    async def _work(self, batch: list[S3Transfer], ends: Callable[[], bool]) -> None:
+    async def _work(self, ends: Callable[[], bool]) -> None:
+        slots = trio.Semaphore(self._options.transfer_concurrency)
+        going = deque(self._lanes)
         async with trio.open_nursery() as nursery:
-            for transfer in batch:
-                # Here, not in the task: tasks start in no order.
-                await self._slots.acquire()
+            while going:
+                # Before a transfer is taken: one that were taken and not tried would lose its turn.
+                await slots.acquire()
                 if ends():
-                    self._slots.release()
                     return
-                nursery.start_soon(self._transfer, transfer)
+                lane = going.popleft()
+                if lane.works and (transfer := await lane.next()) is not None:
+                    going.append(lane)
+                    nursery.start_soon(self._transfer, lane, transfer, slots)
+                else:
+                    slots.release()
 
-    async def _transfer(self, transfer: S3Transfer) -> None:
+    async def _transfer(self, lane: Lane, transfer: S3Transfer, slots: trio.Semaphore) -> None:
         try:
-            await self._attempt(transfer)
+            await self._attempt(lane, transfer)
         finally:
-            self._slots.release()
+            slots.release()
 
-    async def _attempt(self, transfer: S3Transfer) -> None:
+    async def _attempt(self, lane: Lane, transfer: S3Transfer) -> None:
         """Try a transfer once, and note what came of it."""
         try:
             with trio.fail_after(self._options.transfer_timeout):
                 await self._copy(transfer)
-        except RateLimitedError as error:
-            self._count("rate_limited")
-            _log.info("%s of %r is turned away: %s", transfer.type, transfer.key, error)
-        except MissingError as error:
-            self._count("missing")
-            _log.info("%s of %r is given up: %s", transfer.type, transfer.key, error)
-            await self._transfers.delete([transfer.id])
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this transfer's alone
-            self._count("failed")
-            await self._failed(transfer, error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it stops no other transfer
+            match verdict(error):
+                case Verdict.RATE_LIMITED:
+                    self._count("rate_limited")
+                    _log.info("%s of %r is turned away: %s", transfer.type, transfer.key, error)
+                case Verdict.UNAVAILABLE:
+                    self._count("unavailable")
+                    lane.unavailable.append((transfer, error))
+                case Verdict.FAILED:
+                    await self._failed(transfer, error)
+                case Verdict.MISSING:
+                    self._count("missing")
+                    _log.info("%s of %r is given up: %s", transfer.type, transfer.key, error)
+                    await self._transfers.delete([transfer.id])
         else:
+            lane.done += 1
             self._count("done")
             await self._transfers.delete([transfer.id])
 
@@ -180,16 +204,44 @@ class TransferWorker:
                 await self._storage.download(transfer.key, path)
             await self._artifacts.track_access(transfer.key)
 
+    async def _judge(self, lane: Lane) -> None:
+        """Tell the transfers that failed from a storage that is out of order."""
+        if not lane.works:
+            count, (transfer, error) = len(lane.unavailable), lane.unavailable[-1]
+            _log.warning(
+                "the storage is out of order: %d transfers stay in the queue, the last of them the "
+                "%s of %r: %r",
+                count,
+                transfer.type,
+                transfer.key,
+                error,
+            )
+            return
+        async with trio.open_nursery() as nursery:
+            for transfer, error in lane.unavailable:
+                nursery.start_soon(self._failed, transfer, error)
+
     async def _failed(self, transfer: S3Transfer, error: Exception) -> None:
+        self._count("failed")
         attempts, most = transfer.attempts + 1, self._options.transfer_attempts
         log = (transfer.type, transfer.key, attempts, most, repr(error))
-        if attempts < most:
-            _log.warning("%s of %r failed, attempt %d of %d: %s", *log)
-            await self._transfers.note_failure(transfer)
-        else:
+        if attempts >= most:
             _log.error("%s of %r failed, and is dropped, attempt %d of %d: %s", *log)
             self._count("dropped")
             await self._transfers.delete([transfer.id])
+            return
+        _log.warning("%s of %r failed, attempt %d of %d: %s", *log)
+        try:
+            wait = _delay(self._options.transfer_retry, attempts)
+            await self._transfers.note_failure(transfer, wait=wait)
+        except Exception as trouble:  # noqa: BLE001  # the disk is full: buffers wait, so do we
+            _log.warning(
+                "this attempt is not counted, since the database takes no note: %r", trouble
+            )
 
     def _count(self, what: str) -> None:
         self._total = replace(self._total, **{what: getattr(self._total, what) + 1})
+
+
+def _delay(policy: RetryPolicy, attempt: int) -> float:
+    return policy.delay(attempt, random.random())  # noqa: S311  # jitter

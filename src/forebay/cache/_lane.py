@@ -1,0 +1,65 @@
+"""One way through the queue of transfers: where the last run left it, and how this one goes."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from forebay.cache.options import CacheOptions
+from forebay.cache.tables import S3Transfer, TransferType
+from forebay.cache.transfers import S3Transfers
+
+
+class Lane:
+    """Gives the transfers of one way in the order of the queue, each once a run.
+
+    A run that ends early is taken up by the next one behind the transfer that was given last:
+    what was turned away waits for its turn, and what stands behind it has one.
+    """
+
+    def __init__(self, transfers: S3Transfers, way: TransferType, options: CacheOptions) -> None:
+        self._transfers = transfers
+        self._options = options
+        self.way = way
+        self.done = 0
+        """Transfers of this run that are done."""
+        self.unavailable: list[tuple[S3Transfer, Exception]] = []
+        """Transfers of this run that found the storage out of order, and what they raised."""
+        self._last: S3Transfer | None = None
+        """What was given last, unless that was the end of the queue."""
+        self._stretches: deque[tuple[S3Transfer | None, S3Transfer]] = deque()
+        """What is to be given yet: behind the first of a pair, up to the second."""
+        self._batch: deque[S3Transfer] = deque()
+
+    @property
+    def works(self) -> bool:
+        """Whether the storage does as many of this run's transfers as it leaves undone."""
+        return len(self.unavailable) <= self.done
+
+    async def begin(self) -> None:
+        """Begin a run: over what is queued now, not over what is queued meanwhile."""
+        self.done = 0
+        self.unavailable.clear()
+        self._batch.clear()
+        self._stretches.clear()
+        newest = await self._transfers.newest(self.way)
+        if newest is not None:
+            self._stretches.append((self._last, newest))
+            if self._last is not None:
+                self._stretches.append((None, self._last))
+
+    async def next(self) -> S3Transfer | None:
+        """Give the next transfer of this run that is due; None where none is left."""
+        while self._stretches and not self._batch:
+            after, until = self._stretches.popleft()
+            batch = await self._transfers.due(
+                self.way,
+                self._options.transfer_batch,
+                after=after,
+                until=until,
+                longest=self._options.transfer_retry.max_delay,
+            )
+            if batch:
+                self._batch.extend(batch)
+                self._stretches.appendleft((batch[-1], until))
+        self._last = self._batch.popleft() if self._batch else None
+        return self._last
