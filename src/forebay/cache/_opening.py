@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Mapping
@@ -13,6 +14,7 @@ import anyio.to_thread
 
 from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
 from forebay.cache._gate import Gate
+from forebay.cache._orphans import remove_orphans
 from forebay.cache._working import Worker, working
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
@@ -31,6 +33,8 @@ from forebay.cache.tables import (
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers, newest_insertion
+
+_log = logging.getLogger("forebay.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ async def open_cache(
     be written before the end, ``unsettled.spill`` with these: `open_buffers` says how to bring
     them back.
 
+    Opening removes the files that a crash left without a row, since nothing would ever evict
+    them: it reads all keys and lists all files, in batches, in threads, some seconds for a
+    million. While ``unsettled.spill`` is there it removes none, since the rows may be in that.
+
     Leaving the block, normally, by an exception or by cancellation, closes in order. First the
     stores take nothing more: their methods raise `trio.ClosedResourceError`. Then the evictor
     ends its batch, and the transfers under way end, within `CacheOptions.stop_timeout`; what is
@@ -151,6 +159,14 @@ async def open_cache(
     await files.prepare()
     async with open_sqlite(root / "cache.db") as store:
         await prepare(store)
+        if await anyio.to_thread.run_sync(spill.exists):
+            _log.warning(
+                "files that no row tells of stay, since %r may: bring back its entries by "
+                "`forebay dead-letters replay`, and move it away",
+                str(spill),
+            )
+        else:
+            await remove_orphans(store, files)
         newest = await newest_insertion(store)
         async with open_buffers(
             store,

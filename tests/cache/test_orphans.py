@@ -1,0 +1,171 @@
+"""Files without a row: opening a cache removes them, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from forebay import BufferOptions, DrainError
+from forebay.cache import Cache, open_cache
+from forebay.cache import _orphans as orphans
+from tests.cache.tools import BY_HAND, ODD_TEXTS, FakeStorage, opened, write_file, writer_held
+
+
+def there(folder: Path) -> list[Path]:
+    """Name all the files that a cache has."""
+    return sorted(path for path in (folder / "artifacts").rglob("*") if path.is_file())
+
+
+async def add(cache: Cache, *keys: str, size: int = 1) -> None:
+    for key in keys:
+        await write_file(cache, key, size)
+        await cache.artifacts.track_access(key)
+
+
+CRASH = """
+import os, signal, sys
+import trio
+from forebay import BufferOptions
+from forebay.cache import open_cache
+
+async def main():
+    never = BufferOptions(flush_interval=float("inf"))
+    async with open_cache(sys.argv[1], buffer_options=never) as cache:
+        for key in ("stored", "lost"):
+            async with cache.files.writing(key) as path:
+                path.write_bytes(b"12345")
+            await cache.artifacts.track_access(key)
+            if key == "stored":
+                await cache.flush()
+        async with cache.files.writing("unfinished") as path:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+trio.run(main)
+"""
+
+
+async def test_what_a_crash_left_without_a_row_is_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process killed between a file and the flush of its row leaves nothing on the disk."""
+    died = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=False, timeout=60)
+    assert -signal.SIGKILL == died.returncode
+    assert 3 == len(there(tmp_path))
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert [cache.files.path("stored")] == there(tmp_path)
+            assert {"stored"} == await cache.artifacts.existing_keys(["stored", "lost"])
+    assert ["removed 1 files of 5 bytes that no row told of"] == [
+        record.getMessage() for record in caplog.records
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5_000])
+async def test_files_with_a_row_stay_whatever_their_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """However many batches the keys are read in, none of them is passed over."""
+    monkeypatch.setattr(orphans, "_BATCH", batch)
+    keys = [*ODD_TEXTS, *(f"k{i}" for i in range(20))]
+    async with opened(tmp_path) as cache:
+        await add(cache, *keys)
+        await write_file(cache, "orphan", 1)
+    async with opened(tmp_path) as cache:
+        assert sorted(cache.files.path(key) for key in keys) == there(tmp_path)
+
+
+async def test_a_file_that_is_to_be_uploaded_stays(tmp_path: Path) -> None:
+    """It is wanted, though nobody has used it yet; once it is uploaded it is not."""
+    storage = FakeStorage()
+    async with opened(tmp_path) as cache:
+        for key in ("up", "down"):
+            await write_file(cache, key, 1)
+        await cache.transfers.enqueue_upload("acme", "app", "cas", "up")
+        await cache.transfers.enqueue_download("acme", "app", "cas", "down")
+    async with opened(tmp_path, storage=storage) as cache:
+        assert [cache.files.path("up")] == there(tmp_path)
+        assert cache.transfer_worker is not None
+        await cache.transfer_worker.run_once()
+    assert ["up"] == list(storage.objects)
+    async with opened(tmp_path):
+        assert [] == there(tmp_path)
+
+
+async def test_what_is_no_artifacts_file_is_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files of other names stay; what cannot be removed stays too, with a warning."""
+    async with opened(tmp_path) as cache:
+        await add(cache, "a")
+        stuck = cache.files.path("stuck")
+    stuck.mkdir(parents=True)
+    others = [tmp_path / "artifacts" / "README", stuck.parent / "notes", stuck.parent / ("x" * 64)]
+    for path in others:
+        path.write_bytes(b"x")
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert sorted([*others, cache.files.path("a")]) == there(tmp_path)
+            assert stuck.is_dir()
+    [record] = caplog.records
+    assert f"'{stuck}', of which no row tells, cannot be removed" in record.getMessage()
+
+
+async def test_files_stay_while_their_rows_may_be_in_the_spill(
+    tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A drain that failed has the rows in a file: until that is gone, no artifact is an orphan."""
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            async with open_cache(
+                tmp_path, options=BY_HAND, buffer_options=BufferOptions(drain_timeout=0.01)
+            ) as cache:
+                await add(cache, "a")
+                nursery.start_soon(hold, cache)
+                await held.wait()
+            raise AssertionError
+
+    async def hold(cache: Cache) -> None:
+        async with writer_held(cache):
+            held.set()
+            with trio.CancelScope(shield=True):
+                while not (tmp_path / "unsettled.spill").exists():
+                    mock_clock.jump(0.1)
+                    await trio.lowlevel.checkpoint()
+
+    held = trio.Event()
+    with pytest.RaisesGroup(DrainError, flatten_subgroups=True):
+        await run()
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert [cache.files.path("a")] == there(tmp_path)
+    assert "files that no row tells of stay" in caplog.text
+    (tmp_path / "unsettled.spill").unlink()
+    async with opened(tmp_path):
+        assert [] == there(tmp_path)
+
+
+async def test_the_event_loop_goes_on_while_files_are_looked_through(tmp_path: Path) -> None:
+    """Opening a cache with many files holds up nobody else: others run between its batches."""
+    async with opened(tmp_path) as cache:
+        await add(cache, "a")
+    steps = 0
+
+    async def count() -> None:
+        nonlocal steps
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        async with opened(tmp_path):
+            assert steps > 256
+        nursery.cancel_scope.cancel()
