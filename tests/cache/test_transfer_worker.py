@@ -587,6 +587,26 @@ async def test_a_run_ends_though_transfers_are_queued_meanwhile(tmp_path: Path) 
         assert ["a+", "b+"] == sorted(key for key, _ in await left(cache))
 
 
+async def test_what_is_taken_out_of_the_queue_during_a_run_is_not_tried(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A delete that waits for its flush counts when the next batch is taken."""
+    del mock_clock
+    storage = FakeStorage()
+    upload = storage.upload
+
+    async def deleting(key: str, path: Path) -> None:
+        await cache.transfers.delete([second.id])
+        await upload(key, path)
+
+    storage.upload = deleting  # type: ignore[method-assign]
+    async with opened(tmp_path, storage=storage, transfer_batch=1, transfer_concurrency=1) as cache:
+        await queue(cache, "k0", "k1", "k2")
+        second = (await cache.transfers.pending(TransferType.UPLOAD, 10))[1]
+        await worker(cache).run_once()
+        assert ["k0", "k2"] == storage.keys
+
+
 def group(*errors: Exception) -> ExceptionGroup[Exception]:
     return ExceptionGroup("parts", list(errors))
 
