@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay import RetryPolicy
+from forebay import BufferOptions, RetryPolicy
 from forebay.cache import (
     Cache,
     MissingError,
@@ -21,8 +21,17 @@ from forebay.cache import (
     TransferType,
     TransferWorker,
     UnavailableError,
+    open_cache,
 )
-from tests.cache.tools import FakeClock, FakeStorage, opened, until, write_file
+from tests.cache.tools import (
+    BY_HAND,
+    FakeClock,
+    FakeStorage,
+    opened,
+    until,
+    write_file,
+    writer_held,
+)
 
 DAY = 24 * 3600
 HOUR = 3600
@@ -258,6 +267,32 @@ async def test_a_transfer_that_hangs_has_failed_at_its_timeout(
         assert TransferStatistics(runs=1, failed=1) == worker(cache).statistics()
 
 
+async def test_a_download_that_waits_for_room_in_a_buffer_has_not_failed(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Its object is there: that the table cannot be written for long is not its fault."""
+    storage = FakeStorage()
+    storage.objects["a"] = b"x"
+    async with open_cache(
+        tmp_path,
+        storage=storage,
+        options=BY_HAND,
+        buffer_overrides={"cas_artifacts": BufferOptions(capacity=1)},
+    ) as cache:
+        await cache.transfers.enqueue_download("acme", "app", "cas", "a")
+        await cache.flush()
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            await cache.artifacts.track_access("other")
+            nursery.start_soon(worker(cache).run_once)
+            buffers = cache.buffers.statistics
+            await until(lambda: buffers()["cas_artifacts"].waiting == 1)
+            mock_clock.jump(1_000)
+            await wait_all_tasks_blocked()
+        assert TransferStatistics(runs=1, done=1) == worker(cache).statistics()
+        assert {"a"} == await cache.artifacts.existing_keys(["a"])
+        assert [] == await left(cache, TransferType.DOWNLOAD)
+
+
 async def test_two_runs_at_once_transfer_once(tmp_path: Path) -> None:
     """The second waits for the first, and finds an empty queue."""
     storage = FakeStorage()
@@ -304,6 +339,7 @@ OUTAGES = [
     TimeoutError(),
     socket.gaierror(-3, "Temporary failure in name resolution"),
     ssl.SSLCertVerificationError("certificate has expired"),
+    trio.BrokenResourceError("the connection was reset"),
     OSError(errno.ENETUNREACH, "Network is unreachable"),
     OSError(errno.EHOSTUNREACH, "No route to host"),
     OSError(errno.ENOSPC, "No space left on device"),
@@ -414,6 +450,18 @@ async def test_what_fails_while_the_storage_serves_others_is_dropped_in_the_end(
             clock.advance(DAY)
         expected = TransferStatistics(runs=4, done=4, unavailable=4, failed=4, dropped=1)
         assert expected == worker(cache).statistics()
+
+
+async def test_what_was_done_before_an_outage_does_not_vouch_for_it(tmp_path: Path) -> None:
+    """Each run judges the storage by what it did in that run."""
+    storage = FakeStorage()
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, *(f"k{i}" for i in range(5)))
+        await worker(cache).run_once()
+        storage.raises["late"] = UnavailableError("down")
+        await queue(cache, "late")
+        assert await worker(cache).run_once()
+        assert [("late", 0)] == await left(cache)
 
 
 async def test_downloads_that_work_do_not_vouch_for_uploads(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+import trio
+
 from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 
 
@@ -24,7 +26,16 @@ class Verdict(enum.Enum):
     """There is nothing to transfer."""
 
 
-_UNAVAILABLE = (UnavailableError, ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+_UNAVAILABLE = (
+    UnavailableError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    ssl.SSLError,
+    # A connection, to a client on Trio's streams.
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
 
 _OUT_OF_ORDER = frozenset(
     {

@@ -194,6 +194,9 @@ class TransferWorker:
         else:
             lane.done += 1
             self._count("done")
+            # Not within the timeout: to wait for room in a buffer is not the transfer's fault.
+            if transfer.type == TransferType.DOWNLOAD:
+                await self._artifacts.track_access(transfer.key)
             await self._transfers.delete([transfer.id])
 
     async def _copy(self, transfer: S3Transfer) -> None:
@@ -202,7 +205,6 @@ class TransferWorker:
         else:
             async with self._files.writing(transfer.key) as path:
                 await self._storage.download(transfer.key, path)
-            await self._artifacts.track_access(transfer.key)
 
     async def _judge(self, lane: Lane) -> None:
         """Tell the transfers that failed from a storage that is out of order."""
