@@ -156,6 +156,24 @@ async def test_what_is_flushed_is_held_once_only(tmp_path: Path, mock_clock: Moc
         assert ["keyvalue:acme:app:last"] == list(cache.key_values._unsettled)
 
 
+async def test_a_hot_key_does_not_hold_what_others_had_flushed(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """A key that is put again and again, and always waits, keeps no other value in memory."""
+    del mock_clock
+    async with opened(tmp_path, memory_bytes=0) as cache:
+        await cache.key_values.put("hot", "acme", "app", ["1"])
+        await cache.key_values.put("cold", "acme", "app", ["1"])
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            nursery.start_soon(cache.flush)
+            await wait_all_tasks_blocked()
+            await cache.key_values.put("hot", "acme", "app", ["2"])
+        assert 1 == cache.statistics().pending
+        await cache.key_values.put("last", "acme", "app", ["1"])
+        expected = ["keyvalue:acme:app:hot", "keyvalue:acme:app:last"]
+        assert expected == list(cache.key_values._unsettled)
+
+
 async def test_memory_is_bounded_in_bytes(tmp_path: Path) -> None:
     """The least recently used values go first, so that the rest fits the bound."""
     async with opened(tmp_path, memory_bytes=100_000) as cache:
@@ -330,7 +348,7 @@ async def test_a_hundred_concurrent_writers_of_one_key_leave_one_write_and_one_r
         )
 
 
-@pytest.mark.parametrize("capacity", [1, 3])
+@pytest.mark.parametrize("capacity", [1, 3, 100])
 async def test_memory_and_table_agree_on_who_was_last(tmp_path: Path, capacity: int) -> None:
     """Writers of one key that wait for room leave in memory what they leave in the table."""
     async with open_cache(
@@ -338,7 +356,8 @@ async def test_memory_and_table_agree_on_who_was_last(tmp_path: Path, capacity: 
     ) as cache:
         for group in range(20):
             async with trio.open_nursery() as nursery:
-                for i in range(10):
+                # So many that the last ones are accepted together.
+                for i in range(9):
                     nursery.start_soon(cache.key_values.put, "id", "acme", "app", [f"{group} {i}"])
             await cache.flush()
             read = await cache.key_values.get("id", "acme", "app")

@@ -296,12 +296,17 @@ async def test_a_download_that_waits_for_room_in_a_buffer_has_not_failed(
 async def test_two_runs_at_once_transfer_once(tmp_path: Path) -> None:
     """The second waits for the first, and finds an empty queue."""
     storage = FakeStorage()
+    storage.stop()
     async with opened(tmp_path, storage=storage) as cache:
         await queue(cache, "a", "b")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(worker(cache).run_once)
+            await until(lambda: storage.running == 2)
             nursery.start_soon(worker(cache).run_once)
+            await wait_all_tasks_blocked(0.05)
+            storage.gate.set()
         assert 2 == len(storage.calls)
+        assert 2 == worker(cache).statistics().runs
 
 
 async def test_a_run_that_is_cancelled_leaves_the_queue(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ class CacheOptions:
         transfer_concurrency: how many of them are under way at once; at least 1.
         transfer_attempts: how often a transfer that fails is tried in all; at least 1.
         transfer_retry: how long such a transfer is put off: the delay after its first, its
-            second… failure. With the defaults it is given up after 10 hours at the most, and 5 at
-            the least. Its `max_attempts` means nothing here: it is `transfer_attempts`.
+            second… failure. With the defaults it is given up some 5 to 10 hours after the first.
+            Its `max_attempts` means nothing here: it is `transfer_attempts`.
         transfer_timeout: how long one attempt may take; above 0.
         transfer_backoff: how much longer the pause is after runs that the storage turned away:
             the delay after the first, the second… in a row in which nothing was done. Its
