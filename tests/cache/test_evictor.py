@@ -44,7 +44,10 @@ def files(cache: Cache, count: int) -> list[str]:
     ],
 )
 async def test_a_budget_past_the_watermark_is_brought_down_to_the_target(
-    tmp_path: Path, sizes: tuple[int, ...], expected: list[str]
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    sizes: tuple[int, ...],
+    expected: list[str],
 ) -> None:
     """From 85 % of the budget on, files and rows go, oldest access first, down to 75 %."""
     clock = FakeClock()
@@ -56,6 +59,7 @@ async def test_a_budget_past_the_watermark_is_brought_down_to_the_target(
         assert len(sizes) - len(expected) == done.removed
         assert sum(sizes[: len(sizes) - len(expected)]) == done.freed_bytes
         assert int(sum(sizes) >= 85) == done.evictions
+        assert [] == [record for record in caplog.records if record.name == "forebay.cache"]
 
 
 async def test_an_access_saves_an_artifact(tmp_path: Path) -> None:

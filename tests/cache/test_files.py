@@ -34,10 +34,14 @@ async def test_a_file_is_written_whole(tmp_path: Path) -> None:
     """Until the block ends the key has the file it had; then the new one."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
-        async with cache.files.writing("a") as path:
-            path.write_bytes(b"new")
-            assert 1 == await cache.files.size("a")
+        with cache.files.path("a").open("rb") as reading:
+            async with cache.files.writing("a") as path:
+                path.write_bytes(b"new")
+                assert 1 == await cache.files.size("a")
+            # Who reads the old one meanwhile, reads it to its end.
+            assert b"\0" == reading.read()
         assert b"new" == cache.files.path("a").read_bytes()
+        assert not path.exists()
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

@@ -53,6 +53,9 @@ async def test_everything_is_in_one_folder(tmp_path: Path) -> None:
         )
         assert 0 == folder.stat().st_mode & 0o077
         assert 0 == (folder / "cache.db").stat().st_mode & 0o077
+        folders = [path for path in (folder / "artifacts").rglob("*") if path.is_dir()]
+        for each in (folder / "artifacts", *folders):
+            assert 0 == each.stat().st_mode & 0o077
 
 
 async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
