@@ -36,7 +36,7 @@ ROOMS = {
     "stores": "_batch _database _operations _table",
     "stores._statements": "_batch _columns _merge _operations _table",
     "stores._identity": "_errors",
-    "stores._wal": "",
+    "stores._wal": "stores._identity",
     # The buffer: Trio, and no database.
     "_capacity": "trio",
     "_ledger": "stores trio",

@@ -6,8 +6,8 @@ import logging
 import os
 import random
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Literal, TypeAlias, TypeVar, TypeVarTuple, get_args
 
 import trio
@@ -142,7 +142,7 @@ class SqliteStore:
             self._committers[batch.stream] = committer
         try:
             outcome = await self._writer.run_in_own_thread(
-                _commit, self._identity, self._wal, committer, attempt, most_rejections
+                self._commit, committer, attempt, most_rejections
             )
         except BatchError as error:
             error.settled, error.outcome = committer.settled, committer.outcome()
@@ -161,6 +161,24 @@ class SqliteStore:
             self._noted.add(batch.stream)
         del self._committers[batch.stream]
         return outcome
+
+    def _commit(
+        self, raw: sqlite3.Connection, committer: Committer, attempt: int, most_rejections: float
+    ) -> Outcome:
+        """Commit, in the writer's thread, with the files checked."""
+        with self._files_checked():
+            return committer.commit(raw, attempt, most_rejections)
+
+    @contextmanager
+    def _files_checked(self) -> Generator[None, None, None]:
+        """Around a transaction: refuse to write to a wrong file, or to tell that it was written."""
+        self._check_files()  # another database could find in its log what is written now
+        yield
+        self._check_files()
+
+    def _check_files(self) -> None:
+        self._identity.check()
+        self._wal.check()
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Run a function of the program's own in one transaction, in turn with the buffers.
@@ -195,10 +213,8 @@ class SqliteStore:
             return fn(raw, *args)
 
         def transaction(raw: sqlite3.Connection) -> T:
-            self._identity.check()
-            result = sqlite.transact(raw, call)
-            self._identity.check()
-            return result
+            with self._files_checked():
+                return sqlite.transact(raw, call)
 
         return await _patiently(
             lambda: self._writer.run(transaction), may_repeat=lambda: not called
@@ -381,18 +397,3 @@ def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None
 
 def _variables(raw: sqlite3.Connection) -> int:
     return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-
-
-def _commit(
-    raw: sqlite3.Connection,
-    identity: FileIdentity,
-    wal: Wal,
-    committer: Committer,
-    attempt: int,
-    most_rejections: float,
-) -> Outcome:
-    identity.check()
-    outcome = committer.commit(raw, attempt, most_rejections)
-    identity.check()
-    wal.watch()
-    return outcome
