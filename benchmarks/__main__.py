@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import harness, report
 from benchmarks.facts import facts
-from benchmarks.questions import QUESTIONS
+from benchmarks.questions import MAIN, QUESTIONS
 from benchmarks.results import CaseResult, Results
 
 
@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> None:
     results = Results(facts(options.path), done)
     report.show_facts(console, results)
     with console.status("") as status:
-        for question in options.questions or QUESTIONS:
+        for question in options.questions or (QUESTIONS if options.full else MAIN):
             for case in QUESTIONS[question](options.full):
                 chosen = harness.only(case, options.case, options.contestant)
                 if chosen is None:

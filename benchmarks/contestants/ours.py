@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
@@ -15,10 +15,12 @@ from benchmarks.workload import Workload
 
 
 @asynccontextmanager
-async def opened(path: Path, work: Workload, **options: Any) -> AsyncIterator[forebay.Buffer[Any]]:
+async def opened(
+    path: Path, work: Workload, *, pragmas: Mapping[str, int] | None = None, **options: Any
+) -> AsyncIterator[forebay.Buffer[Any]]:
     """Open a buffer in front of the workload's table."""
     async with (
-        forebay.open_sqlite(path) as store,
+        forebay.open_sqlite(path, pragmas=pragmas) as store,
         forebay.open_buffers(
             store, work.table, options=forebay.BufferOptions(**options)
         ) as buffers,

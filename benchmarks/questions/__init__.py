@@ -11,11 +11,14 @@ from benchmarks.harness import Case
 from benchmarks.questions import (
     batch_size,
     busy_loop,
+    capacity,
     cost_of_a_call,
     durable_writes,
     enqueue_to_commit,
+    flush_interval,
     libraries,
     overload,
+    page_cache,
     producers,
     row_shapes,
     saturation,
@@ -38,6 +41,9 @@ _MODULES = (
     tables,
     producers,
     batch_size,
+    capacity,
+    flush_interval,
+    page_cache,
     two_processes,
     overload,
 )
@@ -46,3 +52,9 @@ QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {
     module.__name__.rpartition(".")[2]: module.cases for module in _MODULES
 }
 """What gives the cases of each question, by its name."""
+
+MAIN = (
+    "enqueue_to_commit", "libraries", "durable_writes", "busy_loop", "saturation", "telemetry",
+    "tables", "producers", "overload",
+)  # fmt: skip
+"""The questions of a run that is to be over soon."""

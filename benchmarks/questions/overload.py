@@ -7,17 +7,18 @@ in the last quarter of the time over the most in the second.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import trio
 
 from benchmarks.contestants import ours
-from benchmarks.harness import Case, Contestant
+from benchmarks.facts import resident
+from benchmarks.harness import Case, Contestant, apart
 from benchmarks.results import RATE, Measure
 from benchmarks.workload import Entry, Workload, entries
 
@@ -44,9 +45,6 @@ def cases(full: bool) -> Iterator[Case]:
 def _contestant(capacity: int, seconds: float) -> Contestant:
     work = entries("sequential", 0)
 
-    def run(path: Path) -> Mapping[str, float]:
-        return trio.run(_overload, path, work, capacity, seconds)
-
     def check(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             [found] = connection.execute(
@@ -55,7 +53,12 @@ def _contestant(capacity: int, seconds: float) -> Contestant:
         if found != (KEYS, KEYS, len(PAYLOAD)):
             raise AssertionError(f"expected {KEYS} rows, found {found}")
 
+    run = partial(apart, _run, capacity, seconds)
     return Contestant(f"capacity={capacity:,}", run, check, work.create)
+
+
+def _run(capacity: int, seconds: float, path: Path) -> Mapping[str, float]:
+    return trio.run(_overload, path, entries("sequential", 0), capacity, seconds)
 
 
 async def _overload(
@@ -72,11 +75,11 @@ async def _overload(
 
     async def watch() -> None:
         while True:
-            memory.append(_resident())
+            memory.append(resident())
             await trio.sleep(seconds / 200)
 
     async with ours.opened(path, work, capacity=capacity) as buffer:
-        before = _resident()
+        before = resident()
         deadline = trio.current_time() + seconds
         async with trio.open_nursery() as watching:
             watching.start_soon(watch)
@@ -94,8 +97,3 @@ async def _overload(
         "peak": max(memory) - before,
         "growth": max(memory[-quarter:]) / max(memory[quarter : 2 * quarter]),
     }
-
-
-def _resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -34,11 +34,12 @@ def cases(full: bool) -> Iterator[Case]:
                 "table_growth",
                 name,
                 [RATE],
-                [_contestant(name, size, Path(kept)) for size in sizes],
+                [contestant(name, size, Path(kept)) for size in sizes],
             )
 
 
-def _contestant(name: str, size: int, kept: Path) -> Contestant:
+def coming(name: str, size: int) -> Workload:
+    """Give the rows that come to a table of so many."""
     work = entries("sequential", COMING)
     draw = random.Random(3)
     numbers: Sequence[int] = (
@@ -50,12 +51,16 @@ def _contestant(name: str, size: int, kept: Path) -> Contestant:
         row._replace(key=f"key-{number:024d}", inserted_at=_MARK)
         for row, number in zip(work.rows, numbers, strict=True)
     ]
-    coming = replace(work, rows=rows)
-    contestant = writes(f"{size:,} rows", ours.enqueue_many, coming)
+    return replace(work, rows=rows)
+
+
+def contestant(name: str, size: int, kept: Path) -> Contestant:
+    """Give the one that writes to a table of so many rows, which is made once and copied."""
+    work = coming(name, size)
     return replace(
-        contestant,
-        prepare=partial(_prepare, kept / f"{size}.db", coming, size),
-        check=partial(coming.check, where=f"inserted_at = {_MARK}"),
+        writes(f"{size:,} rows", ours.enqueue_many, work),
+        prepare=partial(_prepare, kept / f"{size}.db", work, size),
+        check=partial(work.check, where=f"inserted_at = {_MARK}"),
     )
 
 
