@@ -132,7 +132,7 @@ def bench_compare(session: nox.Session) -> None:
 
 @nox.session(name="bench-plot")
 def bench_plot(session: nox.Session) -> None:
-    """Plot the last results for README and docs, or others: `nox -s bench-plot -- RESULTS`."""
+    """Write docs/benchmark.png, .svg and .md of some results: `nox -s bench-plot -- RESULTS`."""
     _install_for_bench(session)
     results = session.posargs[0] if session.posargs else BENCH_RESULTS
     session.run("python", "-m", "benchmarks", "plot", results, "docs/benchmark")

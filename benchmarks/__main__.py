@@ -11,6 +11,7 @@ from rich.console import Console
 
 from benchmarks import harness, report
 from benchmarks.facts import facts
+from benchmarks.page import write_page
 from benchmarks.questions import MAIN, QUESTIONS
 from benchmarks.results import CaseResult, Results
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
 
-    plot = commands.add_parser("plot", help="plot results, as PNG and SVG")
+    plot = commands.add_parser("plot", help="show results: PNG and SVG, and a page of all figures")
     plot.set_defaults(command=_plot)
     plot.add_argument("results", type=Path)
     plot.add_argument("target", type=Path, help="the file to write, without its ending")
@@ -69,7 +70,9 @@ def _compare(options: argparse.Namespace) -> None:
 def _plot(options: argparse.Namespace) -> None:
     from benchmarks.plot import plot  # noqa: PLC0415  # only this command needs matplotlib
 
-    plot(Results.load(options.results), options.target)
+    results = Results.load(options.results)
+    plot(results, options.target)
+    write_page(results, options.target.with_suffix(".md"))
 
 
 if __name__ == "__main__":

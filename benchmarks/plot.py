@@ -54,7 +54,7 @@ def _bars(case: CaseResult, results: Results) -> Figure:
         error_kw={"ecolor": INK, "elinewidth": 1},
     )
     axes.bar_label(bars, [f" {spread.median:,.0f}" for spread in spreads], color=INK, padding=4)
-    axes.margins(x=0.16)
+    axes.margins(x=0.16, y=0.01)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("rows a second, to COMMIT; the thin line spans the middle half of the rounds")

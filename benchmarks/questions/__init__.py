@@ -5,6 +5,7 @@ With `full` a question takes as long as it needs; without, its part of some five
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks.harness import Case
@@ -52,6 +53,12 @@ QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {
     module.__name__.rpartition(".")[2]: module.cases for module in _MODULES
 }
 """What gives the cases of each question, by its name."""
+
+
+def docstring(question: str) -> str:
+    """Give what a question says of itself."""
+    return inspect.cleandoc(str(inspect.getmodule(QUESTIONS[question]).__doc__))
+
 
 MAIN = (
     "enqueue_to_commit", "libraries", "durable_writes", "busy_loop", "saturation", "telemetry",
