@@ -10,7 +10,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay import BufferOptions, BufferStatistics, FlushError, Table, open_buffers
+from forebay import (
+    Buffer,
+    BufferOptions,
+    BufferStatistics,
+    DrainError,
+    FlushError,
+    Table,
+    open_buffers,
+)
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
 
@@ -145,3 +153,22 @@ async def test_a_buffer_shows_its_state(autojump_clock: MockClock) -> None:
         async with open_buffers(store, LOG, options=options) as buffers:
             buffers[LOG].enqueue_nowait(Note("a"))
     assert "<forebay.Buffer 'log': failed, 1 of 4 pending>" == repr(buffers[LOG])
+
+
+def test_the_statistics_can_be_asked_for_when_the_program_has_ended() -> None:
+    """What is pending still is told, and for how long, by a clock that needs no running loop."""
+    kept: list[Buffer[Note]] = []
+
+    async def main() -> None:
+        store = MemoryStore()
+        store.stop()
+        options = BufferOptions(capacity=4, drain_timeout=0.01)
+        async with open_buffers(store, NOTES, options=options) as buffers:
+            kept.append(buffers[NOTES])
+            await buffers[NOTES].enqueue(Note("a"))
+
+    with pytest.raises(DrainError):
+        trio.run(main)
+    [buffer] = kept
+    assert 1 == buffer.statistics().pending
+    assert 0.01 <= buffer.statistics().oldest_age

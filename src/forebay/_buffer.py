@@ -403,9 +403,9 @@ class Buffer(Generic[R]):
         await self._intake.ledger.wait_settled(number)
 
     def statistics(self) -> BufferStatistics:
-        """Tell the state of this buffer now."""
+        """Tell the state of this buffer now. It may be asked after the program's end, too."""
         ledger, capacity = self._intake.ledger, self._intake.capacity
-        oldest = ledger.oldest
+        oldest, now = ledger.oldest, self._intake.clock.current_time()
         return BufferStatistics(
             accepted=ledger.accepted,
             committed=ledger.committed,
@@ -416,7 +416,7 @@ class Buffer(Generic[R]):
             waiting=capacity.waiting,
             flushes=ledger.flushes,
             retries=ledger.retries,
-            oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
+            oldest_age=0.0 if oldest is None else now - oldest,
             flush_p50=ledger.flush_quantile(0.5),
             flush_p99=ledger.flush_quantile(0.99),
             last_error=ledger.last_error,

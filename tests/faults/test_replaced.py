@@ -42,24 +42,27 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(path.parent)
 
 
-def wal_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}-{ending}")
 
 
-def delete_wal(path: Path) -> None:
-    wal_of(path).unlink()
+def delete_beside(ending: str, path: Path) -> None:
+    beside(path, ending).unlink()
 
 
-def replace_wal(path: Path) -> None:
+def replace_beside(ending: str, path: Path) -> None:
     """As a tool that restores a backup does."""
     copy = path.with_name("copy")
-    shutil.copy(wal_of(path), copy)
-    copy.rename(wal_of(path))
+    shutil.copy(beside(path, ending), copy)
+    copy.rename(beside(path, ending))
 
+
+delete_wal = partial(delete_beside, "wal")
 
 HAPPENINGS = [
     *(delete, delete_all, rename, replace, remove_folder),
-    *(delete_wal, replace_wal),
+    *(delete_wal, partial(replace_beside, "wal")),
+    *(partial(delete_beside, "shm"), partial(replace_beside, "shm")),
 ]
 
 
@@ -133,7 +136,7 @@ async def test_a_file_deleted_in_mid_transaction_is_noticed(
 def checkpoint(path: Path) -> None:
     """Empty the log, as a program that looks after it does."""
     assert [(0, 0, 0)] == read(path, "PRAGMA wal_checkpoint(TRUNCATE)")
-    assert 0 == wal_of(path).stat().st_size
+    assert 0 == beside(path, "wal").stat().st_size
 
 
 def vacuum(path: Path) -> None:

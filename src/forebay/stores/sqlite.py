@@ -67,6 +67,7 @@ class SqliteStore:
         self._writer = writer
         self._readers = readers
         self._identity = FileIdentity(path)
+        self._shared_memory = FileIdentity(f"{path}-shm")
         self._wal = Wal(path, warn_at=wal_warning)
         self._variables = 0
         self._committers: dict[str, Committer] = {}
@@ -179,6 +180,8 @@ class SqliteStore:
     def _check_files(self) -> None:
         self._identity.check()
         self._wal.check()
+        # Without it, who opens the file next shares no locks with this program.
+        self._shared_memory.check()
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Run a function of the program's own in one transaction, in turn with the buffers.
