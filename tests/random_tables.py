@@ -44,7 +44,10 @@ class Drawn:
 
     def __repr__(self) -> str:
         rules = {column.name: column.merge.value for column in self.table.values}
-        return f"{self.table!r} {rules} delete_by={self.table.delete_by!r}: {self.ddl}"
+        return (
+            f"{self.table!r} {rules} delete_by={self.table.delete_by!r} "
+            f"coalesce={self.table.coalesce}: {self.ddl}"
+        )
 
 
 @st.composite
@@ -72,6 +75,7 @@ def tables(draw: st.DrawFn) -> Drawn:
         key=draw(st.permutations(list(keys))) if keys else None,
         merge=rules,
         delete_by=draw(st.none() | st.sampled_from(searched)) if searched else None,
+        coalesce=draw(st.sampled_from([True, True, False])),
     )
     few = draw(st.sampled_from([1, 2, 1, 4]))
     return Drawn(

@@ -24,6 +24,8 @@ from forebay import (
     Delete,
     DeleteBy,
     FlushReason,
+    Keep,
+    Sum,
     Table,
     Update,
     Write,
@@ -217,3 +219,54 @@ def test_a_buffer_leaves_in_memory_what_single_operations_leave(
 
     expected = expected_rows(drawn, [operation for run in runs for operation in run])
     assert expected == store.rows(drawn.table)
+
+
+GUARDED = Table.from_columns(
+    {"k": str, "a": int, "s": int, "kept": int},
+    name="t",
+    key="k",
+    merge={"s": Sum, "kept": Keep},
+    delete_by="a",
+    coalesce=False,
+)
+GUARDED_DDL = """CREATE TABLE t (
+    k TEXT PRIMARY KEY, a INTEGER UNIQUE CHECK (a <> 3), s INTEGER CHECK (s < 9), kept INTEGER
+)"""
+SMALL = {"k": ["x", "y"], "a": [1, 2, 3], "s": [1, 5], "kept": [1, 2]}
+REFUSABLE = operations(Drawn(GUARDED, GUARDED_DDL, SMALL), at_most=12)
+
+
+async def in_a_guarded_table(
+    accepted: Sequence[Operation], batch_size: int
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The rows of a table that refuses some, and the dead letters, in their order."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_sqlite(Path(folder, "t.db")) as store:
+            await store.run(lambda raw: raw.execute(GUARDED_DDL).close())
+            options = BufferOptions(batch_size=batch_size, flush_interval=math.inf)
+            async with open_buffers(store, GUARDED, options=options) as buffers:
+                await hand_in(buffers[GUARDED], accepted)
+            seen = buffers[GUARDED].statistics()
+            assert (len(accepted), 0) == (seen.accepted, seen.pending)
+            letters: list[tuple[Any, ...]] = []
+            if seen.dead_lettered:
+                letters = await store.fetch_all(
+                    "SELECT operation, entry FROM forebay_dead_letters ORDER BY id"
+                )
+            return await store.fetch_all("SELECT * FROM t ORDER BY k"), letters
+
+
+@given(REFUSABLE)
+def test_without_coalescing_each_entry_is_refused_or_taken_as_if_alone(
+    accepted: list[Operation],
+) -> None:
+    """However large the batches, a row that the table refuses leaves nothing in another one."""
+    alone = trio.run(in_a_guarded_table, accepted, 1)
+    assert alone == trio.run(in_a_guarded_table, accepted, 100)
+
+
+async def test_a_refused_row_leaves_no_trace_in_the_next_one_of_its_key() -> None:
+    """A sum has nothing of a row that was refused, where the table asks for no coalescing."""
+    rows, letters = await in_a_guarded_table([Write(("x", 3, 1, 1)), Write(("x", 1, 5, 2))], 100)
+    assert [("x", 1, 5, 2)] == rows
+    assert 1 == len(letters)

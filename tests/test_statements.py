@@ -369,3 +369,11 @@ def test_rows_are_written_in_the_order_of_their_keys() -> None:
 
     assert ["a", 3, 3, "b", 2, 3, "a", 1, 9] == [v for s in keyed for v in s.parameters]
     assert ["b", 1.0, "a", 2.0] == [v for s in appended for v in s.parameters]
+
+
+def test_rows_that_are_not_coalesced_stay_in_their_order() -> None:
+    """The table may compare rows of different keys, so they are not sorted either."""
+    table = Table.from_columns({"k": str}, name="t", key="k", coalesce=False)
+    written = statements(table, WriteStep([("b",), ("a",), ("b",)]), variables=9)
+
+    assert ["b", "a", "b"] == [v for s in written for v in s.parameters]

@@ -13,7 +13,7 @@ from forebay._table import Table
 
 @dataclass(frozen=True, slots=True)
 class WriteStep:
-    """Insert rows, or merge them into those with their keys; no two have the same key."""
+    """Insert rows, or merge them into those with their keys, one after another."""
 
     rows: Sequence[Row]
     operation: ClassVar[str] = "write"
@@ -28,7 +28,7 @@ class WriteStep:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStep:
-    """Set the same columns of several rows, each row named by its key."""
+    """Set the same columns of several rows, each row named by its key, no key twice."""
 
     columns: tuple[str, ...]
     updates: Sequence[tuple[Key, tuple[Any, ...]]]

@@ -14,6 +14,10 @@ So what is pending for one key is always one of: a delete; a delete, a write; or
 write, an update, each of the three optional. A batch can run them as four steps over all keys:
 deletes, updates, writes, updates. A delete by another column cannot be ordered by key: it ends
 the steps before it, and what follows starts anew.
+
+All of this takes for granted that the table takes each row: one that it would have refused leaves
+what it was merged into. A table may therefore ask for no coalescing, and tables without a key have
+none: then each entry is an operation of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from forebay._flush_policy import FlushReason
 from forebay._merge import Merge
 from forebay._operations import DeleteBy, Entry, Key, Row, Update
 from forebay._table import Table
+
+_Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
+"""The kind of a step; of an update, the columns that it sets."""
 
 
 class _Keyed:
@@ -102,20 +109,47 @@ def _update_steps(updates: Mapping[Key, Mapping[str, Any]]) -> list[UpdateStep]:
     return [UpdateStep(names, tuple(rows)) for names, rows in by_columns.items()]
 
 
-class _Appended:
-    """Rows of a table without a key, between two deletes by another column."""
+class _InOrder:
+    """What is pending of a table that does not coalesce: an operation for each entry, in order.
+
+    Entries of one kind that follow each other are a step; two updates of one key are not, since
+    one statement sets a row once.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[Row] = []
+        self._runs: list[tuple[_Kind, list[Any]]] = []
+        self._updated: set[Key] = set()
+        self._len = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._len
+
+    def _add(self, kind: _Kind, items: Sequence[Any]) -> None:
+        if not self._runs or self._runs[-1][0] != kind:
+            self._runs.append((kind, []))
+            self._updated.clear()
+        self._runs[-1][1].extend(items)
+        self._len += len(items)
 
     def write_all(self, rows: Sequence[Row]) -> None:
-        self._rows.extend(rows)
+        self._add(WriteStep, rows)
+
+    def update(self, key: Key, columns: Mapping[str, Any]) -> None:
+        names = tuple(sorted(columns))
+        if key in self._updated:
+            self._runs.append((names, []))
+            self._updated.clear()
+        self._add(names, [(key, tuple(columns[name] for name in names))])
+        self._updated.add(key)
+
+    def delete(self, key: Key) -> None:
+        self._add(DeleteStep, [key])
 
     def steps(self) -> tuple[Step, ...]:
-        return (WriteStep(tuple(self._rows)),)
+        return tuple(
+            UpdateStep(kind, tuple(items)) if isinstance(kind, tuple) else kind(tuple(items))
+            for kind, items in self._runs
+        )
 
 
 class _DeletedBy:
@@ -134,7 +168,7 @@ class _DeletedBy:
         return (DeleteByStep(tuple(self._values)),)
 
 
-_Segment: TypeAlias = _Keyed | _Appended | _DeletedBy
+_Segment: TypeAlias = _Keyed | _InOrder | _DeletedBy
 _S = TypeVar("_S", bound=_Segment)
 
 
@@ -158,7 +192,7 @@ class Coalescer:
         self._accepted: list[Sequence[Entry]] = []
         self._ended: list[_Segment] = []
         self._ended_len = 0
-        self._segment: _Segment = _Keyed(self._table) if self._table.key else _Appended()
+        self._segment: _Segment = self._new_segment()
         self._entries = 0
 
     def __len__(self) -> int:
@@ -190,15 +224,18 @@ class Coalescer:
             segment = self._rows_segment()
             if isinstance(entry, tuple):
                 segment.write_all((entry,))
-            elif isinstance(segment, _Keyed):  # only keyed tables accept updates and deletes
-                if isinstance(entry, Update):
-                    segment.update(entry.key, entry.columns)
-                else:
-                    segment.delete(entry.key)
+            elif isinstance(entry, Update):
+                segment.update(entry.key, entry.columns)
+            else:
+                segment.delete(entry.key)
 
-    def _rows_segment(self) -> _Keyed | _Appended:
+    def _new_segment(self) -> _Keyed | _InOrder:
+        coalesces = self._table.key and self._table.coalesce
+        return _Keyed(self._table) if coalesces else _InOrder()
+
+    def _rows_segment(self) -> _Keyed | _InOrder:
         if isinstance(self._segment, _DeletedBy):
-            return self._next(_Keyed(self._table) if self._table.key else _Appended())
+            return self._next(self._new_segment())
         return self._segment
 
     def _delete_by_segment(self) -> _DeletedBy:

@@ -139,6 +139,7 @@ def encode_declaration(table: Table[Any]) -> str:
             "key": list(table.key),
             "delete_by": table.delete_by,
             "nan_as_null": table.nan_as_null,
+            "coalesce": table.coalesce,
         }
     )
 
@@ -171,6 +172,7 @@ def decode_declaration(text: str) -> Table[tuple[Any, ...]]:
             merge=merge if key else {},
             delete_by=declared["delete_by"],
             nan_as_null=declared["nan_as_null"],
+            coalesce=declared.get("coalesce", True),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"this is no declaration of a table ({error!r}): {text}") from error

@@ -42,6 +42,7 @@ class Table(Generic[R]):
         merge: Merge | Mapping[str, Merge] = Replace,
         delete_by: str | None = None,
         nan_as_null: bool = False,
+        coalesce: bool = True,
     ) -> None:
         """Declare a table.
 
@@ -56,6 +57,11 @@ class Table(Generic[R]):
             delete_by: a further column by whose value rows may be deleted.
             nan_as_null: SQLite holds no NaN, it stores NULL instead. False refuses a NaN where
                 it is enqueued; True takes it as None.
+            coalesce: whether entries of one key become one operation before they are written.
+                The table does not see what was merged, so a row that it would have refused (by a
+                CHECK, a trigger, …) is neither refused nor without effect where a later entry of
+                its key is merged into it; and rows are written in the order of their keys. False
+                executes each entry by itself, in order, at the price of more work for SQLite.
 
         Raises:
             TypeError: the row type, or an annotation, is nothing that SQLite can hold.
@@ -69,6 +75,7 @@ class Table(Generic[R]):
             merge=merge,
             delete_by=delete_by,
             nan_as_null=nan_as_null,
+            coalesce=coalesce,
         )
 
     @classmethod
@@ -81,6 +88,7 @@ class Table(Generic[R]):
         merge: Merge | Mapping[str, Merge] = Replace,
         delete_by: str | None = None,
         nan_as_null: bool = False,
+        coalesce: bool = True,
     ) -> Table[tuple[Any, ...]]:
         """Declare a table whose columns are known only at run time.
 
@@ -92,6 +100,7 @@ class Table(Generic[R]):
             merge: as for `Table`.
             delete_by: as for `Table`.
             nan_as_null: as for `Table`.
+            coalesce: as for `Table`.
 
         Raises:
             TypeError: a type is nothing that SQLite can hold.
@@ -106,6 +115,7 @@ class Table(Generic[R]):
             merge=merge,
             delete_by=delete_by,
             nan_as_null=nan_as_null,
+            coalesce=coalesce,
         )
         return table
 
@@ -119,6 +129,7 @@ class Table(Generic[R]):
         merge: Merge | Mapping[str, Merge],
         delete_by: str | None,
         nan_as_null: bool,
+        coalesce: bool,
     ) -> None:
         self.name: str = _checked_name(name)
         self.row_type: type[R] = row_type
@@ -127,6 +138,7 @@ class Table(Generic[R]):
         self.key: tuple[str, ...] = () if key is None else _names(key)
         self.delete_by: str | None = delete_by
         self.nan_as_null: bool = nan_as_null
+        self.coalesce: bool = coalesce
         rules = (
             merge
             if isinstance(merge, Mapping)

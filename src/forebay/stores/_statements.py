@@ -152,7 +152,8 @@ def statements(table: Table[Any], step: Step, *, variables: int) -> Iterator[Sta
     match step:
         case WriteStep(rows):
             # In the order of the key, neighbours fall on the same page of the B-tree.
-            ordered = sorted(rows, key=table.key_of) if table.key else rows
+            sorts = table.key and table.coalesce
+            ordered = sorted(rows, key=table.key_of) if sorts else rows
             width = len(table.columns)
             yield from _split(lambda n: write(table, n), ordered, width, variables)
         case UpdateStep(columns, updates):
