@@ -232,7 +232,7 @@ GUARDED = Table.from_columns(
 GUARDED_DDL = """CREATE TABLE t (
     k TEXT PRIMARY KEY, a INTEGER UNIQUE CHECK (a <> 3), s INTEGER CHECK (s < 9), kept INTEGER
 )"""
-SMALL = {"k": ["x", "y"], "a": [1, 2, 3], "s": [1, 5], "kept": [1, 2]}
+SMALL: dict[str, list[Any]] = {"k": ["x", "y"], "a": [1, 2, 3], "s": [1, 5], "kept": [1, 2]}
 REFUSABLE = operations(Drawn(GUARDED, GUARDED_DDL, SMALL), at_most=12)
 
 
