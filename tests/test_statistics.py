@@ -106,12 +106,25 @@ async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockCl
         await trio.sleep(4)
         buffers[LOG].enqueue_nowait(Note("b"))
         expected = told(
-            accepted=2, pending=2, retries=2, oldest_age=4.0, last_error="scripted: transient"
+            accepted=2, pending=2, retries=1, oldest_age=4.0, last_error="scripted: transient"
         )
         assert expected == buffers[LOG].statistics()
         await trio.sleep(1.5)  # the first was committed at 5, and the second waits since 4
         expected = told(accepted=2, committed=2, retries=2, flushes=2, flush_p99=4.0)
         assert expected == buffers[LOG].statistics()
+
+
+async def test_a_retry_that_the_deadline_forestalls_is_none(autojump_clock: MockClock) -> None:
+    """An attempt that failed counts when it is made again, and not before."""
+    store = MemoryStore()
+    options = BufferOptions(drain_timeout=1).override(
+        {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
+    )
+    store.fail_next(FailureKind.TRANSIENT, times=9)
+    with pytest.raises(DrainError):
+        async with open_buffers(store, LOG, options=options) as buffers:
+            buffers[LOG].enqueue_nowait(Note("a"))
+    assert 0 == buffers[LOG].statistics().retries
 
 
 async def test_the_age_is_that_of_the_oldest_that_is_left(autojump_clock: MockClock) -> None:

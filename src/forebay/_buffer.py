@@ -46,7 +46,7 @@ class BufferStatistics:
     flushes: int
     """Transactions committed."""
     retries: int
-    """Attempts to flush that failed and were, or will be, made again."""
+    """Attempts to flush that were made again after one that failed."""
     oldest_age: float
     """How long the oldest pending entry has been waiting, in seconds; 0.0 where none is."""
     flush_p50: float

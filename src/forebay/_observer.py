@@ -29,11 +29,11 @@ class FlushObserver(Protocol):
     ) -> None: ...
 
     def attempt(self) -> None:
-        """Note that the store is given the batch now."""
+        """Note that the store is given the batch now; after a failure, again."""
         ...
 
-    def failed(self, error: BatchError, *, retried: bool) -> None:
-        """Note that the store could not commit it, and whether it is tried again."""
+    def failed(self, error: BatchError) -> None:
+        """Note that the store could not commit it."""
         ...
 
     def committed(self, outcome: Outcome) -> None:
@@ -81,7 +81,7 @@ class _NoFlushObserver:
     def attempt(self) -> None:
         pass
 
-    def failed(self, error: BatchError, *, retried: bool) -> None:
+    def failed(self, error: BatchError) -> None:
         pass
 
     def committed(self, outcome: Outcome) -> None:

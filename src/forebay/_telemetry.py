@@ -84,7 +84,7 @@ class _Instruments:
         self.flush_retries = meter.create_counter(
             "forebay.flush.retries",
             unit="{retry}",
-            description="Attempts to flush that failed and are made again",
+            description="Attempts to flush that were made again after one that failed",
         )
         self.operation_duration = meter.create_histogram(
             "db.client.operation.duration",
@@ -325,21 +325,22 @@ class _FlushTelemetry:
         )
         self._token = context_api.attach(trace.set_span_in_context(self._span, Context()))
 
+    @_harmless
     def attempt(self) -> None:
         self._attempted = self._buffer.live.clock.current_time()
+        if self._failure is not None:
+            why = {"error.type": self._failure.code}
+            self._buffer.instruments.flush_retries.add(1, {"buffer": self.name, **why})
+            self._span.add_event("retry", why)
 
     @_harmless
-    def failed(self, error: BatchError, *, retried: bool) -> None:
+    def failed(self, error: BatchError) -> None:
         self._failure = error
         took = self._buffer.live.clock.current_time() - self._attempted
-        why = {"error.type": error.code}
-        attributes = {**self._database, **why}
+        attributes = {**self._database, "error.type": error.code}
         if error.code != type(error.__cause__).__name__:  # the database gave it
             attributes["db.response.status_code"] = error.code
         self._buffer.instruments.operation_duration.record(took, attributes)
-        if retried:
-            self._buffer.instruments.flush_retries.add(1, {"buffer": self.name, **why})
-            self._span.add_event("retry", why)
 
     @_harmless
     def committed(self, outcome: Outcome) -> None:

@@ -212,6 +212,8 @@ class Worker:
         while True:
             # A store may not let itself be cancelled; the deadline counts between its calls.
             await trio.lowlevel.checkpoint_if_cancelled()
+            if attempt > 1:
+                self._ledger.retries += 1
             observer.attempt()
             try:
                 outcome = await self._store.commit(
@@ -222,12 +224,11 @@ class Worker:
             except BatchError as error:
                 lasting = error.kind not in _RETRIED
                 last = retry.max_attempts is not None and attempt >= retry.max_attempts
-                observer.failed(error, retried=not (lasting or last))
+                observer.failed(error)
                 if lasting or last:
                     self._settle_part(error)
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
-                self._ledger.retries += 1
                 self._ledger.last_error = str(error)
                 await trio.sleep(retry.delay(attempt, _jitter.random()))
                 attempt += 1

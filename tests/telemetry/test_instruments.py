@@ -23,7 +23,7 @@ from forebay.stores import BatchError, FailureKind
 from forebay.testing import MemoryStore
 
 if TYPE_CHECKING:
-    from tests.telemetry.conftest import Meters
+    from tests.telemetry.conftest import Meters, Spans
 
 
 class Pair(NamedTuple):
@@ -206,6 +206,30 @@ async def test_the_last_attempt_is_no_retry(meters: Meters, autojump_clock: Mock
         ) as buffers:
             await buffers[PAIRS].enqueue(Pair(1))
     assert 2 == meters.value("forebay.flush.retries")
+
+
+async def test_a_retry_counts_when_it_is_made(
+    meters: Meters, spans: Spans, autojump_clock: MockClock
+) -> None:
+    """One that the drain's deadline forestalls adds nothing, as in the statistics."""
+    store = MemoryStore()
+    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=9)
+    options = BufferOptions(drain_timeout=3).override(
+        {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
+    )
+    with pytest.raises(forebay.DrainError):
+        async with open_buffers(
+            store,
+            PAIRS,
+            options=options,
+            meter_provider=meters.provider,
+            tracer_provider=spans.provider,
+        ) as buffers:
+            buffers[PAIRS].enqueue_nowait(Pair(1))
+    assert 1 == buffers[PAIRS].statistics().retries
+    assert 1 == meters.value("forebay.flush.retries")
+    [span] = spans.flushes()
+    assert ["retry"] == [event.name for event in span.events]
 
 
 async def test_a_dead_letter_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
