@@ -133,6 +133,7 @@ async def open_buffers(
         The buffers, by table.
 
     Raises:
+        TypeError: the options or a provider are of another type.
         OptionsError: an override names a table that is not among these.
         ValueError: no tables are given, or two of one name.
         SchemaError: a table is not in the database as it is declared.

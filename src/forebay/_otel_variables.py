@@ -1,14 +1,16 @@
 """What OpenTelemetry's variables say of one signal, checked before an exporter is made of it.
 
 The exporters check little: a malformed header they write to the log as it is, with what is secret
-in it, and a malformed endpoint they meet at every export.
+in it; a malformed endpoint they meet at every export; a time below 0 ends each before it began.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -45,10 +47,12 @@ def exporters(signal: Signal) -> Iterator[str]:
     """Give the kinds of exporters that are asked for, `otlp` or `console`.
 
     Raises:
-        ValueError: the variable names another one.
+        ValueError: the variable names another one, or one for all exporters cannot be used.
     """
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if _is_true("OTEL_SDK_DISABLED"):
         return
+    if signal == "METRICS":
+        _check_time("OTEL_METRIC_EXPORT_TIMEOUT")
     variable = f"OTEL_{signal}_EXPORTER"
     names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
     for name in names:
@@ -62,10 +66,17 @@ def target(signal: Signal) -> Target:
     """Give the target of a signal's OTLP exporter.
 
     Raises:
-        ValueError: the protocol, the endpoint or a header cannot be used.
+        ValueError: the protocol, the endpoint, or what goes with them, cannot be used.
     """
     protocol = _protocol(signal)
     _check_headers(signal)
+    if found := _first(signal, "INSECURE"):
+        _is_true(found[0])
+    if found := _first(signal, "TIMEOUT"):
+        _check_time(found[0])
+    for what in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        if (found := _first(signal, what)) and not os.access(found[1], os.R_OK):
+            raise ValueError(f"{found[0]}={found[1]!r}: expected a file that can be read")
     return Target(protocol, _endpoint(signal, protocol))
 
 
@@ -75,6 +86,22 @@ def _first(signal: Signal, what: str) -> tuple[str, str] | None:
         if value := os.environ.get(variable, "").strip():
             return variable, value
     return None
+
+
+def _is_true(variable: str) -> bool:
+    value = os.environ.get(variable, "").strip()
+    if value.lower() not in ("", "true", "false"):
+        raise ValueError(f"{variable}={value!r}: expected true or false")
+    return value.lower() == "true"
+
+
+def _check_time(variable: str) -> None:
+    if not (value := os.environ.get(variable, "").strip()):
+        return
+    with suppress(ValueError):
+        if 0 < float(value) < math.inf:
+            return
+    raise ValueError(f"{variable}={value!r}: expected a number above 0")
 
 
 def _protocol(signal: Signal) -> str:

@@ -162,7 +162,20 @@ def _tracer(given: TracerProvider | None) -> trace.Tracer | None:
 def telemetry(
     store: Store, meter_provider: MeterProvider | None, tracer_provider: TracerProvider | None
 ) -> Observe:
-    """Give what observes the buffers of one `open_buffers` block, in Trio's thread."""
+    """Give what observes the buffers of one `open_buffers` block, in Trio's thread.
+
+    Raises:
+        TypeError: a provider is none.
+    """
+    if not isinstance(meter_provider, MeterProvider | None):
+        raise TypeError(
+            f"meter_provider must be an opentelemetry.metrics.MeterProvider, not {meter_provider!r}"
+        )
+    if not isinstance(tracer_provider, TracerProvider | None):
+        raise TypeError(
+            f"tracer_provider must be an opentelemetry.trace.TracerProvider, "
+            f"not {tracer_provider!r}"
+        )
     tracer = _tracer(tracer_provider)
     if tracer is None and isinstance(meter_provider, metrics.NoOpMeterProvider):
         return unobserved

@@ -84,10 +84,15 @@ async def export_telemetry(
         The providers, for `open_buffers` where they are not the global ones.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: a variable has a value that cannot be used, or `shutdown_timeout` has. Headers
             are never shown.
         RuntimeError: the process has other global providers already.
     """
+    if service_name is not None and not isinstance(service_name, str):
+        raise TypeError(f"service_name must be a str or None, not {service_name!r}")
+    if isinstance(shutdown_timeout, bool) or not isinstance(shutdown_timeout, int | float):
+        raise TypeError(f"shutdown_timeout must be a number of seconds, not {shutdown_timeout!r}")
     if not 0 < shutdown_timeout <= _LONGEST_SHUTDOWN:
         raise ValueError(
             f"shutdown_timeout={shutdown_timeout!r}: expected more than 0 seconds, and a day "

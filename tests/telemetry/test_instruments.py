@@ -371,3 +371,12 @@ async def test_statistics_tell_the_quantiles_of_flushes(autojump_clock: MockCloc
 def _quantiles(buffer: forebay.Buffer[Pair]) -> tuple[float, float]:
     statistics = buffer.statistics()
     return statistics.flush_p50, statistics.flush_p99
+
+
+@pytest.mark.parametrize("argument", ["meter_provider", "tracer_provider"])
+async def test_a_provider_of_another_type_is_refused(argument: str) -> None:
+    """The error has its name and value; nothing was opened."""
+    wrong: Any = {argument: "a provider"}
+    with pytest.raises(TypeError, match=f"{argument} must be an opentelemetry.*, not 'a provider'"):
+        async with open_buffers(MemoryStore(), PAIRS, **wrong):
+            pass

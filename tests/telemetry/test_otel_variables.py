@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
@@ -65,6 +66,32 @@ def test_several_exporters_are_given_in_order(variables: Setter) -> None:
     """With `none` among them, that one is left out."""
     variables(TRACES_EXPORTER="console, none,otlp")
     assert ["console", "otlp"] == list(exporters("TRACES"))
+
+
+@pytest.mark.parametrize("value", ["", "false", "False", " true ", "TRUE"])
+def test_a_boolean_is_true_or_false(value: str, variables: Setter) -> None:
+    """In letters of any case; empty is unset."""
+    variables(SDK_DISABLED=value, EXPORTER_OTLP_INSECURE=value)
+    disabled = value.strip().lower() == "true"
+    assert ([] if disabled else ["otlp"]) == list(exporters("METRICS"))
+    assert GRPC == target("METRICS").protocol
+
+
+def test_times_and_files_that_can_be_used(variables: Setter, tmp_path: Path) -> None:
+    """Of the signal first: what it overrides is not looked at."""
+    certificate = tmp_path / "ca.pem"
+    certificate.touch()
+    variables(
+        METRIC_EXPORT_TIMEOUT="500",
+        EXPORTER_OTLP_TIMEOUT="-1",
+        EXPORTER_OTLP_METRICS_TIMEOUT="0.5",
+        EXPORTER_OTLP_CERTIFICATE="missing",
+        EXPORTER_OTLP_METRICS_CERTIFICATE=str(certificate),
+    )
+    assert ["otlp"] == list(exporters("METRICS"))
+    assert GRPC == target("METRICS").protocol
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_TIMEOUT"):
+        target("TRACES")
 
 
 @pytest.mark.parametrize(

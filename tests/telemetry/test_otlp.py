@@ -78,6 +78,45 @@ async def test_what_the_sdk_refuses_is_an_error_of_the_variables(
         await set_up()
 
 
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("shutdown_timeout", "5"),
+        ("shutdown_timeout", True),
+        ("shutdown_timeout", None),
+        ("service_name", 3),
+    ],
+)
+async def test_an_argument_of_another_type_is_refused(argument: str, value: object) -> None:
+    """The error has its name and value."""
+    with pytest.raises(TypeError, match=f"{argument} must be .*, not {value!r}"):
+        await set_up(**{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("OTEL_SDK_DISABLED", "maybe", "expected true or false"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "perhaps", "expected true or false"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1", "expected a number above 0"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-3", "expected a number above 0"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "nan", "expected a number above 0"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "missing.pem", "expected a file that can be read"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "missing", "expected a file that can be read"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "a.pem", "expected a file that can be read"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+async def test_what_the_sdk_would_take_in_silence_is_refused(
+    variable: str, value: str, expected: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Booleans, times and the files of certificates, over either protocol."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"^{variable}='{value}': {expected}"):
+        await set_up()
+
+
 async def test_what_the_sdk_refuses_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was set up before is shut down."""
     before = set(threading.enumerate())
