@@ -42,6 +42,20 @@ def queries() -> dict[str, str]:
     return found
 
 
+@pytest.mark.parametrize("what", ["dashboard", "alerts"])
+def test_an_output_that_cannot_be_written_is_told(what: str) -> None:
+    """In one line, with exit code 1."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "forebay", what, "export"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    expected = b"Error: the output could not be written: [Errno 28] No space left on device\n"
+    assert (1, expected) == (done.returncode, done.stderr)
+
+
 def test_the_dashboard_has_a_panel_for_each() -> None:
     """What is asked of a buffer first: rates, durations, queues, and what went wrong."""
     titles = [panel["title"] for panel in grafana_dashboard()["panels"]]

@@ -7,6 +7,7 @@ import json
 import click
 
 from forebay import monitoring
+from forebay.cli._output import writing
 
 
 @click.group(name="dashboard", short_help="The dashboard for Grafana.")
@@ -31,7 +32,8 @@ def export_dashboard(datasource: str | None) -> None:
         exported = monitoring.grafana_dashboard(datasource)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
-    click.echo(json.dumps(exported, indent=2))
+    with writing():
+        click.echo(json.dumps(exported, indent=2))
 
 
 @click.group(name="alerts", short_help="The alert rules for Prometheus.")
@@ -47,4 +49,5 @@ def export_alerts() -> None:
     Example:
       forebay alerts export > /etc/prometheus/forebay.yaml
     """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
-    click.echo(monitoring.prometheus_alerts(), nl=False)
+    with writing():
+        click.echo(monitoring.prometheus_alerts(), nl=False)

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
+
+
+@contextmanager
+def writing() -> Generator[None, None, None]:
+    """Have an output that cannot be written end the command in one line, with exit code 1."""
+    try:
+        yield
+    except BrokenPipeError:  # what reads the output has enough, and click ends in silence
+        raise
+    except OSError as error:
+        raise click.ClickException(f"the output could not be written: {error}") from error
 
 
 def print_json(value: object) -> None:
