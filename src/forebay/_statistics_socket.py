@@ -2,7 +2,8 @@
 
 A client sends a line, whatever it says, and gets a line of JSON: an object with the buffers by
 name, each with the fields of `BufferStatistics`, and the time of the program's clock. So the
-client sets the pace, and one that does not read is sent nothing more.
+client sets the pace, and one that does not read is sent nothing more. The last line is `null`: a
+connection that ends without it is that of a program that was killed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from forebay._group import Buffers
 _LONGEST_REQUEST = 1024
 """Bytes that a client may send without a line ending."""
 
+_FAREWELL = b"null\n"
+_FAREWELL_TIMEOUT = 0.5
+"""Seconds for which leaving the block may wait for a client that does not read."""
+
 _OWNER_ONLY = 0o600
 
 _SHORTEN = "choose a shorter one, or one from the working directory on"
@@ -36,7 +41,23 @@ async def serve_statistics(
 
     The socket is for the owner of the process only, and no network port is opened. One that a
     program left behind when it died is replaced; one that somebody serves is not. Leaving the
-    block, in whatever way, ends the connections and removes the socket.
+    block, in whatever way, says farewell to the clients, ends the connections and removes the
+    socket. That may take half a second, where a client does not read.
+
+    Inside `open_buffers` the block ends before the drain begins. To watch that as well, serve
+    from a task of a nursery outside of the buffers, which is cancelled when they have ended::
+
+        async def serve(buffers, task_status):
+            async with forebay.serve_statistics("hits.sock", buffers):
+                task_status.started()
+                await trio.sleep_forever()
+
+
+        async with trio.open_nursery() as nursery:
+            async with forebay.open_buffers(store, hits) as buffers:
+                await nursery.start(serve, buffers)
+                ...
+            nursery.cancel_scope.cancel()
 
     Args:
         path: where the socket is to be: a name of some 100 bytes at most, as the system asks.
@@ -57,7 +78,7 @@ async def serve_statistics(
 
             async def answer(stream: trio.SocketStream) -> None:
                 # The other end may go at any time, and that is its own affair.
-                with suppress(trio.BrokenResourceError):
+                with suppress(trio.BrokenResourceError, ConnectionError):
                     await _answer(stream, buffers)
 
             nursery.start_soon(trio.serve_listeners, answer, [listener])
@@ -76,14 +97,28 @@ async def serve_statistics(
 
 
 async def _answer(stream: trio.SocketStream, buffers: Buffers) -> None:
-    received = b""
+    unsent = b""
+    try:
+        while await _asked(stream):
+            unsent = _snapshot(buffers)
+            while unsent:
+                unsent = unsent[await stream.socket.send(unsent) :]
+    except trio.Cancelled:  # the block is left
+        with trio.move_on_after(_FAREWELL_TIMEOUT, shield=True):
+            await stream.send_all(unsent + _FAREWELL)
+        raise
+
+
+async def _asked(stream: trio.SocketStream) -> bool:
+    """Wait for the end of a line; False where none will come."""
+    received = 0
     while chunk := await stream.receive_some(_LONGEST_REQUEST):
-        received += chunk
-        if b"\n" in received:
-            received = b""
-            await stream.send_all(_snapshot(buffers))
-        elif len(received) > _LONGEST_REQUEST:
-            return
+        received += len(chunk)
+        if b"\n" in chunk:
+            return True
+        if received > _LONGEST_REQUEST:
+            return False
+    return False
 
 
 def _snapshot(buffers: Buffers) -> bytes:

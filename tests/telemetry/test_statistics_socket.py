@@ -9,13 +9,15 @@ import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay import Buffers, Table, open_buffers, serve_statistics
+from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
 from forebay.testing import MemoryStore
 
 
@@ -97,6 +99,7 @@ async def test_the_socket_goes_with_the_block(path: str) -> None:
             client = await trio.open_unix_socket(path)
             await ask(client)
         assert not Path(path).exists()
+        assert b"null\n" == await client.receive_some()
         assert b"" == await client.receive_some()
         await client.aclose()
 
@@ -115,14 +118,96 @@ async def test_what_the_body_raises_leaves_the_block_as_it_is(path: str) -> None
 
 
 async def test_a_cancelled_block_removes_its_socket(path: str) -> None:
-    """However it is left."""
+    """However it is left; and says farewell."""
     async with opened() as buffers:
         with trio.CancelScope() as scope:
             async with serve_statistics(path, buffers):
+                client = await trio.open_unix_socket(path)
+                await ask(client)
                 scope.cancel()
                 await trio.sleep_forever()
         assert scope.cancelled_caught
         assert not Path(path).exists()
+        assert b"null\n" == await client.receive_some()
+        await client.aclose()
+
+
+class Long(Buffers):
+    """Buffers that tell more than the system keeps for who does not read."""
+
+    def statistics(self) -> dict[str, BufferStatistics]:
+        [statistics] = super().statistics().values()
+        return {"x" * 4_000_000: statistics}
+
+
+async def test_the_farewell_follows_a_whole_answer(path: str) -> None:
+    """A client that is in the middle of one when the block is left gets the rest first."""
+    told = bytearray()
+
+    async def read(client: trio.SocketStream) -> None:
+        await leaving.wait()
+        async for chunk in client:
+            told.extend(chunk)
+
+    leaving = trio.Event()
+    async with (
+        opened() as buffers,
+        trio.open_nursery() as nursery,
+        serve_statistics(path, Long(buffers._workers)),
+    ):
+        client = await trio.open_unix_socket(path)
+        nursery.start_soon(read, client)
+        await client.send_all(b"\n")
+        await wait_all_tasks_blocked()
+        leaving.set()
+    await client.aclose()
+    answer, farewell, nothing = told.split(b"\n")
+    assert (b"null", b"") == (farewell, nothing)
+    assert ["buffers", "time"] == sorted(json.loads(answer))
+
+
+async def test_a_client_that_does_not_read_holds_nobody_up(
+    path: str, autojump_clock: MockClock
+) -> None:
+    """The farewell has a deadline."""
+    async with opened() as buffers:
+        async with serve_statistics(path, Long(buffers._workers)):
+            client = await trio.open_unix_socket(path)
+            await client.send_all(b"\n")
+            await wait_all_tasks_blocked()
+            left = trio.current_time()
+        assert pytest.approx(0.5) == trio.current_time() - left
+        await client.aclose()
+
+
+async def serve(buffers: Buffers, path: str, task_status: trio.TaskStatus[None]) -> None:
+    async with serve_statistics(path, buffers):
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_a_drain_can_be_watched(path: str) -> None:
+    """Served from a nursery outside of the buffers, the socket goes when they have ended."""
+    store = MemoryStore()
+    store.stop()
+
+    async def watch(client: trio.SocketStream) -> None:
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.ClosedResourceError):
+            buffers[PAIRS].enqueue_nowait(Pair(2))
+        assert 1 == (await ask(client))["buffers"]["pairs"]["pending"]
+        store.resume()
+
+    async with trio.open_nursery() as nursery:
+        async with open_buffers(store, PAIRS) as buffers:
+            await nursery.start(partial(serve, buffers, path))
+            client = await trio.open_unix_socket(path)
+            await buffers[PAIRS].enqueue(Pair(1))
+            nursery.start_soon(watch, client)
+        assert 1 == (await ask(client))["buffers"]["pairs"]["committed"]
+        nursery.cancel_scope.cancel()
+    assert b"null\n" == await client.receive_some()
+    await client.aclose()
 
 
 async def test_a_program_that_changes_its_folder_removes_its_socket(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pty
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
@@ -22,8 +23,8 @@ from rich.console import Console
 
 from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
 from forebay.cli._command import command
-from forebay.cli._top import _table
-from forebay.cli._watch import Snapshot, Watch
+from forebay.cli._top import _view
+from forebay.cli._watch import COLUMNS, Snapshot, Watch
 from forebay.testing import MemoryStore
 
 
@@ -41,7 +42,10 @@ _MAIN = (
 PAIRS = Table(Pair, name="pairs", key="k")
 OTHERS = Table(Pair, name="others", key="k")
 
-SNAPSHOT = [field.name for field in dataclasses.fields(BufferStatistics)]
+NOTHING: dict[str, Any] = {
+    **{field.name: 0 for field in dataclasses.fields(BufferStatistics)},
+    "last_error": None,
+}
 
 
 @pytest.fixture
@@ -74,20 +78,20 @@ async def test_once_prints_a_line_a_buffer(path: str) -> None:
     lines = result.output.splitlines()
     assert ["pairs", "others"] == [line.split()[0] for line in lines if line[:1] in "po"]
     above, below = (line.split() for line in lines[1:3])
-    assert ["flush", "flush", "dead"] == above
+    assert ["accepted", "super-", "flush", "flush", "dead"] == above
     assert [
-        *("buffer", "pending", "accepted/s", "rows/s", "superseded", "p50", "p99"),
+        *("buffer", "pending", "/s", "rows/s", "seded", "p50", "p99"),
         *("retries", "letters", "oldest"),
     ] == below
     assert 18 == result.output.count("▁") + result.output.count("█")
 
 
-def watched(buffers: int) -> Watch:
+def watched(buffers: int, **changes: Any) -> Watch:
     """Give a watch that has seen so many buffers twice, each fuller than the one before."""
     watch = Watch()
     for time in (1.0, 2.0):
-        numbers = dict.fromkeys(SNAPSHOT, 0)
-        told = {f"a_long_name_of_buffer_{n}": {**numbers, "pending": n} for n in range(buffers)}
+        names = [f"a_long_name_of_buffer_{n}" for n in range(buffers)]
+        told = {name: {**NOTHING, "pending": n, **changes} for n, name in enumerate(names)}
         watch.add(Snapshot(time, told))
     return watch
 
@@ -95,7 +99,7 @@ def watched(buffers: int) -> Watch:
 def drawn(watch: Watch, width: int, height: int | None = None, path: str = "a.sock") -> list[str]:
     console = Console(file=StringIO(), width=width)
     with console.capture() as capture:
-        console.print(_table(path, watch, width, height))
+        console.print(_view(path, watch, width, height))
     return capture.get().splitlines()
 
 
@@ -111,11 +115,42 @@ def test_it_is_as_wide_as_the_terminal(width: int) -> None:
         assert "…" not in "".join(line[20:] for line in lines)
 
 
-def test_on_eighty_columns_there_is_all_but_one() -> None:
-    """So wide are most terminals when they open."""
-    [_, _, heads, *_] = drawn(watched(2), 80)
-    assert 9 == len(heads.split())
-    assert 10 == len(drawn(watched(2), 90)[2].split())
+def test_on_eighty_columns_there_is_all() -> None:
+    """So wide are most terminals when they open; each number may be as long as they get."""
+    longest = {
+        **dict.fromkeys(("pending", "committed", "accepted", "retries", "dead_lettered"), 99_999),
+        **dict.fromkeys(("flush_p50", "flush_p99"), 0.0123),
+        "oldest_age": 59_000.0,
+    }
+    [_, _, heads, row, *_] = drawn(watched(2, **longest), 80)
+    assert 10 == len(heads.split()) == len(COLUMNS) + 1
+    assert ["99,999", "0", "0", "0%", "12.3", "ms", "12.3", "ms", "99,999", "99,999", "983"] == (
+        row.split()[1:-1]
+    )
+    assert 9 == len(drawn(watched(2), 79)[2].split())
+
+
+def test_what_a_buffer_waits_for_is_below() -> None:
+    """A line for each, where there is room; and what would command a terminal is shown escaped."""
+    watch = watched(3, last_error="SQLITE_BUSY: \x1b[2Jlocked")
+    waits = "a_long_name_of_buffer_0 waits: SQLITE_BUSY: \\x1b[2Jlocked"
+    lines = drawn(watch, 80)
+    assert 3 + 2 * 3 + 3 == len(lines)
+    assert waits == lines[9].rstrip()
+    assert 11 == len(drawn(watch, 80, height=11))
+    assert 3 + 2 * 3 == len(drawn(watch, 80, height=9))
+    assert 6 == len(drawn(watch, 80, height=6))
+    assert 10 == len(drawn(watch, 30, height=10))
+    assert "…" == drawn(watch, 30, height=10)[-1].rstrip()[-1]
+
+
+def test_a_name_commands_no_terminal() -> None:
+    """Nor does the path: characters that are not to be printed are shown escaped."""
+    watch = Watch()
+    for time in (1.0, 2.0):
+        watch.add(Snapshot(time, {"a\x1b[2J\nb": NOTHING}))
+    title, _, _, row, *_ = drawn(watch, 140, path="\x07.sock")
+    assert ("\\x07.sock", "a\\x1b[2J\\nb") == (title.strip(), row.split()[0])
 
 
 def test_a_low_terminal_has_numbers_alone() -> None:
@@ -136,7 +171,7 @@ def test_names_are_shown_as_they_are() -> None:
     watch = Watch()
     names = ("[b]x[/b]", "a[/]b")
     for time in (1.0, 2.0):
-        watch.add(Snapshot(time, dict.fromkeys(names, dict.fromkeys(SNAPSHOT, 0))))
+        watch.add(Snapshot(time, dict.fromkeys(names, NOTHING)))
     title, _, _, one, _, other, _ = drawn(watch, 100, path="[/].sock")
     assert ("[/].sock", *names) == (title.strip(), one.split()[0], other.split()[0])
 
@@ -184,6 +219,31 @@ async def test_where_nothing_serves_it_says_so(path: str) -> None:
         assert f"Error: no program can be watched at {name!r}" in result.output
 
 
+@asynccontextmanager
+async def impostor(
+    path: str, answer: Callable[[trio.SocketStream], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Serve something else at the path."""
+    sock = trio.socket.socket(trio.socket.AF_UNIX)
+    await sock.bind(path)
+    sock.listen()
+
+    async def run(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await answer(stream)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, run, [trio.SocketListener(sock)])
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def told(time: float = 1.0, **changes: Any) -> bytes:
+    """Give an answer of a program with one buffer."""
+    answer = {"time": time, "buffers": {"pairs": {**NOTHING, **changes}}}
+    return json.dumps(answer).encode() + b"\n"
+
+
 @pytest.mark.parametrize(
     "answered",
     [
@@ -191,6 +251,10 @@ async def test_where_nothing_serves_it_says_so(path: str) -> None:
         b"[]\n",
         b'{"time": 1.0, "buffers": []}\n',
         b'{"time": 1.0, "buffers": {"pairs": {"pending": 1}}}\n',
+        b'{"time": 1.0, "buffers": ' + b"[" * 100_000 + b"\n",
+        told(pending=10**400),
+        told(pending=float("nan")),
+        told(last_error=1),
     ],
 )
 async def test_what_answers_otherwise_is_told_apart(answered: bytes, path: str) -> None:
@@ -200,15 +264,100 @@ async def test_what_answers_otherwise_is_told_apart(answered: bytes, path: str) 
         while await stream.receive_some():
             await stream.send_all(answered)
 
-    sock = trio.socket.socket(trio.socket.AF_UNIX)
-    await sock.bind(path)
-    sock.listen()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(sock)])
+    async with impostor(path, answer):
         result = await top(path, "--once", "--interval", "0.1")
-        nursery.cancel_scope.cancel()
     assert 2 == result.exit_code
     assert f"what answers at {path!r} is no program with this version of forebay" in result.output
+
+
+@pytest.mark.parametrize("answer", [b"", b"null\n", b'{"time": 1.0, "buf'])
+async def test_a_program_that_ends_before_it_answered_is_told(answer: bytes, path: str) -> None:
+    """In order, or by closing the connection at once, or in the middle of its answer."""
+
+    async def close(stream: trio.SocketStream) -> None:
+        if answer:
+            await stream.receive_some()
+            await stream.send_all(answer)
+
+    async with impostor(path, close):
+        result = await top(path, "--interval", "0.1")
+    assert 2 == result.exit_code, result.output
+    assert f"the program at {path!r} ended, or closed the connection, before it answered" in (
+        result.output
+    )
+
+
+async def test_an_answer_without_end_is_refused(path: str) -> None:
+    """What answers is not read for as long as it likes to send."""
+
+    async def flood(stream: trio.SocketStream) -> None:
+        while True:
+            await stream.send_all(b"x" * 100_000)
+
+    async with impostor(path, flood):
+        result = await top(path)
+    assert 2 == result.exit_code, result.output
+    assert "is no program with this version of forebay" in result.output
+
+
+async def test_a_program_that_ends_without_farewell_is_lost(path: str) -> None:
+    """It was killed, it may be: that is not the end in order, and the exit code tells so."""
+
+    async def die(stream: trio.SocketStream) -> None:
+        for time in (1.0, 2.0):
+            await stream.receive_some()
+            await stream.send_all(told(time=time))
+
+    async with impostor(path, die):
+        result = await top(path, "--interval", "0.1")
+    assert 1 == result.exit_code, result.output
+    assert "pairs" in result.output
+    assert f"the program at {path!r} ended without closing its buffers" in result.output
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_farewell_is_found_wherever_it_lies(together: bool, path: str) -> None:
+    """In one piece with the last answer, or behind it, when the socket takes no question more."""
+
+    async def end(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(told(time=1.0))
+        await stream.receive_some()
+        await stream.send_all(told(time=2.0) + b"null\n" * together)
+        if not together:
+            await stream.send_all(b"null\n")
+
+    async with impostor(path, end):
+        result = await top(path, "--interval", "0.2")
+    assert 0 == result.exit_code, result.output
+    assert f"{path}: the program has closed its buffers" in result.output
+
+
+async def test_once_needs_two_answers(path: str) -> None:
+    """Where the program ends in order after the first, there is nothing to print."""
+
+    async def end(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(told() + b"null\n")
+
+    async with impostor(path, end):
+        result = await top(path, "--once", "--interval", "0.1")
+    assert 2 == result.exit_code, result.output
+    assert "the program has closed its buffers before its second answer" in result.output
+
+
+async def test_an_output_that_cannot_be_written_is_told(path: str) -> None:
+    """In one line, with exit code 1."""
+    async with served(path):
+        with Path("/dev/full").open("wb") as full:
+            done = await trio.run_process(
+                [sys.executable, "-c", _MAIN, "top", path, "--once", "--interval", "0.1"],
+                stdout=full,
+                capture_stderr=True,
+                check=False,
+            )
+    expected = b"Error: the output could not be written: [Errno 28] No space left on device\n"
+    assert (1, expected) == (done.returncode, done.stderr)
 
 
 async def test_ctrl_c_ends_it_in_order(path: str) -> None:

@@ -18,6 +18,7 @@ NOTHING = {
     "oldest_age": 0.0,
     "flush_p50": 0.0,
     "flush_p99": 0.0,
+    "last_error": None,
 }
 
 
@@ -40,9 +41,9 @@ def test_rates_are_of_the_time_between_snapshots() -> None:
     watch.add(snapshot(12.0, accepted=500, committed=150, superseded=300, pending=50))
     cells = shown(watch)
     assert ("200", "50", "75%", "50") == (
-        cells["accepted/s"][0],
+        cells["accepted /s"][0],
         cells["rows/s"][0],
-        cells["superseded"][0],
+        cells["super- seded"][0],
         cells["pending"][0],
     )
 
@@ -119,7 +120,15 @@ def test_numbers_are_short(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 ms"), (0.00123, "1.23 ms"), (0.05, "50 ms"), (0.25, "0.25 s"), (12.34, "12.3 s")],
+    [
+        (0, "0 ms"),
+        (0.0000123, "0.01 ms"),
+        (0.00123, "1.23 ms"),
+        (0.05, "50 ms"),
+        (0.0994, "99.4 ms"),
+        (0.25, "0.25 s"),
+        (12.34, "12.3 s"),
+    ],
 )
 def test_times_are_short(value: float, text: str) -> None:
     """In milliseconds below a tenth of a second."""
@@ -127,8 +136,19 @@ def test_times_are_short(value: float, text: str) -> None:
 
 
 def test_long_times_are_in_minutes() -> None:
-    """From a thousand seconds on."""
+    """From a thousand seconds on; from a thousand minutes on in hours."""
     assert ("999 s", "17 min") == (seconds(999.4), seconds(1020.0))
+    assert ("999 min", "17 h") == (seconds(59_960.0), seconds(60_000.0))
+
+
+def test_what_buffers_wait_for_is_of_the_last_snapshot() -> None:
+    """None of those that wait for nothing."""
+    watch = Watch()
+    assert {} == watch.waiting()
+    watch.add(snapshot(1.0, last_error="SQLITE_FULL: disk full"))
+    assert {"pairs": "SQLITE_FULL: disk full"} == watch.waiting()
+    watch.add(snapshot(2.0))
+    assert {} == watch.waiting()
 
 
 def test_shares_are_in_percent() -> None:

@@ -23,7 +23,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One number of a buffer: its heading, how it is found, how it is written."""
+    """One number of a buffer: its heading, how it is found, how it is written.
+
+    The heading is shown in two lines, where it has a space.
+    """
 
     heading: str
     value: Callable[[Mapping[str, Any], Mapping[str, Any], float], float]
@@ -44,10 +47,12 @@ def share(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Write a time with three digits at the most."""
+    """Write a time in seven characters at the most."""
     if value < 0.0995:
-        return f"{value * 1e3:.3g} ms"
-    return f"{value:.3g} s" if value < 999.5 else f"{value / 60:,.0f} min"
+        return f"{round(value * 1e3, 2):.3g} ms"
+    if value < 999.5:
+        return f"{value:.3g} s"
+    return f"{value / 60:.0f} min" if value < 59_970 else f"{value / 3600:,.0f} h"
 
 
 def _now(name: str) -> Callable[[Mapping[str, Any], Mapping[str, Any], float], float]:
@@ -67,9 +72,9 @@ def _superseded(before: Mapping[str, Any], now: Mapping[str, Any], _elapsed: flo
 
 COLUMNS = (
     Column("pending", _now("pending"), count),
-    Column("accepted/s", _rate("accepted"), count),
+    Column("accepted /s", _rate("accepted"), count),
     Column("rows/s", _rate("committed"), count),
-    Column("superseded", _superseded, share),
+    Column("super- seded", _superseded, share),
     Column("flush p50", _now("flush_p50"), seconds),
     Column("flush p99", _now("flush_p99"), seconds),
     Column("retries", _now("retries"), count),
@@ -97,6 +102,11 @@ class Watch:
             before = last.buffers.get(name, now)
             for column, samples in zip(COLUMNS, self._samples[name], strict=True):
                 samples.append(column.value(before, now, elapsed))
+
+    def waiting(self) -> dict[str, str]:
+        """Tell what buffers wait for, by their names: of each the error of its last attempt."""
+        buffers = {} if self._last is None else self._last.buffers
+        return {name: told["last_error"] for name, told in buffers.items() if told["last_error"]}
 
     def __len__(self) -> int:
         return len(self._samples)
