@@ -49,7 +49,7 @@ def exporters(signal: Signal) -> Iterator[str]:
     Raises:
         ValueError: the variable names another one, or one for all exporters cannot be used.
     """
-    if _is_true("OTEL_SDK_DISABLED"):
+    if _boolean("OTEL_SDK_DISABLED"):
         return
     if signal == "METRICS":
         _check_time("OTEL_METRIC_EXPORT_TIMEOUT")
@@ -71,7 +71,7 @@ def target(signal: Signal) -> Target:
     protocol = _protocol(signal)
     _check_headers(signal)
     if found := _first(signal, "INSECURE"):
-        _is_true(found[0])
+        _boolean(found[0])
     if found := _first(signal, "TIMEOUT"):
         _check_time(found[0])
     for what in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
@@ -88,7 +88,7 @@ def _first(signal: Signal, what: str) -> tuple[str, str] | None:
     return None
 
 
-def _is_true(variable: str) -> bool:
+def _boolean(variable: str) -> bool:
     value = os.environ.get(variable, "").strip()
     if value.lower() not in ("", "true", "false"):
         raise ValueError(f"{variable}={value!r}: expected true or false")

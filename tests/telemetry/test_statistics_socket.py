@@ -161,7 +161,7 @@ async def test_the_farewell_follows_a_whole_answer(path: str) -> None:
         await wait_all_tasks_blocked()
         leaving.set()
     await client.aclose()
-    answer, farewell, nothing = told.split(b"\n")
+    answer, farewell, nothing = bytes(told).split(b"\n")
     assert (b"null", b"") == (farewell, nothing)
     assert ["buffers", "time"] == sorted(json.loads(answer))
 

@@ -103,7 +103,7 @@ def drawn(watch: Watch, width: int, height: int | None = None, path: str = "a.so
     return capture.get().splitlines()
 
 
-@pytest.mark.parametrize("width", [1, 10, 20, 40, 60, 80, 83, 84, 85, 100, 120, 200])
+@pytest.mark.parametrize("width", [1, 10, 20, 40, 60, 79, 80, 81, 90, 100, 120, 200])
 def test_it_is_as_wide_as_the_terminal(width: int) -> None:
     """It has the columns for which there is room, and cuts no heading and no number short."""
     lines = drawn(watched(2), width)
@@ -140,6 +140,7 @@ def test_what_a_buffer_waits_for_is_below() -> None:
     assert 11 == len(drawn(watch, 80, height=11))
     assert 3 + 2 * 3 == len(drawn(watch, 80, height=9))
     assert 6 == len(drawn(watch, 80, height=6))
+    assert 4 == len(drawn(watch, 80, height=2))
     assert 10 == len(drawn(watch, 30, height=10))
     assert "…" == drawn(watch, 30, height=10)[-1].rstrip()[-1]
 

@@ -223,7 +223,8 @@ def _view(path: str, watch: Watch, width: int, height: int | None = None) -> Gro
         if name in names
     ]
     if height is not None:
-        waiting = waiting[: height - _HEAD_HEIGHT - len(names) * (2 if bars else 1)]
+        left = height - _HEAD_HEIGHT - len(names) * (2 if bars else 1)
+        waiting = waiting[: max(0, left)]
     return Group(table, *waiting)
 
 
