@@ -84,8 +84,8 @@ async def test_it_is_on_for_the_time_of_a_call(kind: str, monkeypatch: pytest.Mo
     entered, leave = trio.Event(), threading.Event()
     token = trio.lowlevel.current_trio_token()
     there: list[str] = []
-    monkeypatch.setattr(HandOver, "__enter__", lambda _: there.append("in"))
-    monkeypatch.setattr(HandOver, "__exit__", lambda *_: there.append("out"))
+    monkeypatch.setattr(HandOver, "begin", lambda _: there.append("in"))
+    monkeypatch.setattr(HandOver, "end", lambda _: there.append("out"))
 
     def stay(_raw: sqlite3.Connection) -> None:
         token.run_sync_soon(entered.set)

@@ -25,18 +25,26 @@ With what the system adds to the shortest sleep it is some 60 µs."""
 class HandOver(trio.abc.Instrument):
     """Sleeps for a moment, now and then, while a call runs in a thread and the loop is never idle.
 
-    It is entered for the time of a call.
+    It is told when a call begins and when it has ended, or entered for the time of one.
     """
 
     def __init__(self) -> None:
         self._calls = 0
         self._due = 0.0
 
-    def __enter__(self) -> None:
+    def begin(self) -> None:
+        """Note that a call begins."""
         self._calls += 1
 
-    def __exit__(self, *_exception: object) -> None:
+    def end(self) -> None:
+        """Note that a call has ended."""
         self._calls -= 1
+
+    def __enter__(self) -> None:
+        self.begin()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.end()
 
     def before_io_wait(self, timeout: float) -> None:
         """Hand the GIL over, when that is due. Trio calls this at each tick of its loop."""
@@ -49,7 +57,7 @@ _of_this_run: trio.lowlevel.RunVar[HandOver] = trio.lowlevel.RunVar("forebay.sql
 
 
 def hand_over() -> HandOver:
-    """Give what is to be entered while this Trio program waits for a thread."""
+    """Give what this Trio program tells of its calls in threads."""
     try:
         return _of_this_run.get()
     except LookupError:

@@ -55,8 +55,13 @@ class OwnThread:
         while (call := self._calls.get()) is not None:
             call.run()
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(trio.lowlevel.reschedule, call.task)
+                self._token.run_sync_soon(self._ended, call.task)
             del call  # or it would keep what it returned until the next one comes
+
+    def _ended(self, task: trio.lowlevel.Task) -> None:
+        # Now, and not when the task has its turn: the loop would sleep once more before.
+        self._hand_over.end()
+        trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(
@@ -84,9 +89,9 @@ class OwnThread:
             await limiter.acquire()
         try:
             call = _Call(lambda: fn(*args), trio.lowlevel.current_task())
-            with self._hand_over:
-                self._calls.put(call)
-                await trio.lowlevel.wait_task_rescheduled(_not_aborted)
+            self._hand_over.begin()
+            self._calls.put(call)
+            await trio.lowlevel.wait_task_rescheduled(_not_aborted)
         finally:
             limiter.release()
         if call.error is None:
