@@ -401,8 +401,10 @@ async def test_retries_end_where_attempts_are_limited(autojump_clock: MockClock)
             await buffers[LETTERS].write(Letter("a"))
     assert [0.0, 0.25, 0.75] == store.attempted
     assert (
-        "buffer 'letters' stopped after 3 attempts: scripted: transient. 1 accepted entries are "
-        "not in the table; they are in this error's unsettled.entries"
+        "buffer 'letters' stopped after 3 attempts: scripted: transient. Not in the table: "
+        "1 accepted entry, waiting for 0.8 s. Kept in this error's `unsettled.entries`. Mend "
+        "the cause, then enqueue these again; `open_buffers(..., spill=FILE)` would keep them in "
+        "a file."
     ) == str(caught.value)
 
 

@@ -50,9 +50,12 @@ async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
     assert {"letters": [Delete("b"), Write(("a", 1))], "others": [Write(("c", 3))]} == {
         table.name: list(operations) for table, operations in spill.unsettled.items()
     }
-    assert [f"these entries are in {str(path)!r}"] == [
-        note.partition(",")[0] for note in caught.value.__notes__
-    ]
+    assert str(path) == caught.value.spill
+    assert (
+        f"Kept in the file {str(path)!r}, and in this error's `unsettled`. Find what holds the "
+        f"database up, or raise BufferOptions.drain_timeout, then bring these back by "
+        f"`forebay dead-letters replay DB --spill FILE`."
+    ) == str(caught.value).splitlines()[-1]
 
 
 async def test_a_spill_names_the_file_that_its_entries_were_for(tmp_path: Path) -> None:
@@ -93,13 +96,16 @@ async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:
     path = tmp_path / "left.spill"
     store = MemoryStore()
     store.fail_next(FailureKind.FATAL)
-    with pytest.raises(FlushError):
+    with pytest.raises(FlushError) as caught:
         async with open_buffers(store, LETTERS, OTHERS, spill=path) as buffers:
             await buffers[LETTERS].enqueue(Letter("a", 1))
             await buffers[LETTERS].flush()
+    spill = read_spill(path)
     assert {"letters": [Write(("a", 1))]} == {
-        table.name: list(operations) for table, operations in read_spill(path).unsettled.items()
+        table.name: list(operations) for table, operations in spill.unsettled.items()
     }
+    assert "scripted: fatal" == spill.reason
+    assert f"Kept in the file {str(path)!r}, and in this error's" in str(caught.value)
 
 
 async def test_no_file_without_need(tmp_path: Path) -> None:

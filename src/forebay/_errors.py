@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from forebay._operations import Operation
 
@@ -94,39 +95,105 @@ class FlushError(ForebayError):
     Attributes:
         reason: why, in words.
         buffer: the name of the buffer's table.
-        unsettled: what is not in the table.
+        unsettled: what is not in the table; or may not be, where the database was lost, or could
+            not tell what became of a COMMIT.
+        spill: the file that these entries are in as well; None where there is none.
     """
 
     def __init__(
         self, reason: str, *, buffer: str, unsettled: Unsettled, attempts: int = 1
     ) -> None:
-        tries = f" after {attempts} attempts" if attempts > 1 else ""
-        super().__init__(
-            f"buffer {buffer!r} stopped{tries}: {reason}. {unsettled.count} accepted entries are "
-            f"not in the table; they are in this error's unsettled.entries"
-        )
+        super().__init__(reason)
         self.reason = reason
         self.buffer = buffer
         self.unsettled = unsettled
+        self.spill: str | None = None
+        self._attempts = attempts
+
+    def __str__(self) -> str:
+        # Made when it is asked for: the cause and the spill come after the error.
+        left, errors = self.unsettled, (self.__cause__, self.unsettled.last_error)
+        tries = f" after {self._attempts} attempts" if self._attempts > 1 else ""
+        return (
+            f"buffer {self.buffer!r} stopped{tries}: {self.reason}. "
+            f"{_missing(*errors)} in the table: {_waiting(left)}. "
+            f"{_kept('unsettled.entries', self.spill)} "
+            f"{_remedy(*errors) or 'Mend the cause'}, then {_bring_back(self.spill)}."
+        )
 
 
 class DrainError(ForebayError):
     """The deadline of a drain passed before everything that was accepted was settled.
 
     Attributes:
-        unsettled: what is not in the database, by the name of the buffer's table.
+        unsettled: what is not in the database, by the name of the buffer's table; or may not be,
+            where it could not tell what became of a COMMIT.
+        spill: the file that these entries are in as well; None where there is none.
     """
 
     def __init__(self, unsettled: Mapping[str, Unsettled]) -> None:
-        lines = [
-            f"- {name!r}: {left.count:,} entries, the oldest waiting for {left.oldest_age:.1f} s"
-            + (f"; last error: {left.last_error}" if left.last_error is not None else "")
-            for name, left in unsettled.items()
-        ]
-        super().__init__(
-            "the drain was not finished in time. These accepted entries are not in the database, "
-            "but in this error's `unsettled`:\n"
-            + "\n".join(lines)
-            + "\nFind what holds the database up, or raise BufferOptions.drain_timeout."
-        )
+        super().__init__("the drain was not finished in time")
         self.unsettled: dict[str, Unsettled] = dict(unsettled)
+        self.spill: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why, in words: what the attempts ended with."""
+        failures = {str(left.last_error): None for left in self.unsettled.values()}
+        failures.pop("None", None)
+        return "; ".join(["the drain was not finished in time", *failures])
+
+    def __str__(self) -> str:
+        errors = [left.last_error for left in self.unsettled.values()]
+        lines = [
+            f"- {name!r}: {_waiting(left)}"
+            + (f"; last error: {left.last_error}" if left.last_error is not None else "")
+            for name, left in self.unsettled.items()
+        ]
+        remedy = _remedy(*errors) or "Find what holds the database up"
+        return (
+            f"the drain was not finished in time. {_missing(*errors)} in the database:\n"
+            + "\n".join(lines)
+            + f"\n{_kept('unsettled', self.spill)} {remedy}, or raise "
+            f"BufferOptions.drain_timeout, then {_bring_back(self.spill)}."
+        )
+
+
+_REMEDIES: Final = {
+    "SQLITE_FULL": "Make room on the disk of the database",
+    "SQLITE_BUSY": "Find the program that has the database locked",
+    "SQLITE_LOCKED": "Find the program that has the database locked",
+}
+"""What to do first, by the database's name for the error."""
+
+
+def _remedy(*errors: BaseException | None) -> str | None:
+    codes = [getattr(e, "code", getattr(e, "sqlite_errorname", "")) for e in errors]
+    return next((_REMEDIES[code] for code in codes if code in _REMEDIES), None)
+
+
+def _missing(*errors: BaseException | None) -> str:
+    # A file that is gone has what was committed to it; a COMMIT that failed may have taken place.
+    in_doubt = any(isinstance(e, StoreError) or getattr(e, "in_doubt", False) for e in errors)
+    return "Not known to be" if in_doubt else "Not"
+
+
+def _waiting(left: Unsettled) -> str:
+    oldest = "waiting" if left.count == 1 else "the oldest waiting"
+    return f"{in_words(left.count, 'accepted')}, {oldest} for {left.oldest_age:,.1f} s"
+
+
+def _kept(attribute: str, spill: str | None) -> str:
+    file = "" if spill is None else f"in the file {spill!r}, and "
+    return f"Kept {file}in this error's `{attribute}`."
+
+
+def _bring_back(spill: str | None) -> str:
+    if spill is None:
+        return "enqueue these again; `open_buffers(..., spill=FILE)` would keep them in a file"
+    return "bring these back by `forebay dead-letters replay DB --spill FILE`"
+
+
+def in_words(entries: int, kind: str = "") -> str:
+    """Give a number of entries, of some kind, in words."""
+    return " ".join(filter(None, [f"{entries:,}", kind, "entry" if entries == 1 else "entries"]))

@@ -14,7 +14,7 @@ import trio
 from forebay._buffer import Buffer, BufferStatistics
 from forebay._columns import folded
 from forebay._database import Database
-from forebay._errors import DrainError, OptionsError
+from forebay._errors import DrainError, FlushError, OptionsError
 from forebay._observer import Observe
 from forebay._options import BufferOptions
 from forebay._spill import write_spill
@@ -264,7 +264,7 @@ def _workers(
     return [Worker(table, store, overrides.get(table.name, options), observe) for table in tables]
 
 
-def _stops(workers: Sequence[Worker]) -> list[Exception]:
+def _stops(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
     """Give the errors of the buffers that stopped with entries unsettled."""
     failures = [worker.failure for worker in workers if worker.failure is not None]
     late = {worker.buffer.name: worker.late for worker in workers if worker.late is not None}
@@ -274,10 +274,10 @@ def _stops(workers: Sequence[Worker]) -> list[Exception]:
 async def _spill(
     path: str | os.PathLike[str],
     workers: Sequence[Worker],
-    stops: Sequence[Exception],
+    stops: Sequence[FlushError | DrainError],
     database: Database | None,
 ) -> None:
-    """Write what the buffers did not settle to a file, and note on the errors where it is."""
+    """Write what the buffers did not settle to a file, and tell the errors where it is."""
     unsettled = {
         worker.buffer.table: left.entries
         for worker in workers
@@ -291,17 +291,16 @@ async def _spill(
                     write_spill,
                     path,
                     unsettled,
-                    reason="; ".join(map(str, stops)),
+                    reason="; ".join(stop.reason for stop in stops),
                     database=database,
                 )
             )
         except OSError as error:
             note = f"these entries are in no file: the spill failed, {error!r}"
         else:
-            note = (
-                f"these entries are in {str(file)!r}, from where "
-                f"`forebay dead-letters replay DB --spill FILE` brings them back"
-            )
+            for stop in stops:
+                stop.spill = str(file)
+            return
     for stop in stops:
         stop.add_note(note)
 

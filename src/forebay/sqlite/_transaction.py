@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 from ._codes import copy_code
 
@@ -19,6 +19,9 @@ class CommitError(sqlite3.DatabaseError):
     here too. After an I/O error (``SQLITE_IOERR`` and its extended codes) the outcome is in doubt:
     the transaction is gone from this connection, but may be found in the file after a crash.
     """
+
+    in_doubt: Final = True
+    """That what was written may be in the file all the same."""
 
     def __init__(self, cause: sqlite3.Error) -> None:
         super().__init__(f"COMMIT failed: {cause}")

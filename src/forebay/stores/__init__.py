@@ -59,6 +59,11 @@ class BatchError(Exception):
         self.settled = settled
         self.outcome = outcome
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the batch may be in the database all the same."""
+        return self.kind is FailureKind.IN_DOUBT
+
 
 class FloodError(BatchError):
     """The table refuses more entries of a batch than may go to the dead letters: it is fatal."""
