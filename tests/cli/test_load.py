@@ -408,3 +408,35 @@ def test_an_empty_key_is_a_usage_error() -> None:
     assert 2 == result.exit_code
     assert "--key is empty" in result.stderr
     assert not Path("a.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], (2, 0)),
+        (["--dead-letters-per-minute", "1001"], (1, 1001)),
+        (["--dead-letters-per-minute", "none"], (1, 1001)),
+        (["--skip-malformed"], (1, 1001)),
+        (["--skip-malformed", "--dead-letters-per-minute", "5"], (2, 0)),
+    ],
+)
+def test_the_limit_of_refused_rows_can_be_set(
+    options: Sequence[str], expected: tuple[int, int]
+) -> None:
+    """A flood of them ends the load, and the message names the option."""
+    execute("CREATE TABLE t (a INTEGER CHECK (a < 0))")
+    result = load("a\n" + "1\n" * 1001, *options)
+    has_letters = query("SELECT 1 FROM sqlite_schema WHERE name = 'forebay_dead_letters'")
+    letters = query("SELECT count(*) FROM forebay_dead_letters") if has_letters else [(0,)]
+    assert expected == (result.exit_code, letters[0][0])
+    if expected[0] == 2:
+        assert "--dead-letters-per-minute is " in result.stderr
+        assert "BufferOptions" not in result.stderr
+
+
+@pytest.mark.parametrize("value", ["-1", "many", ""])
+def test_a_limit_that_is_none_is_a_usage_error(value: str) -> None:
+    """Nothing is read."""
+    result = load(PEOPLE, "--dead-letters-per-minute", value)
+    assert (2, True) == (result.exit_code, "expected a number, or none" in result.stderr)
+    assert not Path("a.db").exists()

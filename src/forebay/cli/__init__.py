@@ -11,6 +11,8 @@ def main() -> None:
     """Run the command with the arguments of the process, and exit with its code."""
     try:
         from forebay.cli._command import command  # noqa: PLC0415 - the extra may be missing
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,9 +23,21 @@ from forebay.cli._top import top
 _MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
 _SHOWN_ROWS = 3  # from the front and from the end
 _DEFAULTS = forebay.BufferOptions()
+_LIMIT = "--dead-letters-per-minute"
+_BROKEN_PIPE = 141  # what a shell has for a program that SIGPIPE ended
 
 
-@click.group(name="forebay", context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # as in `forebay ... | head -1`
+            # What the buffer has left would be written, and fail again, when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_BROKEN_PIPE)
+
+
+@click.group(name="forebay", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(forebay.__version__, prog_name="forebay")
 def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
@@ -104,6 +117,14 @@ for subcommand in (alerts, dashboard, dead_letters_group, doctor_command, top):
     is_flag=True,
     help="Skip rows that cannot be read or do not fit the table, rather than end at the first.",
 )
+@click.option(
+    _LIMIT,
+    "limit",
+    metavar="N|none",
+    help="The most rows a minute that the table may refuse and that go to the dead letters; one "
+    f"more ends the load.  [default: {_DEFAULTS.dead_letters_per_minute:,}; none with "
+    "--skip-malformed]",
+)
 @click.option("--quiet", is_flag=True, help="Print nothing but what is wrong.")
 def load_command(**options: Any) -> None:
     """Load rows from files into a table of a SQLite file.
@@ -163,6 +184,7 @@ def _request(
     batch_size: int,
     flush_interval: float,
     skip_malformed: bool,
+    limit: str | None,
     quiet: bool,  # noqa: ARG001 - it is for the display alone
 ) -> Request:
     """The request that the command's options make, or a usage error."""
@@ -176,8 +198,7 @@ def _request(
         buffer_options = forebay.BufferOptions(
             batch_size=batch_size,
             flush_interval=flush_interval,
-            # To skip rows is to go on, however many the table refuses.
-            dead_letters_per_minute=None if skip_malformed else _DEFAULTS.dead_letters_per_minute,
+            dead_letters_per_minute=_limit(limit, skip_malformed=skip_malformed),
         )
     except forebay.OptionsError as error:
         raise click.UsageError(str(error)) from error
@@ -193,6 +214,18 @@ def _request(
         skip_malformed=skip_malformed,
         options=buffer_options,
     )
+
+
+def _limit(limit: str | None, *, skip_malformed: bool) -> int | None:
+    """How many rows a minute the table may refuse; None for any number."""
+    if limit is None:
+        # To skip rows is to go on, however many the table refuses.
+        return None if skip_malformed else _DEFAULTS.dead_letters_per_minute
+    if limit == "none":
+        return None
+    if not (limit.isascii() and limit.isdigit()):
+        raise click.UsageError(f"{_LIMIT} {limit!r}: expected a number, or none")
+    return int(limit)
 
 
 def _names(key: str) -> Sequence[str]:
@@ -228,6 +261,7 @@ def _told(failure: Exception) -> str:
         return f"{failure.filename}: {failure.strerror}"
     if isinstance(failure, forebay.FlushError):
         why = f"table {failure.buffer!r} does not take the rows: {failure.reason}"
+        why = why.replace("BufferOptions.dead_letters_per_minute", _LIMIT)
         left = failure.unsettled
     elif isinstance(failure, forebay.DrainError):
         [(table, left)] = failure.unsettled.items()
