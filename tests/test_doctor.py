@@ -330,6 +330,27 @@ async def test_dead_letters_without_a_table_are_found(path: Path) -> None:
     assert messages[1].startswith("some cannot be replayed: there is no table 'visits'")
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("entry = 'junk'", "1: Expecting value"),
+        ("declaration = 'junk'", "1: Expecting value"),
+        ("history = 'junk'", "1: dead letter 1: its history is not as forebay wrote it"),
+    ],
+)
+async def test_dead_letters_that_cannot_be_read_are_found(
+    path: Path, change: str, expected: str
+) -> None:
+    """A replay would skip them: which, and why, in one finding."""
+    await dead_letter(path)
+    execute(path, f"UPDATE forebay_dead_letters SET {change} WHERE id = 1")  # noqa: S608
+    counted, unreadable = await found(path, "dead_letters")
+    assert 2 == counted.values["count"]
+    assert Verdict.PROBLEM is unreadable.verdict
+    assert {"unreadable": [1]} == unreadable.values
+    assert expected in unreadable.message
+
+
 async def test_dead_letters_that_are_gone_leave_no_trace(path: Path) -> None:
     """Their table may stay, empty."""
     await dead_letter(path)
@@ -415,6 +436,36 @@ async def test_a_spill_that_was_taken_in_may_go(path: Path, spill: Path) -> None
     assert report.healthy
     assert Verdict.ADVICE is report.findings[-1].verdict
     assert "remove it" in report.findings[-1].message
+
+
+async def test_a_spill_that_was_cut_off_has_its_whole_lines(path: Path, spill: Path) -> None:
+    """How many, and how they are brought back; taken in, it is nobody's worry."""
+    part = spill.with_name("site.db-spill.jsonl.part")
+    part.write_text(spill.read_text()[:-3])
+    spill.unlink()
+    finding = await problem(path, "spills")
+    assert {"path": str(part), "entries": 1, "taken_in": False} == finding.values
+    assert "It has 1 entry in whole lines" in finding.message
+    assert "--spill FILE --incomplete" in finding.message
+    async with open_sqlite(path) as store:
+        await dead_letters.replay(
+            store, ids=await dead_letters.take_in_spill(store, part, incomplete=True)
+        )
+    report = await examine(path)
+    assert report.healthy
+    assert "remove it" in report.findings[-1].message
+
+
+async def test_a_spill_of_which_a_part_was_taken_in_is_a_problem(path: Path, spill: Path) -> None:
+    """The rest of it is in no table."""
+    part = spill.with_name("site.db-spill.jsonl.part")
+    part.write_text(spill.read_text()[:-3])
+    async with open_sqlite(path) as store:
+        await dead_letters.replay(
+            store, ids=await dead_letters.take_in_spill(store, part, incomplete=True)
+        )
+    part.unlink()
+    assert "only the first 1 of them" in (await problem(path, "spills")).message
 
 
 async def test_a_spill_beside_a_lost_database_is_found(path: Path, spill: Path) -> None:

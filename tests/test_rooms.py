@@ -85,8 +85,8 @@ ROOMS = {
     "_table sqlite stores._database stores._dead_letters stores._failures stores.sqlite trio",
     # The doctor.
     "_finding": "",
-    "stores._health": "_errors _finding _letters _table stores._dead_letters stores._failures "
-    "stores._schema stores._silent stores._statements sqlite3",
+    "stores._health": "_dead_letter _errors _finding _letters _table stores._dead_letters "
+    "stores._failures stores._schema stores._silent stores._statements sqlite3",
     "stores._examination": "_finding _table sqlite stores._database stores._failures "
     "stores._health sqlite3 trio",
     "doctor": "_database _errors _finding _spill _table stores._examination stores._health trio",

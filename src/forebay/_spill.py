@@ -68,6 +68,11 @@ class Spill:
     unsettled: Mapping[Table[Any], Sequence[Operation]] = field(repr=False)
     database: Database | None = None
 
+    @property
+    def entries(self) -> int:
+        """How many entries it holds."""
+        return sum(map(len, self.unsettled.values()))
+
 
 def write_spill(
     path: str | os.PathLike[str],
@@ -174,11 +179,12 @@ def database_of(path: Path) -> Database | None:
         return None
 
 
-def read_spill(path: str | os.PathLike[str]) -> Spill:
+def read_spill(path: str | os.PathLike[str], *, incomplete: bool = False) -> Spill:
     """Read a spill file.
 
     Args:
         path: the file.
+        incomplete: whether one that was cut off will do: what it holds is its whole lines then.
 
     Returns:
         What it holds. Rows are plain tuples: the tables are declared anew, from the file.
@@ -193,8 +199,16 @@ def read_spill(path: str | os.PathLike[str]) -> Spill:
         with Path(path).open("rb") as file:
             _check_start(file.peek())
             for number, line in enumerate(file, start=1):  # noqa: B007  # for the errors
-                reader.read(line.decode())
-        return reader.result()
+                try:
+                    reader.read(line.decode())
+                except ValueError as error:
+                    # The start of a JSON object is none, so this is no line that only lacks its
+                    # line feed.
+                    if line.endswith(b"\n"):
+                        raise
+                    if not incomplete:
+                        raise ValueError(f"{error}; the file ends in this line. {_CUT}") from error
+        return reader.result(incomplete=incomplete)
     except ValueError as error:
         raise SpillError(f"{os.fspath(path)!r}, line {number}: {error}") from error
 
@@ -224,16 +238,21 @@ class _Reader:
             self._table, self._left = _table_line(line)
             self._unsettled[self._table] = []
 
-    def result(self) -> Spill:
+    def result(self, *, incomplete: bool) -> Spill:
         head = self._head
         if head is None:
-            raise ValueError("the file is empty: its spill was never written to the end")
-        if self._left or len(self._unsettled) != head["tables"]:
-            raise ValueError("the file ends here, but more is to follow: it is not whole")
+            raise ValueError(
+                "it has no whole line, so there is no entry in it: its spill was never written to "
+                "the end; look for a file of its name with .part after it"
+            )
+        if not incomplete and (self._left or len(self._unsettled) != head["tables"]):
+            raise ValueError(f"the file ends here, but more is to follow: it is not whole. {_CUT}")
         return Spill(
             head["id"], head["written_at"], head["reason"], self._unsettled, head["database"]
         )
 
+
+_CUT: Final = "Its whole lines can be taken in all the same (incomplete=True, --incomplete)"
 
 _NO_SPILL: Final = "this is no spill file of forebay"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Unpack
 
 import trio
@@ -164,7 +165,11 @@ async def replay(
 
 
 async def take_in_spill(
-    store: SqliteStore, path: str | os.PathLike[str], *, any_database: bool = False
+    store: SqliteStore,
+    path: str | os.PathLike[str],
+    *,
+    any_database: bool = False,
+    incomplete: bool = False,
 ) -> range:
     """Make dead letters of the entries in a spill file, to be replayed like others.
 
@@ -178,18 +183,20 @@ async def take_in_spill(
         path: the file that `open_buffers` wrote, whose `spill` names it.
         any_database: whether a spill of another database is taken in, too. A spill that does not
             say which one it is of always is.
+        incomplete: whether a spill that was cut off is taken in as well, such as a `.part` that
+            a program left which was killed over it: its whole lines, once too.
 
     Returns:
         The ids of the letters. Where the spill was taken in before, some of them may have been
         replayed or purged since.
 
     Raises:
-        SpillError: it is no spill file, or is damaged, or is of another database; nothing was
-            taken in.
+        SpillError: it is no spill file, or is damaged, or is of another database, or more of it
+            is in this file than was taken in before; nothing was taken in.
         OSError: it cannot be read.
         StoreError: the file cannot be written; nothing was taken in.
     """
-    spill = await trio.to_thread.run_sync(read_spill, path)
+    spill = await trio.to_thread.run_sync(partial(read_spill, path, incomplete=incomplete))
     with store_errors(store.path):
         here = Database.at(store.path, await store.run(read_id))
         if spill.database is not None and spill.database.is_other(here) and not any_database:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import trio
 
 from forebay._database import Database
-from forebay._errors import SpillError
+from forebay._errors import SpillError, in_words
 from forebay._finding import Finding, Report, Verdict
 from forebay._spill import database_of, is_spill, read_spill
 from forebay._table import Table
@@ -188,39 +188,53 @@ def _is_readable(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def _spill(path: Path, taken_in: frozenset[str]) -> Finding:
-    values = {"path": str(path)}
+def _spill(path: Path, taken_in: Mapping[str, int]) -> Finding:
+    def problem(message: str, **more: object) -> Finding:
+        return Finding("spills", Verdict.PROBLEM, message, {"path": str(path), **more})
+
     if not _is_readable(path):
-        return Finding("spills", Verdict.PROBLEM, f"{str(path)!r} is no regular file", values)
-    if path.suffix == ".part":
-        return Finding(
-            "spills",
-            Verdict.PROBLEM,
-            f"{str(path)!r} was not written to its end: the program died over it. Its whole lines "
-            f"are entries that are in no table",
-            values,
-        )
+        return problem(f"{str(path)!r} is no regular file")
+    part = path.suffix == ".part"
+    told = (
+        f"{str(path)!r} was not written to its end: the program died over it, or is writing it yet"
+    )
     try:
-        spill = read_spill(path)
+        spill = read_spill(path, incomplete=part)
     except SpillError as error:
-        return Finding("spills", Verdict.PROBLEM, str(error), values)
+        return problem(f"{told}. {error}" if part else str(error))
     except OSError as error:
-        return Finding("spills", Verdict.PROBLEM, f"{str(path)!r}: {error.strerror}", values)
-    entries = sum(map(len, spill.unsettled.values()))
-    if spill.id in taken_in:
+        return problem(f"{str(path)!r}: {error.strerror}")
+    known = taken_in.get(spill.id)
+    values = {"entries": spill.entries, "taken_in": known is not None}
+    if known is not None and known >= spill.entries:
+        what = "its whole lines are" if part else "it is"
         return Finding(
             "spills",
             Verdict.ADVICE,
-            f"{str(path)!r} is taken in: its entries are in the tables, or dead letters; remove it",
-            {**values, "entries": entries, "taken_in": True},
+            f"{str(path)!r}: {what} taken in, its entries are in the tables, or dead letters; "
+            f"remove it",
+            {"path": str(path), **values},
+        )
+    if known is not None:
+        return problem(
+            f"{str(path)!r} has {in_words(spill.entries)}, and only the first {known:,} of them "
+            f"were taken in, from a file of it that was not whole: the others are not in the "
+            f"database",
+            **values,
         )
     doubt = "" if spill.database else ", if they are of this database, which it does not say"
-    return Finding(
-        "spills",
-        Verdict.PROBLEM,
-        f"{str(path)!r} has {entries:,} entries that are not in the database{doubt}: see why it "
-        f"was written ({spill.reason}), then `forebay dead-letters replay DB --spill FILE`",
-        {**values, "entries": entries, "taken_in": False, "reason": spill.reason},
+    if part:
+        return problem(
+            f"{told}. It has {in_words(spill.entries)} in whole lines, which are "
+            f"not in the database{doubt}: when no program writes it any more, "
+            f"`forebay dead-letters replay DB --spill FILE --incomplete`",
+            **values,
+        )
+    return problem(
+        f"{str(path)!r} has {in_words(spill.entries)} not in the database{doubt}: see why "
+        f"it was written ({spill.reason}), then `forebay dead-letters replay DB --spill FILE`",
+        **values,
+        reason=spill.reason,
     )
 
 

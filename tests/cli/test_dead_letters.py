@@ -16,7 +16,7 @@ import trio
 from click.testing import CliRunner, Result
 
 import forebay
-from forebay import Table, Write
+from forebay import Table, Write, dead_letters
 from forebay._database import Database
 from forebay._spill import write_spill
 from forebay.cli._command import command
@@ -118,6 +118,7 @@ def test_a_database_without_dead_letters() -> None:
     """It says so."""
     execute("DELETE FROM forebay_dead_letters")
     assert "No dead letters.\n" == run("list", "site.db").stdout
+    assert "0 replayed.\nNo dead letters.\n" == run("replay", "site.db").stdout
     assert {"counts": [], "letters": []} == document("list", "site.db")
 
 
@@ -203,7 +204,10 @@ def test_a_replay_of_a_spill() -> None:
     result = run("replay", "site.db", "--spill", "spill")
     assert 1 == result.exit_code
     assert "1 replayed.\n1 refused again: 5.\n" in result.stdout
-    assert "the file may be removed" in result.stdout
+    assert (
+        "What was in spill is in the database now, 1 dead letter of it; the file may be removed."
+        == result.stdout.splitlines()[-1]
+    )
     assert spill.exists()
     assert [1, 2, 3, 5] == left()
     assert [] == document("replay", "site.db", "--spill", "spill", exit_code=1)["replayed"]
@@ -219,6 +223,62 @@ def test_a_replay_of_several_spills() -> None:
     result = run("replay", "site.db", *spills)
     assert (0, "2 replayed.") == (result.exit_code, result.stdout.splitlines()[0])
     assert [("/", 7), ("/", 8)] == rows("SELECT * FROM visits ORDER BY at")
+
+
+def test_a_replay_of_a_spill_that_was_cut_off() -> None:
+    """Its whole lines, once, where somebody says that they will do."""
+    write_spill("spill", {VISITS: [Write(("/", 7)), Write(("/", 8))]})
+    Path("spill.part").write_text(Path("spill").read_text()[:-3])
+    execute("INSERT INTO pages VALUES ('/')")
+    result = run("replay", "site.db", "--spill", "spill.part")
+    assert (2, True) == (result.exit_code, "--incomplete" in result.stderr)
+    for replayed in ("1 replayed.", "0 replayed."):
+        result = run("replay", "site.db", "--spill", "spill.part", "--incomplete")
+        assert (0, replayed) == (result.exit_code, result.stdout.splitlines()[0])
+    assert [("/", 7)] == rows("SELECT * FROM visits")
+    assert [1, 2, 3] == left()
+
+
+def test_a_spill_whose_entries_could_not_be_tried_is_dead_letters() -> None:
+    """The message says so: the file is not all that is left of them, but they are not rows."""
+    write_spill("spill", {VISITS: [Write(("/", 7)), Write(("/", 8))]})
+    execute("DROP TABLE visits")
+    result = run("replay", "site.db", "--spill", "spill")
+    assert (1, "0 replayed.") == (result.exit_code, result.stdout.splitlines()[0])
+    assert "in the database now, 2 dead letters of it; the file" in result.stdout
+
+
+@pytest.mark.parametrize("command_name", ["list", "replay"])
+@pytest.mark.parametrize("option", [("--buffer", "visit"), ("--error", "NOTNULL")])
+def test_what_nothing_is_found_of_may_be_misspelt(
+    command_name: str, option: tuple[str, str]
+) -> None:
+    """The tables and codes that there are some of are named."""
+    result = run(command_name, "site.db", *option)
+    assert 0 == result.exit_code
+    assert (
+        "No such dead letters. There are 2 of table 'visits' with SQLITE_CONSTRAINT_FOREIGNKEY, "
+        "1 of table 'visits' with SQLITE_CONSTRAINT_NOTNULL."
+    ) == result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_sigint_during_a_replay(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was begun is finished, or given up at a second one; how far it came is told."""
+    execute("INSERT INTO pages VALUES ('/'), (char(47, 97, 27) || '[31m')")
+    replay = dead_letters.replay
+
+    async def interrupted(store: forebay.SqliteStore, **chosen: Any) -> Any:
+        assert (1,) == (await replay(store, ids=[1])).replayed
+        if times == 1:
+            raise KeyboardInterrupt
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), forebay.DrainError({})])
+
+    monkeypatch.setattr(dead_letters, "replay", interrupted)
+    result = run("replay", "site.db")
+    assert 130 == result.exit_code
+    assert "interrupted: 1 replayed, 2 not." in result.stderr
+    assert "a dead letter still: replay again" in result.stderr
 
 
 def test_of_several_spills_none_is_replayed_where_one_is_damaged() -> None:
@@ -305,7 +365,14 @@ def test_a_purge_by_age_or_kind(options: Sequence[str], purged: int) -> None:
         (["replay", "site.db", "1", "--spill", "site.db"], "do not give IDs"),
         (["replay", "site.db", "--any-database"], "there is no --spill"),
         (["show", "site.db", "7"], "there is no dead letter 7"),
+        (["replay", "site.db", "--incomplete"], "there is no --spill"),
         (["list", "no.db"], "does not exist"),
+        (["show", "no.db", "1"], "does not exist"),
+        (["purge", "no.db", "1"], "does not exist"),
+        (["list", "."], "is a folder"),
+        (["list", "empty"], "is empty"),
+        (["replay", "empty"], "is empty"),
+        (["purge", "empty", "1", "--yes"], "is empty"),
         (["replay", "no.db"], "does not exist"),
         (["list", "text"], "file is not a database"),
         (["replay", "text"], "file is not a database"),
@@ -315,8 +382,10 @@ def test_a_purge_by_age_or_kind(options: Sequence[str], purged: int) -> None:
 def test_what_cannot_be_done_is_told(arguments: Sequence[str], expected: str) -> None:
     """With exit code 2, and nothing was changed or created."""
     Path("text").write_text("no database, though a file with some text in it" * 100)
+    Path("empty").touch()
     result = run(*arguments)
     assert 2 == result.exit_code
+    assert 0 == Path("empty").stat().st_size
     assert expected in " ".join(result.stderr.split())
     assert [1, 2, 3] == left()
     assert not Path("no.db").exists()
@@ -338,7 +407,8 @@ def test_a_replay_that_cannot_write_keeps_the_letters() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["replay", "site.db", "7"], ["show", "site.db", "7"], ["list", "text"]]
+    "arguments",
+    [["replay", "site.db", "7"], ["show", "site.db", "7"], ["list", "text"], ["list", "no.db"]],
 )
 def test_a_failure_is_json_for_a_script(arguments: Sequence[str]) -> None:
     """Whatever became of it there is one document; a person is told as before."""

@@ -519,6 +519,34 @@ async def test_a_damaged_spill_is_not_taken_in(path: Path, store: forebay.Sqlite
     assert [1, 2, 3, 4] == await ids(store)
 
 
+async def test_of_a_spill_that_was_cut_off_the_whole_lines_are_taken_in(
+    path: Path, store: forebay.SqliteStore
+) -> None:
+    """On request, and once; never with the whole of it, of which the first would be done twice."""
+    whole = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
+    part = path.with_name("spill.part")
+    part.write_text(whole.read_text()[:-10])
+    letters = await dead_letters.take_in_spill(store, part, incomplete=True)
+    [letter] = await dead_letters.fetch(store, ids=letters)
+    assert (VISITS.name, Write(("/", 5))) == (letter.buffer, letter.decode()[1])
+    assert letters == await dead_letters.take_in_spill(store, part, incomplete=True)
+    for incomplete in (False, True):
+        with pytest.raises(forebay.SpillError, match="only the first 1 of 2 entries"):
+            await dead_letters.take_in_spill(store, whole, incomplete=incomplete)
+    assert [1, 2, 3, 4, letter.id] == await ids(store)
+
+
+async def test_a_part_of_a_spill_that_was_taken_in_adds_nothing(
+    path: Path, store: forebay.SqliteStore
+) -> None:
+    """A copy that was cut off."""
+    whole = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
+    part = path.with_name("copy")
+    part.write_text(whole.read_text()[:-10])
+    letters = await dead_letters.take_in_spill(store, whole)
+    assert letters == await dead_letters.take_in_spill(store, part, incomplete=True)
+
+
 async def test_a_replay_that_is_cancelled_finishes_what_it_began(
     path: Path, store: forebay.SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

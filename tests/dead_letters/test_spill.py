@@ -195,7 +195,7 @@ def test_a_damaged_file_names_the_line(
 def test_an_empty_file_is_no_spill(path: Path) -> None:
     """What a process leaves that died between taking the name and writing."""
     path.touch()
-    with pytest.raises(SpillError, match="the file is empty"):
+    with pytest.raises(SpillError, match="no whole line"):
         read_spill(path)
 
 
@@ -206,6 +206,29 @@ def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(SpillError):
             read_spill(path)
+
+
+def test_a_file_cut_anywhere_has_its_whole_lines(path: Path) -> None:
+    """On request; a line that lacks no more than its line feed is whole."""
+    whole = write_spill(path, UNSETTLED).read_bytes()
+    entries = [operation for operations in UNSETTLED.values() for operation in operations]
+    declared = {1, 2, 6, 7}  # lines
+    for length in range(whole.index(b"\n"), len(whole) + 1):
+        path.write_bytes(whole[:length])
+        spill = read_spill(path, incomplete=True)
+        lines = whole[: length + 1].count(b"\n")
+        expected = entries[: len(set(range(1, lines + 1)) - declared)]
+        assert expected == [entry for part in spill.unsettled.values() for entry in part]
+    path.write_bytes(whole[: whole.index(b"\n") - 1])
+    with pytest.raises(SpillError, match="no whole line"):
+        read_spill(path, incomplete=True)
+
+
+def test_a_whole_line_that_is_damaged_is_refused_in_any_case(path: Path) -> None:
+    """What follows it may be whole."""
+    edited(write_spill(path, UNSETTLED), 3, "{", "")
+    with pytest.raises(SpillError, match="line 3"):
+        read_spill(path, incomplete=True)
 
 
 def test_bytes_that_are_no_text_are_refused(path: Path) -> None:

@@ -4,38 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import click
-import trio
 
 import forebay
 from forebay import dead_letters
+from forebay.cli._letters import (
+    LISTED,
+    Failed,
+    buffer_option,
+    check,
+    database_argument,
+    error_option,
+    ids_argument,
+    in_words,
+    json_option,
+    known,
+    none,
+    number,
+    run,
+)
 from forebay.cli._output import print_columns, print_json, printable, utc
-
-T = TypeVar("T")
+from forebay.cli._replay import replay_command
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LISTED = 20
-
-_database = click.argument("database", metavar="DB", type=click.Path(exists=True, dir_okay=False))
-_ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=int)
-_buffer = click.option("--buffer", metavar="TABLE", help="Only those of this table.")
-_error = click.option(
-    "--error",
-    metavar="CODE",
-    help="Only those whose last failure has this code, such as SQLITE_CONSTRAINT_NOTNULL.",
-)
-_json = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JSON, for scripts; an object with 'error' where the command failed.",
-)
 
 
 @click.group(name="dead-letters")
@@ -48,18 +43,18 @@ def dead_letters_group() -> None:
 
 
 @dead_letters_group.command(name="list", short_help="Count dead letters, and list the last ones.")
-@_database
-@_buffer
-@_error
+@database_argument
+@buffer_option
+@error_option
 @click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
-    default=_LISTED,
+    default=LISTED,
     show_default=True,
     help="How many are listed, the last ones first. All are counted.",
 )
-@_json
+@json_option
 def list_command(
     database: str, buffer: str | None, error: str | None, limit: int, as_json: bool
 ) -> None:
@@ -73,20 +68,21 @@ def list_command(
       2    wrong usage, or a database that cannot be read
       130  ended by SIGINT
     """  # noqa: D301  # the \\b is click's
+    chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
 
     async def read() -> tuple[list[dead_letters.Count], list[dead_letters.DeadLetter]]:
         async with dead_letters.open_reader(database) as reader:
-            chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
             return await dead_letters.counts(reader, **chosen), await dead_letters.fetch(
                 reader, limit=limit, newest_first=True, **chosen
             )
 
-    counts, letters = _run(read)
+    check(database)
+    counts, letters = run(read)
     if as_json:
         print_json({"counts": [asdict(c) for c in counts], "letters": [*map(_as_json, letters)]})
         return
     if not counts:
-        click.echo("No dead letters.")
+        click.echo(none(database))
         return
     print_columns(
         ("letters", "table", "error", "oldest", "newest"),
@@ -113,9 +109,9 @@ def list_command(
 
 
 @dead_letters_group.command(name="show", short_help="Show one dead letter whole.")
-@_database
+@database_argument
 @click.argument("letter_id", metavar="ID", type=int)
-@_json
+@json_option
 def show_command(database: str, letter_id: int, as_json: bool) -> None:
     """Show a dead letter of DB whole. The database is only read.
 
@@ -130,9 +126,10 @@ def show_command(database: str, letter_id: int, as_json: bool) -> None:
         async with dead_letters.open_reader(database) as reader:
             return await dead_letters.fetch(reader, ids=[letter_id])
 
-    letters = _run(read)
+    check(database)
+    letters = run(read)
     if not letters:
-        raise _Failed(f"there is no dead letter {letter_id}")
+        raise Failed(f"there is no dead letter {letter_id}")
     [letter] = letters
     if as_json:
         print_json(_as_json(letter))
@@ -155,116 +152,21 @@ def show_command(database: str, letter_id: int, as_json: bool) -> None:
         click.echo(f"{name:<10} {printable(str(value))}")
 
 
-@dead_letters_group.command(name="replay", short_help="Do refused operations again.")
-@_database
-@_ids
-@_buffer
-@_error
-@click.option(
-    "--spill",
-    "spills",
-    metavar="FILE",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="Take in the entries of a spill file, which a program wrote that could not drain, and "
-    "replay these. FILE is left as it is; taking it in again does nothing. May be given more than "
-    "once.",
-)
-@click.option(
-    "--any-database",
-    is_flag=True,
-    help="With --spill: take in what was written for another database, too.",
-)
-@click.option(
-    "--foreign-keys/--no-foreign-keys",
-    default=True,
-    show_default=True,
-    help="Whether foreign keys are enforced. SQLite leaves that to each program.",
-)
-@_json
-def replay_command(
-    database: str,
-    ids: tuple[int, ...],
-    buffer: str | None,
-    error: str | None,
-    spills: tuple[str, ...],
-    any_database: bool,
-    foreign_keys: bool,
-    as_json: bool,
-) -> None:
-    """Do the operations of dead letters again, now that the cause is mended.
-
-    Without ID and options all of them, in the order in which they were refused first. Each letter
-    is removed in the transaction that commits its operation, so that a replay which is cut short,
-    in whatever way, can simply be started again. What is refused again stays, with its history.
-
-    It is now that they are done: where a newer row of the same key has come in since, it counts
-    as the earlier one. Purge the letters for which that is wrong.
-
-    \b
-    Exit codes:
-      0    all were replayed, or there were none
-      1    some were refused again, or could not be tried
-      2    wrong usage, or a database or a spill that cannot be used
-      130  ended by SIGINT: what was not replayed is a dead letter still
-    """  # noqa: D301  # the \\b is click's
-    if spills and ids:
-        raise click.UsageError("--spill replays the entries of FILE; do not give IDs with it")
-    if any_database and not spills:
-        raise click.UsageError("--any-database is about spills, and there is no --spill")
-
-    async def replay() -> dead_letters.Replayed:
-        pragmas = {"foreign_keys": int(foreign_keys)}
-        async with forebay.open_sqlite(database, pragmas=pragmas) as store:
-            chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
-            if spills:
-                # All are taken in before one is replayed: where one of them is refused, no entry
-                # of another has run, and the next try finds what was taken in.
-                taken_in = [
-                    await dead_letters.take_in_spill(store, spill, any_database=any_database)
-                    for spill in spills
-                ]
-                chosen["ids"] = [letter for letters in taken_in for letter in letters]
-            elif ids:
-                chosen["ids"] = await _known(store, ids)
-            return await dead_letters.replay(store, **chosen)
-
-    result = _run(replay)
-    if as_json:
-        print_json(
-            {
-                "replayed": result.replayed,
-                "refused": result.refused,
-                "skipped": [{"id": i, "reason": why} for i, why in result.skipped.items()],
-            }
-        )
-    else:
-        click.echo(f"{len(result.replayed):,} replayed.")
-        if result.refused:
-            click.echo(f"{len(result.refused):,} refused again: {_some(result.refused)}.")
-        if result.skipped:
-            click.echo(f"{len(result.skipped):,} could not be tried:")
-            for why in dict.fromkeys(result.skipped.values()):
-                of_it = [i for i, reason in result.skipped.items() if reason == why]
-                click.echo(f"  {_some(of_it)}: {why}")
-        for spill in spills:
-            click.echo(f"What was in {spill} is in the database now; the file may be removed.")
-    if result.refused or result.skipped:
-        sys.exit(1)
+dead_letters_group.add_command(replay_command)
 
 
 @dead_letters_group.command(name="purge", short_help="Remove dead letters for good.")
-@_database
-@_ids
-@_buffer
-@_error
+@database_argument
+@ids_argument
+@buffer_option
+@error_option
 @click.option(
     "--older-than",
     metavar="AGE",
     help="Only those that failed last so long ago: a number with s, m, h, d or w, such as 7d.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_json
+@json_option
 def purge_command(
     database: str,
     ids: tuple[int, ...],
@@ -294,64 +196,22 @@ def purge_command(
     async def count() -> int:
         async with dead_letters.open_reader(database) as reader:
             if ids:
-                chosen["ids"] = await _known(reader, ids)
-            return sum(count.count for count in await dead_letters.counts(reader, **chosen))
+                chosen["ids"] = await known(reader, ids)
+            return await number(reader, chosen)
 
     async def purge() -> int:
         async with forebay.open_sqlite(database) as store:
             return await dead_letters.purge(store, **chosen)
 
-    found = _run(count)
+    check(database)
+    found = run(count)
     if found and not yes:
-        question = f"Remove {found:,} dead letter{'s' * (found > 1)} for good?"
-        click.confirm(question, abort=True, err=True)
-    purged = _run(purge) if found else 0
+        click.confirm(f"Remove {in_words(found)} for good?", abort=True, err=True)
+    purged = run(purge) if found else 0
     if as_json:
         print_json({"purged": purged})
     else:
         click.echo(f"{purged:,} purged.")
-
-
-class _Failed(click.ClickException):
-    """The command cannot do what it was asked for. A script that asked for JSON gets it as well."""
-
-    exit_code = 2
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        # Asked now: when it is shown, the command and its context have ended.
-        self._as_json = click.get_current_context().params.get("as_json", False)
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        super().show(file)
-        if self._as_json:
-            print_json({"error": self.message})
-
-
-def _run(fn: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run it, and word what keeps it from its end."""
-    try:
-        return trio.run(fn)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        raise _Failed(f"{error.filename}: {error.strerror}") from error
-    except forebay.FlushError as error:
-        raise _Failed(f"{error.__cause__ or error}\n{_KEPT}") from error
-    except forebay.DrainError as error:
-        raise _Failed(f"the database stayed locked\n{_KEPT}") from error
-    except forebay.ForebayError as error:
-        raise _Failed(str(error)) from error
-
-
-_KEPT = "What was not replayed is a dead letter still: mend the cause, then replay again."
-
-
-async def _known(source: dead_letters.Source, ids: Sequence[int]) -> Sequence[int]:
-    there = {letter.id for letter in await dead_letters.fetch(source, ids=ids)}
-    if missing := [letter for letter in ids if letter not in there]:
-        raise _Failed(f"there is no dead letter {_some(missing)}; nothing was done")
-    return ids
 
 
 def _seconds(age: str) -> float:
@@ -359,11 +219,6 @@ def _seconds(age: str) -> float:
     if match is None:
         raise click.UsageError(f"--older-than {age!r}: expected a number with a unit, such as 7d")
     return float(match[1]) * _UNITS[match[2]]
-
-
-def _some(ids: Iterable[int]) -> str:
-    first = [str(letter) for _, letter in zip(range(_LISTED + 1), ids, strict=False)]
-    return ", ".join(first[:_LISTED]) + (", …" if len(first) > _LISTED else "")
 
 
 def _as_json(letter: dead_letters.DeadLetter) -> dict[str, Any]:

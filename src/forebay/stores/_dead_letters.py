@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from forebay._errors import StoreError
+from forebay._errors import SpillError, StoreError, in_words
 from forebay._letters import encode_declaration, encode_operation, operation_name
 from forebay._operations import Operation
 from forebay._spill import Spill
@@ -206,6 +206,9 @@ def take_in(raw: sqlite3.Connection, spill: Spill) -> range:
     Returns:
         The ids of the letters: the same again where the spill was taken in before, though some
         of them may have been replayed or purged since.
+
+    Raises:
+        SpillError: some of its entries were taken in before, from a file that was cut off.
     """
     raw.execute(CREATE)
     raw.execute(_CREATE_SPILLS)
@@ -213,7 +216,14 @@ def take_in(raw: sqlite3.Connection, spill: Spill) -> range:
         "SELECT first_letter, last_letter FROM forebay_spills WHERE id = ?", (spill.id,)
     ).fetchone()
     if known is not None:
-        return range(known[0], known[1] + 1)
+        ids = range(known[0], known[1] + 1)
+        if len(ids) < spill.entries:
+            raise SpillError(
+                f"the spill {spill.id} was taken in before, when it was not whole: only the first "
+                f"{len(ids):,} of {in_words(spill.entries)}. Those that follow are in this file "
+                f"alone; taking in all would do the first ones twice. See docs/operations.md"
+            )
+        return ids
     letters = [
         insert(
             raw,

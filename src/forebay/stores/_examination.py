@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -30,12 +31,12 @@ class Inside(NamedTuple):
     Attributes:
         findings: the results of its checks.
         id: the database's own id; None where it has none, or cannot be read.
-        taken_in: the ids of the spills that were taken in.
+        taken_in: the ids of the spills that were taken in, and how many entries of each.
     """
 
     findings: list[Finding]
     id: str | None = None
-    taken_in: frozenset[str] = frozenset()
+    taken_in: Mapping[str, int] = MappingProxyType({})
 
 
 async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: Integrity) -> Inside:

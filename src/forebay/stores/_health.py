@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
-from forebay._errors import SchemaError
+from forebay._dead_letter import DeadLetter
+from forebay._errors import SchemaError, StoreError
 from forebay._finding import Finding, Verdict
-from forebay._letters import decode_declaration
+from forebay._letters import decode_declaration, decode_operation
 from forebay._table import Table
 from forebay.stores import _dead_letters as dead_letters
 from forebay.stores._failures import SQLITE_ERRORS, code_name, failure_code
@@ -242,6 +243,7 @@ def _dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("dead_letters", Verdict.OK, "no dead letters")
     else:
         yield from _declarations(raw)
+        yield from _unreadable(raw)
 
 
 def _declarations(raw: sqlite3.Connection) -> Iterator[Finding]:
@@ -249,7 +251,9 @@ def _declarations(raw: sqlite3.Connection) -> Iterator[Finding]:
     for (declaration,) in raw.execute(dead_letters.DECLARATIONS).fetchall():
         try:
             check_table(raw, decode_declaration(declaration))
-        except (SchemaError, ValueError) as error:
+        except ValueError:
+            continue  # such a letter cannot be read at all: see `_unreadable`
+        except SchemaError as error:
             yield Finding(
                 "dead_letters",
                 Verdict.PROBLEM,
@@ -258,13 +262,36 @@ def _declarations(raw: sqlite3.Connection) -> Iterator[Finding]:
             )
 
 
+def _unreadable(raw: sqlite3.Connection) -> Iterator[Finding]:
+    """Tell which dead letters are not as forebay wrote them, so that a replay skips them."""
+    tables: dict[str, Table[Any]] = {}
+    broken: dict[int, str] = {}
+    every = {**dead_letters.chosen(), "limit": -1, "after": 0}
+    for row in raw.execute(dead_letters.OLDEST, every):
+        try:
+            letter = DeadLetter.of(row)
+            if letter.declaration not in tables:
+                tables[letter.declaration] = decode_declaration(letter.declaration)
+            decode_operation(tables[letter.declaration], letter.entry)
+        except (StoreError, ValueError) as error:
+            broken[row[0]] = f"{row[0]}: {error}"
+    if broken:
+        yield Finding(
+            "dead_letters",
+            Verdict.PROBLEM,
+            f"{len(broken):,} cannot be read, nor replayed, since somebody changed them: correct "
+            f"or purge them. {'; '.join(list(broken.values())[:_MOST])}",
+            {"unreadable": list(broken)},
+        )
+
+
 def _listed(faults: Sequence[str]) -> str:
     more = ", and maybe more" if len(faults) >= _MOST else ""
     return "; ".join(faults) + more
 
 
-def spills_taken_in(raw: sqlite3.Connection) -> frozenset[str]:
-    """Give the ids of the spills whose entries became dead letters."""
+def spills_taken_in(raw: sqlite3.Connection) -> dict[str, int]:
+    """Give the ids of the spills whose entries became dead letters, and how many did."""
     if raw.execute(dead_letters.SPILLS_EXIST).fetchone() is None:
-        return frozenset()
-    return frozenset(name for (name,) in raw.execute("SELECT id FROM forebay_spills"))
+        return {}
+    return dict(raw.execute("SELECT id, last_letter - first_letter + 1 FROM forebay_spills"))
