@@ -38,8 +38,8 @@ from forebay.stores.sqlite import SqliteStore
 _LOCK_TIMEOUT = 5.0
 """Seconds that a reader waits for a program that has the file for itself."""
 
-_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(max_attempts=30))
-"""For a replay, which a person waits for: a lock that stays ends it in about a minute."""
+_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(max_attempts=25))
+"""For a replay, which a person waits for: a lock that stays ends it in about half a minute."""
 
 _PAGE = 5_000
 """Letters that a replay holds in memory at a time."""
@@ -130,7 +130,7 @@ async def replay(
     Args:
         store: the store.
         options: for the buffers; None for the defaults without a limit of dead letters, and with
-            an end to the attempts at a database that is locked or full, after about a minute.
+            an end to the attempts at a database that is locked or full, after about half a minute.
         **chosen: which letters: see `Chosen`.
 
     Returns:

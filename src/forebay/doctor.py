@@ -218,8 +218,8 @@ def _spill(path: Path, taken_in: Mapping[str, int]) -> Finding:
     if known is not None:
         return problem(
             f"{str(path)!r} has {in_words(spill.entries)}, and only the first {known:,} of them "
-            f"were taken in, from a file of it that was not whole: the others are not in the "
-            f"database",
+            f"were taken in, from a file of it that was not whole. The others are not in the "
+            f"database: see docs/operations.md, on spill files, for how to take in these alone",
             **values,
         )
     doubt = "" if spill.database else ", if they are of this database, which it does not say"
