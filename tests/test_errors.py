@@ -40,7 +40,9 @@ def test_a_failure_claims_no_more_than_is_known(
     cause: Exception | None, last_error: Exception | None, expected: str
 ) -> None:
     """After a COMMIT in doubt, or with the file gone, entries may have been in the table."""
-    told = str(flush_error(cause, last_error))
+    error = flush_error(cause, last_error)
+    assert error.in_doubt == expected.startswith("Not known")
+    told = str(error)
     assert f"buffer 'letters' stopped: why. {expected}: 1 accepted entry, waiting" in told
 
 

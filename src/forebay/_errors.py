@@ -110,13 +110,18 @@ class FlushError(ForebayError):
         self.spill: str | None = None
         self._attempts = attempts
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the entries may be in the table all the same, or were in one that is gone."""
+        return _in_doubt(self.__cause__, self.unsettled.last_error)
+
     def __str__(self) -> str:
         # Made when it is asked for: the cause and the spill come after the error.
         left, errors = self.unsettled, (self.__cause__, self.unsettled.last_error)
         tries = f" after {self._attempts} attempts" if self._attempts > 1 else ""
         return (
             f"buffer {self.buffer!r} stopped{tries}: {self.reason}. "
-            f"{_missing(*errors)} in the table: {_waiting(left)}. "
+            f"{_missing(self.in_doubt)} in the table: {_waiting(left)}. "
             f"{_kept('unsettled.entries', self.spill)} "
             f"{_remedy(*errors) or 'Mend the cause'}, then {_bring_back(self.spill)}."
         )
@@ -143,16 +148,24 @@ class DrainError(ForebayError):
         failures.pop("None", None)
         return "; ".join(["the drain was not finished in time", *failures])
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether entries may be in the database all the same."""
+        return _in_doubt(*self._last_errors)
+
+    @property
+    def _last_errors(self) -> list[BaseException | None]:
+        return [left.last_error for left in self.unsettled.values()]
+
     def __str__(self) -> str:
-        errors = [left.last_error for left in self.unsettled.values()]
         lines = [
             f"- {name!r}: {_waiting(left)}"
             + (f"; last error: {left.last_error}" if left.last_error is not None else "")
             for name, left in self.unsettled.items()
         ]
-        remedy = _remedy(*errors) or "Find what holds the database up"
+        remedy = _remedy(*self._last_errors) or "Find what holds the database up"
         return (
-            f"the drain was not finished in time. {_missing(*errors)} in the database:\n"
+            f"the drain was not finished in time. {_missing(self.in_doubt)} in the database:\n"
             + "\n".join(lines)
             + f"\n{_kept('unsettled', self.spill)} {remedy}, or raise "
             f"BufferOptions.drain_timeout, then {_bring_back(self.spill)}."
@@ -172,9 +185,12 @@ def _remedy(*errors: BaseException | None) -> str | None:
     return next((_REMEDIES[code] for code in codes if code in _REMEDIES), None)
 
 
-def _missing(*errors: BaseException | None) -> str:
+def _in_doubt(*errors: BaseException | None) -> bool:
     # A file that is gone has what was committed to it; a COMMIT that failed may have taken place.
-    in_doubt = any(isinstance(e, StoreError) or getattr(e, "in_doubt", False) for e in errors)
+    return any(isinstance(e, StoreError) or getattr(e, "in_doubt", False) for e in errors)
+
+
+def _missing(in_doubt: bool) -> str:
     return "Not known to be" if in_doubt else "Not"
 
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from forebay.cli import _reading
+import forebay
+from forebay._errors import Unsettled
+from forebay.cli import _command, _reading
 from forebay.cli._command import command
 
 PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
@@ -440,3 +442,13 @@ def test_a_limit_that_is_none_is_a_usage_error(value: str) -> None:
     result = load(PEOPLE, "--dead-letters-per-minute", value)
     assert (2, True) == (result.exit_code, "expected a number, or none" in result.stderr)
     assert not Path("a.db").exists()
+
+
+def test_rows_of_a_file_that_is_gone_are_not_known_to_be_missing() -> None:
+    """They may have been in the table, for all that can be told."""
+    unsettled = Unsettled((forebay.Write((1,)),), count=1, oldest_age=0.0)
+    for cause, expected in ((forebay.StoreError("deleted"), "not known to be"), (None, "not")):
+        failure = forebay.FlushError("why", buffer="t", unsettled=unsettled)
+        failure.__cause__ = cause
+        told = _command._told(failure).splitlines()
+        assert f"1 row is read, and {expected} in the table:" == told[1]

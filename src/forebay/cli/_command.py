@@ -274,7 +274,8 @@ def _told(failure: Exception) -> str:
     if len(rows) > 2 * _SHOWN_ROWS:
         rows[_SHOWN_ROWS:-_SHOWN_ROWS] = ["..."]
     many = "s are" if left.count > 1 else " is"
-    return "\n".join([why, f"{left.count:,} row{many} read, and not in the table:", *rows])
+    known = "not known to be" if failure.in_doubt else "not"
+    return "\n".join([why, f"{left.count:,} row{many} read, and {known} in the table:", *rows])
 
 
 def _summary(report: Report) -> str:

@@ -117,7 +117,7 @@ def replay_command(
 
     def interrupted() -> str:
         if not begun_with:
-            return "interrupted before anything was replayed"
+            return "interrupted before anything was replayed: replay again"
 
         async def count() -> int:
             async with dead_letters.open_reader(database) as reader:
