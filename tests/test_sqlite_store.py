@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from forebay import (
     BufferOptions,
     FlushError,
+    FlushReason,
     SchemaError,
     SqliteStore,
     StoreError,
@@ -27,6 +28,9 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
+from forebay._coalesce import Coalescer
+from forebay.stores import BatchError, FailureKind
+from forebay.stores._commit import Committer
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -344,6 +348,22 @@ async def test_a_lock_that_stays_ends_the_opening(path: Path) -> None:
     with locked(path), pytest.raises(StoreError, match=r"stayed locked .* for 0\.1 s"):
         async with open_sqlite(path, lock_timeout=0.1, busy_timeout=0.001):
             pass
+
+
+async def test_the_error_of_a_commit_tells_of_a_doubt_that_lasts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock is no doubt by itself; before it, a COMMIT may have taken place."""
+    coalescer = Coalescer(EVENTS, stream="s")
+    coalescer.add([("a", 1)], only_rows=True)
+    batch = coalescer.take(FlushReason.FULL)
+    async with open_sqlite(path, create=[EVENTS]) as store:
+        await store.prepare([EVENTS])
+        for doubt in (False, True):
+            monkeypatch.setattr(Committer, "in_doubt", doubt)
+            with locked(path), pytest.raises(BatchError) as raised:
+                await store.commit(batch, attempt=1, most_rejections=0)
+            assert (FailureKind.TRANSIENT, doubt) == (raised.value.kind, raised.value.in_doubt)
 
 
 # Opening and closing

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from forebay import FlushReason, Write
+from forebay import FlushReason, Table, Write
 from forebay._coalesce import Coalescer
 from forebay._operations import Operation
+from forebay.sqlite import CommitError
+from forebay.stores._commit import Committer
 from forebay.stores._statements import statements
 from tests import one_by_one
 from tests.random_tables import Drawn, operations, tables
@@ -43,3 +46,36 @@ def test_batches_of_an_idempotent_table_may_be_done_twice(data: st.DataObject) -
     before = data.draw(operations(drawn, at_most=6))
     accepted = data.draw(operations(drawn, at_most=6))
     assert rows_after(drawn, before, accepted, 1) == rows_after(drawn, before, accepted, 2)
+
+
+class Failing(sqlite3.Connection):
+    """A connection that fails statements, each with its code, without executing them."""
+
+    codes: dict[str, int] = {}  # noqa: RUF012  # a test gives its connection another
+
+    def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+        if (code := self.codes.pop(sql, None)) is not None:
+            error = sqlite3.OperationalError("scripted")
+            error.sqlite_errorcode = code
+            raise error
+        return super().execute(sql, *arguments)
+
+
+def test_a_doubt_lasts_until_somebody_could_look() -> None:
+    """A lock in the way of the look leaves the batch in doubt, which the error goes on to say."""
+    coalescer = Coalescer(Table.from_columns({"a": int}, name="t"), stream="s")
+    coalescer.add([(1,)], only_rows=True)
+    committer = Committer(coalescer.take(FlushReason.FULL), variables=9)
+    with closing(sqlite3.connect(":memory:", factory=Failing, isolation_level=None)) as raw:
+        raw.execute("CREATE TABLE t (a)")
+        raw.codes = {"COMMIT": sqlite3.SQLITE_IOERR_FSYNC}
+        with pytest.raises(CommitError):
+            committer.commit(raw, 1, 0)
+        doubts = [committer.in_doubt]
+        raw.codes = {"BEGIN IMMEDIATE": sqlite3.SQLITE_BUSY}
+        with pytest.raises(sqlite3.OperationalError):
+            committer.commit(raw, 2, 0)
+        doubts.append(committer.in_doubt)
+        committer.commit(raw, 3, 0)
+        assert [True, True, False] == [*doubts, committer.in_doubt]
+        assert [(1,)] == raw.execute("SELECT a FROM t").fetchall()

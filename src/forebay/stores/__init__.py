@@ -42,6 +42,8 @@ class BatchError(Exception):
         settled: how many of the batch's entries, from the first on, were settled all the same,
             by transactions of their own before the one that failed.
         outcome: what became of these; None where there are none.
+        in_doubt: whether the batch may be in the database all the same: so it is after a failure
+            of this kind, and as long as nobody could look what became of that COMMIT.
     """
 
     def __init__(
@@ -52,17 +54,14 @@ class BatchError(Exception):
         code: str,
         settled: int = 0,
         outcome: Outcome | None = None,
+        in_doubt: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.code = code
         self.settled = settled
         self.outcome = outcome
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the batch may be in the database all the same."""
-        return self.kind is FailureKind.IN_DOUBT
+        self.in_doubt = in_doubt or kind is FailureKind.IN_DOUBT
 
 
 class FloodError(BatchError):

@@ -99,6 +99,11 @@ class Committer:
         """How many of the batch's entries, from the first on, are settled."""
         return self._done.position - self.batch.position
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a COMMIT failed of which nobody could look yet what became of it."""
+        return self._in_doubt is not None
+
     def outcome(self, *, duration: float = 0.0) -> Outcome:
         """Tell what became of the entries that are settled."""
         return Outcome(

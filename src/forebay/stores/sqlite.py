@@ -157,6 +157,7 @@ class SqliteStore:
                 code=code_name(error),
                 settled=0 if gone else committer.settled,
                 outcome=None if gone else committer.outcome(),
+                in_doubt=committer.in_doubt,
             ) from error
         if committer.noted:
             self._noted.add(batch.stream)
