@@ -26,6 +26,7 @@ from benchmarks.questions import (
     table_growth,
     tables,
     telemetry,
+    telemetry_of_a_flush,
     two_processes,
 )
 
@@ -38,6 +39,7 @@ _MODULES = (
     saturation,
     cost_of_a_call,
     telemetry,
+    telemetry_of_a_flush,
     table_growth,
     tables,
     producers,

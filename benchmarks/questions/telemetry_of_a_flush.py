@@ -1,0 +1,81 @@
+"""What does telemetry add to a flush, whatever its rows?
+
+A flush of one row into a store in memory, by a program that waits for it, over and over: with no-op
+providers, with none, with OpenTelemetry's SDK for metrics, and for spans too. It is CPU time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import trio
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NoOpTracerProvider
+
+from benchmarks.harness import Case, Contestant
+from benchmarks.results import Measure
+from benchmarks.workload import Workload, entries
+from forebay import open_buffers
+from forebay.testing import MemoryStore
+
+COST = Measure("cost", "s", more_is_better=False)
+
+
+def cases(full: bool) -> Iterator[Case]:
+    work = entries("sequential", 5_000 if full else 2_000)
+    yield Case(
+        "telemetry_of_a_flush",
+        "one row",
+        [COST],
+        [
+            _contestant("no providers", work, dict),
+            _contestant("no-op providers", work, _no_op),
+            _contestant("SDK, metrics", work, _metrics),
+            _contestant("SDK, metrics and spans", work, _metrics_and_spans),
+        ],
+        rounds=11 if full else 5,
+    )
+
+
+def _no_op() -> dict[str, Any]:
+    return {"meter_provider": NoOpMeterProvider(), "tracer_provider": NoOpTracerProvider()}
+
+
+def _metrics() -> dict[str, Any]:
+    return {
+        "meter_provider": MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False),
+        "tracer_provider": NoOpTracerProvider(),
+    }
+
+
+def _metrics_and_spans() -> dict[str, Any]:
+    return {**_metrics(), "tracer_provider": TracerProvider(shutdown_on_exit=False)}
+
+
+def _contestant(name: str, work: Workload, providers: Any) -> Contestant:
+    run = partial(trio.run, _run, work, providers)
+    return Contestant(name, lambda _path: run(), check=_unwritten, prepare=_unwritten)
+
+
+def _unwritten(_path: Path) -> None:
+    """Nothing is written that could be checked here: each row is counted as it is flushed."""
+
+
+async def _run(work: Workload, providers: Any) -> Mapping[str, float]:
+    async with open_buffers(MemoryStore(), work.table, **providers()) as buffers:
+        buffer = buffers[work.table]
+        started = process_time()
+        for row in work.rows:
+            buffer.enqueue_nowait(row)
+            await buffer.flush()
+        taken = process_time() - started
+        if buffer.statistics().committed != len(work.rows):
+            raise AssertionError(f"not all rows were flushed: {buffer.statistics()}")
+        return {"cost": taken / len(work.rows)}
