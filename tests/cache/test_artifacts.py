@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from forebay.cache import ArtifactFiles, Cache, CacheArtifacts, CasArtifact, Removal
 from forebay.cache._gate import Gate
-from forebay.cache.tables import CAS_ARTIFACTS
+from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 from tests.cache.tools import NOON, ODD_TEXTS, SECOND, FakeClock, opened, write_file
 
 
@@ -81,6 +81,32 @@ async def test_a_later_access_replaces_size_and_times_but_keeps_the_insertion(
         await cache.artifacts.track_access("a")
         await cache.flush()
         assert [("a", None, later, NOON, later)] == await rows(cache)
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_a_clock_set_back_makes_no_artifact_in_use_the_oldest(
+    tmp_path: Path, mock_clock: MockClock, *, flushed: bool
+) -> None:
+    """The last access never goes back, in the buffer or in the table."""
+    del mock_clock
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        await cache.artifacts.track_access("cold")
+        clock.advance(10)
+        await cache.artifacts.track_access("hot")
+        if flushed:
+            await cache.flush()
+        clock.advance(-3600)
+        await write_file(cache, "hot", 7)
+        await cache.artifacts.track_access("hot")
+        assert [("cold", NOON), ("hot", NOON + 10 * SECOND)] == [
+            (artifact.key, artifact.last_accessed_at) for artifact in await cache.artifacts.oldest()
+        ]
+        assert ("hot", 7) == (await rows(cache))[1][:2]
+        # What was deleted is new again, at whatever time it is.
+        await cache.artifacts.delete(["hot"])
+        await cache.artifacts.track_access("hot")
+        assert ["hot", "cold"] == [artifact.key for artifact in await cache.artifacts.oldest()]
 
 
 async def test_oldest_is_in_the_order_of_last_access(tmp_path: Path, mock_clock: MockClock) -> None:
@@ -251,7 +277,12 @@ async def test_a_file_that_comes_back_during_its_deletion_is_not_forgotten(
     async with opened(tmp_path) as cache:
         files = WrittenMeanwhile(tmp_path / "artifacts")
         artifacts = CacheArtifacts(
-            cache.store, cache.buffers[CAS_ARTIFACTS], files, clock=FakeClock(), gate=Gate()
+            cache.store,
+            cache.buffers[CAS_ARTIFACTS],
+            cache.buffers[S3_TRANSFERS],
+            files,
+            clock=FakeClock(),
+            gate=Gate(),
         )
 
         async def come_back() -> None:

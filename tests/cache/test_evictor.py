@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay.cache import ArtifactFiles, Cache, CacheOptions, Evictor, EvictorStatistics
+from forebay import BufferOptions
+from forebay.cache import ArtifactFiles, Cache, CacheOptions, Evictor, EvictorStatistics, open_cache
+from forebay.cache import evictor as eviction
 from forebay.cache.files import Fill
-from tests.cache.tools import SECOND, FakeClock, opened, until, write_file, writer_held
+from tests.cache.tools import BY_HAND, SECOND, FakeClock, opened, until, write_file, writer_held
 
 
 async def fill(cache: Cache, clock: FakeClock, *sizes: int, start: int = 0) -> None:
@@ -218,6 +221,84 @@ async def test_it_works_in_batches_of_500(tmp_path: Path, mock_clock: MockClock)
         done = await cache.evictor.run_once()
         assert 1_203 == done.removed
         assert [500, 500, 203] == batches
+
+
+@pytest.mark.parametrize("capacity", [2, 1_000])
+async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capacity: int
+) -> None:
+    """On a full disk only eviction makes a flush possible: it goes by what the table has."""
+    monkeypatch.setattr(eviction, "_PATIENCE", 0.01)
+    clock = FakeClock()
+    small = {"cas_artifacts": BufferOptions(capacity=capacity)}
+    options = replace(BY_HAND, budget_bytes=100)
+    async with open_cache(tmp_path, options=options, buffer_overrides=small, clock=clock) as cache:
+        await fill(cache, clock, *[10] * 9)
+        await cache.flush()
+        async with writer_held(cache):
+            await cache.artifacts.track_access("k8")
+            await cache.artifacts.track_access("k9")
+            with trio.fail_after(20):
+                done = await cache.evictor.run_once()
+            assert (2, 20) == (done.removed, done.freed_bytes)
+            assert [f"k{i}" for i in range(2, 9)] == files(cache, 9)
+        # The rows for which the buffer had no room go with the next run that needs to.
+        await fill(cache, clock, 15, start=10)
+        await cache.evictor.run_once()
+        assert [] == [key for key in await keys(cache) if key in ("k0", "k1")]
+
+
+async def test_a_run_that_fails_is_tried_again(
+    tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read that fails, as one does without file descriptors, ends neither worker nor cache."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100, eviction_interval=60.0) as cache:
+        await until(lambda: cache.evictor.statistics().runs == 1)
+        await fill(cache, clock, 50, 50)
+        await cache.flush()
+        await cache.store.run(rename, "cas_artifacts", "away")
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(60)
+            await until(lambda: "run failed" in caplog.text)
+        await cache.store.run(rename, "away", "cas_artifacts")
+        await wait_all_tasks_blocked()
+        mock_clock.jump(60)
+        await until(lambda: cache.evictor.statistics().removed == 1)
+    [record] = caplog.records
+    assert "no such table: cas_artifacts" in record.getMessage()
+
+
+def rename(raw: object, old: str, new: str) -> None:
+    raw.execute(f"ALTER TABLE {old} RENAME TO {new}")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+async def test_what_is_to_be_uploaded_goes_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, flushed: bool
+) -> None:
+    """However long ago it was used; and where it has to go, a warning has how many were."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, *[10] * 9)
+        for key in ("k0", "k1", "k2", "none"):
+            await cache.transfers.enqueue_upload("acme", "app", "cas", key)
+        await cache.transfers.enqueue_download("acme", "app", "cas", "k3")
+        if flushed:
+            await cache.flush()
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            assert 2 == (await cache.evictor.run_once()).removed
+        assert ["k0", "k1", "k2", "k5", "k6", "k7", "k8"] == await keys(cache)
+        assert "" == caplog.text
+        await write_file(cache, "k0", 90)
+        await cache.artifacts.track_access("k0")
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            assert 7 == (await cache.evictor.run_once()).removed
+        assert [] == await keys(cache)
+        assert ["3 artifacts are evicted whose upload is queued still, and will not be done"] == [
+            record.getMessage() for record in caplog.records
+        ]
 
 
 async def test_sizes_past_32_bits_are_evicted_as_any_other(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -48,7 +50,7 @@ async def test_everything_is_in_one_folder(tmp_path: Path) -> None:
     folder = tmp_path / "some" / "where"
     async with opened(folder) as cache:
         await write_file(cache, "a", 1)
-        assert ["artifacts", "cache.db"] == sorted(
+        assert ["artifacts", "cache.db", "cache.lock"] == sorted(
             path.name for path in folder.iterdir() if path.suffix not in {".db-wal", ".db-shm"}
         )
         assert 0 == folder.stat().st_mode & 0o077
@@ -64,6 +66,42 @@ async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cache\.db"):
         async with opened(tmp_path):
             raise AssertionError
+
+
+OPENING = """
+import sys, trio
+from forebay.cache import open_cache
+
+async def main():
+    async with open_cache(sys.argv[1]):
+        print("open", flush=True)
+        sys.stdin.read()
+
+trio.run(main)
+"""
+
+
+async def test_one_process_at_a_time_has_the_folder(tmp_path: Path) -> None:
+    """A second one is told at once, and removes nothing; a crash of the first lets go of it."""
+    async with opened(tmp_path) as cache, cache.files.writing("a") as path:
+        with pytest.raises(StoreError, match=f"'{tmp_path}' is open already"):
+            async with opened(tmp_path):
+                raise AssertionError
+        assert path.exists()
+    with subprocess.Popen(
+        [sys.executable, "-c", OPENING, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert "open\n" == other.stdout.readline()
+        with pytest.raises(StoreError, match="is open already"):
+            async with opened(tmp_path):
+                raise AssertionError
+        other.kill()
+    async with opened(tmp_path):
+        pass
 
 
 async def use(cache: Cache, name: str) -> None:
@@ -223,11 +261,8 @@ async def test_a_worker_that_fails_ends_the_block_with_its_exception(
 ) -> None:
     """The body is cancelled, what it had put is drained, and the failure comes out as is."""
 
-    class WorkerError(Exception):
-        pass
-
     def broken() -> None:
-        raise WorkerError
+        raise trio.BrokenResourceError("a buffer failed")
 
     async def run() -> None:
         async with opened(
@@ -240,7 +275,7 @@ async def test_a_worker_that_fails_ends_the_block_with_its_exception(
             mock_clock.jump(1)
             await trio.sleep_forever()
 
-    with pytest.raises(WorkerError):
+    with pytest.raises(trio.BrokenResourceError, match="a buffer failed"):
         await run()
     assert 1 == len(stored(tmp_path, "key_value_entries"))
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from forebay import BufferOptions, DrainError
+from forebay import BufferOptions, DrainError, dead_letters
 from forebay.cache import Cache, open_cache
 from forebay.cache import _orphans as orphans
 from tests.cache.tools import BY_HAND, ODD_TEXTS, FakeStorage, opened, write_file, writer_held
@@ -150,6 +150,82 @@ async def test_files_stay_while_their_rows_may_be_in_the_spill(
     (tmp_path / "unsettled.spill").unlink()
     async with opened(tmp_path):
         assert [] == there(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["unsettled.spill.1", "unsettled.spill.part"])
+async def test_files_stay_while_there_is_any_spill(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """The second failed drain has a number, and its rows are no less wanted."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+    (tmp_path / name).touch()
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert [cache.files.path("a")] == there(tmp_path)
+    assert str(tmp_path / name) in caplog.text
+
+
+@pytest.mark.parametrize("table", ["cas_artifacts", "s3_transfers"])
+async def test_files_stay_while_their_rows_may_be_dead_letters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
+) -> None:
+    """Whoever mends what refused them replays them, and finds the files."""
+
+    def execute(raw: object, sql: str) -> None:
+        raw.execute(sql)  # type: ignore[attr-defined]
+
+    refuse = f"CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END"
+    async with opened(tmp_path) as cache:
+        await cache.store.run(execute, refuse)
+        await write_file(cache, "a", 1)
+        if table == "cas_artifacts":
+            await cache.artifacts.track_access("a")
+        else:
+            await cache.transfers.enqueue_upload("acme", "app", "cas", "a")
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert [cache.files.path("a")] == there(tmp_path)
+            await cache.store.run(execute, "DROP TRIGGER no")
+            assert 1 == await dead_letters.purge(cache.store, buffer=table)
+    assert "among the 1 dead letters of cas_artifacts and s3_transfers" in caplog.text
+    async with opened(tmp_path) as cache:
+        assert [] == there(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["x'00ff'", "CAST(x'ff' AS TEXT)", "''"])
+async def test_files_stay_where_a_key_is_no_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str
+) -> None:
+    """A row that another program wrote keeps no cache from opening."""
+
+    def insert(raw: object) -> None:
+        raw.execute(  # type: ignore[attr-defined]
+            "INSERT INTO cas_artifacts (key, last_accessed_at, inserted_at, updated_at) "  # noqa: S608  # the test's own
+            f"VALUES ({key}, 0, 0, 0)"
+        )
+
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        await cache.store.run(insert)
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path) as cache:
+            assert ([cache.files.path("a")] if key != "''" else []) == there(tmp_path)
+    assert (key != "''") == ("the keys cannot be read" in caplog.text)
+
+
+async def test_what_cannot_be_removed_of_unfinished_files_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder among them is a warning, and keeps no cache from opening."""
+    partial = tmp_path / "artifacts" / "partial"
+    (partial / "folder").mkdir(parents=True)
+    (partial / "file").touch()
+    with caplog.at_level(logging.WARNING, "forebay.cache"):
+        async with opened(tmp_path):
+            assert [partial / "folder"] == list(partial.iterdir())
+    [record] = caplog.records
+    assert f"'{partial / 'folder'}', left unfinished, cannot be removed" in record.getMessage()
 
 
 async def test_the_event_loop_goes_on_while_files_are_looked_through(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import socket
 import ssl
 from pathlib import Path
@@ -621,6 +622,124 @@ async def test_a_slow_transfer_does_not_hold_up_the_next_batch(tmp_path: Path) -
             await until(lambda: len(storage.objects) == 8)
             hanging.set()
         assert 9 == len(storage.objects)
+
+
+async def test_a_slow_transfer_does_not_hold_up_what_is_queued_later(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Both ways go on at the next interval; what is under way is not begun a second time."""
+    storage = FakeStorage()
+    hanging = trio.Event()
+    upload = storage.upload
+
+    async def slow(key: str, path: Path) -> None:
+        if key == "slow":
+            storage.calls.append(("upload", key, 0.0))
+            await hanging.wait()
+        else:
+            await upload(key, path)
+
+    storage.upload = slow  # type: ignore[method-assign]
+    storage.objects["down"] = b"x"
+    async with opened(
+        tmp_path, storage=storage, transfer_interval=5.0, transfer_timeout=math.inf
+    ) as cache:
+
+        def done(count: int) -> bool:
+            mock_clock.jump(1)
+            return worker(cache).statistics().done == count
+
+        await queue(cache, "slow")
+        await until(lambda: done(0) and storage.keys == ["slow"])
+        for i in range(3):
+            await queue(cache, f"fast{i}")
+            await cache.transfers.enqueue_download("acme", "app", "cas", "down")
+            await until(lambda i=i: done(2 * i + 2))  # type: ignore[misc]
+        assert 1 == storage.keys.count("slow")
+        hanging.set()
+        await until(lambda: done(7))
+
+
+async def test_what_awaits_its_verdict_is_not_tried_meanwhile(tmp_path: Path) -> None:
+    """A run that goes on for a slow transfer judges at its end: until then others pass over."""
+    storage = FakeStorage()
+    storage.raises["bad"] = UnavailableError("500")
+    hanging = trio.Event()
+    upload = storage.upload
+
+    async def slow(key: str, path: Path) -> None:
+        if key == "slow":
+            await hanging.wait()
+        await upload(key, path)
+
+    storage.upload = slow  # type: ignore[method-assign]
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "slow", "bad")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: worker(cache).statistics().unavailable == 1)
+            await queue(cache, "late")
+            await worker(cache).run_once()
+            assert ["bad", "late"] == storage.keys
+            hanging.set()
+        assert [("bad", 1)] == await left(cache)
+        storage.raises.clear()
+
+
+async def test_places_are_shared_by_the_runs(tmp_path: Path) -> None:
+    """However many runs go on, no more transfers than `transfer_concurrency` are under way."""
+    storage = FakeStorage()
+    storage.stop()
+    async with opened(tmp_path, storage=storage, transfer_concurrency=3) as cache:
+        async with trio.open_nursery() as nursery:
+            for i in range(4):
+                await queue(cache, f"a{i}", f"b{i}")
+                nursery.start_soon(worker(cache).run_once)
+                await until(lambda i=i: storage.running == min(2 * i + 2, 3))  # type: ignore[misc]
+            await wait_all_tasks_blocked(0.05)
+            storage.gate.set()
+        assert (3, 8) == (storage.most, len(storage.calls))
+
+
+async def test_a_download_is_in_the_file_before_the_queue_forgets_it(tmp_path: Path) -> None:
+    """A crash finds the artifact's row, or the transfer, or both: not neither."""
+    storage = FakeStorage()
+    storage.objects["a"] = b"x"
+    async with opened(tmp_path, storage=storage) as cache:
+        await cache.transfers.enqueue_download("acme", "app", "cas", "a")
+        await cache.flush()
+        accepted = cache.buffers.statistics()["s3_transfers"].accepted
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: cache.buffers.statistics()["cas_artifacts"].pending == 1)
+            await wait_all_tasks_blocked(0.05)
+            assert accepted == cache.buffers.statistics()["s3_transfers"].accepted
+        assert [] == await left(cache, TransferType.DOWNLOAD)
+        assert {"a"} == await cache.artifacts.existing_keys(["a"])
+
+
+async def test_a_run_that_fails_is_tried_again(
+    tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read that fails, as one does without file descriptors, ends neither worker nor cache."""
+
+    def rename(raw: object, old: str, new: str) -> None:
+        raw.execute(f"ALTER TABLE {old} RENAME TO {new}")  # type: ignore[attr-defined]
+
+    def passes() -> bool:
+        mock_clock.jump(1)
+        return True
+
+    async with opened(tmp_path, storage=FakeStorage(), transfer_interval=5.0) as cache:
+        await until(lambda: worker(cache).statistics().runs == 1)
+        await queue(cache, "a")
+        await cache.flush()
+        await cache.store.run(rename, "s3_transfers", "away")
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            await until(lambda: passes() and "run failed" in caplog.text)
+        await cache.store.run(rename, "away", "s3_transfers")
+        await until(lambda: passes() and worker(cache).statistics().done == 1)
+    assert "no such table: s3_transfers" in caplog.text
 
 
 async def test_a_run_ends_though_transfers_are_queued_meanwhile(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
-"""What callers hand in as text, checked where it enters."""
+"""What callers hand in, checked where it enters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+LARGEST: Final = 2**63 - 1
+"""The largest integer that SQLite stores."""
 
 
 def checked_text(argument: str, value: object) -> str:
@@ -35,14 +39,16 @@ def checked_texts(argument: str, values: object) -> list[str]:
 def several(argument: str, values: object) -> Iterable[object]:
     """Give what is a collection, and no single text, whose characters would pass for texts.
 
+    Nor a mapping, whose values would be lost.
+
     Raises:
-        TypeError: it is a single text, or nothing to iterate over.
+        TypeError: it is a single text, a mapping, or nothing to iterate over.
     """
     if isinstance(values, str):
         raise TypeError(
             f"{argument} must be texts, not the single text {values!r}; put it in a list"
         )
-    if not isinstance(values, Iterable):
+    if not isinstance(values, Iterable) or isinstance(values, Mapping):
         raise TypeError(f"{argument} must be texts, got {values!r} of type {type(values).__name__}")
     return values  # pyright: ignore[reportUnknownVariableType]  # checked one by one
 
@@ -67,14 +73,29 @@ def encodable(argument: str, value: object) -> str:
 
 
 def checked_limit(argument: str, value: object) -> int:
-    """Give a number of rows.
+    """Give a number of rows, or of anything else of which there is to be one or more.
 
     Raises:
         TypeError: it is no whole number.
-        ValueError: it is less than 1 (to SQLite, LIMIT -1 is no limit at all).
+        ValueError: it is less than 1 (to SQLite, LIMIT -1 is no limit at all), or past 63 bits.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{argument} must be 1 or more, got {value!r}")
+    if value > LARGEST:
+        raise ValueError(f"{argument} must be at most {LARGEST}, got {value!r}")
     return value
+
+
+def checked_row(argument: str, value: object, kind: type[object]) -> None:
+    """Check what is a row of a table, or None.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(
+            f"{argument} must be a {kind.__name__} or None, "
+            f"got {value!r} of type {type(value).__name__}"
+        )

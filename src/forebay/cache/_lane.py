@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import S3Transfer, TransferType
@@ -20,25 +21,14 @@ class Lane:
         self._transfers = transfers
         self._options = options
         self.way = way
-        self.done = 0
-        """Transfers of this run that are done."""
-        self.unavailable: list[tuple[S3Transfer, Exception]] = []
-        """Transfers of this run that found the storage out of order, and what they raised."""
         self._last: S3Transfer | None = None
         """What was given last, unless that was the end of the queue."""
         self._stretches: deque[tuple[S3Transfer | None, S3Transfer]] = deque()
         """What is to be given yet: behind the first of a pair, up to the second."""
         self._batch: deque[S3Transfer] = deque()
 
-    @property
-    def works(self) -> bool:
-        """Whether the storage does as many of this run's transfers as it leaves undone."""
-        return len(self.unavailable) <= self.done
-
     async def begin(self) -> None:
         """Begin a run: over what is queued now, not over what is queued meanwhile."""
-        self.done = 0
-        self.unavailable.clear()
         self._batch.clear()
         self._stretches.clear()
         newest = await self._transfers.newest(self.way)
@@ -47,8 +37,17 @@ class Lane:
             if self._last is not None:
                 self._stretches.append((None, self._last))
 
-    async def next(self) -> S3Transfer | None:
-        """Give the next transfer of this run that is due; None where none is left."""
+    async def next(self, in_hand: Container[str]) -> S3Transfer | None:
+        """Give the next transfer of this run that is due; None where none is left.
+
+        Args:
+            in_hand: the ids of transfers that runs before have in hand still: passed over.
+        """
+        while (transfer := await self._next()) is not None and transfer.id in in_hand:
+            pass
+        return transfer
+
+    async def _next(self) -> S3Transfer | None:
         while self._stretches and not self._batch:
             after, until = self._stretches.popleft()
             batch = await self._transfers.due(

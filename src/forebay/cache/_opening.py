@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Mapping
@@ -14,6 +13,7 @@ import anyio.to_thread
 
 from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
 from forebay.cache._gate import Gate
+from forebay.cache._lock import locked
 from forebay.cache._orphans import remove_orphans
 from forebay.cache._working import Worker, working
 from forebay.cache.artifacts import CacheArtifacts
@@ -33,8 +33,6 @@ from forebay.cache.tables import (
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers, newest_insertion
-
-_log = logging.getLogger("forebay.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +106,15 @@ async def open_cache(
     """Open a build cache, for the time of an `async with` block.
 
     The folder is created, for its owner only, where it is not there. It holds ``cache.db``, with
-    the three tables, ``artifacts``, with the artifacts' files, and, only where entries could not
+    the three tables, ``cache.lock``, which is locked while the cache is open, ``artifacts``, with
+    the artifacts' files, and, only where entries could not
     be written before the end, ``unsettled.spill`` with these: `open_buffers` says how to bring
     them back.
 
     Opening removes the files that a crash left without a row, since nothing would ever evict
     them: it reads all keys and lists all files, in batches, in threads, some seconds for a
-    million. While ``unsettled.spill`` is there it removes none, since the rows may be in that.
+    million. While any ``unsettled.spill*`` is there, or a dead letter of ``cas_artifacts`` or
+    ``s3_transfers``, it removes none, since the rows may be in these.
 
     Leaving the block, normally, by an exception or by cancellation, closes in order. First the
     stores take nothing more: their methods raise `trio.ClosedResourceError`. Then the evictor
@@ -129,7 +129,7 @@ async def open_cache(
     body closes like any exception; one while the cache closes cuts that short.
 
     Args:
-        directory: the folder; one process at a time.
+        directory: the folder; one process at a time has it, until it ends or dies.
         storage: where the transfers go: `forebay.cache.s3.open_s3` gives one. None: transfers
             are queued, and wait.
         options: of the stores and the workers; the defaults where it is None.
@@ -143,7 +143,7 @@ async def open_cache(
     Raises:
         TypeError: `options` are none.
         OSError: the folder cannot be created.
-        StoreError: the file is no database, or cannot be written.
+        StoreError: the folder is open already; or the file is no database, or cannot be written.
         SchemaError: one of its tables is not as it should be.
         FlushError: a buffer failed; the error names its entries.
         DrainError: the buffers did not drain in time; the error names the entries.
@@ -155,32 +155,26 @@ async def open_cache(
     root = Path(os.fsdecode(directory))
     spill = root / "unsettled.spill"
     await anyio.to_thread.run_sync(_create, root)
-    files = ArtifactFiles(root / "artifacts")
-    await files.prepare()
-    async with open_sqlite(root / "cache.db") as store:
-        await prepare(store)
-        if await anyio.to_thread.run_sync(spill.exists):
-            _log.warning(
-                "files that no row tells of stay, since %r may: bring back its entries by "
-                "`forebay dead-letters replay`, and move it away",
-                str(spill),
-            )
-        else:
-            await remove_orphans(store, files)
-        newest = await newest_insertion(store)
-        async with open_buffers(
-            store,
-            *TABLES,
-            options=buffer_options,
-            overrides=buffer_overrides,
-            spill=spill,
-        ) as buffers:
-            gate = Gate()
-            cache, workers = _assembled(
-                store, buffers, root / "artifacts", storage, options, clock, gate, newest
-            )
-            async with working(workers, gate, options.stop_timeout):
-                yield cache
+    with locked(root):
+        files = ArtifactFiles(root / "artifacts")
+        await files.prepare()
+        async with open_sqlite(root / "cache.db") as store:
+            await prepare(store)
+            await remove_orphans(store, files, spill)
+            newest = await newest_insertion(store)
+            async with open_buffers(
+                store,
+                *TABLES,
+                options=buffer_options,
+                overrides=buffer_overrides,
+                spill=spill,
+            ) as buffers:
+                gate = Gate()
+                cache, workers = _assembled(
+                    store, buffers, root / "artifacts", storage, options, clock, gate, newest
+                )
+                async with working(workers, gate, options.stop_timeout):
+                    yield cache
 
 
 def _create(folder: Path) -> None:
@@ -200,16 +194,15 @@ def _assembled(
     # The workers go on when the gate is closed to producers.
     workers_gate = Gate()
     files = ArtifactFiles(directory)
-    artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=workers_gate)
+    tracked, queue = buffers[CAS_ARTIFACTS], buffers[S3_TRANSFERS]
+    artifacts = CacheArtifacts(store, tracked, queue, files, clock=clock, gate=workers_gate)
     evictor = Evictor(artifacts, files, options, gate=gate)
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers.append(evictor.run)
     transfer_worker = None
     if storage is not None:
-        transfers = S3Transfers(
-            store, buffers[S3_TRANSFERS], clock=clock, gate=workers_gate, newest=newest
-        )
+        transfers = S3Transfers(store, queue, clock=clock, gate=workers_gate, newest=newest)
         transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, gate=gate)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
@@ -226,8 +219,8 @@ def _assembled(
             clock=clock,
             gate=gate,
         ),
-        artifacts=CacheArtifacts(store, buffers[CAS_ARTIFACTS], files, clock=clock, gate=gate),
-        transfers=S3Transfers(store, buffers[S3_TRANSFERS], clock=clock, gate=gate, newest=newest),
+        artifacts=CacheArtifacts(store, tracked, queue, files, clock=clock, gate=gate),
+        transfers=S3Transfers(store, queue, clock=clock, gate=gate, newest=newest),
         evictor=evictor,
         transfer_worker=transfer_worker,
     )

@@ -13,8 +13,10 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from forebay import SqliteStore
+from forebay import SqliteStore, dead_letters
+from forebay.cache._check import checked_text
 from forebay.cache.files import FOLDERS, ArtifactFiles
+from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 
 _log = logging.getLogger("forebay.cache")
 
@@ -49,24 +51,42 @@ class _Known:
         return {f"{bits:016x}" for bits in self._folders[folder]}
 
 
-async def remove_orphans(store: SqliteStore, files: ArtifactFiles) -> None:
+async def remove_orphans(store: SqliteStore, files: ArtifactFiles, spill: Path) -> None:
     """Remove the files that no row tells of, since nothing would ever evict them.
 
     To be called before anybody adds files. It reads all keys and lists all files, in batches,
     each in a thread. Names that are no artifact's are left alone; a file that cannot be removed
-    is left with a warning. Cancelled, it ends after the batch in hand.
+    is left with a warning. Where rows may be elsewhere than in the tables, or cannot be read,
+    all files stay, with a warning. Cancelled, it ends after the batch in hand.
+
+    Args:
+        store: the file.
+        files: the artifacts' files.
+        spill: where what a drain could not write is put; others are beside it, numbered.
 
     Raises:
         OSError: a folder cannot be read.
     """
     threads = anyio.CapacityLimiter(1)
-    known = _Known()
-    for query in _KEYS:
-        last = ""
-        while rows := await store.fetch_all(query, (last, _BATCH)):
-            keys = [key for (key,) in rows]
-            await anyio.to_thread.run_sync(known.add, keys, limiter=threads)
-            last = keys[-1]
+    spills = await anyio.to_thread.run_sync(_beside, spill, limiter=threads)
+    if spills:
+        _stay(
+            f"their rows may be in {', '.join(spills)}: bring back the entries by "
+            f"`forebay dead-letters replay --spill`, and move these files out of the folder"
+        )
+        return
+    try:
+        letters = await _dead_letters(store)
+        known = await _known(store, threads)
+    except Exception as error:  # noqa: BLE001  # whatever it is: a file is not removed on a guess
+        _stay(f"the keys cannot be read: {error!r}")
+        return
+    if letters:
+        _stay(
+            f"their rows may be among the {letters} dead letters of cas_artifacts and "
+            f"s3_transfers: see to these by `forebay dead-letters list`, `replay` and `purge`"
+        )
+        return
     removed = size = 0
     for number, folder in enumerate(files.folders()):
         sizes = await anyio.to_thread.run_sync(
@@ -76,6 +96,30 @@ async def remove_orphans(store: SqliteStore, files: ArtifactFiles) -> None:
         size += sum(sizes)
     if removed:
         _log.warning("removed %d files of %d bytes that no row told of", removed, size)
+
+
+def _stay(why: str) -> None:
+    _log.warning("files that no row tells of stay, since %s", why)
+
+
+def _beside(spill: Path) -> list[str]:
+    return sorted(str(path) for path in spill.parent.glob(f"{spill.name}*"))
+
+
+async def _dead_letters(store: SqliteStore) -> int:
+    tables = {CAS_ARTIFACTS.name, S3_TRANSFERS.name}
+    return sum(each.count for each in await dead_letters.counts(store) if each.buffer in tables)
+
+
+async def _known(store: SqliteStore, threads: anyio.CapacityLimiter) -> _Known:
+    known = _Known()
+    for query in _KEYS:
+        last = ""
+        while rows := await store.fetch_all(query, (last, _BATCH)):
+            keys = [checked_text("key", key) for (key,) in rows]
+            await anyio.to_thread.run_sync(known.add, keys, limiter=threads)
+            last = keys[-1]
+    return known
 
 
 def _remove_others(folder: Path, known: set[str]) -> list[int]:

@@ -6,10 +6,10 @@ import enum
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
 
 import trio
 
+from forebay.cache._leaves import leaves
 from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 
 
@@ -56,16 +56,8 @@ _OUT_OF_ORDER = frozenset(
 
 def verdict(error: Exception) -> Verdict:
     """Judge what an attempt raised; a group, by all that is in it."""
-    found = {_judged(leaf) for leaf in _leaves(error)}
+    found = {_judged(leaf) for leaf in leaves(error)}
     return next(each for each in Verdict if each in found)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
 
 
 def _judged(error: BaseException) -> Verdict:

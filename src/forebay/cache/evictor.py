@@ -9,13 +9,16 @@ from dataclasses import dataclass
 import trio
 
 from forebay.cache._gate import Gate
-from forebay.cache._pause import pause
+from forebay.cache._pause import outlived, pause
 from forebay.cache.artifacts import BATCH, CacheArtifacts
 from forebay.cache.files import ArtifactFiles, Fill
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import CasArtifact
 
 _log = logging.getLogger("forebay.cache")
+
+_PATIENCE = 1.0
+"""How long, in seconds, a flush is waited for: on a full disk, only eviction makes it possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class EvictorStatistics:
 
 class Evictor:
     """Removes files and their rows, least recently used first, in batches of 500.
+
+    Artifacts whose upload is queued go last, with a warning: what is removed is not uploaded.
+
+    It does not wait for a flush for longer than a second: while the disk is full, or the file
+    locked, it goes by what the table has, and the deletes of rows wait in the buffer.
 
     With a byte budget, what counts is the sum of the sizes in `cas_artifacts`; without, the fill
     of the disk that the files are on, whoever fills it.
@@ -81,7 +89,8 @@ class Evictor:
     async def run(self, stopping: trio.Event) -> None:
         """Look at the fill at every interval, and evict where it is too high.
 
-        Cancelled, it ends after the batch in hand.
+        A run that fails is a warning, and the next one tries again. Cancelled, it ends after the
+        batch in hand.
 
         Args:
             stopping: set it to let this end after the batch in hand.
@@ -90,7 +99,8 @@ class Evictor:
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         while not stopping.is_set():
-            await self._run(stopping)
+            with outlived("the evictor's"):
+                await self._run(stopping)
             await pause(stopping, self._options.eviction_interval)
 
     async def run_once(self) -> EvictorStatistics:
@@ -125,25 +135,44 @@ class Evictor:
         budget = self._options.budget_bytes
         if budget is None:
             return await self._files.disk()
-        return Fill(await self._artifacts.total_bytes(), budget)
+        return Fill(await self._artifacts.total_bytes(patience=_PATIENCE), budget)
 
     async def _evict(self, fill: Fill, stopping: trio.Event) -> EvictorStatistics:
-        done = EvictorStatistics(evictions=1)
         excess = fill.used - self._options.target * fill.limit
+        done = await self._evict_some(excess, stopping, upload_queued=False)
+        if done.freed_bytes < excess and not stopping.is_set():
+            queued = await self._evict_some(excess - done.freed_bytes, stopping, upload_queued=True)
+            if queued.removed:
+                _log.warning(
+                    "%d artifacts are evicted whose upload is queued still, and will not be done",
+                    queued.removed,
+                )
+            done += queued
+        if done.freed_bytes < excess and not stopping.is_set():
+            _log.warning(
+                "the fill is %d of %d bytes still, but no artifact is left to evict",
+                fill.used - done.freed_bytes,
+                fill.limit,
+            )
+        return done + EvictorStatistics(evictions=1)
+
+    async def _evict_some(
+        self, excess: float, stopping: trio.Event, *, upload_queued: bool
+    ) -> EvictorStatistics:
+        done = EvictorStatistics()
         last: CasArtifact | None = None
         while done.freed_bytes < excess and not stopping.is_set():
-            batch = await self._artifacts.oldest(BATCH, after=last)
+            batch = await self._artifacts.oldest(
+                BATCH, after=last, upload_queued=upload_queued, patience=_PATIENCE
+            )
             chosen = list(_enough(batch, excess - done.freed_bytes))
             if not chosen:
-                _log.warning(
-                    "the fill is %d of %d bytes still, but no artifact is left to evict",
-                    fill.used - done.freed_bytes,
-                    fill.limit,
-                )
                 break
             # What could not be removed is passed over: the next batch starts behind it.
             last = chosen[-1]
-            removal = await self._artifacts.delete([artifact.key for artifact in chosen])
+            removal = await self._artifacts.delete(
+                [artifact.key for artifact in chosen], patience=_PATIENCE
+            )
             done += EvictorStatistics(
                 removed=len(removal.freed),
                 freed_bytes=self._freed(chosen, removal.freed),

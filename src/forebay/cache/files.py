@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +19,8 @@ import trio
 from forebay.cache._check import checked_text, checked_texts
 from forebay.cache._gate import Gate
 from forebay.cache._together import Together
+
+_log = logging.getLogger("forebay.cache")
 
 FOLDERS = 256
 """How many folders the files are spread over."""
@@ -80,6 +83,8 @@ class ArtifactFiles:
     async def prepare(self) -> None:
         """Create the folder, and remove what a crash left unfinished in it.
 
+        What cannot be removed there is left with a warning.
+
         Raises:
             OSError: the folder cannot be created, or written.
         """
@@ -90,7 +95,10 @@ class ArtifactFiles:
         for folder in (self._directory, self._partial):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for left in self._partial.iterdir():
-            left.unlink()
+            try:
+                left.unlink()
+            except OSError as error:
+                _log.warning("%r, left unfinished, cannot be removed: %s", str(left), error)
 
     def path(self, key: str) -> Path:
         """Tell where the file of a key is, or would be.

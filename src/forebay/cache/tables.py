@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from forebay import Keep, SqliteStore, Table
+from forebay import Keep, Max, SqliteStore, Table
 
 Clock: TypeAlias = Callable[[], int]
 """What tells the time: microseconds since 1970-01-01T00:00:00 UTC."""
@@ -71,8 +71,12 @@ class S3Transfer(NamedTuple):
 KEY_VALUE_ENTRIES: Final = Table(
     KeyValueEntry, name="key_value_entries", key="key", merge={"inserted_at": Keep}
 )
+# The last access never goes back: a clock that was set back makes no artifact in use the oldest.
 CAS_ARTIFACTS: Final = Table(
-    CasArtifact, name="cas_artifacts", key="key", merge={"inserted_at": Keep}
+    CasArtifact,
+    name="cas_artifacts",
+    key="key",
+    merge={"inserted_at": Keep, "last_accessed_at": Max},
 )
 # A transfer that is queued stays as it is: to queue it again does nothing.
 S3_TRANSFERS: Final = Table(

@@ -13,7 +13,8 @@ import trio
 from forebay import RetryPolicy
 from forebay.cache._gate import Gate
 from forebay.cache._lane import Lane
-from forebay.cache._pause import pause
+from forebay.cache._pause import outlived, pause
+from forebay.cache._tally import Run, Tally
 from forebay.cache._verdict import Verdict, verdict
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.files import ArtifactFiles
@@ -49,8 +50,10 @@ class TransferStatistics:
 class TransferWorker:
     """Takes transfers from the queue, and copies artifacts by an `ObjectStorage`.
 
-    A run goes through the queue once, in batches, an upload and a download in turn. What is done
-    leaves the queue. What fails is counted in the table and put off, for longer from one failure
+    A run goes through the queue once, in batches, an upload and a download in turn. The next one
+    begins at the interval though slow transfers go on: it takes what was queued meanwhile, for
+    the places that are left, and passes over what the others have in hand. What is done leaves
+    the queue. What fails is counted in the table and put off, for longer from one failure
     to the next, and dropped with the last attempt it has.
 
     What the storage turns away stays, and has lost no attempt: when it asks for fewer requests
@@ -86,6 +89,10 @@ class TransferWorker:
         self._options = options
         self._gate = gate or Gate()
         self._turn = trio.Lock()
+        self._slots = trio.Semaphore(options.transfer_concurrency)
+        self._in_hand: set[str] = set()
+        """The ids of transfers that are under way, or whose run is not judged yet."""
+        self._vain_runs = 0
         self._lanes = deque(Lane(transfers, way, options) for way in TransferType)
         self._total = TransferStatistics()
 
@@ -96,8 +103,8 @@ class TransferWorker:
     async def run(self, stopping: trio.Event) -> None:
         """Work off the queue at every interval.
 
-        Cancelled, it waits for calls of the storage that cannot be cancelled; what these did
-        will be done again.
+        A run that fails is a warning, and the next one tries again. Cancelled, it waits for calls
+        of the storage that cannot be cancelled; what these did will be done again.
 
         Args:
             stopping: set it to let this end after the transfers under way.
@@ -105,12 +112,27 @@ class TransferWorker:
         Raises:
             trio.BrokenResourceError: a buffer's worker has failed.
         """
-        vain_runs = 0
-        while not stopping.is_set():
-            done = self._total.done
-            turned_away = await self._run(stopping)
-            vain_runs = (vain_runs if self._total.done == done else 0) + 1 if turned_away else 0
-            await pause(stopping, self._pause(vain_runs))
+        async with trio.open_nursery() as nursery:
+            while not stopping.is_set():
+                run = Run()
+                nursery.start_soon(self._outlive, run, stopping)
+                await run.taken.wait()
+                with trio.move_on_after(self._options.transfer_interval):
+                    await run.ended.wait()
+                if run.turned_away:
+                    await run.ended.wait()
+                if run.ended.is_set():
+                    await pause(stopping, self._pause(self._vain_runs))
+
+    async def _outlive(self, run: Run, stopping: trio.Event) -> None:
+        try:
+            with outlived("the transfer worker's"):
+                await self._run(run, stopping)
+        finally:
+            run.taken.set()
+            run.ended.set()
+        vain = (0 if run.done else self._vain_runs) + 1
+        self._vain_runs = vain if run.turned_away else 0
 
     def _pause(self, vain_runs: int) -> float:
         interval = self._options.transfer_interval
@@ -121,7 +143,8 @@ class TransferWorker:
     async def run_once(self) -> bool:
         """Go through the queue once.
 
-        Waits while another run is under way. Cancelled as `run` is.
+        Waits while another run takes transfers from it; what that one has in hand is passed over.
+        Cancelled as `run` is.
 
         Returns:
             Whether the storage ended the run: it asked for fewer requests, or is out of order.
@@ -131,49 +154,66 @@ class TransferWorker:
             trio.BrokenResourceError: a buffer's worker has failed.
         """
         self._gate.check()
-        return await self._run(trio.Event())
+        run = Run()
+        await self._run(run, trio.Event())
+        return run.turned_away
 
-    async def _run(self, stopping: trio.Event) -> bool:
-        async with self._turn:
-            limited = self._total.rate_limited
+    async def _run(self, run: Run, stopping: trio.Event) -> None:
+        limited = self._total.rate_limited
 
-            def ends() -> bool:
-                return stopping.is_set() or self._total.rate_limited > limited
+        def ends() -> bool:
+            run.limited = self._total.rate_limited > limited
+            return stopping.is_set() or run.limited
 
-            for lane in self._lanes:
-                await lane.begin()
-            await self._work(ends)
+        try:
             async with trio.open_nursery() as nursery:
-                for lane in self._lanes:
-                    nursery.start_soon(self._judge, lane)
-            self._lanes.rotate()
-            self._count("runs")
-            return self._total.rate_limited > limited or not all(lane.works for lane in self._lanes)
+                async with self._turn:
+                    limited = self._total.rate_limited
+                    for lane in self._lanes:
+                        await lane.begin()
+                    await self._take(run, ends, nursery)
+                    self._lanes.rotate()
+                run.taken.set()
+            ends()
+            async with trio.open_nursery() as nursery:
+                for tally in run.tallies.values():
+                    nursery.start_soon(self._judge, tally)
+        finally:
+            for tally in run.tallies.values():
+                self._in_hand.difference_update(transfer.id for transfer, _ in tally.unavailable)
+        self._count("runs")
 
-    async def _work(self, ends: Callable[[], bool]) -> None:
-        slots = trio.Semaphore(self._options.transfer_concurrency)
+    async def _take(self, run: Run, ends: Callable[[], bool], nursery: trio.Nursery) -> None:
         going = deque(self._lanes)
-        async with trio.open_nursery() as nursery:
-            while going:
-                # Before a transfer is taken: one that were taken and not tried would lose its turn.
-                await slots.acquire()
+        while going:
+            # Before a transfer is taken: one that were taken and not tried would lose its turn.
+            await self._slots.acquire()
+            started = False
+            try:
                 if ends():
                     return
                 lane = going.popleft()
-                if lane.works and (transfer := await lane.next()) is not None:
+                tally = run.tallies[lane.way]
+                if tally.works and (transfer := await lane.next(self._in_hand)) is not None:
                     going.append(lane)
-                    nursery.start_soon(self._transfer, lane, transfer, slots)
-                else:
-                    slots.release()
+                    self._in_hand.add(transfer.id)
+                    nursery.start_soon(self._transfer, tally, transfer)
+                    started = True
+            finally:
+                if not started:
+                    self._slots.release()
 
-    async def _transfer(self, lane: Lane, transfer: S3Transfer, slots: trio.Semaphore) -> None:
+    async def _transfer(self, tally: Tally, transfer: S3Transfer) -> None:
+        judged = True
         try:
-            await self._attempt(lane, transfer)
+            judged = await self._attempt(tally, transfer)
         finally:
-            slots.release()
+            self._slots.release()
+            if judged:
+                self._in_hand.discard(transfer.id)
 
-    async def _attempt(self, lane: Lane, transfer: S3Transfer) -> None:
-        """Try a transfer once, and note what came of it."""
+    async def _attempt(self, tally: Tally, transfer: S3Transfer) -> bool:
+        """Try a transfer once, and note what came of it; tell whether that is judged already."""
         try:
             with trio.fail_after(self._options.transfer_timeout):
                 await self._copy(transfer)
@@ -184,7 +224,8 @@ class TransferWorker:
                     _log.info("%s of %r is turned away: %s", transfer.type, transfer.key, error)
                 case Verdict.UNAVAILABLE:
                     self._count("unavailable")
-                    lane.unavailable.append((transfer, error))
+                    tally.unavailable.append((transfer, error))
+                    return False
                 case Verdict.FAILED:
                     await self._failed(transfer, error)
                 case Verdict.MISSING:
@@ -192,12 +233,15 @@ class TransferWorker:
                     _log.info("%s of %r is given up: %s", transfer.type, transfer.key, error)
                     await self._transfers.delete([transfer.id])
         else:
-            lane.done += 1
+            tally.done += 1
             self._count("done")
-            # Not within the timeout: to wait for room in a buffer is not the transfer's fault.
+            # Not within the timeout: to wait for a buffer is not the transfer's fault.
             if transfer.type == TransferType.DOWNLOAD:
-                await self._artifacts.track_access(transfer.key)
+                # In the file before the queue forgets it: a crash between the two, and the next
+                # start would take the artifact's file for one that nobody knows.
+                await self._artifacts.track_stored(transfer.key)
             await self._transfers.delete([transfer.id])
+        return True
 
     async def _copy(self, transfer: S3Transfer) -> None:
         if transfer.type == TransferType.UPLOAD:
@@ -206,10 +250,10 @@ class TransferWorker:
             async with self._files.writing(transfer.key) as path:
                 await self._storage.download(transfer.key, path)
 
-    async def _judge(self, lane: Lane) -> None:
+    async def _judge(self, tally: Tally) -> None:
         """Tell the transfers that failed from a storage that is out of order."""
-        if not lane.works:
-            count, (transfer, error) = len(lane.unavailable), lane.unavailable[-1]
+        if not tally.works:
+            count, (transfer, error) = len(tally.unavailable), tally.unavailable[-1]
             _log.warning(
                 "the storage is out of order: %d transfers stay in the queue, the last of them the "
                 "%s of %r: %r",
@@ -220,7 +264,7 @@ class TransferWorker:
             )
             return
         async with trio.open_nursery() as nursery:
-            for transfer, error in lane.unavailable:
+            for transfer, error in tally.unavailable:
                 nursery.start_soon(self._failed, transfer, error)
 
     async def _failed(self, transfer: S3Transfer, error: Exception) -> None:
