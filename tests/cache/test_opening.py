@@ -489,6 +489,56 @@ async def test_another_table_of_that_name_is_told(tmp_path: Path, table: str) ->
     assert f'ALTER TABLE "{table}" ADD COLUMN' in caught.value.sql
 
 
+class UploadsOnly:
+    async def upload(self, key: str, path: Path) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("given", [object(), UploadsOnly(), "s3://bucket"])
+async def test_what_is_no_storage_is_refused(tmp_path: Path, given: Any) -> None:
+    """When it is given, not by every transfer."""
+    with pytest.raises(TypeError, match="storage must have methods upload and download"):
+        async with open_cache(tmp_path, storage=given):
+            raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [(1.5, TypeError), (None, TypeError), (True, TypeError), (-1, ValueError), (2**63, ValueError)],
+)
+async def test_a_clock_that_tells_no_time_is_named(
+    tmp_path: Path, told: Any, expected: type[Exception]
+) -> None:
+    """The call that asked it raises, and has changed nothing."""
+    async with open_cache(tmp_path, options=BY_HAND, clock=lambda: told) as cache:
+        for call in (
+            lambda: cache.key_values.put("id", "acme", "app", []),
+            lambda: cache.artifacts.track_access("a"),
+            lambda: cache.transfers.enqueue_upload("acme", "app", "cas", "a"),
+        ):
+            with pytest.raises(expected, match=r"^clock must tell"):
+                await call()
+        assert 0 == cache.statistics().pending
+    with pytest.raises(TypeError, match=r"^clock must be callable"):
+        async with open_cache(tmp_path, clock=told):
+            raise AssertionError
+
+
+async def test_what_is_no_limit_or_no_row_is_refused_by_name(tmp_path: Path) -> None:
+    """Past what SQLite stores, or of another kind: the error has the argument and the value."""
+    calls: list[tuple[type[Exception], str, Callable[[Any], Any]]] = [
+        (ValueError, "limit", lambda c: c.artifacts.oldest(2**70)),
+        (ValueError, "limit", lambda c: c.transfers.pending("upload", 2**70)),
+        (TypeError, "after", lambda c: c.artifacts.oldest(5, after=3)),
+        (TypeError, "after", lambda c: c.transfers.pending("upload", 5, after="x")),
+        (TypeError, "values", lambda c: c.key_values.put("id", "acme", "app", {"a": 1})),
+    ]
+    async with opened(tmp_path) as cache:
+        for expected, argument, call in calls:
+            with pytest.raises(expected, match=f"^{argument} must be"):
+                await call(cache)
+
+
 @pytest.mark.parametrize("given", [{}, {"budget_bytes": 1}, 7, BufferOptions()])
 async def test_options_of_another_kind_are_refused(tmp_path: Path, given: Any) -> None:
     """What is no `CacheOptions` is not taken for the defaults, empty or not."""
@@ -540,6 +590,13 @@ async def test_options_of_another_kind_are_refused(tmp_path: Path, given: Any) -
         ("transfer_concurrency", 0),
         ("transfer_attempts", 0),
         ("transfer_timeout", 0.0),
+        ("memory_bytes", 2**63),
+        ("budget_bytes", 2**63),
+        ("transfer_batch", 2**63),
+        ("transfer_concurrency", 2**70),
+        ("transfer_attempts", 2**63),
+        ("transfer_retry", RetryPolicy(initial_delay=1.0, max_delay=1e13)),
+        ("transfer_backoff", RetryPolicy(initial_delay=1.0, max_delay=1e300)),
         ("stop_timeout", math.inf),
         ("stop_timeout", -1.0),
     ],

@@ -15,7 +15,8 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, ParamValidationError
+import trio
+from botocore.exceptions import ClientError
 
 from forebay.cache import (
     MissingError,
@@ -164,6 +165,7 @@ class Answering(ThreadingHTTPServer):
     def __init__(self, status: int) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.status = status
+        self.code = "Scripted"
         self.requests = 0
 
     @property
@@ -177,7 +179,8 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.server.requests += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        body = b"<Error><Code>Scripted</Code><Message>as told</Message></Error>"
+        code = self.server.code
+        body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -240,10 +243,42 @@ async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path)
     assert 2 == answering.requests
 
 
-async def test_a_request_that_cannot_be_made_is_a_failure(server: str, tmp_path: Path) -> None:
-    """A bucket's name that is none is the client's error, whatever the server."""
+@pytest.mark.parametrize(
+    ("answering", "code", "expected"),
+    [
+        (400, "ExpiredToken", UnavailableError),
+        (400, "InvalidToken", UnavailableError),
+        (400, "RequestTimeout", UnavailableError),
+        (400, "AuthorizationHeaderMalformed", UnavailableError),
+        (409, "OperationAborted", UnavailableError),
+        (407, "Scripted", UnavailableError),
+        (408, "Scripted", UnavailableError),
+        (400, "ThrottlingException", RateLimitedError),
+        (400, "SlowDown", RateLimitedError),
+        (500, "SlowDown", RateLimitedError),
+        (400, "KeyTooLongError", ClientError),
+    ],
+    indirect=["answering"],
+)
+async def test_the_code_tells_whose_fault_it_is(
+    answering: Answering, code: str, expected: type[Exception], tmp_path: Path
+) -> None:
+    """Credentials that expired, or a proxy, fail every transfer alike, whatever the status."""
+    answering.code = code
+    (tmp_path / "source").write_bytes(b"x")
+    async with open_s3("bucket", endpoint_url=answering.url) as storage:
+        with pytest.raises(expected):
+            await storage.upload("k", tmp_path / "source")
+        with pytest.raises(expected):
+            await storage.download("k", tmp_path / "target")
+
+
+async def test_a_bucket_that_cannot_be_is_no_fault_of_the_transfer(
+    server: str, tmp_path: Path
+) -> None:
+    """No request can be made, for any key, until somebody mends the bucket's name."""
     async with open_s3("not a bucket", endpoint_url=server) as storage:
-        with pytest.raises(ParamValidationError):
+        with pytest.raises(UnavailableError, match="bucket name"):
             await storage.download("k", tmp_path / "target")
 
 
@@ -308,3 +343,78 @@ async def test_without_credentials_the_storage_is_unavailable(
     async with open_s3("bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="credentials"):
             await storage.download("k", tmp_path / "target")
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """Takes, or gives, a body so slowly that no timeout for a silence ever passes."""
+
+    stopping: threading.Event
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        while not self.stopping.wait(0.02):
+            self.wfile.write(b"x")
+
+    def do_PUT(self) -> None:
+        while not self.stopping.wait(0.02):
+            self.rfile.read(1024)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def dripping() -> Generator[str, None, None]:
+    Dripping.stopping = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        Dripping.stopping.set()
+        server.shutdown()
+        thread.join(TIME)
+
+
+@pytest.mark.parametrize("way", list(TransferType))
+async def test_a_server_that_drips_holds_no_transfer_past_its_timeout(
+    dripping: str, tmp_path: Path, way: TransferType
+) -> None:
+    """The attempt has failed at its timeout, however often a byte comes."""
+    async with (
+        open_s3("bucket", endpoint_url=dripping) as storage,
+        opened(tmp_path, storage=storage, transfer_timeout=0.5) as cache,
+    ):
+        assert cache.transfer_worker is not None
+        if way is TransferType.UPLOAD:
+            async with cache.files.writing("k") as path:
+                path.write_bytes(bytes(7_000_000))
+            await cache.transfers.enqueue_upload("acme", "app", "cas", "k")
+        else:
+            await cache.transfers.enqueue_download("acme", "app", "cas", "k")
+        with trio.fail_after(20):
+            await cache.transfer_worker.run_once()
+        assert TransferStatistics(runs=1, failed=1) == cache.transfer_worker.statistics()
+        [transfer] = await cache.transfers.pending(way, 1)
+        assert 1 == transfer.attempts
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "expected"),
+    [
+        ("concurrency", 0, ValueError),
+        ("concurrency", 2.0, TypeError),
+        ("concurrency", "50", TypeError),
+        ("connect_timeout", "5", TypeError),
+        ("connect_timeout", 0, ValueError),
+        ("read_timeout", float("nan"), ValueError),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_by_name(
+    argument: str, value: Any, expected: type[Exception]
+) -> None:
+    """Not in the first transfer, by whatever it is handed to."""
+    with pytest.raises(expected, match=f"^{argument} must be"):
+        async with open_s3("bucket", **{argument: value}):
+            raise AssertionError

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 LARGEST: Final = 2**63 - 1
 """The largest integer that SQLite stores."""
+
+LATEST: Final = 2**62
+"""The latest time, in microseconds, and the longest delay: two of them can be added."""
 
 
 def checked_text(argument: str, value: object) -> str:
@@ -99,3 +103,56 @@ def checked_row(argument: str, value: object, kind: type[object]) -> None:
             f"{argument} must be a {kind.__name__} or None, "
             f"got {value!r} of type {type(value).__name__}"
         )
+
+
+def checked_seconds(argument: str, value: object) -> None:
+    """Check a finite number of seconds above 0.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is 0 or less, or not finite.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(
+            f"{argument} must be a number, got {value!r} of type {type(value).__name__}"
+        )
+    if not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be a finite number above 0, got {value!r}")
+
+
+def checked_clock(clock: object) -> Callable[[], int]:
+    """Give a clock of the caller's that checks the times it tells.
+
+    Raises:
+        TypeError: it cannot be called; then, whenever it tells something else than an int.
+        ValueError: whenever it tells a time before 1970, or one that SQLite could not add to.
+    """
+    if not callable(clock):
+        raise TypeError(f"clock must be callable, got {clock!r}")
+
+    def checked() -> int:
+        now = clock()
+        if not isinstance(now, int) or isinstance(now, bool):
+            raise TypeError(
+                f"clock must tell an int, microseconds since 1970, "
+                f"got {now!r} of type {type(now).__name__}"
+            )
+        if not 0 <= now <= LATEST:
+            raise ValueError(f"clock must tell from 0 to {LATEST} microseconds, got {now!r}")
+        return now
+
+    return checked
+
+
+def checked_storage(storage: object) -> None:
+    """Check what is to be an object storage.
+
+    Raises:
+        TypeError: it has no `upload`, or no `download`, to call.
+    """
+    for name in ("upload", "download"):
+        if not callable(getattr(storage, name, None)):
+            raise TypeError(
+                f"storage must have methods upload and download: {storage!r} "
+                f"of type {type(storage).__name__} has no {name}"
+            )

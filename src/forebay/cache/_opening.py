@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
+from forebay.cache._check import checked_clock, checked_storage
 from forebay.cache._gate import Gate
 from forebay.cache._lock import locked
 from forebay.cache._orphans import remove_orphans
@@ -141,7 +142,8 @@ async def open_cache(
         The cache.
 
     Raises:
-        TypeError: `options` are none.
+        TypeError: `options` are none, or `storage` or `clock` is none. A clock that tells no
+            int, or one out of range, shows in the calls that ask it.
         OSError: the folder cannot be created.
         StoreError: the folder is open already; or the file is no database, or cannot be written.
         SchemaError: one of its tables is not as it should be.
@@ -152,6 +154,9 @@ async def open_cache(
         options = CacheOptions()
     elif not isinstance(options, CacheOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"options must be a CacheOptions, got {options!r}")
+    if storage is not None:
+        checked_storage(storage)
+    clock = checked_clock(clock)
     root = Path(os.fsdecode(directory))
     spill = root / "unsettled.spill"
     await anyio.to_thread.run_sync(_create, root)

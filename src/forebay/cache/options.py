@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from forebay import OptionsError, RetryPolicy
+from forebay.cache._check import LARGEST, LATEST
 
 _BACKOFF = RetryPolicy(initial_delay=5.0, max_delay=300.0)
 _RETRY = RetryPolicy(initial_delay=10.0, multiplier=4.0, max_delay=6 * 3600.0)
+
+_LONGEST_DELAY = LATEST // 2_000_000
+"""In seconds; half of the longest, since jitter may add to a delay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +81,17 @@ class CacheOptions:
             "a finite number of seconds of at least 0",
             lambda s: 0 <= s < math.inf,
         )
-        self._check("memory_bytes", (int,), "a whole number of at least 0", lambda n: n >= 0)
+        self._check(
+            "memory_bytes",
+            (int,),
+            "a whole number from 0 to 2**63 - 1",
+            lambda n: 0 <= n <= LARGEST,
+        )
+        positive = "a whole number from 1 to 2**63 - 1"
         for name in ("transfer_batch", "transfer_concurrency", "transfer_attempts"):
-            self._check(name, (int,), "a whole number of at least 1", lambda n: n >= 1)
+            self._check(name, (int,), positive, lambda n: 1 <= n <= LARGEST)
         if self.budget_bytes is not None:
-            self._check(
-                "budget_bytes", (int,), "a whole number of at least 1, or None", lambda n: n >= 1
-            )
+            self._check("budget_bytes", (int,), f"{positive}, or None", lambda n: 1 <= n <= LARGEST)
         self._check("target", number, "a part, from 0 to 1", lambda part: 0 <= part <= 1)
         self._check(
             "high_watermark",
@@ -92,7 +100,12 @@ class CacheOptions:
             lambda part: self.target < part <= 1,
         )
         for name in ("transfer_retry", "transfer_backoff"):
-            self._check(name, (RetryPolicy,), "a RetryPolicy", lambda _: True)
+            self._check(
+                name,
+                (RetryPolicy,),
+                f"a RetryPolicy with a max_delay of at most {_LONGEST_DELAY:.0f} seconds",
+                lambda policy: policy.max_delay <= _LONGEST_DELAY,
+            )
 
     def _check(
         self, name: str, kinds: tuple[type, ...], expected: str, holds: Callable[[Any], bool]

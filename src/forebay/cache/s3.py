@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import boto3
+import trio
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import (
-    ClientError,
-    ConnectionError,  # noqa: A004  # boto3's name
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 
-from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
-
-_RATE_LIMITED = frozenset({429, 503})
-
-_SERVER_ERROR = 500
-
-# Credentials that are refused are so for every object, or for none: see `UnavailableError`.
-_REFUSED = frozenset({401, 403})
-
-# A request that reached no server, or whose answer did not arrive, or that nobody could sign.
-_UNANSWERED = (
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    CredentialRetrievalError,
-    TokenRetrievalError,
-)
+from forebay.cache._check import checked_limit, checked_seconds
+from forebay.cache._s3_errors import translated
+from forebay.cache.object_storage import MissingError
 
 # A call has a thread already; more of them would not be bounded by its limiter.
 _ONE_THREAD = TransferConfig(use_threads=False)
+
+_CHUNK = 16 * 1024
+"""How many bytes of a download are read between two looks at whether it is still wanted."""
 
 
 class S3Client(Protocol):
@@ -58,6 +37,7 @@ class S3Client(Protocol):
         Bucket: str,  # noqa: N803
         Key: str,  # noqa: N803
         *,
+        Callback: Callable[[int], None],  # noqa: N803
         Config: TransferConfig,  # noqa: N803
     ) -> None:
         """Write an object."""
@@ -76,8 +56,12 @@ class S3Storage:
     """One bucket of S3, or of a server that speaks its API. `open_s3` opens it.
 
     Objects have the artifacts' keys. A call is one attempt: retrying, and waiting before it, is
-    the transfer worker's. A call runs in a thread, which cannot be cancelled: its timeouts bound
-    it.
+    the transfer worker's.
+
+    A call runs in a thread, which cannot be interrupted. Cancelled, a call returns at once, and
+    its thread ends when it has the next 16 KiB of a download, has sent the next block of an
+    upload, or has waited `open_s3`'s timeouts for the server: these bound each silence of the
+    server, not the sum of them. Until then it counts among the `concurrency`.
     """
 
     def __init__(self, client: S3Client, bucket: str, *, concurrency: int) -> None:
@@ -96,16 +80,17 @@ class S3Storage:
         return f"<forebay.cache.s3.S3Storage {self._bucket!r}>"
 
     async def upload(self, key: str, path: Path) -> None:
-        """Copy a file to an object; a large one in parts. Cancelled, it runs to its end.
+        """Copy a file to an object; a large one in parts. Cancelled, it may be done yet.
 
         Args:
             key: the object's key.
             path: the file.
 
         Raises:
-            RateLimitedError: the server answered 429 or 503.
-            UnavailableError: the server did not answer, or not in time; or it answered 401, 403
-                or 500 and above; or there are no credentials, or no such bucket.
+            RateLimitedError: the server answered 429 or 503, or asks for fewer requests.
+            UnavailableError: the server did not answer, or not in time; or it answered 401, 403,
+                407, 408 or 500 and above; or there are no credentials, or they are used no
+                more; or there is no such bucket.
             MissingError: there is no file.
             botocore.exceptions.ClientError: the server refused in another way.
             botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
@@ -118,19 +103,22 @@ class S3Storage:
         except FileNotFoundError as error:
             raise MissingError(f"there is no file {os.fspath(path)!r}") from error
         with body:
-            self._client.upload_fileobj(body, self._bucket, key, Config=_ONE_THREAD)
+            self._client.upload_fileobj(
+                body, self._bucket, key, Callback=_check_wanted, Config=_ONE_THREAD
+            )
 
     async def download(self, key: str, path: Path) -> None:
-        """Copy an object to a file. Cancelled, it runs to its end.
+        """Copy an object to a file. Cancelled, it may write to that yet.
 
         Args:
             key: the object's key.
             path: the file.
 
         Raises:
-            RateLimitedError: the server answered 429 or 503.
-            UnavailableError: the server did not answer, or not in time; or it answered 401, 403
-                or 500 and above; or there are no credentials, or no such bucket.
+            RateLimitedError: the server answered 429 or 503, or asks for fewer requests.
+            UnavailableError: the server did not answer, or not in time; or it answered 401, 403,
+                407, 408 or 500 and above; or there are no credentials, or they are used no
+                more; or there is no such bucket.
             MissingError: there is no such object.
             botocore.exceptions.ClientError: the server refused in another way.
             botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
@@ -141,24 +129,35 @@ class S3Storage:
         # Not download_fileobj: it asks for the head first, and an answer to that cannot tell a
         # missing object from a missing bucket.
         answer = self._client.get_object(Bucket=self._bucket, Key=key)
-        with closing(answer["Body"]) as body, path.open("wb") as file:
-            shutil.copyfileobj(body, file)
+        with closing(answer["Body"]) as body:
+            # The answer may have taken long, and the file be discarded by now.
+            _check_wanted()
+            with path.open("wb") as file:
+                while chunk := body.read(_CHUNK):
+                    _check_wanted()
+                    file.write(chunk)
 
     async def _call(self, call: Callable[[str, Path], None], key: str, path: Path) -> None:
         try:
-            await anyio.to_thread.run_sync(call, key, path, limiter=self._threads)
-        except ClientError as error:
-            answer = cast("Mapping[str, Any]", error.response)
-            status, code = answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
-            if status in _RATE_LIMITED:
-                raise RateLimitedError(str(error)) from error
-            if code == "NoSuchKey":
-                raise MissingError(str(error)) from error
-            if status in _REFUSED or status >= _SERVER_ERROR or code == "NoSuchBucket":
-                raise UnavailableError(str(error)) from error
-            raise
-        except _UNANSWERED as error:
-            raise UnavailableError(str(error)) from error
+            await anyio.to_thread.run_sync(
+                call, key, path, limiter=self._threads, abandon_on_cancel=True
+            )
+        except (ClientError, BotoCoreError) as error:
+            told = translated(error)
+            if told is error:
+                raise
+            raise told from error
+
+
+class _UnwantedError(Exception):
+    """The call was cancelled; nobody hears of this, but boto3, which tidies up after it."""
+
+
+def _check_wanted(_sent: int = 0) -> None:
+    try:
+        anyio.from_thread.check_cancelled()
+    except trio.Cancelled:
+        raise _UnwantedError from None
 
 
 @asynccontextmanager
@@ -194,8 +193,12 @@ async def open_s3(
 
     Raises:
         botocore.exceptions.BotoCoreError: the arguments, or boto3's settings, cannot be used.
-        ValueError: as before, of the endpoint's URL.
+        TypeError: `concurrency`, or a timeout, is no number.
+        ValueError: one is out of range; or the endpoint's URL is none.
     """
+    checked_limit("concurrency", concurrency)
+    checked_seconds("connect_timeout", connect_timeout)
+    checked_seconds("read_timeout", read_timeout)
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,

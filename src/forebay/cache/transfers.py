@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid_utils import uuid7
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._check import checked_limit, checked_text, checked_texts
+from forebay.cache._check import checked_limit, checked_row, checked_text, checked_texts
 from forebay.cache._gate import Gate
 from forebay.cache._together import Together
 from forebay.cache.tables import Clock, Executes, S3Transfer, TransferType
@@ -138,12 +138,13 @@ class S3Transfers:
             after: the last one of a batch before, to go on from there.
 
         Raises:
-            TypeError: `limit` is no whole number.
-            ValueError: `way` is neither, or `limit` is less than 1.
+            TypeError: `limit` is no whole number, or `after` no transfer.
+            ValueError: `way` is neither, or `limit` is less than 1, or past 63 bits.
         """
         self._gate.check()
         way = TransferType(way)
         checked_limit("limit", limit)
+        checked_row("after", after, S3Transfer)
         await self._buffer.flush()
         rows = await self._store.fetch_all(
             f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? AND (inserted_at, id) > (?, ?) "  # noqa: S608  # no values
