@@ -511,11 +511,12 @@ async def test_a_clock_that_tells_no_time_is_named(
 ) -> None:
     """The call that asked it raises, and has changed nothing."""
     async with open_cache(tmp_path, options=BY_HAND, clock=lambda: told) as cache:
-        for call in (
+        calls: list[Callable[[], Any]] = [
             lambda: cache.key_values.put("id", "acme", "app", []),
             lambda: cache.artifacts.track_access("a"),
             lambda: cache.transfers.enqueue_upload("acme", "app", "cas", "a"),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(expected, match=r"^clock must tell"):
                 await call()
         assert 0 == cache.statistics().pending

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import trio
@@ -14,7 +14,7 @@ _log = logging.getLogger("forebay.cache")
 
 
 @contextmanager
-def outlived(whose: str) -> Iterator[None]:
+def outlived(whose: str) -> Generator[None, None, None]:
     """Let a worker outlive a run that fails: a lock, or too many open files, pass.
 
     Args:
