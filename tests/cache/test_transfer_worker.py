@@ -640,7 +640,7 @@ async def test_a_slow_transfer_does_not_hold_up_what_is_queued_later(
             await upload(key, path)
 
     storage.upload = slow  # type: ignore[method-assign]
-    storage.objects["down"] = b"x"
+    storage.objects = {f"down{i}": b"x" for i in range(3)}
     async with opened(
         tmp_path, storage=storage, transfer_interval=5.0, transfer_timeout=math.inf
     ) as cache:
@@ -653,7 +653,7 @@ async def test_a_slow_transfer_does_not_hold_up_what_is_queued_later(
         await until(lambda: done(0) and storage.keys == ["slow"])
         for i in range(3):
             await queue(cache, f"fast{i}")
-            await cache.transfers.enqueue_download("acme", "app", "cas", "down")
+            await cache.transfers.enqueue_download("acme", "app", "cas", f"down{i}")
             await until(lambda i=i: done(2 * i + 2))  # type: ignore[misc]
         assert 1 == storage.keys.count("slow")
         hanging.set()
