@@ -70,7 +70,12 @@ def test_the_second_signal_gives_up_and_names_what_is_left(
             assert 1 == service.wait()
         error = service.errors()
     assert not all_there(path)
-    for part in ("DrainError", "'entries': 100 entries", "'events': 50 entries", "SQLITE_BUSY"):
+    for part in (
+        "DrainError",
+        "'entries': 100 accepted entries",
+        "'events': 50 accepted entries",
+        "SQLITE_BUSY",
+    ):
         assert part in error
 
 
@@ -98,7 +103,7 @@ def test_ctrl_c_twice_without_a_recipe_gives_up(zygote: Zygote, tmp_path: Path) 
             service.kill(signal.SIGINT)
             assert 1 == service.wait()
         error = service.errors()
-    for part in ("KeyboardInterrupt", "DrainError", "'entries': 100 entries"):
+    for part in ("KeyboardInterrupt", "DrainError", "'entries': 100 accepted entries"):
         assert part in error
 
 
