@@ -24,6 +24,7 @@ from forebay.cache import (
     UnavailableError,
     open_cache,
 )
+from forebay.cache._lane import Lane
 from tests.cache.tools import (
     BY_HAND,
     FakeClock,
@@ -844,3 +845,66 @@ async def test_a_closed_cache_runs_no_worker(tmp_path: Path) -> None:
     for run_once in (worker(cache).run_once, cache.evictor.run_once):
         with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
             await run_once()
+
+
+async def test_a_slow_transfer_does_not_hold_up_others_when_the_storage_ended_its_run(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """What is queued later waits for the pause after an outage, and not for the slow one too."""
+    storage = FakeStorage()
+    hanging = trio.Event()
+    upload, turned_away = storage.upload, False
+
+    async def odd(key: str, path: Path) -> None:
+        nonlocal turned_away
+        if key == "slow":
+            await hanging.wait()
+        elif key == "bad" and not turned_away:
+            turned_away = True
+            raise UnavailableError("for now")
+        await upload(key, path)
+
+    storage.upload = odd  # type: ignore[method-assign]
+    async with opened(
+        tmp_path, storage=storage, transfer_interval=5.0, transfer_timeout=math.inf
+    ) as cache:
+
+        def done(count: int) -> bool:
+            mock_clock.jump(1)
+            return worker(cache).statistics().done == count
+
+        await queue(cache, "slow", "bad")
+        await until(lambda: done(0) and turned_away)
+        await queue(cache, "later")
+        await until(lambda: done(1))
+        assert ["later"] == storage.keys
+        hanging.set()
+        await until(lambda: done(2))
+
+
+async def test_a_transfer_that_ended_since_the_batch_was_read_is_not_given_again(
+    tmp_path: Path,
+) -> None:
+    """A run before may have it in hand when the batch is read, and be done when its turn comes."""
+    async with opened(tmp_path, storage=FakeStorage()) as cache:
+        await queue(cache, "a", "b", "c")
+        lane = Lane(cache.transfers, TransferType.UPLOAD, BY_HAND)
+        _, second, _ = await cache.transfers.pending("upload", 3)
+        await lane.begin()
+        given = [await lane.next(())]
+        lane.ended(second)
+        given += [await lane.next(()), await lane.next(())]
+        assert ["a", "c", None] == [transfer and transfer.key for transfer in given]
+        await lane.begin()
+        assert second == await lane.next({given[0].id} if given[0] else ())
+
+
+async def test_each_way_is_told_what_ended(tmp_path: Path) -> None:
+    """So a run that goes on beside it passes it over: what was done, and what was turned away."""
+    async with opened(tmp_path, storage=FakeStorage()) as cache:
+        told: list[str] = []
+        for lane in worker(cache)._lanes:
+            lane.ended = lambda transfer: told.append(transfer.key)  # type: ignore[method-assign]
+        await queue(cache, "a", "b")
+        await worker(cache).run_once()
+        assert ["a", "a", "b", "b"] == sorted(told)

@@ -26,6 +26,12 @@ class Lane:
         self._stretches: deque[tuple[S3Transfer | None, S3Transfer]] = deque()
         """What is to be given yet: behind the first of a pair, up to the second."""
         self._batch: deque[S3Transfer] = deque()
+        self._ended: set[str] = set()
+        """The ids of transfers that ended since the batch was read, which may have them still."""
+
+    def ended(self, transfer: S3Transfer) -> None:
+        """Note that a transfer is in nobody's hand any more, and had its turn."""
+        self._ended.add(transfer.id)
 
     async def begin(self) -> None:
         """Begin a run: over what is queued now, not over what is queued meanwhile."""
@@ -43,13 +49,15 @@ class Lane:
         Args:
             in_hand: the ids of transfers that runs before have in hand still: passed over.
         """
-        while (transfer := await self._next()) is not None and transfer.id in in_hand:
-            pass
+        while (transfer := await self._next()) is not None:
+            if transfer.id not in in_hand and transfer.id not in self._ended:
+                break
         return transfer
 
     async def _next(self) -> S3Transfer | None:
         while self._stretches and not self._batch:
             after, until = self._stretches.popleft()
+            self._ended.clear()
             batch = await self._transfers.due(
                 self.way,
                 self._options.transfer_batch,

@@ -120,7 +120,9 @@ class TransferWorker:
                 with trio.move_on_after(self._options.transfer_interval):
                     await run.ended.wait()
                 if run.turned_away:
-                    await run.ended.wait()
+                    # A slow transfer of it holds up the others for no longer than the pause.
+                    with trio.move_on_after(self._pause(self._vain_runs + 1)):
+                        await run.ended.wait()
                 if run.ended.is_set():
                     await pause(stopping, self._pause(self._vain_runs))
 
@@ -180,7 +182,8 @@ class TransferWorker:
                     nursery.start_soon(self._judge, tally)
         finally:
             for tally in run.tallies.values():
-                self._in_hand.difference_update(transfer.id for transfer, _ in tally.unavailable)
+                for transfer, _ in tally.unavailable:
+                    self._leave(transfer)
         self._count("runs")
 
     async def _take(self, run: Run, ends: Callable[[], bool], nursery: trio.Nursery) -> None:
@@ -210,7 +213,12 @@ class TransferWorker:
         finally:
             self._slots.release()
             if judged:
-                self._in_hand.discard(transfer.id)
+                self._leave(transfer)
+
+    def _leave(self, transfer: S3Transfer) -> None:
+        self._in_hand.discard(transfer.id)
+        for lane in self._lanes:
+            lane.ended(transfer)
 
     async def _attempt(self, tally: Tally, transfer: S3Transfer) -> bool:
         """Try a transfer once, and note what came of it; tell whether that is judged already."""
