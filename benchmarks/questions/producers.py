@@ -1,12 +1,19 @@
-"""Does throughput hold when the same rows come from many tasks, each a row at a time?"""
+"""Does throughput hold when the same rows come from many tasks, each a row at a time?
+
+Beside it: as many tasks that only let each other run, once a row, which is Trio's part of the cost.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import trio
 
 from benchmarks.contestants import ours, writes
-from benchmarks.harness import Case
+from benchmarks.harness import Case, Contestant
 from benchmarks.results import RATE
 from benchmarks.workload import entries
 
@@ -21,6 +28,36 @@ def cases(full: bool) -> Iterator[Case]:
         [
             writes(f"{count:,} task{'s' * (count > 1)}", partial(ours.enqueue, tasks=count), work)
             for count in counts
+        ]
+        + [
+            Contestant(
+                f"checkpoints of {count:,} tasks",
+                partial(_checkpoints, len(work.rows), count),
+                check=_unwritten,
+                prepare=_unwritten,
+            )
+            for count in (10, 10_000)
         ],
         rounds=11 if full else 5,
     )
+
+
+def _unwritten(_path: Path) -> None:
+    """A checkpoint writes nothing that could be checked."""
+
+
+def _checkpoints(count: int, tasks: int, _path: Path) -> Mapping[str, float]:
+    async def main() -> float:
+        turns = iter(range(count))
+
+        async def take() -> None:
+            for _ in turns:
+                await trio.lowlevel.checkpoint()
+
+        started = perf_counter()
+        async with trio.open_nursery() as nursery:
+            for _ in range(tasks):
+                nursery.start_soon(take)
+        return perf_counter() - started
+
+    return {"rate": count / trio.run(main)}
