@@ -225,3 +225,11 @@ async def test_options_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match=r"must be a forebay\.BufferOptions, not \{"):
         async with open_buffers(MemoryStore(), BAD, **wrong):
             raise AssertionError("it opened")
+
+
+@pytest.mark.parametrize("arguments", [{"options": {}}, {"overrides": []}, {"overrides": ""}])
+async def test_what_is_empty_and_no_options_is_refused_too(arguments: Any) -> None:
+    """Only None stands for the defaults."""
+    with pytest.raises(TypeError, match=f"{next(iter(arguments))} must"):
+        async with open_buffers(MemoryStore(), BAD, **arguments):
+            raise AssertionError

@@ -142,7 +142,13 @@ async def open_buffers(
         DrainError: the deadline passed; the error names the entries of each table.
     """
     observe = telemetry(store, meter_provider, tracer_provider)
-    workers = _workers(store, tables, options or BufferOptions(), overrides or {}, observe)
+    workers = _workers(
+        store,
+        tables,
+        BufferOptions() if options is None else options,
+        {} if overrides is None else overrides,
+        observe,
+    )
     process = os.getpid()
     await store.prepare(tables)
     database = None
@@ -245,6 +251,10 @@ def _workers(
     overrides: Mapping[str, BufferOptions],
     observe: Observe,
 ) -> list[Worker]:
+    if not isinstance(overrides, Mapping):
+        raise TypeError(
+            f"overrides must map tables' names to forebay.BufferOptions, not {overrides!r}"
+        )
     for argument, given in (("options", options), *overrides.items()):
         if not isinstance(given, BufferOptions):
             raise TypeError(

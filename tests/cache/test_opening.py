@@ -494,10 +494,15 @@ class UploadsOnly:
         """Do nothing."""
 
 
-@pytest.mark.parametrize("given", [object(), UploadsOnly(), "s3://bucket"])
+class NothingToAwait(UploadsOnly):
+    def download(self, key: str, path: Path) -> None:
+        """Do nothing, in the loop's thread."""
+
+
+@pytest.mark.parametrize("given", [object(), UploadsOnly(), NothingToAwait(), "s3://bucket"])
 async def test_what_is_no_storage_is_refused(tmp_path: Path, given: Any) -> None:
     """When it is given, not by every transfer."""
-    with pytest.raises(TypeError, match="storage must have methods upload and download"):
+    with pytest.raises(TypeError, match="storage must have async methods upload and download"):
         async with open_cache(tmp_path, storage=given):
             raise AssertionError
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -53,7 +55,9 @@ def several(argument: str, values: object) -> Iterable[object]:
             f"{argument} must be texts, not the single text {values!r}; put it in a list"
         )
     if not isinstance(values, Iterable) or isinstance(values, Mapping):
-        raise TypeError(f"{argument} must be texts, got {values!r} of type {type(values).__name__}")
+        raise TypeError(
+            f"{argument} must be texts, got {reprlib.repr(values)} of type {type(values).__name__}"
+        )
     return values  # pyright: ignore[reportUnknownVariableType]  # checked one by one
 
 
@@ -148,11 +152,11 @@ def checked_storage(storage: object) -> None:
     """Check what is to be an object storage.
 
     Raises:
-        TypeError: it has no `upload`, or no `download`, to call.
+        TypeError: it has no `upload`, or no `download`, to call and to await.
     """
     for name in ("upload", "download"):
-        if not callable(getattr(storage, name, None)):
+        if not inspect.iscoroutinefunction(getattr(storage, name, None)):
             raise TypeError(
-                f"storage must have methods upload and download: {storage!r} "
-                f"of type {type(storage).__name__} has no {name}"
+                f"storage must have async methods upload and download: {storage!r} "
+                f"of type {type(storage).__name__} has no such {name}"
             )
