@@ -34,16 +34,29 @@ def _starts(interpreter: str) -> bool:
     return path is not None and subprocess.run([path, "-c", ""], check=False).returncode == 0  # noqa: S603  # from PATH
 
 
-@nox.session(python=installed_pythons())
-def tests(session: nox.Session) -> None:
-    """Run the tests on the built package, on each Python that is installed."""
+PYTHONS = installed_pythons()
+
+
+def _test(session: nox.Session) -> None:
     # Not editable: what is tested is what would be published.
     session.install(f".[{EXTRAS}]", *group("tests"))
     # What lies outside Python (a collector, a full disk, a killed process, a long wait) is the same
     # for each version: one of them is enough, so that the whole stays a matter of minutes.
-    first = session.python == installed_pythons()[0]
+    first = session.python == PYTHONS[0]
     outside = "prometheus or root or rotel or slow or strace"
     session.run("pytest", *([] if first else ["-m", f"not ({outside})"]), *session.posargs)
+
+
+@nox.session(python=PYTHONS[:1] + PYTHONS[1:][-1:])
+def tests(session: nox.Session) -> None:
+    """Run the tests on the built package, on the oldest and the newest Python installed."""
+    _test(session)
+
+
+@nox.session(name="tests-all", python=PYTHONS)
+def tests_all(session: nox.Session) -> None:
+    """Run the tests on the built package, on each Python that is installed."""
+    _test(session)
 
 
 @nox.session
