@@ -59,7 +59,7 @@ class Intake:
         self.name = name
         self.capacity = capacity
         self.ledger = ledger
-        self.clock = trio.lowlevel.current_clock()
+        self.clock: trio.abc.Clock = trio.lowlevel.current_clock()
         self.closed: bool = False
         self.capture: Capture | None = None
         """Told the numbers of the entries accepted, by the task that brought them."""

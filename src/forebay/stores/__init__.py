@@ -61,7 +61,7 @@ class BatchError(Exception):
         self.code = code
         self.settled = settled
         self.outcome = outcome
-        self.in_doubt = in_doubt or kind is FailureKind.IN_DOUBT
+        self.in_doubt: bool = in_doubt or kind is FailureKind.IN_DOUBT
 
 
 class FloodError(BatchError):
