@@ -1,6 +1,6 @@
 """The questions, a module each: `cases(full=…)` gives the question with its parameters set.
 
-With `full` a question takes as long as it needs; without, its part of some five minutes.
+With `full` a question takes as long as it needs; without, its part of less than ten minutes.
 """
 
 from __future__ import annotations
