@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from forebay import Buffer, Delete, DeleteBy, RowError, Update, Write
-from forebay._operations import Operation
+from forebay._table.operations import Operation
 
 
 class Ended(enum.Enum):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from forebay import Delete, DeleteBy, Merge, Table, Update, Write
-from forebay._operations import Operation
+from forebay._table.operations import Operation
 
 _CHANGED = {
     Merge.REPLACE: "{new}",

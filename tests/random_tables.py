@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from forebay import Delete, DeleteBy, Keep, Max, Merge, Min, Replace, Sum, Table, Update, Write
-from forebay._operations import Operation
-from forebay.stores._statements import create
+from forebay._table.operations import Operation
+from forebay.stores.sqlite._statements import create
 
 _KEYS: dict[type, list[Any]] = {
     int: [0, 1, -7, 2**62],

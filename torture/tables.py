@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import forebay
-from forebay.stores._statements import create
+from forebay.stores.sqlite._statements import create
 
 
 class Slot(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from forebay import dead_letters, doctor, sqlite, stores
-from forebay._buffer import Buffer, BufferStatistics
+from forebay._batching.batch import FlushReason
+from forebay._buffer.buffer import Buffer, BufferStatistics
 from forebay._errors import (
     DrainError,
     FlushError,
@@ -15,14 +16,13 @@ from forebay._errors import (
     StoreError,
     Unsettled,
 )
-from forebay._flush_policy import FlushReason
 from forebay._group import Buffers, open_buffers, run_buffers
-from forebay._merge import Keep, Max, Merge, Min, Replace, Sum
-from forebay._operations import Delete, DeleteBy, Update, Write
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._settings import Settings
 from forebay._statistics_socket import serve_statistics
-from forebay._table import Table
+from forebay._table.merge import Keep, Max, Merge, Min, Replace, Sum
+from forebay._table.operations import Delete, DeleteBy, Update, Write
+from forebay._table.table import Table
 from forebay._version import __version__
 from forebay.stores.sqlite import SqliteStore, open_sqlite
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from forebay._operations import Operation
+from forebay._table.operations import Operation
 
 
 class ForebayError(Exception):

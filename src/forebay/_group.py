@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 
 import trio
 
-from forebay._buffer import Buffer, BufferStatistics
-from forebay._columns import folded
+from forebay._buffer.buffer import Buffer, BufferStatistics
+from forebay._buffer.observer import Observe
+from forebay._buffer.worker import Worker
 from forebay._database import Database
 from forebay._errors import DrainError, FlushError, OptionsError
-from forebay._observer import Observe
 from forebay._options import BufferOptions
 from forebay._spill import write_spill
-from forebay._table import Table
-from forebay._telemetry import MeterProvider, TracerProvider, telemetry
-from forebay._worker import Worker
+from forebay._table.columns import folded
+from forebay._table.table import Table
+from forebay._telemetry.otel import MeterProvider, TracerProvider, telemetry
 from forebay.stores import Identified, Store
 
 R = TypeVar("R")

@@ -30,15 +30,15 @@ from uuid import uuid4
 
 from forebay._database import Database
 from forebay._errors import SpillError
-from forebay._letters import (
+from forebay._table.json_format import (
     decode_declaration,
     decode_operation,
     encode_declaration,
     encode_operation,
     load_json,
 )
-from forebay._operations import Operation
-from forebay._table import Table
+from forebay._table.operations import Operation
+from forebay._table.table import Table
 
 MARK: Final = '{"forebay_spill": '
 """How every spill file begins."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import trio
 
-from forebay._batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
-from forebay._coalesce import Coalescer
-from forebay._operations import Entry, Key, Operation, Row, operation
-from forebay._table import Table
+from forebay._batching.batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
+from forebay._batching.coalesce import Coalescer
+from forebay._table.operations import Entry, Key, Operation, Row, operation
+from forebay._table.table import Table
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 
 __all__ = ["FailureKind", "MemoryStore"]

@@ -28,10 +28,10 @@ from forebay import (
     open_sqlite,
     sqlite,
 )
-from forebay._letters import encode_declaration
-from forebay._operations import Operation
 from forebay._spill import write_spill
-from forebay.stores import _dead_letters as sql
+from forebay._table.json_format import encode_declaration
+from forebay._table.operations import Operation
+from forebay.stores.sqlite import _dead_letter_table as sql
 
 
 class Visit(NamedTuple):
@@ -323,7 +323,7 @@ async def test_a_commit_in_doubt_is_replayed_once(
     async with open_sqlite(path, create=[names]) as store:
         spill = write_spill(path.with_name("spill"), {names: [Write((1, "a"))]})
         await dead_letters.take_in_spill(store, spill)
-        monkeypatch.setattr(forebay.stores._commit, "transact", transact)
+        monkeypatch.setattr(forebay.stores.sqlite._commit, "transact", transact)
         assert (1,) == (await dead_letters.replay(store, options=options)).replayed
         assert [] == await ids(store)
     assert 0 == doubts

@@ -12,11 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from forebay import FlushReason, Table, Write
-from forebay._coalesce import Coalescer
-from forebay._operations import Operation
+from forebay._batching.coalesce import Coalescer
+from forebay._table.operations import Operation
 from forebay.sqlite import CommitError
-from forebay.stores._commit import Committer
-from forebay.stores._statements import statements
+from forebay.stores.sqlite._commit import Committer
+from forebay.stores.sqlite._statements import statements
 from tests import one_by_one
 from tests.random_tables import Drawn, operations, tables
 

@@ -10,7 +10,7 @@ import pytest
 
 from forebay import StoreError
 from forebay.stores import FailureKind
-from forebay.stores._failures import code_name, failure_kind
+from forebay.stores.sqlite._errors import code_name, failure_kind
 
 TRANSIENT, ROW = FailureKind.TRANSIENT, FailureKind.ROW
 FATAL, IN_DOUBT = FailureKind.FATAL, FailureKind.IN_DOUBT

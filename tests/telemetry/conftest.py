@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,9 +12,6 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
-
-from tests.telemetry.collector import why_no_rotel
-from tests.telemetry.prometheus import why_no_prometheus
 
 Attributes = tuple[tuple[str, Any], ...]
 
@@ -74,22 +70,6 @@ class Spans:
 
     def close(self) -> None:
         self.provider.shutdown()
-
-
-@pytest.fixture(scope="session")
-def _missing() -> Callable[[str], str | None]:
-    probes = {"prometheus": why_no_prometheus, "rotel": why_no_rotel}
-    return cache(lambda marker: probes[marker]())
-
-
-@pytest.fixture(autouse=True)
-def _able(request: pytest.FixtureRequest) -> None:
-    """Skip a test that is marked with what this machine does not have."""
-    for marker in ("prometheus", "rotel"):
-        if request.node.get_closest_marker(marker):
-            reason = request.getfixturevalue("_missing")(marker)
-            if reason is not None:
-                pytest.skip(f"{marker}: {reason}")
 
 
 @pytest.fixture

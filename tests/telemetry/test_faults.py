@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from forebay import Table, open_buffers
-from forebay._live import LiveBuffers
+from forebay._telemetry.registry import LiveBuffers
 from forebay.testing import MemoryStore
 
 if TYPE_CHECKING:

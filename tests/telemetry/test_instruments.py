@@ -17,8 +17,8 @@ from trio.testing import MockClock
 
 import forebay
 from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
-from forebay._observer import unobserved
-from forebay._telemetry import _instruments, telemetry
+from forebay._buffer.observer import unobserved
+from forebay._telemetry.otel import _instruments, telemetry
 from forebay.stores import BatchError, FailureKind
 from forebay.testing import MemoryStore
 

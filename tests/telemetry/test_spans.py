@@ -26,11 +26,11 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
-from forebay._coalesce import Coalescer
-from forebay._ledger import Ledger
-from forebay._telemetry import telemetry
+from forebay._batching.coalesce import Coalescer
+from forebay._buffer.ledger import Ledger
+from forebay._telemetry.otel import telemetry
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
-from forebay.stores._commit import Committer
+from forebay.stores.sqlite._commit import Committer
 from forebay.testing import MemoryStore
 from tests.telemetry.conftest import Meters, Spans
 

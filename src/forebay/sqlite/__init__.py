@@ -35,7 +35,7 @@ The rules, the same for every call:
 
 from __future__ import annotations
 
-from ._connection import (
+from forebay.sqlite._connection import (
     Connection,
     ConnectionState,
     ConnectionStatistics,
@@ -43,7 +43,7 @@ from ._connection import (
     Result,
     connect,
 )
-from ._transaction import CommitError, TransactionEndedError, transact
+from forebay.sqlite._transaction import CommitError, TransactionEndedError, transact
 
 __all__ = [
     "CommitError",

@@ -15,10 +15,10 @@ import anyio
 import anyio.to_thread
 import trio
 
-from ._handover import hand_over
-from ._opening import opener
-from ._thread import OwnThread
-from ._transaction import transact
+from forebay.sqlite._handover import hand_over
+from forebay.sqlite._opening import opener
+from forebay.sqlite._thread import OwnThread
+from forebay.sqlite._transaction import transact
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

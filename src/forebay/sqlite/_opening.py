@@ -13,7 +13,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from ._codes import copy_code
+from forebay.sqlite._codes import copy_code
 
 IN_MEMORY = ":memory:"
 

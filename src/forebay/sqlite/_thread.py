@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 import trio
 
-from ._handover import hand_over
+from forebay.sqlite._handover import hand_over
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

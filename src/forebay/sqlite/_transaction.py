@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
-from ._codes import copy_code
+from forebay.sqlite._codes import copy_code
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

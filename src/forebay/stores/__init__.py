@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from forebay._batch import (
+from forebay._batching.batch import (
     Batch,
     DeleteByStep,
     DeleteStep,
@@ -16,8 +16,8 @@ from forebay._batch import (
     WriteStep,
 )
 from forebay._database import Database
-from forebay._operations import Operation
-from forebay._table import Table
+from forebay._table.operations import Operation
+from forebay._table.table import Table
 
 
 class FailureKind(enum.Enum):

@@ -1,0 +1,1 @@
+"""The path of an entry through one buffer: channel, worker task, ledger."""

@@ -1,0 +1,292 @@
+"""The buffer task: receive, coalesce, flush, retry, settle, until the intake is closed and empty.
+
+The task runs in a shielded scope, so that a cancelled program does not take the rows with it:
+leaving `open_buffers` closes the intake and gives the scope its deadline.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from contextlib import nullcontext
+from typing import Any
+from uuid import uuid4
+
+import trio
+
+from forebay._batching.batch import FlushReason
+from forebay._batching.coalesce import Coalescer, remainder
+from forebay._batching.dead_letter_limit import DeadLetterLimit
+from forebay._batching.flush_policy import FlushPolicy, Pending
+from forebay._buffer.buffer import Buffer
+from forebay._buffer.capacity import Capacity
+from forebay._buffer.channel import Burst, Intake
+from forebay._buffer.ledger import Ledger
+from forebay._buffer.observer import FlushObserver, Observe, unobserved
+from forebay._errors import DrainError, FlushError, Unsettled
+from forebay._options import BufferOptions
+from forebay._table.operations import Operation, operation
+from forebay._table.table import Table
+from forebay.stores import Batch, BatchError, FailureKind, FloodError, Outcome, Store
+
+_jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
+
+_RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
+"""Failures after which the same batch is committed again, as often as it takes."""
+
+
+class Worker:
+    """Owns what one buffer holds, from the channel to COMMIT."""
+
+    def __init__(
+        self,
+        table: Table[Any],
+        store: Store,
+        options: BufferOptions,
+        observe: Observe = unobserved,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._ledger = Ledger(table.name)
+        self._intake = Intake(
+            table.name,
+            capacity=Capacity(options.capacity, options.capacity_bytes),
+            ledger=self._ledger,
+        )
+        self.observer = observe(table.name, self._ledger, options.capacity)
+        self._intake.capture = self.observer.capture
+        self.buffer: Buffer[Any] = Buffer(table, self._intake)
+        self._options = options
+        self._policy = FlushPolicy.of(options)
+        self._intake.burst_limit = self._policy.batch_size
+        self._dead_letters = DeadLetterLimit(options.dead_letters_per_minute)
+        self._scope = trio.CancelScope(shield=True)
+        self._held: deque[Burst] = deque()
+        """Bursts received; all but the first are untouched, the first may be taken in part."""
+        self._coalescer = Coalescer(table, stream=uuid4().hex)
+        self._coalesced_oldest: float | None = None
+        self._coalesced_size = 0
+        self._in_flight_size = 0
+        self._in_flight: Batch | None = None
+        self._closing = False
+        self._given_up = False
+        self._retry_error: BatchError | None = None
+        self.ended = trio.Event()
+        """Set when the task has come to its end, in whatever way."""
+        self.failure: FlushError | None = None
+        """Why the buffer stopped before its end, if it did."""
+        self.late: Unsettled | None = None
+        """What was not settled when the deadline of the drain passed, if it did."""
+
+    def close(self) -> None:
+        """Accept nothing more and drain, from now to the drain timeout."""
+        self._intake.close()
+        timeout = 0.0 if self._given_up else self._options.drain_timeout
+        self._scope.deadline = trio.current_time() + timeout
+
+    def give_up(self) -> None:
+        """Let the deadline pass now, or at once when the drain begins."""
+        self._given_up = True
+        if self._intake.closed:
+            self._scope.cancel()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Run until the intake is closed and all is settled, or the deadline or a failure ends it.
+
+        Never raises: what went wrong is kept, for the callers and for the group.
+        """
+        try:
+            with self._scope:
+                while (batch := await self._next_batch()) is not None:
+                    with self.observer.flush(batch) as flush:
+                        await self._flush(batch, flush)
+        except FlushError as error:
+            self.failure = error
+        except BaseException as error:  # noqa: BLE001  # one store's fault must not cost the others
+            self.failure = FlushError(
+                repr(error), buffer=self._table.name, unsettled=self._unsettled()
+            )
+            self.failure.__cause__ = error
+        if self.failure is not None:
+            self._stop(self.failure)
+        elif self._ledger.pending:
+            if self._retry_error is not None:
+                self._settle_part(self._retry_error)
+            self.late = self._unsettled()
+            self._stop(DrainError({self._table.name: self.late}))
+        self._intake.receive.close()
+        self.observer.closed()
+        self.ended.set()
+
+    def _stop(self, why: Exception) -> None:
+        """Tell all who wait for entries to settle, or for room, that it is over."""
+        self._ledger.fail(why)
+        self._intake.fail()
+
+    async def _next_batch(self) -> Batch | None:
+        """Wait until a flush is due, and take the batch; None at the end."""
+        while True:
+            self._receive_sent()
+            self._coalesce()
+            reason = self._policy.reason(self._pending(), trio.current_time())
+            if reason is not None:
+                self._coalesce(open_burst_too=True)
+                return self._take(reason)
+            if self._closing:
+                return None
+            await self._wait()
+
+    def _pending(self) -> Pending:
+        return Pending(
+            rows=len(self._coalescer),
+            no_room=self._intake.capacity.reached,
+            requested=self._ledger.requested > self._ledger.settled,
+            closing=self._closing,
+            oldest=self._oldest(),
+        )
+
+    def _oldest(self) -> float | None:
+        if self._coalesced_oldest is not None:
+            return self._coalesced_oldest
+        return self._held[0].opened_at if self._held else None
+
+    async def _wait(self) -> None:
+        """Wait for a message, or for the end of the interval."""
+        self._intake.burst_limit = max(1, self._policy.batch_size - len(self._coalescer))
+        oldest = self._oldest()
+        # Without a deadline no scope, which costs as much as all the rest of a wait.
+        with nullcontext() if oldest is None else trio.move_on_at(self._policy.deadline(oldest)):
+            self._intake.worker_waits = True
+            try:
+                self._hold(await self._intake.receive.receive())
+            except trio.EndOfChannel:
+                self._closing = True
+            finally:
+                self._intake.worker_waits = False
+
+    def _receive_sent(self) -> None:
+        """Receive what lies in the channel, without waiting."""
+        while True:
+            try:
+                self._hold(self._intake.receive.receive_nowait())
+            except trio.WouldBlock:
+                return
+            except trio.EndOfChannel:
+                self._closing = True
+                return
+
+    def _hold(self, message: object) -> None:
+        if isinstance(message, Burst):
+            self._held.append(message)
+
+    def _coalesce(self, *, open_burst_too: bool = False) -> None:
+        """Coalesce what is held, up to the size of a batch.
+
+        The burst that producers still append to is left to them until a flush is due, unless
+        it is long enough to make one due.
+        """
+        while self._held and (room := self._policy.batch_size - len(self._coalescer)) > 0:
+            burst = self._held[0]
+            if self._intake.is_open(burst):
+                if not open_burst_too and len(burst) < room:
+                    return
+                self._intake.close_burst()
+            if self._coalesced_oldest is None:
+                self._coalesced_oldest = burst.opened_at
+            self._coalescer.add(burst.take(room), only_rows=burst.only_rows)
+            if not len(burst):
+                self._coalesced_size += burst.size
+                self._held.popleft()
+
+    def _take(self, reason: FlushReason) -> Batch:
+        batch = self._in_flight = self._coalescer.take(reason)
+        self._in_flight_size, self._coalesced_size = self._coalesced_size, 0
+        self._coalesced_oldest = None
+        self._intake.burst_limit = self._policy.batch_size
+        return batch
+
+    async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
+        """Commit a batch, again and again while the failure is one that waiting may mend."""
+        retry = self._options.retry
+        started, attempt = trio.current_time(), 1
+        while True:
+            # A store may not let itself be cancelled; the deadline counts between its calls.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if attempt > 1:
+                self._ledger.retries += 1
+            observer.attempt()
+            try:
+                outcome = await self._store.commit(
+                    batch,
+                    attempt=attempt,
+                    most_rejections=self._dead_letters.left(trio.current_time()),
+                )
+            except BatchError as error:
+                lasting = error.kind not in _RETRIED
+                last = retry.max_attempts is not None and attempt >= retry.max_attempts
+                observer.failed(error)
+                if lasting or last:
+                    self._settle_part(error)
+                    raise self._stopped(error, attempt) from error.__cause__ or error
+                self._retry_error = error
+                self._ledger.last_error = str(error)
+                await trio.sleep(retry.delay(attempt, _jitter.random()))
+                attempt += 1
+            else:
+                # No checkpoint between COMMIT and the account of it.
+                self._settle(batch, outcome)
+                self._ledger.durations.append(trio.current_time() - started)
+                observer.committed(outcome)
+                return
+
+    def _settle(self, batch: Batch, outcome: Outcome) -> None:
+        self._in_flight = None
+        self._retry_error = None
+        self._receive_sent()
+        self._dead_letters.count(len(outcome.rejections), trio.current_time())
+        self._ledger.settle(
+            batch.entries,
+            operations=sum(outcome.operations.values()),
+            rejections=outcome.rejections,
+            oldest=self._oldest(),
+        )
+        self._intake.capacity.give_back(batch.entries, self._in_flight_size)
+
+    def _settle_part(self, error: BatchError) -> None:
+        """Account for the part of the batch in flight that is in the table, as the rest stops."""
+        batch = self._in_flight
+        if batch is None or error.outcome is None or not error.settled:
+            return
+        self._ledger.settle(
+            error.settled,
+            operations=sum(error.outcome.operations.values()),
+            rejections=error.outcome.rejections,
+            oldest=self._ledger.oldest,
+        )
+        self._in_flight = remainder(batch, batch.position + error.settled)
+
+    def _stopped(self, error: BatchError, attempts: int) -> FlushError:
+        return FlushError(
+            f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error),
+            buffer=self._table.name,
+            unsettled=self._unsettled(),
+            attempts=attempts,
+        )
+
+    def _unsettled(self) -> Unsettled:
+        """Name what was accepted and is not settled. The worker flushes nothing after it."""
+        self._receive_sent()
+        operations: list[Operation] = []
+        if self._in_flight is not None:
+            operations.extend(self._in_flight.operations())
+        operations.extend(self._coalescer.take(FlushReason.DRAIN).operations())
+        for burst in self._held:
+            operations.extend(map(operation, burst.take(len(burst))))
+        oldest = self._ledger.oldest
+        return Unsettled(
+            entries=tuple(operations),
+            count=self._ledger.pending,
+            oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
+            last_error=self._retry_error,
+        )

@@ -1,0 +1,1 @@
+"""What forebay measures, and how OpenTelemetry gets it."""

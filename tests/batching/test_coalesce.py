@@ -1,0 +1,252 @@
+"""What is pending for each key, and what a batch of it says: one operation where one will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from forebay import (
+    Delete,
+    DeleteBy,
+    FlushReason,
+    Keep,
+    Max,
+    Min,
+    Replace,
+    Sum,
+    Table,
+    Update,
+    Write,
+)
+from forebay._batching.coalesce import Coalescer, halves, remainder
+from forebay._table.operations import Entry
+from forebay.stores import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
+
+REPLACED = Table.from_columns({"k": str, "a": int, "b": int}, name="replaced", key="k")
+MERGED = Table.from_columns(
+    {"k": str, "r": int, "keep": int, "sum": int},
+    name="merged",
+    key="k",
+    merge={"keep": Keep, "sum": Sum},
+)
+PAIRS = Table.from_columns({"x": int, "y": int, "v": int}, name="pairs", key=("y", "x"))
+GROUPED = Table.from_columns({"k": str, "g": int}, name="grouped", key="k", delete_by="g")
+APPENDED = Table.from_columns({"v": str}, name="appended", delete_by="v")
+
+
+def batch_of(table: Table[Any], *entries: Entry) -> Batch:
+    """All of these entries as one batch."""
+    coalescer = Coalescer(table)
+    coalescer.add(entries, only_rows=False)
+    return coalescer.take(FlushReason.FULL)
+
+
+@pytest.mark.parametrize(
+    ("entries", "steps"),
+    [
+        ([], []),
+        ([("a", 1, 1)], [WriteStep((("a", 1, 1),))]),
+        ([("a", 1, 1), ("a", 2, 2)], [WriteStep((("a", 2, 2),))]),
+        ([("a", 1, 1), ("b", 2, 2)], [WriteStep((("a", 1, 1), ("b", 2, 2)))]),
+        ([Delete("a")], [DeleteStep(("a",))]),
+        ([Delete("a"), Delete("a"), Delete("b")], [DeleteStep(("a", "b"))]),
+        ([("a", 1, 1), Delete("a")], [DeleteStep(("a",))]),
+        ([Delete("a"), ("a", 1, 1)], [DeleteStep(("a",)), WriteStep((("a", 1, 1),))]),
+        ([Update("a", {"b": 1})], [UpdateStep(("b",), (("a", (1,)),))]),
+        (
+            [Update("a", {"b": 1, "a": 2}), Update("a", {"b": 3})],
+            [UpdateStep(("a", "b"), (("a", (2, 3)),))],
+        ),
+        (
+            [Update("a", {"b": 1}), Update("b", {"a": 2}), Update("c", {"b": 3})],
+            [UpdateStep(("b",), (("a", (1,)), ("c", (3,)))), UpdateStep(("a",), (("b", (2,)),))],
+        ),
+        ([Update("a", {"b": 1}), Delete("a")], [DeleteStep(("a",))]),
+        ([Delete("a"), Update("a", {"b": 1})], [DeleteStep(("a",))]),
+        ([Update("a", {"b": 1}), ("a", 2, 2)], [WriteStep((("a", 2, 2),))]),
+        ([("a", 1, 1), Update("a", {"b": 7})], [WriteStep((("a", 1, 7),))]),
+        (
+            [("a", 1, 1), Update("a", {"b": 7}), ("a", 2, 2), Update("a", {"a": 9})],
+            [WriteStep((("a", 9, 2),))],
+        ),
+    ],
+)
+def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
+    entries: Sequence[Entry], steps: list[Step]
+) -> None:
+    """With `Replace` alone each key has one operation, or a delete and a write."""
+    batch = batch_of(REPLACED, *entries)
+
+    assert tuple(steps) == batch.steps
+    assert (len(entries), sum(map(len, steps))) == (batch.entries, len(batch))
+
+
+@pytest.mark.parametrize(
+    ("entries", "steps"),
+    [
+        ([("a", 1, 2, 3), ("a", 10, 20, 30)], [WriteStep((("a", 10, 2, 33),))]),
+        (
+            [Delete("a"), ("a", 1, 2, 3), ("a", 10, 20, 30)],
+            [DeleteStep(("a",)), WriteStep((("a", 10, 2, 33),))],
+        ),
+        # Where the row is the pending one for certain, an update folds into it, whatever it sets.
+        (
+            [Delete("a"), ("a", 1, 2, 3), Update("a", {"keep": 8, "sum": 9})],
+            [DeleteStep(("a",)), WriteStep((("a", 1, 8, 9),))],
+        ),
+        ([("a", 1, 2, 3), Update("a", {"r": 7})], [WriteStep((("a", 7, 2, 3),))]),
+        # Otherwise it stays, before or after the write that may merge into a row of the table.
+        (
+            [("a", 1, 2, 3), Update("a", {"r": 7, "sum": 0})],
+            [WriteStep((("a", 1, 2, 3),)), UpdateStep(("r", "sum"), (("a", (7, 0)),))],
+        ),
+        (
+            [Update("a", {"sum": 0}), ("a", 1, 2, 3)],
+            [UpdateStep(("sum",), (("a", (0,)),)), WriteStep((("a", 1, 2, 3),))],
+        ),
+        (
+            [Update("a", {"keep": 5}), ("a", 1, 2, 3), Update("a", {"keep": 6})],
+            [
+                UpdateStep(("keep",), (("a", (5,)),)),
+                WriteStep((("a", 1, 2, 3),)),
+                UpdateStep(("keep",), (("a", (6,)),)),
+            ],
+        ),
+        # What an update set is what the next write merges into.
+        (
+            [("a", 1, 2, 3), Update("a", {"r": 0, "keep": 5, "sum": 6}), ("a", 10, 20, 30)],
+            [
+                WriteStep((("a", 10, 2, 33),)),
+                UpdateStep(("keep", "r", "sum"), (("a", (5, 10, 36)),)),
+            ],
+        ),
+        (
+            [("a", 1, 2, 3), Update("a", {"keep": 5}), Update("a", {"sum": 6, "keep": 7})],
+            [WriteStep((("a", 1, 2, 3),)), UpdateStep(("keep", "sum"), (("a", (7, 6)),))],
+        ),
+        # An update that found no row is void once the write replaces all that it set.
+        ([Update("a", {"r": 0}), ("a", 1, 2, 3)], [WriteStep((("a", 1, 2, 3),))]),
+        (
+            [("b", 1, 2, 3), Update("b", {"sum": 1}), Update("b", {"sum": 2}), Delete("b")],
+            [DeleteStep(("b",))],
+        ),
+    ],
+)
+def test_of_a_key_whose_rows_merge_no_more_is_folded_than_memory_can_know(
+    entries: Sequence[Entry], steps: list[Step]
+) -> None:
+    """An update that must see the row as the table has it is an operation of its own."""
+    assert tuple(steps) == batch_of(MERGED, *entries).steps
+
+
+def test_keys_of_several_columns_go_in_the_order_of_their_declaration() -> None:
+    """A composite key is one key; its parts are told apart."""
+    batch = batch_of(
+        PAIRS, (1, 2, 0), (2, 1, 0), (1, 2, 5), Delete((1, 2)), Update((2, 1), {"v": 7})
+    )
+
+    assert (DeleteStep(((1, 2),)), WriteStep(((1, 2, 7),))) == batch.steps
+
+
+def test_a_delete_by_another_column_comes_between_what_was_before_and_after() -> None:
+    """It reaches the rows before it, not those after; several in a row are one step."""
+    batch = batch_of(
+        GROUPED,
+        *(("a", 1), ("b", 1), Delete("b"), DeleteBy(1), DeleteBy(2), DeleteBy(1)),
+        *(("a", 1), Update("a", {"g": 3}), DeleteBy(3), Update("a", {"g": 4})),
+    )
+
+    assert (
+        DeleteStep(("b",)),
+        WriteStep((("a", 1),)),
+        DeleteByStep((1, 2)),
+        WriteStep((("a", 3),)),
+        DeleteByStep((3,)),
+        UpdateStep(("g",), (("a", (4,)),)),
+    ) == batch.steps
+
+
+def test_rows_without_a_key_stay_in_their_order() -> None:
+    """Append-only rows are never superseded."""
+    batch = batch_of(APPENDED, ("x",), ("y",), ("x",), DeleteBy("x"), ("x",))
+
+    assert (
+        WriteStep((("x",), ("y",), ("x",))),
+        DeleteByStep(("x",)),
+        WriteStep((("x",),)),
+    ) == batch.steps
+
+
+def test_a_batch_counts_what_it_stands_for_and_what_it_does() -> None:
+    """Entries are counted with those that were superseded, operations without."""
+    coalescer = Coalescer(GROUPED, stream="s", position=10)
+    coalescer.add([("a", 1), ("a", 2), ("b", 1)], only_rows=True)
+    coalescer.add([DeleteBy(1), ("a", 3), Delete("a")], only_rows=False)
+    assert (6, 4) == (coalescer.entries, len(coalescer))
+
+    batch = coalescer.take(FlushReason.INTERVAL)
+
+    assert (6, 4, 10, 16) == (batch.entries, len(batch), batch.position, batch.end)
+    assert (FlushReason.INTERVAL, "s", GROUPED) == (batch.reason, batch.stream, batch.table)
+    assert [Write(("a", 2)), Write(("b", 1)), DeleteBy(1), Delete("a")] == list(batch.operations())
+    assert (0, 0, 16) == (
+        coalescer.entries,
+        len(coalescer),
+        coalescer.take(FlushReason.DRAIN).position,
+    )
+
+
+@pytest.mark.parametrize("table", [REPLACED, MERGED, PAIRS])
+def test_rows_in_bulk_are_rows_one_by_one(table: Table[Any]) -> None:
+    """The quick way for a run of rows ends as the way for mixed entries does."""
+    width = len(table.columns) - 1
+    rows = [(n % 3 if table is PAIRS else str(n % 3), *[n] * width) for n in range(10)]
+    quick, slow = Coalescer(table), Coalescer(table)
+
+    quick.add(rows, only_rows=True)
+    slow.add(rows, only_rows=False)
+
+    assert slow.take(FlushReason.FULL).steps == quick.take(FlushReason.FULL).steps
+
+
+def test_halves_and_the_rest_of_a_batch_know_their_places() -> None:
+    """Parts are coalesced anew, in order, each at its position in the buffer's entries."""
+    coalescer = Coalescer(REPLACED, stream="s", position=5)
+    coalescer.add([("a", 1, 1), ("a", 2, 2)], only_rows=True)
+    coalescer.add([Delete("a"), ("b", 1, 1), ("a", 3, 3)], only_rows=False)
+    batch = coalescer.take(FlushReason.REQUESTED)
+
+    first, second = halves(batch)
+    rest = remainder(batch, 8)
+
+    assert (WriteStep((("a", 2, 2),)),) == first.steps
+    assert (DeleteStep(("a",)), WriteStep((("b", 1, 1), ("a", 3, 3)))) == second.steps
+    assert (WriteStep((("b", 1, 1), ("a", 3, 3))),) == rest.steps
+    assert [(5, 7), (7, 10), (8, 10)] == [(p.position, p.end) for p in (first, second, rest)]
+    assert {("s", FlushReason.REQUESTED)} == {(p.stream, p.reason) for p in (first, second, rest)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idempotent"),
+    [
+        ({"key": "k"}, True),
+        ({"key": "k", "merge": {"v": Replace}}, True),
+        ({}, False),
+        ({"key": "k", "merge": {"v": Sum}}, False),
+        # An update that found no row, before a write that adds one, finds it the second time.
+        ({"key": "k", "merge": {"v": Keep}}, False),
+        ({"key": "k", "merge": {"v": Min}}, False),
+        ({"key": "k", "merge": {"v": Max}}, False),
+        # So does a delete of the rows of a group, before an update that moves a row into it.
+        ({"key": "k", "delete_by": "v"}, False),
+    ],
+)
+def test_only_a_table_of_last_words_may_have_a_batch_done_twice(
+    arguments: dict[str, Any], idempotent: bool
+) -> None:
+    """Where rows are replaced by key and nothing else, the second time changes nothing."""
+    table = Table.from_columns({"k": str, "v": int}, name="t", **arguments)
+
+    assert idempotent is table.idempotent

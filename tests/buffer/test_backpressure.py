@@ -1,0 +1,457 @@
+"""A full buffer: who waits, in what order, and what was accepted when a wait ends otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import Buffer, BufferOptions, Table, open_buffers
+from forebay._table.operations import size_of
+from forebay.testing import MemoryStore
+
+
+class Letter(NamedTuple):
+    name: str
+
+
+LETTERS = Table(Letter, name="letters")
+
+NEVER = math.inf
+
+
+def stopped() -> MemoryStore:
+    store = MemoryStore()
+    store.stop()
+    return store
+
+
+def names(store: MemoryStore) -> list[str]:
+    return [name for (name,) in store.rows(LETTERS)]
+
+
+# Waiting for room
+
+
+async def test_a_full_buffer_blocks(autojump_clock: MockClock) -> None:
+    """Capacity counts what is accepted and not settled, the batch in flight included."""
+    store = stopped()
+    async with open_buffers(
+        store, LETTERS, options=BufferOptions(capacity=3, batch_size=2)
+    ) as buffers:
+        buffer = buffers[LETTERS]
+        for name in "abc":
+            buffer.enqueue_nowait(Letter(name))
+        await wait_all_tasks_blocked()
+        assert 1 == store.attempts
+        with pytest.raises(trio.WouldBlock):
+            buffer.enqueue_nowait(Letter("d"))
+        assert (3, 3) == (buffer.statistics().accepted, buffer.statistics().pending)
+        store.resume()
+        await buffer.flush()
+        buffer.enqueue_nowait(Letter("e"))
+    assert list("abce") == names(store)
+
+
+async def test_a_full_buffer_flushes(autojump_clock: MockClock) -> None:
+    """Who waits for room need not wait for the interval."""
+    store = MemoryStore()
+    options = BufferOptions(capacity=2, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for name in "abcde":
+            await buffers[LETTERS].enqueue(Letter(name))
+        assert 0.0 == trio.current_time()
+        assert 4 == buffers[LETTERS].statistics().committed
+
+
+async def test_room_is_given_first_come_first_served(autojump_clock: MockClock) -> None:
+    """Tasks that wait are let in one by one in the order in which they came."""
+    store = MemoryStore(delay=1)
+    expected = [str(i) for i in range(30)]
+    async with (
+        open_buffers(store, LETTERS, options=BufferOptions(capacity=1)) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        for name in expected:
+            nursery.start_soon(buffers[LETTERS].enqueue, Letter(name))
+            await wait_all_tasks_blocked()
+        assert 29 == buffers[LETTERS].statistics().waiting
+    assert expected == names(store)
+
+
+async def test_a_newcomer_does_not_overtake(autojump_clock: MockClock) -> None:
+    """While tasks wait, room that comes free is theirs, also from `enqueue_nowait`."""
+    store = stopped()
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=1)) as buffers:
+        buffer = buffers[LETTERS]
+        buffer.enqueue_nowait(Letter("a"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buffer.enqueue, Letter("b"))
+            nursery.start_soon(buffer.enqueue, Letter("b"))
+            await wait_all_tasks_blocked()
+            store.resume()
+            while buffer.statistics().committed == 0:
+                with pytest.raises(trio.WouldBlock):
+                    buffer.enqueue_nowait(Letter("c"))
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(trio.WouldBlock):
+                buffer.enqueue_nowait(Letter("c"))
+    assert list("abb") == names(store)
+
+
+async def test_a_bulk_producer_does_not_starve_the_others(autojump_clock: MockClock) -> None:
+    """One endless `enqueue_many` leaves each other task its turn."""
+    store = MemoryStore(delay=1)
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=10)) as buffers:
+        buffer = buffers[LETTERS]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buffer.enqueue_many, iter(lambda: Letter("bulk"), None))
+            await trio.sleep(3.5)
+            for i in range(5):
+                with trio.fail_after(1.5):
+                    await buffer.enqueue(Letter(str(i)))
+            nursery.cancel_scope.cancel()
+    assert list("01234") == [name for name in names(store) if name != "bulk"]
+
+
+class Most(trio.abc.Instrument):
+    """Notes the most of what a buffer tells of itself after each step of any task."""
+
+    def __init__(self, buffer: Buffer[Letter]) -> None:
+        self._buffer = buffer
+        self._accepted = 0
+        self.pending = 0
+        self.accepted_in_one_step = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # trio's
+        now = self._buffer.statistics()
+        self.pending = max(self.pending, now.pending)
+        self.accepted_in_one_step = max(self.accepted_in_one_step, now.accepted - self._accepted)
+        self._accepted = now.accepted
+
+
+@contextmanager
+def most_of(buffer: Buffer[Letter]) -> Iterator[Most]:
+    most = Most(buffer)
+    trio.lowlevel.add_instrument(most)
+    yield most
+    trio.lowlevel.remove_instrument(most)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 10])
+async def test_memory_is_bounded(autojump_clock: MockClock, batch_size: int) -> None:
+    """With a thousand producers and a slow store, never are more pending than the capacity."""
+    store = MemoryStore(delay=0.125)
+    options = BufferOptions(capacity=10, batch_size=batch_size)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        with most_of(buffers[LETTERS]) as most:
+            async with trio.open_nursery() as nursery:
+                for i in range(1_000):
+                    nursery.start_soon(buffers[LETTERS].enqueue, Letter(str(i)))
+    assert 10 == most.pending
+    assert {str(i) for i in range(1_000)} == set(names(store))
+    assert 1_000 == len(names(store))
+
+
+# Cancelled waits
+
+
+async def test_a_cancelled_enqueue_was_not_accepted(autojump_clock: MockClock) -> None:
+    """A call that is cancelled while it waits for room leaves no entry behind."""
+    store = stopped()
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=1)) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        with trio.move_on_after(1) as waiting:
+            await buffers[LETTERS].enqueue(Letter("b"))
+        assert (1, 0) == (
+            buffers[LETTERS].statistics().accepted,
+            buffers[LETTERS].statistics().waiting,
+        )
+        store.resume()
+    assert waiting.cancelled_caught
+    assert ["a"] == names(store)
+
+
+async def test_who_waits_behind_a_cancelled_task_moves_up(autojump_clock: MockClock) -> None:
+    """A task that gives up its place in the queue takes no room with it."""
+    store = stopped()
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=2)) as buffers:
+        buffer = buffers[LETTERS]
+        await buffer.enqueue_many([Letter("a"), Letter("b")])
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(1):
+                async with trio.open_nursery() as impatient:
+                    impatient.start_soon(buffer.enqueue, Letter("x"))
+                    await wait_all_tasks_blocked()
+                    for name in "cde":
+                        nursery.start_soon(buffer.enqueue, Letter(name))
+                        await wait_all_tasks_blocked()
+            store.resume()
+    assert list("abcde") == sorted(names(store))
+
+
+async def test_room_that_was_given_is_not_lost_to_a_cancellation(
+    autojump_clock: MockClock,
+) -> None:
+    """Cancelled in the moment in which it got its room, `enqueue` was accepted and returns."""
+    store = stopped()
+    returned = []
+
+    async def enqueue(buffer: Buffer[Letter], scope: trio.CancelScope) -> None:
+        with scope:
+            await buffer.enqueue(Letter("b"))
+            returned.append("b")
+
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=1)) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+            nursery.start_soon(enqueue, buffers[LETTERS], scope)
+            await wait_all_tasks_blocked()
+            store.resume()
+            while buffers[LETTERS].statistics().waiting:
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+    assert (["b"], ["a", "b"]) == (returned, names(store))
+
+
+# enqueue_many
+
+
+class Drawn:
+    """An iterable that counts the rows drawn from it."""
+
+    def __init__(self, rows: int, *, then: BaseException | None = None) -> None:
+        self._rows = rows
+        self._then = then
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Letter]:
+        for i in range(self._rows):
+            self.count += 1
+            yield Letter(str(i))
+        if self._then is not None:
+            raise self._then
+
+
+@pytest.mark.parametrize("rows", [0, 1, 999, 1_000, 1_001, 2_500])
+@pytest.mark.parametrize("kind", [list, tuple, iter, Drawn])
+@pytest.mark.parametrize("capacity", [1_000, 100_000])
+async def test_all_rows_are_accepted_in_order(
+    autojump_clock: MockClock, rows: int, kind: type, capacity: int
+) -> None:
+    """Whatever the iterable is, `enqueue_many` accepts its rows and returns how many."""
+    store = MemoryStore()
+    expected = [str(i) for i in range(rows)]
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=capacity)) as buffers:
+        iterable = Drawn(rows) if kind is Drawn else kind([Letter(name) for name in expected])
+        assert rows == await buffers[LETTERS].enqueue_many(iterable)
+        await buffers.flush()
+        assert 0 == buffers[LETTERS]._intake.capacity._entries
+    assert expected == names(store)
+
+
+async def test_no_row_is_drawn_without_room_for_it(autojump_clock: MockClock) -> None:
+    """Cancelled, `enqueue_many` has accepted each row that it drew."""
+    store = stopped()
+    rows = Drawn(100)
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=7)) as buffers:
+        with trio.move_on_after(1) as waiting:
+            await buffers[LETTERS].enqueue_many(rows)
+        assert waiting.cancelled_caught
+        assert 7 == rows.count == buffers[LETTERS].statistics().accepted
+        store.resume()
+    assert 7 == len(names(store))
+
+
+async def test_a_collection_that_just_fits_does_not_wait(autojump_clock: MockClock) -> None:
+    """That a list has come to its end is known without room for one more row."""
+    store = stopped()
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=3)) as buffers:
+        with trio.fail_after(1):
+            assert 3 == await buffers[LETTERS].enqueue_many([Letter(name) for name in "abc"])
+            assert 0 == await buffers[LETTERS].enqueue_many([])
+        store.resume()
+
+
+async def test_the_length_of_a_wrapper_is_not_trusted(autojump_clock: MockClock) -> None:
+    """A progress bar may have a wrong total: rows are drawn until there are none."""
+
+    class Progress(Drawn):
+        def __len__(self) -> int:
+            return 1_000
+
+    store = MemoryStore()
+    async with open_buffers(store, LETTERS) as buffers:
+        assert 2_500 == await buffers[LETTERS].enqueue_many(Progress(2_500))
+    assert 2_500 == len(names(store))
+
+
+async def test_a_list_that_grows_is_followed(autojump_clock: MockClock) -> None:
+    """As in a `for` loop, rows that are appended meanwhile belong to the list."""
+    store = stopped()
+    rows = [Letter(name) for name in "abc"]
+    async with (
+        open_buffers(store, LETTERS, options=BufferOptions(capacity=2)) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(buffers[LETTERS].enqueue_many, rows)
+        await wait_all_tasks_blocked()
+        rows.append(Letter("d"))
+        store.resume()
+    assert list("abcd") == names(store)
+
+
+@pytest.mark.parametrize("bad", [0, 1, 999, 1_000, 1_700])
+@pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
+async def test_the_rows_before_a_refused_one_are_accepted(
+    autojump_clock: MockClock, bad: int, options: BufferOptions
+) -> None:
+    """The refusal leaves as it is, with a note that tells how far it came."""
+    store = MemoryStore()
+    rows = [Letter(str(i)) for i in range(2_000)]
+    rows[bad] = Letter(object())  # type: ignore[arg-type]
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        with pytest.raises(TypeError, match="SQLite cannot take") as caught:
+            await buffers[LETTERS].enqueue_many(rows)
+        assert bad == buffers[LETTERS].statistics().accepted
+    assert [
+        f"this is row {bad} of enqueue_many, counted from 0; the {bad} before it were accepted"
+    ] == caught.value.__notes__
+    assert [str(i) for i in range(bad)] == names(store)
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_700])
+@pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
+async def test_the_rows_before_an_iterable_raised_are_accepted(
+    autojump_clock: MockClock, count: int, options: BufferOptions
+) -> None:
+    """What was drawn is not lost, and the exception leaves as it is."""
+    store, error = MemoryStore(), OSError("the file's")
+    rows = Drawn(count, then=error)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        with pytest.raises(OSError, match="the file's") as caught:
+            await buffers[LETTERS].enqueue_many(rows)
+    assert caught.value is error
+    assert [str(i) for i in range(count)] == names(store)
+
+
+async def test_a_refusal_is_not_hidden_by_a_later_exception(autojump_clock: MockClock) -> None:
+    """Of two errors in one draw the caller gets the one that came first."""
+
+    def rows() -> Iterator[Letter]:
+        yield Letter("a")
+        yield Letter(object())  # type: ignore[arg-type]
+        raise OSError
+
+    store = MemoryStore()
+    async with open_buffers(store, LETTERS) as buffers:
+        with pytest.raises(TypeError) as caught:
+            await buffers[LETTERS].enqueue_many(rows())
+    assert isinstance(caught.value.__context__, OSError)
+    assert ["a"] == names(store)
+
+
+@pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
+async def test_a_bulk_producer_lets_others_run(
+    autojump_clock: MockClock, options: BufferOptions
+) -> None:
+    """`enqueue_many` gives the event loop a turn every thousand rows at least."""
+    async with open_buffers(MemoryStore(), LETTERS, options=options) as buffers:
+        with most_of(buffers[LETTERS]) as most:
+            await buffers[LETTERS].enqueue_many(Drawn(3_500))
+    assert 1 <= most.accepted_in_one_step <= 1_000
+
+
+@pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
+async def test_a_closed_buffer_draws_no_row(
+    autojump_clock: MockClock, options: BufferOptions
+) -> None:
+    """Where nothing will be accepted, the iterable is left alone."""
+    rows = Drawn(3)
+    async with open_buffers(MemoryStore(), LETTERS, options=options) as buffers:
+        pass
+    with pytest.raises(trio.ClosedResourceError):
+        await buffers[LETTERS].enqueue_many(rows)
+    assert 0 == rows.count
+
+
+# Bytes
+
+SMALL = Letter("a")
+SIZE = size_of(SMALL)
+BIG = Letter("b" * 10 * SIZE)
+
+
+async def test_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
+    """With `capacity_bytes` an entry waits until its bytes find room."""
+    store = stopped()
+    options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for _ in range(3):
+            buffers[LETTERS].enqueue_nowait(SMALL)
+        with pytest.raises(trio.WouldBlock):
+            buffers[LETTERS].enqueue_nowait(SMALL)
+        store.resume()
+        await buffers[LETTERS].enqueue(SMALL)
+        await buffers.flush()
+        for _ in range(3):
+            buffers[LETTERS].enqueue_nowait(SMALL)
+    assert ["a"] * 7 == names(store)
+
+
+async def test_an_entry_larger_than_the_bound_is_let_in_alone(autojump_clock: MockClock) -> None:
+    """It waits until the buffer is empty, and the others wait behind it, but not for ever."""
+    store = stopped()
+    options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        buffer.enqueue_nowait(SMALL)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(buffer.enqueue, BIG)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.WouldBlock):
+                buffer.enqueue_nowait(SMALL)
+            nursery.start_soon(buffer.enqueue, Letter("c"))
+            await wait_all_tasks_blocked()
+            assert (1, 2) == (buffer.statistics().pending, buffer.statistics().waiting)
+            store.resume()
+    assert ["a", BIG.name, "c"] == names(store)
+    assert [1, 1, 1] == [batch.entries for batch in store.batches]
+
+
+async def test_small_entries_pass_once_a_large_one_gives_up(autojump_clock: MockClock) -> None:
+    """A wait that is cancelled holds up nobody behind it, though nothing was settled."""
+    store = stopped()
+    options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        buffer.enqueue_nowait(SMALL)
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(1):
+                async with trio.open_nursery() as impatient:
+                    impatient.start_soon(buffer.enqueue, BIG)
+                    await wait_all_tasks_blocked()
+                    nursery.start_soon(buffer.enqueue, Letter("c"))
+                    await wait_all_tasks_blocked()
+                    assert 2 == buffer.statistics().waiting
+        assert (2, 0) == (buffer.statistics().pending, buffer.statistics().waiting)
+        store.resume()
+
+
+async def test_bytes_come_back_with_their_entries(autojump_clock: MockClock) -> None:
+    """Whatever the cuts into batches, an empty buffer has all its room again."""
+    store = MemoryStore()
+    options = BufferOptions(capacity_bytes=10 * SIZE, batch_size=3)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        for rows in (1, 5, 7, 10, 23):
+            assert rows == await buffer.enqueue_many([SMALL] * rows)
+            await buffer.flush()
+            assert (0, 0) == (buffer._intake.capacity._entries, buffer._intake.capacity._size)
+    assert ["a"] * 46 == names(store)

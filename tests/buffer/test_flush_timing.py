@@ -1,0 +1,504 @@
+"""When a buffer flushes, to the second, and what wakes its worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import (
+    Buffer,
+    BufferOptions,
+    FlushError,
+    FlushReason,
+    RetryPolicy,
+    Table,
+    open_buffers,
+)
+from forebay._table.operations import size_of
+from forebay.stores import Batch, FailureKind, Outcome
+from forebay.testing import MemoryStore
+
+# Times are sums of powers of two where they can be, so that they are exact.
+
+
+class Letter(NamedTuple):
+    name: str
+
+
+class Word(NamedTuple):
+    name: str
+    uses: int
+
+
+LETTERS = Table(Letter, name="letters")
+WORDS = Table(Word, name="words", key="name")
+
+TRANSIENT = FailureKind.TRANSIENT
+FULL = FlushReason.FULL
+INTERVAL = FlushReason.INTERVAL
+REQUESTED = FlushReason.REQUESTED
+DRAIN = FlushReason.DRAIN
+
+
+class TimedStore(MemoryStore):
+    """A memory store that notes when each attempt begins."""
+
+    def __init__(self, *, delay: float = 0.0) -> None:
+        super().__init__(delay=delay)
+        self.attempted: list[float] = []
+
+    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+        self.attempted.append(trio.current_time())
+        return await super().commit(batch, **how)
+
+    @property
+    def flushes(self) -> list[tuple[float, FlushReason, int]]:
+        """When each batch was taken, why, and how many entries it had; no attempt may fail."""
+        return [
+            (time, batch.reason, batch.entries)
+            for time, batch in zip(self.attempted, self.batches, strict=True)
+        ]
+
+
+async def at(time: float, act: Callable[[], object]) -> None:
+    """Do something at a time of the clock."""
+    await trio.sleep_until(time)
+    act()
+
+
+def put(buffer: Buffer[Letter], count: int = 1) -> Callable[[], None]:
+    def enqueue() -> None:
+        for _ in range(count):
+            buffer.enqueue_nowait(Letter("a"))
+
+    return enqueue
+
+
+# By interval
+
+
+async def test_the_default_interval_is_a_fifth_of_a_second(autojump_clock: MockClock) -> None:
+    """Without options, an entry is flushed 0.2 seconds after it was accepted."""
+    store = TimedStore()
+    async with open_buffers(store, LETTERS) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        await trio.sleep(1)
+    assert [(0.2, INTERVAL, 1)] == store.flushes
+
+
+async def test_the_interval_counts_from_the_first_pending_entry(
+    autojump_clock: MockClock,
+) -> None:
+    """Later entries join the batch of the first one and do not put it off."""
+    store = TimedStore()
+    options = BufferOptions(flush_interval=0.25)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for time in (1.0, 1.125, 1.1875, 1.5, 1.625):
+            await at(time, put(buffers[LETTERS]))
+        await trio.sleep_until(3)
+    assert [(1.25, INTERVAL, 3), (1.75, INTERVAL, 2)] == store.flushes
+
+
+async def test_an_interval_of_zero_flushes_at_once(autojump_clock: MockClock) -> None:
+    """With `flush_interval=0` no entry waits for others."""
+    store = TimedStore()
+    async with open_buffers(store, LETTERS, options=BufferOptions(flush_interval=0)) as buffers:
+        await at(1, put(buffers[LETTERS]))
+        await at(2, put(buffers[LETTERS], 2))
+        await trio.sleep_until(3)
+    assert [(1.0, INTERVAL, 1), (2.0, INTERVAL, 2)] == store.flushes
+
+
+async def test_an_infinite_interval_leaves_the_rows_to_the_other_reasons(
+    autojump_clock: MockClock,
+) -> None:
+    """With `flush_interval=math.inf`, time alone flushes nothing."""
+    store = TimedStore()
+    options = BufferOptions(flush_interval=math.inf, batch_size=2)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        await at(0, put(buffers[LETTERS]))
+        await at(1e6, put(buffers[LETTERS], 2))
+        await trio.sleep_until(2e6)
+        await buffers.flush()
+        await at(3e6, put(buffers[LETTERS]))
+    assert [(1e6, FULL, 2), (2e6, REQUESTED, 1), (3e6, DRAIN, 1)] == store.flushes
+
+
+# By size
+
+
+@pytest.mark.parametrize(
+    ("entries", "flushes"),
+    [
+        (2, [(0.25, INTERVAL, 2)]),
+        (3, [(0.0, FULL, 3)]),
+        (4, [(0.0, FULL, 3), (0.25, INTERVAL, 1)]),
+        (6, [(0.0, FULL, 3), (0.0, FULL, 3)]),
+        (8, [(0.0, FULL, 3), (0.0, FULL, 3), (0.25, INTERVAL, 2)]),
+    ],
+)
+@pytest.mark.parametrize("how", ["nowait", "many"])
+async def test_a_full_batch_is_flushed_at_once(
+    autojump_clock: MockClock,
+    entries: int,
+    flushes: list[tuple[float, FlushReason, int]],
+    how: str,
+) -> None:
+    """A flush by size happens when `batch_size` rows are pending: not one earlier or later."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=0.25)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        if how == "nowait":
+            put(buffers[LETTERS], entries)()
+        else:
+            await buffers[LETTERS].enqueue_many([Letter("a")] * entries)
+        await trio.sleep_until(1)
+    assert flushes == store.flushes
+
+
+async def test_the_entry_that_fills_the_batch_flushes_it(autojump_clock: MockClock) -> None:
+    """Rows that come one after another are flushed with the one that makes the batch full."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=0.25)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for time in (0, 0.0625, 0.125):
+            await at(time, put(buffers[LETTERS]))
+        await trio.sleep_until(1)
+    assert [(0.125, FULL, 3)] == store.flushes
+
+
+async def test_rows_count_for_the_size_not_entries(autojump_clock: MockClock) -> None:
+    """Entries that supersede one another make one row of a batch."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=0.25)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        for i in range(7):
+            buffers[WORDS].enqueue_nowait(Word("ab"[i % 2], i))
+        await at(0.125, lambda: buffers[WORDS].enqueue_nowait(Word("c", 7)))
+        await trio.sleep_until(1)
+    assert [(0.125, FULL, 8)] == store.flushes
+    assert [("a", 6), ("b", 5), ("c", 7)] == store.rows(WORDS)
+
+
+async def test_after_a_flush_by_size_the_interval_starts_anew(autojump_clock: MockClock) -> None:
+    """There is one timer: that of entries which left with a full batch is gone with them."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=0.25)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        await at(0, put(buffers[LETTERS], 2))
+        await at(0.125, put(buffers[LETTERS]))
+        await at(0.1875, put(buffers[LETTERS]))
+        await trio.sleep_until(1)
+    assert [(0.125, FULL, 3), (0.4375, INTERVAL, 1)] == store.flushes
+
+
+async def test_a_capacity_below_the_batch_size_is_the_batch_size(
+    autojump_clock: MockClock,
+) -> None:
+    """A buffer that can hold no more flushes, though a batch could be larger."""
+    store = TimedStore()
+    options = BufferOptions(capacity=2, batch_size=5, flush_interval=math.inf)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        await at(1, put(buffers[LETTERS]))
+        await at(2, put(buffers[LETTERS]))
+        await trio.sleep_until(3)
+        assert [(2.0, FULL, 2)] == store.flushes
+
+
+async def test_superseded_entries_fill_the_capacity_too(autojump_clock: MockClock) -> None:
+    """Capacity counts entries: at its end a flush makes room, however few rows it has."""
+    store = TimedStore()
+    options = BufferOptions(capacity=3, flush_interval=math.inf)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        for i in range(3):
+            await at(i, lambda i=i: buffers[WORDS].enqueue_nowait(Word("a", i)))  # type: ignore[misc]
+        await trio.sleep_until(9)
+        assert [(2.0, FULL, 3)] == store.flushes
+        assert [("a", 2)] == store.rows(WORDS)
+
+
+async def test_bytes_fill_the_capacity_too(autojump_clock: MockClock) -> None:
+    """The entry that takes the last of `capacity_bytes` makes a flush due."""
+    store = TimedStore()
+    size = size_of(Letter("a"))
+    options = BufferOptions(capacity_bytes=3 * size, flush_interval=math.inf)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for time in (0, 1, 2):
+            await at(time, put(buffers[LETTERS]))
+        await trio.sleep_until(9)
+        assert [(2.0, FULL, 3)] == store.flushes
+
+
+# On request, on drain
+
+
+async def test_flush_does_not_wait_for_the_interval(autojump_clock: MockClock) -> None:
+    """`flush` returns once what was pending is committed, at once."""
+    store = TimedStore(delay=0.5)
+    async with open_buffers(store, LETTERS) as buffers:
+        await at(1, put(buffers[LETTERS], 2))
+        await buffers[LETTERS].flush()
+        assert 1.5 == trio.current_time()
+        await trio.sleep_until(9)
+    assert [(1.0, REQUESTED, 2)] == store.flushes
+
+
+async def test_flush_of_an_empty_buffer_does_nothing(autojump_clock: MockClock) -> None:
+    """With nothing pending `flush` returns at once, and no batch is made."""
+    store = TimedStore()
+    async with open_buffers(store, LETTERS) as buffers:
+        await buffers[LETTERS].flush()
+        await buffers.flush()
+        assert 0.0 == trio.current_time()
+    assert [] == store.attempted
+
+
+async def test_writes_of_one_moment_share_a_transaction(autojump_clock: MockClock) -> None:
+    """`write` flushes at once, together with all that is pending then."""
+    store = TimedStore()
+    async with open_buffers(store, LETTERS) as buffers, trio.open_nursery() as nursery:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        await wait_all_tasks_blocked()
+        for name in "bcd":
+            nursery.start_soon(buffers[LETTERS].write, Letter(name))
+    assert [(0.0, REQUESTED, 4)] == store.flushes
+
+
+async def test_a_requested_flush_of_many_batches_runs_to_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    """`flush` covers all that was accepted before, whatever number of batches that takes."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=math.inf)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        put(buffers[LETTERS], 7)()
+        await buffers.flush()
+        assert [(0.0, FULL, 3), (0.0, FULL, 3), (0.0, REQUESTED, 1)] == store.flushes
+
+
+async def test_leaving_the_block_flushes_at_once(autojump_clock: MockClock) -> None:
+    """A drain does not wait for the interval."""
+    store = TimedStore()
+    async with open_buffers(store, LETTERS) as buffers:
+        await at(1, put(buffers[LETTERS], 2))
+    assert 1.0 == trio.current_time()
+    assert [(1.0, DRAIN, 2)] == store.flushes
+
+
+# While a batch is in flight
+
+
+async def test_a_batch_grows_while_another_is_in_flight(autojump_clock: MockClock) -> None:
+    """At most one batch is in flight; what comes meanwhile is the next one."""
+    store = TimedStore(delay=1)
+    options = BufferOptions(flush_interval=0.25)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        for time in (0, 0.5, 0.75, 1.0):
+            await at(time, put(buffers[LETTERS]))
+        await trio.sleep_until(9)
+    assert [(0.25, INTERVAL, 1), (1.25, INTERVAL, 3)] == store.flushes
+
+
+async def test_what_came_late_in_a_flight_keeps_its_own_interval(
+    autojump_clock: MockClock,
+) -> None:
+    """A full batch that formed in flight leaves; the rest waits from its own first entry on."""
+    store = TimedStore(delay=1)
+    options = BufferOptions(batch_size=3, flush_interval=2)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        await at(0, put(buffers[LETTERS], 3))
+        await at(0.5, put(buffers[LETTERS], 2))
+        await at(0.625, put(buffers[LETTERS], 1))
+        await at(0.75, put(buffers[LETTERS], 1))
+        await trio.sleep_until(9)
+    assert [(0.0, FULL, 3), (1.0, FULL, 3), (2.75, INTERVAL, 1)] == store.flushes
+
+
+async def test_an_override_gives_a_table_its_own_times(autojump_clock: MockClock) -> None:
+    """Options hold for all buffers but those with options of their own."""
+    store = TimedStore()
+    options = BufferOptions(flush_interval=0.25)
+    overrides = {"words": options.override({"flush_interval": 0.5})}
+    async with open_buffers(store, LETTERS, WORDS, options=options, overrides=overrides) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        buffers[WORDS].enqueue_nowait(Word("a", 1))
+        await trio.sleep_until(9)
+    assert [0.25, 0.5] == store.attempted
+    assert [LETTERS, WORDS] == [batch.table for batch in store.batches]
+
+
+# Retries
+
+
+async def test_the_waits_between_attempts_double_up_to_their_limit(
+    autojump_clock: MockClock,
+) -> None:
+    """A transient failure is retried after the policy's delays, and what waits is not lost."""
+    store = TimedStore()
+    store.fail_next(TRANSIENT, times=5)
+    retry = RetryPolicy(initial_delay=0.25, multiplier=2, max_delay=1, jitter=0)
+    async with open_buffers(store, LETTERS, options=BufferOptions(retry=retry)) as buffers:
+        await buffers[LETTERS].write(Letter("a"))
+        assert 5 == buffers[LETTERS].statistics().retries
+    assert [0.0, 0.25, 0.75, 1.75, 2.75, 3.75] == store.attempted
+    assert [("a",)] == store.rows(LETTERS)
+
+
+async def test_the_waits_start_anew_with_each_batch(autojump_clock: MockClock) -> None:
+    """The backoff belongs to a batch, not to the buffer."""
+    store = TimedStore()
+    retry = RetryPolicy(initial_delay=0.25, jitter=0)
+    async with open_buffers(store, LETTERS, options=BufferOptions(retry=retry)) as buffers:
+        for _ in range(2):
+            store.fail_next(TRANSIENT, times=2)
+            await buffers[LETTERS].write(Letter("a"))
+    assert [0.0, 0.25, 0.75, 0.75, 1.0, 1.5] == store.attempted
+
+
+async def test_jitter_takes_up_to_its_part_of_each_wait(autojump_clock: MockClock) -> None:
+    """With the default policy each wait is between half of the full one and all of it."""
+    store = TimedStore()
+    store.fail_next(TRANSIENT, times=8)
+    async with open_buffers(store, LETTERS) as buffers:
+        await buffers[LETTERS].write(Letter("a"))
+    waits = [b - a for a, b in zip(store.attempted, store.attempted[1:], strict=False)]
+    full = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+    assert all(
+        limit / 2 - 1e-9 <= wait <= limit + 1e-9 for wait, limit in zip(waits, full, strict=True)
+    )
+    assert waits != full
+
+
+async def test_a_batch_does_not_change_between_its_attempts(autojump_clock: MockClock) -> None:
+    """Entries that come during the backoff are in the next batch, superseding ones too."""
+    store = TimedStore()
+    store.fail_next(TRANSIENT)
+    retry = RetryPolicy(initial_delay=1, jitter=0)
+    options = BufferOptions(flush_interval=0.25, retry=retry)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        buffers[WORDS].enqueue_nowait(Word("a", 1))
+        await at(0.5, lambda: buffers[WORDS].enqueue_nowait(Word("a", 2)))
+        await trio.sleep_until(9)
+    assert [0.25, 1.25, 1.25] == store.attempted
+    assert [[Word("a", 1)], [Word("a", 2)]] == [
+        [Word(*operation.row) for operation in batch.operations()]  # type: ignore[union-attr]
+        for batch in store.batches
+    ]
+
+
+async def test_retries_end_where_attempts_are_limited(autojump_clock: MockClock) -> None:
+    """After `max_attempts` the buffer stops and names its entries."""
+    store = TimedStore()
+    store.fail_next(TRANSIENT, times=3)
+    retry = RetryPolicy(initial_delay=0.25, jitter=0, max_attempts=3)
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(store, LETTERS, options=BufferOptions(retry=retry)) as buffers:
+            await buffers[LETTERS].write(Letter("a"))
+    assert [0.0, 0.25, 0.75] == store.attempted
+    assert (
+        "buffer 'letters' stopped after 3 attempts: scripted: transient. Not in the table: "
+        "1 accepted entry, waiting for 0.8 s. Kept in this error's `unsettled.entries`. Mend "
+        "the cause, then enqueue these again; `open_buffers(..., spill=FILE)` would keep them in "
+        "a file."
+    ) == str(caught.value)
+
+
+async def test_a_drain_goes_on_with_the_backoff(autojump_clock: MockClock) -> None:
+    """Leaving the block does not hurry the attempts of a batch, and its deadline counts."""
+    store = TimedStore()
+    store.fail_next(TRANSIENT, times=2)
+    retry = RetryPolicy(initial_delay=0.5, jitter=0)
+    async with open_buffers(store, LETTERS, options=BufferOptions(retry=retry)) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+    assert [0.0, 0.5, 1.5] == store.attempted
+
+
+# Wakes
+
+
+class Steps(trio.abc.Instrument):
+    """Counts how often the worker of a table runs."""
+
+    def __init__(self, table: str) -> None:
+        self._name = f"forebay {table}"
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task.name == self._name
+
+
+async def steps_of(act: Callable[[Buffer[Letter]], object], options: BufferOptions) -> int:
+    """Count the worker's steps from an act in one tick to the commit of what it did."""
+    store = MemoryStore()
+    steps = Steps("letters")
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(steps)
+        act(buffers[LETTERS])
+        await trio.sleep(1)
+        trio.lowlevel.remove_instrument(steps)
+    assert [INTERVAL] == [batch.reason for batch in store.batches]
+    return steps.count
+
+
+async def test_many_entries_of_one_moment_wake_the_worker_once(autojump_clock: MockClock) -> None:
+    """The worker takes as many steps for 5,000 entries of one tick as for one."""
+    options = BufferOptions()
+    assert await steps_of(lambda b: put(b, 1)(), options) == await steps_of(
+        lambda b: put(b, 5_000)(), options
+    )
+
+
+async def test_entries_that_wait_for_the_interval_do_not_wake_the_worker(
+    autojump_clock: MockClock,
+) -> None:
+    """The worker sleeps until the interval is over, however many entries come one by one."""
+    steps = Steps("letters")
+    store = MemoryStore()
+    async with open_buffers(store, LETTERS, options=BufferOptions(flush_interval=60)) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(steps)
+        for _ in range(200):
+            await trio.sleep(0.25)
+            await buffers[LETTERS].enqueue(Letter("a"))
+        trio.lowlevel.remove_instrument(steps)
+    assert 0 == steps.count
+
+
+async def test_an_idle_worker_sleeps(autojump_clock: MockClock) -> None:
+    """With nothing pending there is no timer."""
+    steps = Steps("letters")
+    async with open_buffers(MemoryStore(), LETTERS) as buffers:
+        await buffers[LETTERS].write(Letter("a"))
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(steps)
+        await trio.sleep(3600)
+        trio.lowlevel.remove_instrument(steps)
+    assert 0 == steps.count
+
+
+async def test_entries_that_come_in_flight_do_not_wake_the_worker(
+    autojump_clock: MockClock,
+) -> None:
+    """While a batch is in flight the worker waits for its store alone."""
+    steps = Steps("letters")
+    store = MemoryStore()
+    store.stop()
+    options = BufferOptions(batch_size=2)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        put(buffers[LETTERS], 2)()
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(steps)
+        for _ in range(100):
+            await buffers[LETTERS].enqueue(Letter("a"))
+        await wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(steps)
+        store.resume()
+    assert 0 == steps.count
+    assert 51 == len(store.batches)

@@ -1,0 +1,364 @@
+"""A buffer under any sequence of calls, waits, failures and closings, against a model.
+
+The model is the sequence of accepted entries, and a table in which each of them is executed alone.
+It need not know when a buffer flushes, nor what it coalesces: at every step, the store's table is
+the model's after so many entries as the buffer says are settled.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, closing
+from typing import Any
+
+import anyio.from_thread
+import trio
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from forebay import (
+    Buffer,
+    BufferOptions,
+    Buffers,
+    Delete,
+    DeleteBy,
+    DrainError,
+    FlushError,
+    Unsettled,
+    Update,
+    Write,
+    open_buffers,
+)
+from forebay._table.operations import Entry, Operation, operation
+from forebay.stores import FailureKind
+from forebay.testing import MemoryStore
+from tests import buffer_calls, one_by_one
+from tests.buffer_calls import Call, Ended
+from tests.random_tables import Drawn, tables
+from tests.random_tables import operation as operations
+from tests.random_tables import write as writes
+
+
+class BodyError(Exception):
+    """What the body of an `open_buffers` block raises here."""
+
+
+OPTIONS = st.builds(
+    BufferOptions,
+    capacity=st.sampled_from([3, 1, 2, 5]),
+    capacity_bytes=st.sampled_from([None, None, 300]),
+    batch_size=st.sampled_from([2, 1, 3, 100]),
+    flush_interval=st.sampled_from([0.2, 0.0, math.inf]),
+    drain_timeout=st.sampled_from([5.0, 0.0]),
+)
+"""Bounds that a few entries reach."""
+
+
+class Session:
+    """One `open_buffers` block of one table, from its opening to its end."""
+
+    def __init__(self, store: MemoryStore, drawn: Drawn, options: BufferOptions) -> None:
+        self._store = store
+        self._drawn = drawn
+        self._options = options
+        self._leave = trio.Event()
+        self._raises = False
+        self._scope = trio.CancelScope()
+        self.buffer: Buffer[Any]
+        self.accepted: list[Operation] = []
+        """What the buffer accepted, in its order."""
+        self.calls: list[Call] = []
+        self.flushes: dict[Call, int] = {}
+        """The number of the last entry that each call of `flush` is to wait for."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Hold the block open until `leave`."""
+        with self._scope:
+            async with open_buffers(
+                self._store, self._drawn.table, options=self._options
+            ) as buffers:
+                self._watch(buffers)
+                task_status.started()
+                await self._leave.wait()
+                if self._raises:
+                    raise BodyError
+
+    def _watch(self, buffers: Buffers) -> None:
+        """Note the order of acceptance, which tasks that wait together cannot tell."""
+        self.buffer = buffers[self._drawn.table]
+        intake = self.buffer._intake
+        accept = intake.accept
+
+        def noted(entries: Sequence[Entry], *, only_rows: bool, size: int = 0) -> None:
+            accept(entries, only_rows=only_rows, size=size)
+            self.accepted.extend(map(operation, entries))
+
+        intake.accept = noted  # type: ignore[method-assign]
+
+    def leave(self, how: str) -> None:
+        """Have the block end: "normally", "raising", or "cancelled"."""
+        if how == "cancelled":
+            self._scope.cancel()
+        self._raises = how == "raising"
+        self._leave.set()
+
+
+class BufferMachine(RuleBasedStateMachine):
+    """A buffer on a `MemoryStore`; time only passes by the rule that lets it pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = MockClock()
+        self.resources = ExitStack()
+        self.portal = self.resources.enter_context(
+            anyio.from_thread.start_blocking_portal("trio", backend_options={"clock": self.clock})
+        )
+        self.model = self.resources.enter_context(
+            closing(sqlite3.connect(":memory:", isolation_level=None))
+        )
+        self.store = MemoryStore()
+        self.session: Session | None = None
+        self.block: Future[None]
+        self.settled = 0
+        self.dead_letters = 0
+
+    # What the rules are made of.
+
+    def settle_down(self) -> None:
+        """Let every task go on until it waits."""
+        self.portal.call(wait_all_tasks_blocked)
+
+    def do(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function in the thread of the event loop, and let what follows from it happen."""
+        result = self.portal.call(function, *args)
+        self.settle_down()
+        return result
+
+    @property
+    def open(self) -> Session:
+        """The session, where there is one."""
+        assert self.session is not None
+        return self.session
+
+    def start(self, call: Call) -> Call:
+        """Make a call in a task of its own."""
+        self.open.calls.append(call)
+        self.portal.start_task_soon(call.task)
+        self.settle_down()
+        return call
+
+    @initialize(drawn=tables(), options=OPTIONS)
+    def create(self, drawn: Drawn, options: BufferOptions) -> None:
+        """Choose the table, and open the first block."""
+        self.drawn = drawn
+        self.model.execute(drawn.ddl)
+        self.reopen(options)
+
+    @rule(options=OPTIONS)
+    @precondition(lambda self: self.session is None)
+    def reopen(self, options: BufferOptions) -> None:
+        """Open another block on the same store."""
+        session = Session(self.store, self.drawn, options)
+        self.session = session
+        self.settled = 0
+        self.block, _ = self.portal.start_task(session.run)
+        self.settle_down()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.session)
+    def enqueue_nowait(self, data: st.DataObject) -> None:
+        """Accepted, or refused because there is no room, or because the buffer failed."""
+        asked = data.draw(operations(self.drawn))
+        before = len(self.open.accepted)
+        try:
+            self.portal.call(buffer_calls.enqueue_nowait, self.open.buffer, asked)
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            assert before == len(self.open.accepted)
+        else:
+            self.open.calls.append(Call("enqueue_nowait", trio.sleep_forever, [asked], Ended.OK))
+        self.settle_down()
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.session)
+    def enqueue(self, data: st.DataObject) -> None:
+        """Accepted, or waiting for room."""
+        self.start(buffer_calls.enqueue_call(self.open.buffer, data.draw(operations(self.drawn))))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.session)
+    def enqueue_many(self, data: st.DataObject) -> None:
+        """More than there is room for, perhaps."""
+        rows = data.draw(st.lists(writes(self.drawn), max_size=8))
+        self.start(buffer_calls.enqueue_many_call(self.open.buffer, rows))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.session)
+    def write(self, data: st.DataObject) -> None:
+        """Committed when it returns."""
+        self.start(buffer_calls.write_call(self.open.buffer, data.draw(writes(self.drawn))))
+
+    @rule()
+    @precondition(lambda self: self.session)
+    def flush(self) -> None:
+        """All settled when it returns that was accepted when it was called."""
+        accepted = len(self.open.accepted)
+        call = self.start(buffer_calls.flush_call(self.open.buffer))
+        self.open.flushes[call] = accepted
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(call.ended is None for call in self.waiting))
+    def cancel(self, data: st.DataObject) -> None:
+        """Cancel a call that waits."""
+        call = data.draw(st.sampled_from(self.waiting))
+        self.do(call.scope.cancel)
+        assert Ended.CANCELLED is call.ended
+
+    @property
+    def waiting(self) -> list[Call]:
+        """The calls that have not ended."""
+        return [c for c in self.session.calls if c.ended is None] if self.session else []
+
+    @rule(seconds=st.sampled_from([0.05, 0.2, 1.0, 3.0]))
+    def tick(self, seconds: float) -> None:
+        """Let time pass."""
+        self.do(self.clock.jump, seconds)
+
+    @rule(kind=st.sampled_from([FailureKind.TRANSIENT, FailureKind.IN_DOUBT, FailureKind.FATAL]))
+    def store_fails(self, kind: FailureKind) -> None:
+        """The next commits fail, perhaps for good."""
+        self.store.fail_next(kind, times=2)
+
+    @rule(kind=st.sampled_from([None, None, Write, Update, Delete, DeleteBy]))
+    def store_refuses(self, kind: type[Operation] | None) -> None:
+        """Operations of one kind go to the dead letters from now on, or none any more."""
+        self.store.refuse(None if kind is None else lambda asked: isinstance(asked, kind))
+
+    @rule(delay=st.sampled_from([0.0, 0.3]))
+    def store_is_slow(self, delay: float) -> None:
+        """Commits take time."""
+        self.store.delay = delay
+
+    @rule()
+    def store_stops(self) -> None:
+        """Commits hang."""
+        self.portal.call(self.store.stop)
+
+    @rule()
+    def store_resumes(self) -> None:
+        """Commits go on."""
+        self.do(self.store.resume)
+
+    @rule(how=st.sampled_from(["normally", "raising", "cancelled"]))
+    @precondition(lambda self: self.session)
+    def close(self, how: str) -> None:
+        """Leave the block. It drains, or names what it has no time for."""
+        if not self.block.done():
+            self.do(self.open.leave, how)
+        while not self.block.done():
+            self.do(self.clock.jump, 0.5)
+        self.check_steps()
+        self.check_end(self.block.exception(), how)
+        self.session = None
+
+    # What holds at every step.
+
+    @invariant()
+    def check_steps(self) -> None:
+        """The counts add up, and the table is what the settled entries made of it."""
+        if self.session is None:
+            return
+        seen = self.portal.call(self.session.buffer.statistics)
+        accepted = self.session.accepted
+        assert seen.accepted == len(accepted)
+        assert seen.accepted == (
+            seen.committed + seen.superseded + seen.dead_lettered + seen.pending
+        )
+        assert min(seen.committed, seen.superseded, seen.dead_lettered, seen.pending) >= 0
+        assert seen.pending <= seen.capacity
+        self.advance(seen.accepted - seen.pending)
+        assert one_by_one.rows_of(self.model, self.drawn.table) == self.rows()
+        self.check_calls()
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows that the store holds."""
+        return self.store.rows(self.drawn.table)
+
+    def advance(self, settled: int) -> None:
+        """Execute in the model what has settled since the last step, each entry alone."""
+        assert settled >= self.settled
+        rejected = {r.number: r.operation for r in self.store.dead_letters[self.dead_letters :]}
+        self.dead_letters = len(self.store.dead_letters)
+        for number in range(self.settled + 1, settled + 1):
+            asked = self.open.accepted[number - 1]
+            if number in rejected:
+                assert rejected.pop(number) == asked
+            else:
+                one_by_one.execute(self.model, self.drawn.table, [asked])
+        assert not rejected
+        self.settled = settled
+
+    def check_calls(self) -> None:
+        """What calls were told is what happened."""
+        accepted = Counter(map(repr, self.open.accepted))
+        told = Counter(repr(asked) for call in self.open.calls for asked in call.told())
+        untold = Counter(repr(asked) for call in self.open.calls for asked in call.untold())
+        assert told <= accepted
+        assert accepted <= told + untold
+        for call, number in self.open.flushes.items():
+            if call.ended is Ended.OK:
+                assert number <= self.settled
+
+    def check_end(self, error: BaseException | None, how: str) -> None:
+        """The block is over: all is in the table, or named in the error."""
+        assert not self.waiting
+        left = self.open.accepted[self.settled :]
+        unsettled: Unsettled | None = None
+        match error:
+            case DrainError():
+                [unsettled] = error.unsettled.values()
+            case FlushError():
+                unsettled = error.unsettled
+            case BaseExceptionGroup(exceptions=[BodyError(), DrainError() as late]):
+                [unsettled] = late.unsettled.values()
+            case BaseExceptionGroup(exceptions=[BodyError(), FlushError() as failed]):
+                unsettled = failed.unsettled
+            case BodyError():
+                assert "raising" == how
+            case _:
+                assert error is None
+        if unsettled is None:
+            assert [] == left
+            return
+        assert len(left) == unsettled.count
+        # What is named in the error comes to the same as what is not in the table.
+        for named in (left, unsettled.entries):
+            self.model.execute("SAVEPOINT before")
+            one_by_one.execute(self.model, self.drawn.table, named)
+            rows = one_by_one.rows_of(self.model, self.drawn.table)
+            self.model.execute("ROLLBACK TO before")
+            if named is left:
+                expected = rows
+        assert expected == rows
+
+    def teardown(self) -> None:
+        """With the store well again, nothing that was accepted is lost."""
+        try:
+            if self.session is not None:
+                self.store.delay = 0.0
+                self.do(self.store.resume)
+                self.close("normally")
+        finally:
+            self.resources.close()
+
+
+TestBuffer = BufferMachine.TestCase
+TestBuffer.settings = settings(
+    stateful_step_count=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

@@ -1,0 +1,168 @@
+"""Ctrl-C: the first drains, one during the drain gives up, and none of them is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from forebay import BufferOptions, DrainError, Table, Write, open_buffers
+from forebay._buffer.worker import Worker
+from forebay.stores import Batch, Outcome
+from forebay.testing import MemoryStore
+
+
+class Letter(NamedTuple):
+    name: str
+
+
+LETTERS = Table(Letter, name="letters")
+OTHERS = Table(Letter, name="others")
+OPTIONS = BufferOptions(batch_size=1)
+
+
+@pytest.fixture(autouse=True)
+def _python_handles_sigint() -> Iterator[None]:
+    """Trio raises `KeyboardInterrupt` where Python would; a background job ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def run(main: object) -> None:
+    trio.run(main, clock=MockClock(autojump_threshold=0))  # type: ignore[arg-type]
+
+
+class Interrupted(MemoryStore):
+    """A store whose n-th commit meets Ctrl-C; like a thread, it is not cut short by it."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.attempts + 1 in self.numbers:
+            signal.raise_signal(signal.SIGINT)
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+            outcome = await super().commit(batch, **how)
+        return outcome  # noqa: RET504  # to mypy a scope might swallow an exception
+
+
+def test_an_interrupt_of_the_body_drains() -> None:
+    """`KeyboardInterrupt` leaves the block as it is, and the rows are committed."""
+    store = Interrupted()
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS) as buffers:
+            await buffers[LETTERS].enqueue_many([Letter("a"), Letter("b")])
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert [("a",), ("b",)] == store.rows(LETTERS)
+
+
+def test_an_interrupt_of_the_drain_gives_up() -> None:
+    """The call that runs is finished, what is left is named, and the interrupt is raised."""
+    store = Interrupted(1)
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS, options=OPTIONS) as buffers:
+            await buffers[LETTERS].enqueue_many([Letter("a"), Letter("b")])
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(main)
+    interrupt, late = caught.value.exceptions
+    assert isinstance(interrupt, KeyboardInterrupt)
+    assert isinstance(late, DrainError)
+    assert (Write(("b",)),) == late.unsettled["letters"].entries
+    assert [("a",)] == store.rows(LETTERS)
+
+
+def test_a_second_interrupt_gives_up() -> None:
+    """After one in the body, one in the drain ends it; they leave as one."""
+    store = Interrupted(1)
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS, options=OPTIONS) as buffers:
+            await buffers[LETTERS].enqueue_many([Letter("a"), Letter("b")])
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(main)
+    assert [KeyboardInterrupt, DrainError] == [type(error) for error in caught.value.exceptions]
+
+
+def test_further_interrupts_hide_nothing() -> None:
+    """However often it comes while a call that runs keeps the block, what is left is named."""
+
+    class Hammered(Interrupted):
+        async def commit(self, batch: Batch, **how: Any) -> Outcome:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._hammer)
+                outcome = await super().commit(batch, **how)
+            return outcome  # noqa: RET504  # as above
+
+        @trio.lowlevel.enable_ki_protection
+        async def _hammer(self) -> None:
+            with trio.CancelScope(shield=True):
+                for _ in range(3):
+                    await trio.sleep(0.25)
+                    signal.raise_signal(signal.SIGINT)
+
+    store = Hammered()
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS, options=OPTIONS) as buffers:
+            await buffers[LETTERS].enqueue_many([Letter("a"), Letter("b")])
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run(main)
+    assert [KeyboardInterrupt, DrainError] == [type(error) for error in caught.value.exceptions]
+    assert [("a",)] == store.rows(LETTERS)
+
+
+def test_an_interrupt_between_two_steps_leaves_no_worker_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C while the buffers are being closed waits until all of them are."""
+    store, close = Interrupted(), Worker.close
+
+    def interrupted(worker: Worker) -> None:
+        signal.raise_signal(signal.SIGINT)
+        close(worker)
+
+    monkeypatch.setattr(Worker, "close", interrupted)
+
+    async def main() -> None:
+        async with open_buffers(store, LETTERS, OTHERS) as buffers:
+            await buffers[OTHERS].write(Letter("a"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert [("a",)] == store.rows(OTHERS)
+
+
+def test_an_interrupt_is_not_lost_to_a_cancellation() -> None:
+    """Ctrl-C in the drain of a cancelled program is raised, though nothing is left behind."""
+    store = Interrupted(1)
+
+    async def main() -> None:
+        with trio.move_on_after(1):
+            async with open_buffers(store, LETTERS) as buffers:
+                await buffers[LETTERS].enqueue(Letter("a"))
+                buffers[LETTERS].request_flush()
+                store.numbers = (2,)
+                await trio.sleep(0.5)
+                await buffers[LETTERS].enqueue(Letter("b"))
+                await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+    assert [("a",), ("b",)] == store.rows(LETTERS)

@@ -1,0 +1,272 @@
+"""The definition of correct: a table ends as if each operation had been executed alone, in order.
+
+Whatever the table, whatever the operations, however they are cut into bursts and batches.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from forebay import (
+    Buffer,
+    BufferOptions,
+    Delete,
+    DeleteBy,
+    FlushReason,
+    Keep,
+    Sum,
+    Table,
+    Update,
+    Write,
+    open_buffers,
+    open_sqlite,
+)
+from forebay._batching.coalesce import Coalescer, halves
+from forebay._table.operations import Entry, Operation
+from forebay.stores import Batch
+from forebay.stores.sqlite._statements import statements
+from forebay.testing import MemoryStore
+from tests import one_by_one
+from tests.random_tables import Drawn, operations, tables
+
+
+def expected_rows(drawn: Drawn, accepted: Sequence[Operation]) -> list[tuple[Any, ...]]:
+    """What the table holds when each operation was executed alone."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute(drawn.ddl)
+        one_by_one.execute(raw, drawn.table, accepted)
+        return one_by_one.rows_of(raw, drawn.table)
+
+
+def entry_of(table: Table[Any], operation: Operation) -> Entry:
+    """An operation as a buffer holds it."""
+    return (
+        tuple(table.check.rows([operation.row])[0]) if isinstance(operation, Write) else operation
+    )
+
+
+def cuts(count: int) -> st.SearchStrategy[list[int]]:
+    """Places to cut a list of so many, in order."""
+    return st.lists(st.integers(0, count), max_size=6).map(sorted)
+
+
+def parts_of(items: Sequence[Any], places: Sequence[int]) -> list[Sequence[Any]]:
+    """A list, cut at these places."""
+    return [items[a:b] for a, b in zip((0, *places), (*places, len(items)), strict=True)]
+
+
+@given(st.data())
+def test_bursts_and_batches_leave_what_single_operations_leave(data: st.DataObject) -> None:
+    """Cut into bursts, bursts into batches, batches into halves: it is all one to the table."""
+    drawn = data.draw(tables())
+    accepted = data.draw(operations(drawn))
+    entries = [entry_of(drawn.table, operation) for operation in accepted]
+    coalescer = Coalescer(drawn.table)
+    batches = []
+    for burst in parts_of(entries, data.draw(cuts(len(entries)))):
+        coalescer.add(burst, only_rows=all(isinstance(entry, tuple) for entry in burst))
+        if data.draw(st.booleans()):
+            batches.append(coalescer.take(FlushReason.FULL))
+    batches.append(coalescer.take(FlushReason.DRAIN))
+    batches = [
+        part
+        for batch in batches
+        for part in (halves(batch) if batch.entries > 1 and data.draw(st.booleans()) else [batch])
+    ]
+    variables = data.draw(st.sampled_from([5, 11, 999]))
+
+    expected = expected_rows(drawn, accepted)
+
+    assert len(accepted) == sum(batch.entries for batch in batches)
+    assert expected == in_sqlite(drawn, batches, variables)
+    assert expected == trio.run(in_memory, drawn, batches)
+
+
+def in_sqlite(drawn: Drawn, batches: Sequence[Batch], variables: int) -> list[tuple[Any, ...]]:
+    """What a SQLite table holds after these batches."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute(drawn.ddl)
+        for batch in batches:
+            for step in batch.steps:
+                for statement in statements(drawn.table, step, variables=variables):
+                    raw.execute(statement.sql, statement.parameters)
+        return one_by_one.rows_of(raw, drawn.table)
+
+
+async def in_memory(drawn: Drawn, batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
+    """What a MemoryStore holds after these batches."""
+    store = MemoryStore()
+    for batch in batches:
+        await store.commit(batch, attempt=1, most_rejections=math.inf)
+    return store.rows(drawn.table)
+
+
+@given(st.data())
+def test_an_idempotent_batch_done_twice_is_done_once(data: st.DataObject) -> None:
+    """Where a table says so, a batch whose COMMIT is in doubt can simply be done again."""
+    drawn = data.draw(tables().filter(lambda drawn: drawn.table.idempotent))
+    before = data.draw(operations(drawn, at_most=3))
+    accepted = data.draw(operations(drawn, at_most=8))
+    batches = []
+    for run in (before, accepted):
+        coalescer = Coalescer(drawn.table)
+        coalescer.add([entry_of(drawn.table, operation) for operation in run], only_rows=False)
+        batches.append(coalescer.take(FlushReason.FULL))
+
+    expected = expected_rows(drawn, [*before, *accepted])
+
+    assert expected == in_sqlite(drawn, [*batches, batches[-1]], 999)
+
+
+async def hand_in(buffer: Buffer[Any], run: Sequence[Operation]) -> None:
+    """Enqueue operations: rows alone as many, all else one by one."""
+    if all(isinstance(operation, Write) for operation in run):
+        assert len(run) == await buffer.enqueue_many(o.row for o in run if isinstance(o, Write))
+        return
+    for operation in run:
+        match operation:
+            case Write(row):
+                await buffer.enqueue(row)
+            case Update(key, columns):
+                await buffer.enqueue_update(key, **columns)
+            case Delete(key):
+                await buffer.enqueue_delete(key)
+            case DeleteBy(value):
+                await buffer.enqueue_delete_by(value)
+
+
+def options() -> st.SearchStrategy[BufferOptions]:
+    """Bounds that make full buffers and full batches of a few entries."""
+    return st.builds(
+        BufferOptions,
+        capacity=st.sampled_from([1, 2, 5, 100]),
+        batch_size=st.sampled_from([1, 2, 3, 100]),
+        flush_interval=st.sampled_from([0.0, 0.001, math.inf]),
+    )
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> tuple[Drawn, list[Sequence[Operation]], list[bool]]:
+    """A table, runs of operations for it, and after which of them the program flushes."""
+    drawn = draw(tables())
+    accepted = draw(operations(drawn))
+    runs = parts_of(accepted, draw(cuts(len(accepted))))
+    return drawn, runs, draw(st.lists(st.booleans(), min_size=len(runs), max_size=len(runs)))
+
+
+async def run_program(
+    store: Any, drawn: Drawn, runs: list[Sequence[Operation]], flushes: list[bool], o: BufferOptions
+) -> None:
+    """Hand all runs to a buffer, and leave it to drain."""
+    async with open_buffers(store, drawn.table, options=o) as buffers:
+        buffer = buffers[drawn.table]
+        for run, flush in zip(runs, flushes, strict=True):
+            await hand_in(buffer, run)
+            if flush:
+                await buffer.flush()
+                assert 0 == buffer.statistics().pending
+    seen = buffer.statistics()
+    assert (sum(map(len, runs)), 0) == (seen.accepted, seen.pending)
+    assert seen.accepted == seen.committed + seen.superseded
+
+
+def create(raw: sqlite3.Connection, drawn: Drawn) -> None:
+    """Create the table."""
+    raw.execute(drawn.ddl)
+
+
+@given(programs(), options())
+def test_a_buffer_leaves_in_a_file_what_single_operations_leave(
+    program: tuple[Drawn, list[Sequence[Operation]], list[bool]], o: BufferOptions
+) -> None:
+    """Through the whole of the library, into a real file."""
+    drawn, runs, flushes = program
+
+    async def main(path: Path) -> None:
+        async with open_sqlite(path) as store:
+            await store.run(create, drawn)
+            await run_program(store, drawn, runs, flushes, o)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "t.db")
+        trio.run(main, path)
+        with closing(sqlite3.connect(path)) as raw:
+            actual = one_by_one.rows_of(raw, drawn.table)
+
+    assert expected_rows(drawn, [operation for run in runs for operation in run]) == actual
+
+
+@given(programs(), options())
+def test_a_buffer_leaves_in_memory_what_single_operations_leave(
+    program: tuple[Drawn, list[Sequence[Operation]], list[bool]], o: BufferOptions
+) -> None:
+    """The store for tests does what the real one does."""
+    drawn, runs, flushes = program
+    store = MemoryStore(delay=0.0005)
+
+    trio.run(run_program, store, drawn, runs, flushes, o, clock=MockClock(autojump_threshold=0))
+
+    expected = expected_rows(drawn, [operation for run in runs for operation in run])
+    assert expected == store.rows(drawn.table)
+
+
+GUARDED = Table.from_columns(
+    {"k": str, "a": int, "s": int, "kept": int},
+    name="t",
+    key="k",
+    merge={"s": Sum, "kept": Keep},
+    delete_by="a",
+    coalesce=False,
+)
+GUARDED_DDL = """CREATE TABLE t (
+    k TEXT PRIMARY KEY, a INTEGER UNIQUE CHECK (a <> 3), s INTEGER CHECK (s < 9), kept INTEGER
+)"""
+SMALL: dict[str, list[Any]] = {"k": ["x", "y"], "a": [1, 2, 3], "s": [1, 5], "kept": [1, 2]}
+REFUSABLE = operations(Drawn(GUARDED, GUARDED_DDL, SMALL), at_most=12)
+
+
+async def in_a_guarded_table(
+    accepted: Sequence[Operation], batch_size: int
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """The rows of a table that refuses some, and the dead letters, in their order."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_sqlite(Path(folder, "t.db")) as store:
+            await store.run(lambda raw: raw.execute(GUARDED_DDL).close())
+            options = BufferOptions(batch_size=batch_size, flush_interval=math.inf)
+            async with open_buffers(store, GUARDED, options=options) as buffers:
+                await hand_in(buffers[GUARDED], accepted)
+            seen = buffers[GUARDED].statistics()
+            assert (len(accepted), 0) == (seen.accepted, seen.pending)
+            letters: list[tuple[Any, ...]] = []
+            if seen.dead_lettered:
+                letters = await store.fetch_all(
+                    "SELECT operation, entry FROM forebay_dead_letters ORDER BY id"
+                )
+            return await store.fetch_all("SELECT * FROM t ORDER BY k"), letters
+
+
+@given(REFUSABLE)
+def test_without_coalescing_each_entry_is_refused_or_taken_as_if_alone(
+    accepted: list[Operation],
+) -> None:
+    """However large the batches, a row that the table refuses leaves nothing in another one."""
+    alone = trio.run(in_a_guarded_table, accepted, 1)
+    assert alone == trio.run(in_a_guarded_table, accepted, 100)
+
+
+async def test_a_refused_row_leaves_no_trace_in_the_next_one_of_its_key() -> None:
+    """A sum has nothing of a row that was refused, where the table asks for no coalescing."""
+    rows, letters = await in_a_guarded_table([Write(("x", 3, 1, 1)), Write(("x", 1, 5, 2))], 100)
+    assert [("x", 1, 5, 2)] == rows
+    assert 1 == len(letters)

@@ -1,0 +1,551 @@
+"""The SQLite store on real files: one lane of writers, readers beside it, opening and closing."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from forebay import (
+    BufferOptions,
+    FlushError,
+    FlushReason,
+    SchemaError,
+    SqliteStore,
+    StoreError,
+    Sum,
+    Table,
+    Write,
+    open_buffers,
+    open_sqlite,
+)
+from forebay._batching.coalesce import Coalescer
+from forebay.stores import BatchError, FailureKind
+from forebay.stores.sqlite._commit import Committer
+
+# Long enough for a slow machine; no test waits for it unless something is broken.
+PATIENCE = 20.0
+
+
+class Hit(NamedTuple):
+    url: str
+    count: int  # type: ignore[assignment]  # a column may well be called as a method of tuples
+
+
+class Event(NamedTuple):
+    kind: str
+    number: int
+
+
+HITS = Table(Hit, name="hits", key="url", merge={"count": Sum})
+EVENTS = Table(Event, name="events")
+OTHERS = Table(Event, name="others", key=("kind", "number"))
+
+
+class Noted(NamedTuple):
+    kind: str
+    number: int
+    note: str = ""
+
+
+NOTED = Table(Noted, name="noted", key="kind")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+def rows(path: Path, sql: str = "SELECT * FROM events ORDER BY rowid") -> list[Any]:
+    """What another connection finds in the file."""
+    with closing(sqlite3.connect(path)) as raw:
+        return raw.execute(sql).fetchall()
+
+
+class Gate:
+    """A function for `store.run` that stays in its transaction until it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = trio.Event()
+        self.leave = threading.Event()
+
+    def __call__(self, raw: sqlite3.Connection) -> None:
+        trio.from_thread.run_sync(self.entered.set)
+        assert self.leave.wait(PATIENCE)
+        raw.execute("INSERT INTO events VALUES ('gate', 0)")
+
+
+@contextmanager
+def held() -> Iterator[Gate]:
+    gate = Gate()
+    try:
+        yield gate
+    finally:
+        gate.leave.set()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have the write lock, as another program would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        yield
+        raw.execute("ROLLBACK")
+
+
+def insert(raw: sqlite3.Connection, *numbers: int) -> int:
+    for number in numbers:
+        raw.execute("INSERT INTO events VALUES ('run', ?)", (number,))
+    return sum(numbers)
+
+
+# Buffers and files
+
+
+async def test_two_stores_have_two_files(tmp_path: Path) -> None:
+    """One program may buffer into several files, the same table in each."""
+    async with (
+        open_sqlite(tmp_path / "one.db", create=[EVENTS]) as one,
+        open_sqlite(tmp_path / "two.db", create=[EVENTS]) as two,
+        open_buffers(one, EVENTS) as first,
+        open_buffers(two, EVENTS) as second,
+    ):
+        await first[EVENTS].enqueue(Event("one", 1))
+        await second[EVENTS].enqueue(Event("two", 2))
+    assert [("one", 1)] == rows(tmp_path / "one.db")
+    assert [("two", 2)] == rows(tmp_path / "two.db")
+
+
+async def test_three_buffers_share_a_file(path: Path) -> None:
+    """Buffers of one store take turns; with many producers every row finds its table."""
+    options = BufferOptions(capacity=50, batch_size=20, flush_interval=0)
+    async with (
+        open_sqlite(path, create=[HITS, EVENTS, OTHERS], synchronous="OFF") as store,
+        open_buffers(store, HITS, EVENTS, OTHERS, options=options) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        for start in range(0, 300, 100):
+            numbers = range(start, start + 100)
+            nursery.start_soon(buffers[HITS].enqueue_many, [Hit(f"{n % 7}", 1) for n in numbers])
+            nursery.start_soon(buffers[EVENTS].enqueue_many, [Event("a", n) for n in numbers])
+            nursery.start_soon(buffers[OTHERS].enqueue_many, [Event("b", n) for n in numbers])
+    assert [("0", 43), ("6", 42)] == rows(path, "SELECT * FROM hits WHERE url IN ('0', '6')")
+    assert [(300,)] == rows(path, "SELECT sum(count) FROM hits")
+    for table in ("events", "others"):
+        assert [(300, 44850)] == rows(path, f"SELECT count(*), sum(number) FROM {table}")  # noqa: S608
+
+
+async def test_a_row_is_there_once_write_returns(path: Path) -> None:
+    """Any other connection sees it at that moment."""
+    async with (
+        open_sqlite(path, create=[EVENTS]) as store,
+        open_buffers(store, EVENTS) as buffers,
+    ):
+        for number in range(5):
+            await buffers[EVENTS].write(Event("a", number))
+            assert number + 1 == len(rows(path))
+
+
+async def test_a_table_that_is_dropped_stops_its_buffer_alone(path: Path) -> None:
+    """The entries are named with SQLite's own error; the other buffer commits."""
+    with pytest.raises(FlushError, match="no such table: events") as caught:
+        async with (
+            open_sqlite(path, create=[EVENTS, HITS]) as store,
+            open_buffers(store, EVENTS, HITS) as buffers,
+        ):
+            await store.run(lambda raw: raw.execute("DROP TABLE events").close())
+            await buffers[HITS].enqueue(Hit("a", 1))
+            await buffers[EVENTS].enqueue(Event("a", 1))
+            await trio.sleep_forever()
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+    assert (Write(("a", 1)),) == caught.value.unsettled.entries
+    assert [("a", 1)] == rows(path, "SELECT * FROM hits")
+
+
+# The lane
+
+
+async def test_a_transaction_of_the_program_takes_its_turn(path: Path) -> None:
+    """`run` and the buffers never meet a lock of each other; they wait for each other."""
+    async with (
+        open_sqlite(path, create=[EVENTS]) as store,
+        open_buffers(store, EVENTS) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        with held() as gate:
+            nursery.start_soon(store.run, gate)
+            await gate.entered.wait()
+            nursery.start_soon(buffers[EVENTS].write, Event("buffer", 1))
+            await wait_all_tasks_blocked()
+            nursery.start_soon(store.run, insert, 2)
+            await wait_all_tasks_blocked()
+            assert [] == rows(path)
+    assert [("gate", 0), ("buffer", 1), ("run", 2)] == rows(path)
+    assert 0 == buffers[EVENTS].statistics().retries
+
+
+async def test_run_returns_what_the_function_returns(path: Path) -> None:
+    """The function gets its arguments, and its result comes back after COMMIT."""
+    async with open_sqlite(path, create=[EVENTS]) as store:
+        assert 6 == await store.run(insert, 1, 2, 3)
+        assert [("run", 1), ("run", 2), ("run", 3)] == rows(path)
+
+
+async def test_a_transaction_that_raises_is_rolled_back(path: Path) -> None:
+    """The exception leaves `run` as it is, and nothing was written."""
+    error = KeyError("the program's")
+
+    def fail(raw: sqlite3.Connection) -> None:
+        insert(raw, 1)
+        raise error
+
+    async with (
+        open_sqlite(path, create=[EVENTS]) as store,
+        open_buffers(store, EVENTS) as buffers,
+    ):
+        with pytest.raises(KeyError) as caught:
+            await store.run(fail)
+        await buffers[EVENTS].write(Event("after", 2))
+    assert caught.value is error
+    assert [("after", 2)] == rows(path)
+
+
+async def test_a_reader_does_not_wait_for_the_writer(path: Path) -> None:
+    """While a transaction runs, reads see what was committed before it."""
+    async with open_sqlite(path, create=[EVENTS]) as store, trio.open_nursery() as nursery:
+        await store.run(insert, 1)
+        with held() as gate:
+            nursery.start_soon(store.run, gate)
+            await gate.entered.wait()
+            with trio.fail_after(PATIENCE):
+                assert [("run", 1)] == await store.fetch_all("SELECT * FROM events")
+                assert ("run", 1) == await store.fetch_one(
+                    "SELECT * FROM events WHERE number = :number", {"number": 1}
+                )
+                assert None is await store.fetch_one("SELECT 1 WHERE 0")
+
+
+async def test_reads_run_beside_each_other(path: Path) -> None:
+    """There are as many readers as were asked for, and the next one waits for them."""
+    async with open_sqlite(path, create=[EVENTS], readers=2) as store:
+        async with store._readers.connection() as one, store._readers.connection() as two:
+            assert one is not two
+            with trio.move_on_after(0) as scope:
+                await store.fetch_one("SELECT 1")
+            assert scope.cancelled_caught
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.fetch_one, "SELECT 1")
+                await wait_all_tasks_blocked()
+                assert 1 == store._readers._turns.statistics().tasks_waiting
+                nursery.cancel_scope.cancel()
+        assert (1,) == await store.fetch_one("SELECT 1")
+        assert 2 == len(store._readers._all)
+
+
+async def test_a_reader_cannot_write(path: Path) -> None:
+    """Writes go through the lane."""
+    async with open_sqlite(path, create=[EVENTS]) as store:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await store.fetch_all("INSERT INTO events VALUES ('a', 1)")
+
+
+async def test_an_error_without_a_code_leaves_as_it_is(path: Path) -> None:
+    """Python's own errors, such as a text that is none, are not taken for SQLite's locks."""
+    async with open_sqlite(path) as store:
+        with pytest.raises(sqlite3.OperationalError, match="Could not decode to UTF-8"):
+            await store.fetch_all("SELECT CAST(x'ff' AS TEXT)")
+
+
+# Locks of other programs
+
+
+class Attempts:
+    """Counts the calls of a store's writer."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._run = store._writer.run
+        self._send, self._receive = trio.open_memory_channel[None](math.inf)
+        store._writer.run = self  # type: ignore[method-assign, assignment]
+
+    async def __call__(self, *args: Any) -> Any:
+        try:
+            return await self._run(*args)
+        finally:
+            self._send.send_nowait(None)
+
+    async def wait_for(self, count: int) -> None:
+        for _ in range(count):
+            await self._receive.receive()
+
+
+async def test_a_transaction_waits_for_another_programs_lock(path: Path) -> None:
+    """`run` calls its function once, when the lock is free."""
+    calls = []
+
+    def call(raw: sqlite3.Connection) -> None:
+        calls.append(insert(raw, 1))
+
+    async with (
+        open_sqlite(path, create=[EVENTS], busy_timeout=0.001) as store,
+        trio.open_nursery() as nursery,
+    ):
+        attempts = Attempts(store)
+        with locked(path):
+            nursery.start_soon(store.run, call)
+            await attempts.wait_for(3)
+            assert [] == calls
+    assert [1] == calls
+    assert [("run", 1)] == rows(path)
+
+
+async def test_a_wait_for_another_programs_lock_can_be_cancelled(path: Path) -> None:
+    """The function is not called then, and the lane is free for the next."""
+    calls = []
+
+    def call(_raw: sqlite3.Connection) -> None:
+        calls.append(1)
+
+    async with open_sqlite(path, create=[EVENTS], busy_timeout=0.001) as store:
+        attempts = Attempts(store)
+        with locked(path):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.run, call)
+                await attempts.wait_for(3)
+                nursery.cancel_scope.cancel()
+        assert [] == calls
+        assert 3 == await store.run(insert, 3)
+
+
+async def test_a_transaction_that_was_begun_is_not_repeated(path: Path) -> None:
+    """The function is called once, also where SQLite tells it of a lock: it may have effects."""
+    calls = []
+
+    def call(_raw: sqlite3.Connection) -> None:
+        calls.append(1)
+        error = sqlite3.OperationalError("another database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    async with open_sqlite(path) as store:
+        with pytest.raises(sqlite3.OperationalError, match="another database is locked"):
+            await store.run(call)
+    assert [1] == calls
+
+
+async def test_a_lock_that_stays_ends_the_opening(path: Path) -> None:
+    """After `lock_timeout` the error says what to do about it."""
+    async with open_sqlite(path, create=[EVENTS]):
+        pass
+    with locked(path), pytest.raises(StoreError, match=r"stayed locked .* for 0\.1 s"):
+        async with open_sqlite(path, lock_timeout=0.1, busy_timeout=0.001):
+            pass
+
+
+async def test_the_error_of_a_commit_tells_of_a_doubt_that_lasts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock is no doubt by itself; before it, a COMMIT may have taken place."""
+    coalescer = Coalescer(EVENTS, stream="s")
+    coalescer.add([("a", 1)], only_rows=True)
+    batch = coalescer.take(FlushReason.FULL)
+    async with open_sqlite(path, create=[EVENTS]) as store:
+        await store.prepare([EVENTS])
+        for doubt in (False, True):
+            monkeypatch.setattr(Committer, "in_doubt", doubt)
+            with locked(path), pytest.raises(BatchError) as raised:
+                await store.commit(batch, attempt=1, most_rejections=0)
+            assert (FailureKind.TRANSIENT, doubt) == (raised.value.kind, raised.value.in_doubt)
+
+
+# Opening and closing
+
+
+async def test_tables_are_created_once(path: Path) -> None:
+    """`create` makes what is not there; a table that is there is left as it is."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE events (kind TEXT, number INTEGER, note TEXT DEFAULT 'mine')")
+    for _ in range(2):
+        async with (
+            open_sqlite(path, create=[EVENTS, HITS, OTHERS]) as store,
+            open_buffers(store, EVENTS, HITS, OTHERS) as buffers,
+        ):
+            await buffers[EVENTS].enqueue(Event("a", 1))
+            await buffers[HITS].enqueue(Hit("a", 1))
+    assert [("a", 1, "mine")] * 2 == rows(path)
+    assert [("a", 2)] == rows(path, "SELECT * FROM hits")
+
+
+async def test_a_table_that_is_not_there_is_named(path: Path) -> None:
+    """Buffers start when all their tables are there, with the SQL that would mend it."""
+    async with open_sqlite(path) as store:
+        with pytest.raises(SchemaError, match="there is no table 'events'") as caught:
+            async with open_buffers(store, EVENTS):
+                raise AssertionError
+        sql = caught.value.sql
+        assert sql is not None
+        await store.run(lambda raw: raw.execute(sql).close())
+        async with open_buffers(store, EVENTS) as buffers:
+            await buffers[EVENTS].enqueue(Event("a", 1))
+    assert [("a", 1)] == rows(path)
+
+
+async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    """It is left as it was."""
+    text = b"key,size\n" * 1_000
+    path.write_bytes(text)
+    with pytest.raises(StoreError, match="file is not a database"):
+        async with open_sqlite(path):
+            pass
+    assert text == path.read_bytes()
+
+
+async def test_a_missing_folder_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """The path is in it."""
+    with pytest.raises(FileNotFoundError, match="missing"):
+        async with open_sqlite(tmp_path / "missing" / "a.db"):
+            pass
+    with pytest.raises(IsADirectoryError):
+        async with open_sqlite(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": ":memory:"}, "path=':memory:': the store needs a file"),
+        ({"path": ""}, "path='': the store needs a file"),
+        ({"synchronous": "normal"}, "synchronous='normal': expected one of"),
+        ({"readers": 0}, "readers=0: expected 1 or more"),
+        ({"busy_timeout": -1}, "busy_timeout=-1: expected seconds"),
+        ({"pragmas": {"cash_size": 1}}, "pragmas: 'cash_size' is unknown"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused(
+    path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    """The error bears the argument's name and value; no file is made."""
+    with pytest.raises(ValueError, match=message):
+        async with open_sqlite(**{"path": path, **arguments}):
+            pass
+    assert not path.exists()
+
+
+async def test_settings_hold_on_every_connection(path: Path) -> None:
+    """`synchronous` is the writer's, `pragmas` are everybody's, and the file is in WAL mode."""
+
+    def setting(name: str) -> Callable[[sqlite3.Connection], Any]:
+        return lambda raw: raw.execute(f"PRAGMA {name}").fetchone()[0]
+
+    async with open_sqlite(path, synchronous="EXTRA", pragmas={"cache_size": -777}) as store:
+        assert 3 == await store.run(setting("synchronous"))
+        assert "wal" == await store.run(setting("journal_mode"))
+        assert -777 == await store.run(setting("cache_size"))
+        assert (-777,) == await store.fetch_one("PRAGMA cache_size")
+
+
+async def test_a_relative_path_is_that_of_the_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that changes its folder reads the file that it opened."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    async with open_sqlite("a.db", create=[EVENTS]) as store:
+        os.chdir(tmp_path / "elsewhere")
+        await store.run(insert, 1)
+        assert [("run", 1)] == await store.fetch_all("SELECT * FROM events")
+    assert [("run", 1)] == rows(tmp_path / "a.db")
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+async def test_a_closed_store_is_closed(path: Path, read_before: bool) -> None:
+    """After the block neither reads nor writes reach the file."""
+    async with open_sqlite(path, create=[EVENTS]) as store:
+        if read_before:
+            await store.fetch_all("SELECT 1")
+        assert f"<forebay.SqliteStore {str(path)!r}: open>" == repr(store)
+    assert f"<forebay.SqliteStore {str(path)!r}: closed>" == repr(store)
+    with pytest.raises(trio.ClosedResourceError):
+        await store.fetch_all("SELECT 1")
+    with pytest.raises(trio.ClosedResourceError):
+        await store.fetch_one("SELECT 1")
+    with pytest.raises(trio.ClosedResourceError):
+        await store.run(insert, 1)
+
+
+async def test_closing_waits_for_what_runs(path: Path) -> None:
+    """A transaction and a read that were begun before have their results."""
+    read: list[Any] = []
+    slow = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000) "
+        "SELECT max(i) FROM n"
+    )
+
+    async def fetch() -> None:
+        read.append(await store.fetch_one(slow))
+
+    async with trio.open_nursery() as nursery:
+        with held() as gate:
+            async with open_sqlite(path, create=[EVENTS]) as store:
+                await store.fetch_one("SELECT 1")
+                nursery.start_soon(store.run, gate)
+                nursery.start_soon(fetch)
+                await gate.entered.wait()
+                await wait_all_tasks_blocked()
+                gate.leave.set()
+    assert [("gate", 0)] == rows(path)
+    assert [(200000,)] == read
+
+
+async def test_operations_of_one_kind_are_counted_together(path: Path) -> None:
+    """Updates of different columns are steps of their own in a batch, and none goes uncounted."""
+    async with (
+        open_sqlite(path, create=[NOTED]) as store,
+        open_buffers(store, NOTED) as buffers,
+    ):
+        buffer = buffers[NOTED]
+        await buffer.enqueue_update("a", number=1)
+        await buffer.enqueue_update("b", note="x")
+        await buffer.enqueue_update("c", number=1, note="x")
+        await buffer.flush()
+        counts = buffer.statistics()
+    assert (3, 3, 0) == (counts.accepted, counts.committed, counts.superseded)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ATTACH 'other.db' AS other",
+        "VACUUM INTO 'other.db'",
+        "BEGIN",
+        "SAVEPOINT a",
+        "DETACH main",
+        "CREATE TABLE a (b)",
+        "DELETE FROM hits",
+    ],
+)
+async def test_a_query_only_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """No other file is made, and no transaction left open that would hide later commits."""
+    monkeypatch.chdir(tmp_path)
+    async with open_sqlite("a.db", create=[HITS], readers=1) as store:
+        for fetch in (store.fetch_all, store.fetch_one):
+            with pytest.raises(sqlite3.DatabaseError):
+                await fetch(sql)
+        assert [] == await store.fetch_all("SELECT * FROM hits")
+        async with open_buffers(store, HITS) as buffers:
+            await buffers[HITS].write(Hit("a", 1))
+        assert [(1,)] == await store.fetch_all("SELECT count(*) FROM hits")
+        assert ["url", "count"] == [
+            row[1] for row in await store.fetch_all("PRAGMA table_info(hits)")
+        ]
+    assert not Path("other.db").exists()
