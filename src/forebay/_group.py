@@ -123,7 +123,7 @@ async def open_buffers(
             outlive the program. It is written only then, for its owner only, and never over
             another: `.1` is appended where the name is taken. It names its database, to which a
             file gets an id for it, in a table of forebay's own. `forebay dead-letters replay`
-            and `forebay.dead_letters.take_in_spill` bring them back. A batch whose COMMIT was
+            and `forebay.dead_letters.import_spill` bring them back. A batch whose COMMIT was
             in doubt may be both there and in the table.
         meter_provider: where OpenTelemetry's metrics go; the global one where it is None.
         tracer_provider: where its spans go; the global one where it is None. Set that one

@@ -268,7 +268,7 @@ def test_sigint_during_a_replay(times: int, monkeypatch: pytest.MonkeyPatch) -> 
     execute("INSERT INTO pages VALUES ('/'), (char(47, 97, 27) || '[31m')")
     replay = dead_letters.replay
 
-    async def interrupted(store: forebay.SqliteStore, **chosen: Any) -> Any:
+    async def interrupted(store: forebay.SqliteStore, **selection: Any) -> Any:
         assert (1,) == (await replay(store, ids=[1])).replayed
         if times == 1:
             raise KeyboardInterrupt

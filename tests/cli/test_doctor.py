@@ -16,7 +16,7 @@ from forebay import Table, Write
 from forebay._spill import write_spill
 from forebay.cli import _doctor
 from forebay.cli._command import command
-from forebay.doctor import Report
+from forebay.doctor import HealthReport
 
 HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url")
 
@@ -147,9 +147,9 @@ def test_sigint_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Since it only reads; the handler that was there is put back."""
     seen: list[object] = []
 
-    async def examine(*_args: object, **_options: object) -> Report:
+    async def examine(*_args: object, **_options: object) -> HealthReport:
         seen.append(signal.getsignal(signal.SIGINT))
-        return Report("site.db", ())
+        return HealthReport("site.db", ())
 
     monkeypatch.setattr(_doctor, "examine", examine)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

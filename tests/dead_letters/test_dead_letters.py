@@ -76,8 +76,8 @@ async def refused(store: forebay.SqliteStore, *visits: Visit) -> None:
         await buffers[VISITS].enqueue_many(visits)
 
 
-async def ids(store: forebay.SqliteStore, **chosen: Any) -> list[int]:
-    return [letter.id for letter in await dead_letters.fetch(store, **chosen)]
+async def ids(store: forebay.SqliteStore, **selection: Any) -> list[int]:
+    return [letter.id for letter in await dead_letters.fetch(store, **selection)]
 
 
 async def test_a_file_without_dead_letters_has_none(path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_what_sqlite_answers_names_the_file(path: Path) -> None:
             await dead_letters.purge(store, buffer="visits")
         spill = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 1))]})
         with pytest.raises(StoreError, match=r"site\.db': .*SQLITE_ERROR"):
-            await dead_letters.take_in_spill(store, spill)
+            await dead_letters.import_spill(store, spill)
 
 
 async def test_a_letter_tells_all(path: Path) -> None:
@@ -139,7 +139,7 @@ async def store(path: Path) -> AsyncIterator[forebay.SqliteStore]:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("selection", "expected"),
     [
         ({}, [1, 2, 3, 4]),
         ({"buffer": "visits"}, [1, 2, 3]),
@@ -156,10 +156,10 @@ async def store(path: Path) -> AsyncIterator[forebay.SqliteStore]:
     ],
 )
 async def test_letters_are_chosen_by_all_conditions(
-    store: forebay.SqliteStore, chosen: dict[str, Any], expected: list[int]
+    store: forebay.SqliteStore, selection: dict[str, Any], expected: list[int]
 ) -> None:
     """In the order of their first refusal, or the reverse."""
-    assert expected == await ids(store, **chosen)
+    assert expected == await ids(store, **selection)
 
 
 async def test_letters_are_counted_by_buffer_and_error(store: forebay.SqliteStore) -> None:
@@ -178,7 +178,7 @@ async def test_a_limit_below_zero_is_refused(store: forebay.SqliteStore) -> None
 
 
 @pytest.mark.parametrize(
-    ("chosen", "left"),
+    ("selection", "left"),
     [
         ({"ids": [1, 3, 77]}, [2, 4]),
         ({"failed_before": 30.0}, [3, 4]),
@@ -186,10 +186,10 @@ async def test_a_limit_below_zero_is_refused(store: forebay.SqliteStore) -> None
     ],
 )
 async def test_a_purge_removes_what_is_meant(
-    store: forebay.SqliteStore, chosen: dict[str, Any], left: list[int]
+    store: forebay.SqliteStore, selection: dict[str, Any], left: list[int]
 ) -> None:
     """And tells how many there were."""
-    assert 4 - len(left) == await dead_letters.purge(store, **chosen)
+    assert 4 - len(left) == await dead_letters.purge(store, **selection)
     assert left == await ids(store)
 
 
@@ -205,7 +205,7 @@ async def test_a_replay_commits_and_removes_the_letters(
 ) -> None:
     """Once the cause is mended."""
     execute(path, "INSERT INTO pages VALUES ('/', 1), ('/a', 1)")
-    assert dead_letters.Replayed((1, 2)) == await dead_letters.replay(store, ids=[1, 2])
+    assert dead_letters.ReplayResult((1, 2)) == await dead_letters.replay(store, ids=[1, 2])
     assert [("/", 1), ("/a", 2)] == rows(path, "SELECT * FROM visits")
     assert [3, 4] == await ids(store)
 
@@ -216,11 +216,11 @@ async def test_a_letter_refused_again_keeps_its_history(
     """Its id, its attempts added up, and each failure in turn; no other letter is left."""
     execute(path, "INSERT INTO pages VALUES ('/', 99)")
     execute(path, "UPDATE forebay_dead_letters SET attempts = 3 WHERE id = 3")
-    assert dead_letters.Replayed((1,), (2, 3, 4)) == await dead_letters.replay(store)
+    assert dead_letters.ReplayResult((1,), (2, 3, 4)) == await dead_letters.replay(store)
     execute(path, "INSERT INTO pages VALUES ('/a', 1)")
     execute(path, "CREATE TRIGGER no BEFORE INSERT ON visits BEGIN SELECT RAISE(ABORT, 'no'); END")
     again = await dead_letters.replay(store, ids=[2, 3])
-    assert dead_letters.Replayed((), (2, 3)) == again
+    assert dead_letters.ReplayResult((), (2, 3)) == again
     letters = await dead_letters.fetch(store)
     foreign, null = "SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_NOTNULL"
     trigger = "SQLITE_CONSTRAINT_TRIGGER"
@@ -252,7 +252,7 @@ async def test_every_operation_can_be_replayed(path: Path) -> None:
         Delete((4, "x")),
     ]
     async with open_sqlite(path, create=[things]) as store:
-        letters = await dead_letters.take_in_spill(
+        letters = await dead_letters.import_spill(
             store, write_spill(path.with_name("spill"), {things: spilled})
         )
         assert tuple(letters) == (await dead_letters.replay(store)).replayed
@@ -274,17 +274,17 @@ async def test_a_replay_cut_short_neither_loses_nor_repeats(
         await refused(store, *(Visit(*visit) for visit in expected))
     for page, _ in expected:
         execute(path, f"INSERT INTO pages VALUES ('{page}', 0)")  # noqa: S608
-    settle = sql.settle
+    record_replay = sql.record_replay
     crashes = 0
 
-    def settle_and_crash(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
+    def record_and_crash(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
         nonlocal crashes
-        settle(raw, *args, **options)
+        record_replay(raw, *args, **options)
         crashes += 1
         if crashes % 2 == 0:
             raise CrashError
 
-    monkeypatch.setattr(sql, "settle", settle_and_crash)
+    monkeypatch.setattr(sql, "record_replay", record_and_crash)
     finished = False
     while not finished:
         async with opened(path) as store:
@@ -322,7 +322,7 @@ async def test_a_commit_in_doubt_is_replayed_once(
 
     async with open_sqlite(path, create=[names]) as store:
         spill = write_spill(path.with_name("spill"), {names: [Write((1, "a"))]})
-        await dead_letters.take_in_spill(store, spill)
+        await dead_letters.import_spill(store, spill)
         monkeypatch.setattr(forebay.stores.sqlite._commit, "transact", transact)
         assert (1,) == (await dead_letters.replay(store, options=options)).replayed
         assert [] == await ids(store)
@@ -343,7 +343,7 @@ async def test_refusals_at_commit_are_settled_one_by_one(tmp_path: Path) -> None
     async with opened(path) as store:
         await refused(store, *(Visit(f"/{i}", i) for i in range(5)))
         execute(path, "INSERT INTO pages VALUES ('/0', 1), ('/3', 1)")
-        assert dead_letters.Replayed((1, 4), (2, 3, 5)) == await dead_letters.replay(store)
+        assert dead_letters.ReplayResult((1, 4), (2, 3, 5)) == await dead_letters.replay(store)
         letters = await dead_letters.fetch(store)
     assert [(2, 2, 1), (3, 2, 1), (5, 2, 1)] == [
         (letter.id, letter.attempts, len(letter.history)) for letter in letters
@@ -356,13 +356,13 @@ async def test_letters_that_are_gone_meanwhile_stop_the_replay(
 ) -> None:
     """Two replays at once do nothing twice: one of them does nothing."""
     execute(path, "INSERT INTO pages VALUES ('/', 1), ('/a', 1)")
-    settle = sql.settle
+    record_replay = sql.record_replay
 
-    def purge_and_settle(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
+    def purge_and_record(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
         raw.execute("DELETE FROM forebay_dead_letters WHERE id = 2")
-        settle(raw, *args, **options)
+        record_replay(raw, *args, **options)
 
-    monkeypatch.setattr(sql, "settle", purge_and_settle)
+    monkeypatch.setattr(sql, "record_replay", purge_and_record)
     with pytest.raises(FlushError, match="1 of 2 dead letters are not there any more"):
         await dead_letters.replay(store, ids=[1, 2])
     assert [] == rows(path, "SELECT * FROM visits")
@@ -373,13 +373,13 @@ async def test_a_refused_letter_that_is_gone_stops_the_replay_too(
     store: forebay.SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its new failure is not left as a letter of its own."""
-    settle = sql.settle
+    record_replay = sql.record_replay
 
-    def purge_and_settle(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
+    def purge_and_record(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
         raw.execute("DELETE FROM forebay_dead_letters WHERE id = 3")
-        settle(raw, *args, **options)
+        record_replay(raw, *args, **options)
 
-    monkeypatch.setattr(sql, "settle", purge_and_settle)
+    monkeypatch.setattr(sql, "record_replay", purge_and_record)
     with pytest.raises(FlushError, match="1 of 1 dead letters"):
         await dead_letters.replay(store, ids=[3])
     assert [1, 2, 3, 4] == await ids(store)
@@ -468,7 +468,7 @@ async def test_a_replay_goes_page_by_page(
     """Letters that are refused again do not come twice; each page size has the same result."""
     execute(path, "INSERT INTO pages VALUES ('/a', 1)")
     monkeypatch.setattr(dead_letters, "_PAGE", 1)
-    assert dead_letters.Replayed((2,), (1, 3, 4)) == await dead_letters.replay(store)
+    assert dead_letters.ReplayResult((2,), (1, 3, 4)) == await dead_letters.replay(store)
     assert [1, 1, 1] == [len(letter.history) for letter in await dead_letters.fetch(store)]
 
 
@@ -479,7 +479,7 @@ async def test_a_flood_of_letters_is_no_flood_when_replayed(
     most = BufferOptions().dead_letters_per_minute
     assert most is not None
     spilled = {VISITS: [Write(("/nowhere", i)) for i in range(most + 1)]}
-    await dead_letters.take_in_spill(store, write_spill(path.with_name("spill"), spilled))
+    await dead_letters.import_spill(store, write_spill(path.with_name("spill"), spilled))
     result = await dead_letters.replay(store, error_code="SPILLED")
     assert most + 1 == len(result.refused)
 
@@ -493,24 +493,24 @@ async def test_a_spill_is_taken_in_once(path: Path, store: forebay.SqliteStore) 
     )
     copy = spill.with_name("copy")
     copy.write_bytes(spill.read_bytes())
-    first = await dead_letters.take_in_spill(store, spill)
+    first = await dead_letters.import_spill(store, spill)
     letters = await dead_letters.fetch(store, ids=first)
     assert ["pages", "visits"] == [letter.buffer for letter in letters]
     assert {("SPILLED", "late", 0)} == {
         (x.failure.error_code, x.failure.error, x.attempts) for x in letters
     }
     await dead_letters.purge(store, ids=first[:1])
-    assert first == await dead_letters.take_in_spill(store, copy)
+    assert first == await dead_letters.import_spill(store, copy)
     assert [1, 2, 3, 4, first[1]] == await ids(store)
     other = write_spill(path.with_name("other"), {PAGES: [Write(("/", 1))]})
-    assert 1 == len(await dead_letters.take_in_spill(store, other))
+    assert 1 == len(await dead_letters.import_spill(store, other))
 
 
 async def test_an_empty_spill_is_taken_in(path: Path, store: forebay.SqliteStore) -> None:
     """It has no letters, now and again."""
     spill = write_spill(path.with_name("spill"), {PAGES: []})
     for _ in range(2):
-        assert [] == list(await dead_letters.take_in_spill(store, spill))
+        assert [] == list(await dead_letters.import_spill(store, spill))
 
 
 async def test_a_damaged_spill_is_not_taken_in(path: Path, store: forebay.SqliteStore) -> None:
@@ -518,7 +518,7 @@ async def test_a_damaged_spill_is_not_taken_in(path: Path, store: forebay.Sqlite
     spill = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
     spill.write_text(spill.read_text()[:-10])
     with pytest.raises(forebay.SpillError, match="line 4"):
-        await dead_letters.take_in_spill(store, spill)
+        await dead_letters.import_spill(store, spill)
     assert [1, 2, 3, 4] == await ids(store)
 
 
@@ -529,13 +529,13 @@ async def test_of_a_spill_that_was_cut_off_the_whole_lines_are_taken_in(
     whole = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
     part = path.with_name("spill.part")
     part.write_text(whole.read_text()[:-10])
-    letters = await dead_letters.take_in_spill(store, part, incomplete=True)
+    letters = await dead_letters.import_spill(store, part, incomplete=True)
     [letter] = await dead_letters.fetch(store, ids=letters)
     assert (VISITS.name, Write(("/", 5))) == (letter.buffer, letter.decode()[1])
-    assert letters == await dead_letters.take_in_spill(store, part, incomplete=True)
+    assert letters == await dead_letters.import_spill(store, part, incomplete=True)
     for incomplete in (False, True):
         with pytest.raises(forebay.SpillError, match="only the first 1 of 2 entries"):
-            await dead_letters.take_in_spill(store, whole, incomplete=incomplete)
+            await dead_letters.import_spill(store, whole, incomplete=incomplete)
     assert [1, 2, 3, 4, letter.id] == await ids(store)
 
 
@@ -546,8 +546,8 @@ async def test_a_part_of_a_spill_that_was_taken_in_adds_nothing(
     whole = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
     part = path.with_name("copy")
     part.write_text(whole.read_text()[:-10])
-    letters = await dead_letters.take_in_spill(store, whole)
-    assert letters == await dead_letters.take_in_spill(store, part, incomplete=True)
+    letters = await dead_letters.import_spill(store, whole)
+    assert letters == await dead_letters.import_spill(store, part, incomplete=True)
 
 
 async def test_a_replay_that_is_cancelled_finishes_what_it_began(
@@ -555,15 +555,15 @@ async def test_a_replay_that_is_cancelled_finishes_what_it_began(
 ) -> None:
     """What the buffer had accepted is committed, and its letter gone; the rest are letters."""
     execute(path, "INSERT INTO pages VALUES ('/', 1), ('/a', 1)")
-    settle = sql.settle
+    record_replay = sql.record_replay
     scope = trio.CancelScope()
     token = trio.lowlevel.current_trio_token()
 
-    def cancel_and_settle(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
+    def cancel_and_record(raw: sqlite3.Connection, *args: Any, **options: Any) -> None:
         trio.from_thread.run_sync(scope.cancel, trio_token=token)
-        settle(raw, *args, **options)
+        record_replay(raw, *args, **options)
 
-    monkeypatch.setattr(sql, "settle", cancel_and_settle)
+    monkeypatch.setattr(sql, "record_replay", cancel_and_record)
     with scope:
         await dead_letters.replay(store, ids=[1, 2], options=BufferOptions(batch_size=1))
     assert scope.cancelled_caught

@@ -373,7 +373,7 @@ async def test_a_spill_beside_the_file_is_found(path: Path, spill: Path) -> None
     assert {
         "path": str(spill),
         "entries": 2,
-        "taken_in": False,
+        "imported": False,
         "reason": "the disk was full",
     } == finding.values
 
@@ -430,7 +430,7 @@ async def test_a_spill_that_does_not_say_its_database_is_a_problem(path: Path, s
 async def test_a_spill_that_was_taken_in_may_go(path: Path, spill: Path) -> None:
     """It is nobody's worry, replayed or not."""
     async with open_sqlite(path) as store:
-        await dead_letters.replay(store, ids=await dead_letters.take_in_spill(store, spill))
+        await dead_letters.replay(store, ids=await dead_letters.import_spill(store, spill))
     report = await examine(path)
     assert report.healthy
     assert Verdict.ADVICE is report.findings[-1].verdict
@@ -443,12 +443,12 @@ async def test_a_spill_that_was_cut_off_has_its_whole_lines(path: Path, spill: P
     part.write_text(spill.read_text()[:-3])
     spill.unlink()
     finding = await problem(path, "spills")
-    assert {"path": str(part), "entries": 1, "taken_in": False} == finding.values
+    assert {"path": str(part), "entries": 1, "imported": False} == finding.values
     assert "It has 1 entry in whole lines" in finding.message
     assert "--spill FILE --incomplete" in finding.message
     async with open_sqlite(path) as store:
         await dead_letters.replay(
-            store, ids=await dead_letters.take_in_spill(store, part, incomplete=True)
+            store, ids=await dead_letters.import_spill(store, part, incomplete=True)
         )
     report = await examine(path)
     assert report.healthy
@@ -461,7 +461,7 @@ async def test_a_spill_of_which_a_part_was_taken_in_is_a_problem(path: Path, spi
     part.write_text(spill.read_text()[:-3])
     async with open_sqlite(path) as store:
         await dead_letters.replay(
-            store, ids=await dead_letters.take_in_spill(store, part, incomplete=True)
+            store, ids=await dead_letters.import_spill(store, part, incomplete=True)
         )
     part.unlink()
     assert "only the first 1 of them" in (await problem(path, "spills")).message

@@ -19,7 +19,7 @@ REFUSED = 3
 """The one that the table refuses still."""
 
 
-async def prepared(path: Path, *, taken_in: bool) -> tuple[Path, Path]:
+async def prepared(path: Path, *, imported: bool) -> tuple[Path, Path]:
     """Give a database, whose letters are those of a spill, or that spill."""
     spill = write_spill(
         path.with_suffix(".spill"),
@@ -35,8 +35,8 @@ async def prepared(path: Path, *, taken_in: bool) -> tuple[Path, Path]:
                 f"{REFUSED} BEGIN SELECT RAISE(ABORT, 'refused'); END"
             ).close()
         )
-        if taken_in:
-            await dead_letters.take_in_spill(store, spill)
+        if imported:
+            await dead_letters.import_spill(store, spill)
     return path, spill
 
 
@@ -65,13 +65,13 @@ def check(path: Path, *, all_in: bool) -> int:
 
 
 @pytest.mark.strace
-@pytest.mark.parametrize("taken_in", [True, False])
+@pytest.mark.parametrize("imported", [True, False])
 async def test_a_replay_that_is_killed_at_any_write_is_started_again(
-    zygote: Zygote, fast_disk: Path, taken_in: bool
+    zygote: Zygote, fast_disk: Path, imported: bool
 ) -> None:
     """With the spill taken in before, or by it; in the end all is there but what is refused."""
-    template, spill = await prepared(fast_disk / "template.db", taken_in=taken_in)
-    spills = [] if taken_in else [spill]
+    template, spill = await prepared(fast_disk / "template.db", imported=imported)
+    spills = [] if imported else [spill]
     partly = 0
     for n in count(1):
         path = fast_disk / f"{n}.db"
@@ -79,7 +79,7 @@ async def test_a_replay_that_is_killed_at_any_write_is_started_again(
         fault = Fault(path, "pwrite64", "signal=KILL", str(n))
         with zygote.run("replaying.py", path, *spills, faults=[fault], after="open") as child:
             lines, status = child.lines(), child.wait()
-        done = check(path, all_in=taken_in)
+        done = check(path, all_in=imported)
         partly += 0 < done < 2 * len(NUMBERS) - 1
         if status == 0:
             assert [f"ended {2 * len(NUMBERS) - 1} 1"] == lines
@@ -87,7 +87,7 @@ async def test_a_replay_that_is_killed_at_any_write_is_started_again(
         assert -9 == status
         async with open_sqlite(path) as store:
             for left in spills:
-                await dead_letters.take_in_spill(store, left)
+                await dead_letters.import_spill(store, left)
             result = await dead_letters.replay(store)
         assert 1 == len(result.refused)
         assert 2 * len(NUMBERS) - 1 == check(path, all_in=True)

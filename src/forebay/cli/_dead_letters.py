@@ -68,12 +68,12 @@ def list_command(
       2    wrong usage, or a database that cannot be read
       130  ended by SIGINT
     """  # noqa: D301  # the \\b is click's
-    chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
+    selection = dead_letters.Selection(buffer=buffer, error_code=error)
 
     async def read() -> tuple[list[dead_letters.Count], list[dead_letters.DeadLetter]]:
         async with dead_letters.open_reader(database) as reader:
-            return await dead_letters.counts(reader, **chosen), await dead_letters.fetch(
-                reader, limit=limit, newest_first=True, **chosen
+            return await dead_letters.counts(reader, **selection), await dead_letters.fetch(
+                reader, limit=limit, newest_first=True, **selection
             )
 
     check(database)
@@ -189,19 +189,19 @@ def purge_command(
     """  # noqa: D301  # the \\b is click's
     if not ids and buffer is None and error is None and older_than is None:
         raise click.UsageError("which? Give IDs, --older-than, --buffer or --error")
-    chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
+    selection = dead_letters.Selection(buffer=buffer, error_code=error)
     if older_than is not None:
-        chosen["failed_before"] = time.time() - _seconds(older_than)
+        selection["failed_before"] = time.time() - _seconds(older_than)
 
     async def count() -> int:
         async with dead_letters.open_reader(database) as reader:
             if ids:
-                chosen["ids"] = await known(reader, ids)
-            return await number(reader, chosen)
+                selection["ids"] = await known(reader, ids)
+            return await number(reader, selection)
 
     async def purge() -> int:
         async with forebay.open_sqlite(database) as store:
-            return await dead_letters.purge(store, **chosen)
+            return await dead_letters.purge(store, **selection)
 
     check(database)
     found = run(count)

@@ -15,7 +15,7 @@ import trio
 
 import forebay
 from forebay.cli._output import print_json, print_wrapped
-from forebay.doctor import Integrity, Report, Verdict, examine
+from forebay.doctor import HealthReport, Integrity, Verdict, examine
 
 _INDENT = 24
 
@@ -82,7 +82,7 @@ def doctor_command(
     sys.exit(1 if report.count(worst) or not report.healthy else 0)
 
 
-def _print(report: Report) -> None:
+def _print(report: HealthReport) -> None:
     colors = {Verdict.PROBLEM: "red", Verdict.ADVICE: "yellow"}
     for finding in report.findings:
         label = f"{finding.verdict.value:<8}{finding.check:<14}"
@@ -98,7 +98,7 @@ def _print(report: Report) -> None:
         click.echo("Nothing here needs a person.")
 
 
-def _as_json(report: Report) -> dict[str, Any]:
+def _as_json(report: HealthReport) -> dict[str, Any]:
     return {
         "path": report.path,
         "healthy": report.healthy,

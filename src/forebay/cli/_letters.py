@@ -96,17 +96,17 @@ def check(database: str) -> None:
         raise Failed(f"{database!r} is empty, no database: look for where that went")
 
 
-async def known(source: dead_letters.Source, ids: Sequence[int]) -> Sequence[int]:
+async def known(reader: dead_letters.DeadLetterReader, ids: Sequence[int]) -> Sequence[int]:
     """Give the ids back, if all of them are those of letters."""
-    there = {letter.id for letter in await dead_letters.fetch(source, ids=ids)}
+    there = {letter.id for letter in await dead_letters.fetch(reader, ids=ids)}
     if missing := [letter for letter in ids if letter not in there]:
         raise Failed(f"there is no dead letter {some(missing)}; nothing was done")
     return ids
 
 
-async def number(source: dead_letters.Source, chosen: dead_letters.Chosen) -> int:
+async def number(reader: dead_letters.DeadLetterReader, selection: dead_letters.Selection) -> int:
     """Count the letters that are meant."""
-    return sum(count.count for count in await dead_letters.counts(source, **chosen))
+    return sum(count.count for count in await dead_letters.counts(reader, **selection))
 
 
 def in_words(letters: int) -> str:

@@ -91,28 +91,28 @@ def replay_command(
         raise click.UsageError("--any-database is about spills, and there is no --spill")
     if incomplete and not spills:
         raise click.UsageError("--incomplete is about spills, and there is no --spill")
-    chosen = dead_letters.Chosen(buffer=buffer, error_code=error)
-    taken_in: dict[str, range] = {}
+    selection = dead_letters.Selection(buffer=buffer, error_code=error)
+    imported: dict[str, range] = {}
     begun_with: list[int] = []
 
-    async def replay() -> tuple[dead_letters.Replayed, dict[str, int]]:
+    async def replay() -> tuple[dead_letters.ReplayResult, dict[str, int]]:
         pragmas = {"foreign_keys": int(foreign_keys)}
         async with forebay.open_sqlite(database, pragmas=pragmas) as store:
             # All are taken in before one is replayed: where one of them is refused, no entry of
             # another has run, and the next try finds what was taken in.
             for spill in spills:
-                taken_in[spill] = await dead_letters.take_in_spill(
+                imported[spill] = await dead_letters.import_spill(
                     store, spill, any_database=any_database, incomplete=incomplete
                 )
             if spills:
-                chosen["ids"] = [letter for letters in taken_in.values() for letter in letters]
+                selection["ids"] = [letter for letters in imported.values() for letter in letters]
             elif ids:
-                chosen["ids"] = await known(store, ids)
-            begun_with.append(await number(store, chosen))
-            result = await dead_letters.replay(store, **chosen)
+                selection["ids"] = await known(store, ids)
+            begun_with.append(await number(store, selection))
+            result = await dead_letters.replay(store, **selection)
             return result, {
-                spill: await number(store, dead_letters.Chosen(ids=letters))
-                for spill, letters in taken_in.items()
+                spill: await number(store, dead_letters.Selection(ids=letters))
+                for spill, letters in imported.items()
             }
 
     def interrupted() -> str:
@@ -121,7 +121,7 @@ def replay_command(
 
         async def count() -> int:
             async with dead_letters.open_reader(database) as reader:
-                return await number(reader, chosen)
+                return await number(reader, selection)
 
         left = run(count)
         return (

@@ -27,8 +27,8 @@ from forebay._spill import read_spill
 from forebay._table.json_format import decode_declaration, decode_operation
 from forebay._table.operations import Operation
 from forebay._table.table import Table
-from forebay.dead_letters._model import Chosen, Count, DeadLetter, Failure, Source
-from forebay.dead_letters._replay import Replayed, replay_operations
+from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
+from forebay.dead_letters._replay import ReplayResult, replay_operations
 from forebay.sqlite import connect
 from forebay.stores.sqlite import SqliteStore
 from forebay.stores.sqlite import _dead_letter_table as sql
@@ -46,7 +46,7 @@ _PAGE = 5_000
 
 
 @asynccontextmanager
-async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[Source, None]:
+async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[DeadLetterReader, None]:
     """Open a file to read its dead letters, for the time of an `async with` block.
 
     It writes nothing, so it will do for a copy, or with no right to write.
@@ -68,19 +68,19 @@ async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[Source, No
 
 
 async def fetch(
-    source: Source,
+    reader: DeadLetterReader,
     *,
     limit: int | None = None,
     newest_first: bool = False,
-    **chosen: Unpack[Chosen],
+    **selection: Unpack[Selection],
 ) -> list[DeadLetter]:
     """Read dead letters. Cancelled, it ends when the query does.
 
     Args:
-        source: the store, or a connection to its file, which may be read-only.
+        reader: the store, or a connection to its file, which may be read-only.
         limit: no more than so many; at least 0, or None for all.
         newest_first: whether the last ones come first.
-        **chosen: which letters: see `Chosen`.
+        **selection: which letters: see `Selection`.
 
     Returns:
         The letters, in the order in which they were refused first, or the reverse of it.
@@ -92,28 +92,28 @@ async def fetch(
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit!r}: expected at least 0, or None for all")
     return await _fetch(
-        source,
+        reader,
         sql.NEWEST if newest_first else sql.OLDEST,
-        {**sql.chosen(**chosen), "limit": -1 if limit is None else limit, "after": 0},
+        {**sql.selection(**selection), "limit": -1 if limit is None else limit, "after": 0},
     )
 
 
-async def counts(source: Source, **chosen: Unpack[Chosen]) -> list[Count]:
+async def counts(reader: DeadLetterReader, **selection: Unpack[Selection]) -> list[Count]:
     """Count dead letters by buffer and error. Cancelled, it ends when the query does.
 
     Args:
-        source: the store, or a connection to its file, which may be read-only.
-        **chosen: which letters: see `Chosen`.
+        reader: the store, or a connection to its file, which may be read-only.
+        **selection: which letters: see `Selection`.
 
     Raises:
         StoreError: the file cannot be read.
     """
-    return [Count(*row) for row in await _query(source, sql.COUNT, sql.chosen(**chosen))]
+    return [Count(*row) for row in await _query(reader, sql.COUNT, sql.selection(**selection))]
 
 
 async def replay(
-    store: SqliteStore, *, options: BufferOptions | None = None, **chosen: Unpack[Chosen]
-) -> Replayed:
+    store: SqliteStore, *, options: BufferOptions | None = None, **selection: Unpack[Selection]
+) -> ReplayResult:
     """Do the operations of dead letters again, now that their cause is mended.
 
     They run through a buffer, as if they were enqueued now, in the order in which they were
@@ -131,7 +131,7 @@ async def replay(
         store: the store.
         options: for the buffers; None for the defaults without a limit of dead letters, and with
             an end to the attempts at a database that is locked or full, after about half a minute.
-        **chosen: which letters: see `Chosen`.
+        **selection: which letters: see `Selection`.
 
     Returns:
         What became of them.
@@ -142,7 +142,7 @@ async def replay(
         DrainError: it was cancelled, and the database stayed locked. Likewise.
         StoreError: the file cannot be read, or the history of a letter is not as it was written.
     """
-    parameters = {**sql.chosen(**chosen), "limit": _PAGE, "after": 0}
+    parameters = {**sql.selection(**selection), "limit": _PAGE, "after": 0}
     options = options or _OPTIONS
     replayed: list[int] = []
     refused: list[int] = []
@@ -161,10 +161,10 @@ async def replay(
             replayed += result.replayed
             refused += result.refused
             skipped.update(result.skipped)
-    return Replayed(tuple(replayed), tuple(refused), skipped)
+    return ReplayResult(tuple(replayed), tuple(refused), skipped)
 
 
-async def take_in_spill(
+async def import_spill(
     store: SqliteStore,
     path: str | os.PathLike[str],
     *,
@@ -204,17 +204,17 @@ async def take_in_spill(
                 f"{os.fspath(path)!r} is of the database {spill.database}, and this is {here}: its "
                 f"rows do not belong here. If they do, say so (any_database=True, --any-database)"
             )
-        return await store.run(sql.take_in, spill)
+        return await store.run(sql.import_spill, spill)
 
 
-async def purge(store: SqliteStore, **chosen: Unpack[Chosen]) -> int:
+async def purge(store: SqliteStore, **selection: Unpack[Selection]) -> int:
     """Remove dead letters for good, in one transaction.
 
     Cancelled before the transaction has begun, none is removed; later, all are.
 
     Args:
         store: the store.
-        **chosen: which letters: see `Chosen`.
+        **selection: which letters: see `Selection`.
 
     Returns:
         How many were removed.
@@ -223,22 +223,26 @@ async def purge(store: SqliteStore, **chosen: Unpack[Chosen]) -> int:
         ValueError: no condition is given: all is too easily meant for none.
         StoreError: the file cannot be written; none was removed.
     """
-    parameters = sql.chosen(**chosen)
+    parameters = sql.selection(**selection)
     if all(value is None for value in parameters.values()):
         raise ValueError("purge needs one of buffer, error_code, failed_before and ids")
     with store_errors(store.path):
         return await store.run(sql.purge, parameters)
 
 
-async def _query(source: Source, text: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    with store_errors(source.path):
-        if not await source.fetch_all(sql.EXISTS):  # the file never had a dead letter
+async def _query(
+    reader: DeadLetterReader, text: str, parameters: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    with store_errors(reader.path):
+        if not await reader.fetch_all(sql.EXISTS):  # the file never had a dead letter
             return []
-        return await source.fetch_all(text, parameters)
+        return await reader.fetch_all(text, parameters)
 
 
-async def _fetch(source: Source, text: str, parameters: Mapping[str, Any]) -> list[DeadLetter]:
-    return [DeadLetter.of(row) for row in await _query(source, text, parameters)]
+async def _fetch(
+    reader: DeadLetterReader, text: str, parameters: Mapping[str, Any]
+) -> list[DeadLetter]:
+    return [DeadLetter.from_row(row) for row in await _query(reader, text, parameters)]
 
 
 def _by_table(
@@ -261,16 +265,16 @@ def _by_table(
 
 
 __all__ = [
-    "Chosen",
     "Count",
     "DeadLetter",
+    "DeadLetterReader",
     "Failure",
-    "Replayed",
-    "Source",
+    "ReplayResult",
+    "Selection",
     "counts",
     "fetch",
+    "import_spill",
     "open_reader",
     "purge",
     "replay",
-    "take_in_spill",
 ]

@@ -63,7 +63,7 @@ class DeadLetter:
     history: tuple[Failure, ...] = ()
 
     @classmethod
-    def of(cls, row: tuple[Any, ...]) -> DeadLetter:
+    def from_row(cls, row: tuple[Any, ...]) -> DeadLetter:
         """Make a letter of its row in the file.
 
         Raises:
@@ -108,7 +108,7 @@ class Count:
     newest: float
 
 
-class Chosen(TypedDict, total=False):
+class Selection(TypedDict, total=False):
     """Which letters are meant: those that all the given conditions hold for; without any, all.
 
     Attributes:
@@ -124,7 +124,7 @@ class Chosen(TypedDict, total=False):
     ids: Iterable[int] | None
 
 
-class Source(Protocol):
+class DeadLetterReader(Protocol):
     """What letters are read from: a `SqliteStore`, or a `forebay.sqlite.Connection`."""
 
     path: str

@@ -18,7 +18,7 @@ from forebay.stores.sqlite import _dead_letter_table as dead_letters
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """What became of the letters of a replay.
 
     Attributes:
@@ -59,7 +59,7 @@ class ReplayingStore:
         self, raw: sqlite3.Connection, numbers: range, rejections: Sequence[Rejection]
     ) -> None:
         """Settle the letters, in the transaction that settles their operations."""
-        dead_letters.settle(
+        dead_letters.record_replay(
             raw,
             [self.letters[number - 1] for number in numbers],
             refused={self.letters[r.number - 1]: r.dead_letter for r in rejections},
@@ -71,7 +71,7 @@ async def replay_operations(
     table: Table[tuple[Any, ...]],
     operations: Mapping[int, Operation],
     options: BufferOptions,
-) -> Replayed:
+) -> ReplayResult:
     """Replay letters of one table.
 
     Args:
@@ -97,7 +97,7 @@ async def replay_operations(
                 replaying.letters.pop()
                 skipped[letter] = str(error)
         await buffers.flush()
-    return Replayed(tuple(replaying.replayed), tuple(replaying.refused), skipped)
+    return ReplayResult(tuple(replaying.replayed), tuple(replaying.refused), skipped)
 
 
 async def _enqueue(buffer: Buffer[tuple[Any, ...]], operation: Operation) -> None:

@@ -25,7 +25,7 @@ from forebay._spill import database_of, is_spill, read_spill
 from forebay._table.table import Table
 from forebay.doctor._checks import Integrity, sqlite_itself
 from forebay.doctor._examination import Inside, examine_inside
-from forebay.doctor._findings import Finding, Report, Verdict
+from forebay.doctor._findings import Finding, HealthReport, Verdict
 
 _LOGS: Final = ("-wal", "-shm", "-journal")
 """How the names of the files end that SQLite keeps beside a database."""
@@ -43,7 +43,7 @@ async def examine(
     tables: Sequence[Table[Any]] = (),
     integrity: Integrity = "quick",
     spills: Sequence[str | os.PathLike[str]] = (),
-) -> Report:
+) -> HealthReport:
     """Examine a SQLite file. Nothing is written to it; a program may be using it.
 
     SQLite itself may leave empty ``-wal`` and ``-shm`` files beside it, as after any reading.
@@ -77,7 +77,7 @@ async def examine(
     findings += inside.findings
     findings += await trio.to_thread.run_sync(lambda: list(_beside(file)))
     findings += await trio.to_thread.run_sync(lambda: list(_spills(file, spills, inside)))
-    return Report(os.fsdecode(path), tuple(findings))
+    return HealthReport(os.fsdecode(path), tuple(findings))
 
 
 def _file(file: Path) -> Finding:
@@ -165,7 +165,7 @@ def _spills(
                 {"path": str(path), "database": database.path},
             )
         else:
-            yield _spill(path, inside.taken_in)
+            yield _spill(path, inside.imported)
     if not paths:
         yield Finding("spills", Verdict.OK, "no spill files beside it")
 
@@ -188,7 +188,7 @@ def _is_readable(path: Path) -> bool:
     return path.is_file() or not path.exists()
 
 
-def _spill(path: Path, taken_in: Mapping[str, int]) -> Finding:
+def _spill(path: Path, imported: Mapping[str, int]) -> Finding:
     def problem(message: str, **more: object) -> Finding:
         return Finding("spills", Verdict.PROBLEM, message, {"path": str(path), **more})
 
@@ -204,8 +204,8 @@ def _spill(path: Path, taken_in: Mapping[str, int]) -> Finding:
         return problem(f"{told}. {error}" if part else str(error))
     except OSError as error:
         return problem(f"{str(path)!r}: {error.strerror}")
-    known = taken_in.get(spill.id)
-    values = {"entries": spill.entries, "taken_in": known is not None}
+    known = imported.get(spill.id)
+    values = {"entries": spill.entries, "imported": known is not None}
     if known is not None and known >= spill.entries:
         what = "its whole lines are" if part else "it is"
         return Finding(
@@ -238,4 +238,4 @@ def _spill(path: Path, taken_in: Mapping[str, int]) -> Finding:
     )
 
 
-__all__ = ["Finding", "Integrity", "Report", "Verdict", "examine"]
+__all__ = ["Finding", "HealthReport", "Integrity", "Verdict", "examine"]

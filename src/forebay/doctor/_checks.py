@@ -224,7 +224,7 @@ def _dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:
     if raw.execute(dead_letters.EXISTS).fetchone() is None:
         counts: Sequence[Any] = ()
     else:
-        counts = raw.execute(dead_letters.COUNT, dead_letters.chosen()).fetchall()
+        counts = raw.execute(dead_letters.COUNT, dead_letters.selection()).fetchall()
     for buffer, code, count, oldest, newest in counts:
         yield Finding(
             "dead_letters",
@@ -266,10 +266,10 @@ def _unreadable(raw: sqlite3.Connection) -> Iterator[Finding]:
     """Tell which dead letters are not as forebay wrote them, so that a replay skips them."""
     tables: dict[str, Table[Any]] = {}
     broken: dict[int, str] = {}
-    every = {**dead_letters.chosen(), "limit": -1, "after": 0}
+    every = {**dead_letters.selection(), "limit": -1, "after": 0}
     for row in raw.execute(dead_letters.OLDEST, every):
         try:
-            letter = DeadLetter.of(row)
+            letter = DeadLetter.from_row(row)
             if letter.declaration not in tables:
                 tables[letter.declaration] = decode_declaration(letter.declaration)
             decode_operation(tables[letter.declaration], letter.entry)
@@ -290,7 +290,7 @@ def _listed(faults: Sequence[str]) -> str:
     return "; ".join(faults) + more
 
 
-def spills_taken_in(raw: sqlite3.Connection) -> dict[str, int]:
+def imported_spills(raw: sqlite3.Connection) -> dict[str, int]:
     """Give the ids of the spills whose entries became dead letters, and how many did."""
     if raw.execute(dead_letters.SPILLS_EXIST).fetchone() is None:
         return {}

@@ -31,12 +31,12 @@ class Inside(NamedTuple):
     Attributes:
         findings: the results of its checks.
         id: the database's own id; None where it has none, or cannot be read.
-        taken_in: the ids of the spills that were taken in, and how many entries of each.
+        imported: the ids of the spills that were taken in, and how many entries of each.
     """
 
     findings: list[Finding]
     id: str | None = None
-    taken_in: Mapping[str, int] = MappingProxyType({})
+    imported: Mapping[str, int] = MappingProxyType({})
 
 
 async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: Integrity) -> Inside:
@@ -50,7 +50,7 @@ async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: In
             for name, check in health.checks(tables, integrity):
                 findings += await connection.run(health.run, name, check)
             known = await connection.run(read_id)
-            return Inside(findings, known, await connection.run(health.spills_taken_in))
+            return Inside(findings, known, await connection.run(health.imported_spills))
     except SQLITE_ERRORS as error:
         return Inside([*findings, health.failed("database", error)])
     except OSError as error:  # it went away meanwhile

@@ -21,7 +21,7 @@ async def main(*arguments: str) -> None:
         print("open")
         sys.stdin.readline()
         for spill in spills:
-            await dead_letters.take_in_spill(store, spill)
+            await dead_letters.import_spill(store, spill)
         result = await dead_letters.replay(store, options=options)
     print("ended", len(result.replayed), len(result.refused))
 

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS forebay_spills (
     last_letter INTEGER NOT NULL
 )"""
 
-_CHOSEN: Final = """\
+_SELECTED: Final = """\
 (:buffer IS NULL OR buffer = :buffer)
 AND (:error_code IS NULL OR error_code = :error_code)
 AND (:failed_before IS NULL OR failed_at < :failed_before)
@@ -65,7 +65,7 @@ SPILLS_EXIST: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name
 COUNT: Final = f"""\
 SELECT CAST(buffer AS TEXT), CAST(error_code AS TEXT), count(*),
     CAST(min(failed_at) AS REAL), CAST(max(failed_at) AS REAL)
-FROM {TABLE} WHERE {_CHOSEN} GROUP BY 1, 2 ORDER BY 1, 2"""
+FROM {TABLE} WHERE {_SELECTED} GROUP BY 1, 2 ORDER BY 1, 2"""
 
 DECLARATIONS: Final = f"SELECT DISTINCT CAST(declaration AS TEXT) FROM {TABLE}"
 
@@ -73,13 +73,13 @@ _SELECT: Final = f"""\
 SELECT id, CAST(buffer AS TEXT), CAST(operation AS TEXT), CAST(entry AS TEXT),
     CAST(declaration AS TEXT), CAST(error_code AS TEXT), CAST(error AS TEXT),
     CAST(failed_at AS REAL), CAST(attempts AS INTEGER), CAST(history AS TEXT)
-FROM {TABLE} WHERE {_CHOSEN}"""
+FROM {TABLE} WHERE {_SELECTED}"""
 
 OLDEST: Final = f"{_SELECT} AND id > :after ORDER BY id LIMIT :limit"
 NEWEST: Final = f"{_SELECT} ORDER BY id DESC LIMIT :limit"
 
 
-def chosen(
+def selection(
     *,
     buffer: str | None = None,
     error_code: str | None = None,
@@ -148,7 +148,9 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def settle(raw: sqlite3.Connection, letters: Collection[int], refused: Mapping[int, int]) -> None:
+def record_replay(
+    raw: sqlite3.Connection, letters: Collection[int], refused: Mapping[int, int]
+) -> None:
     """Note in the transaction that replays letters what became of them.
 
     Args:
@@ -191,16 +193,16 @@ def _fail_again(raw: sqlite3.Connection, letter: int, new: int) -> bool:
 
 
 def _delete(raw: sqlite3.Connection, ids: Iterable[int]) -> int:
-    return purge(raw, chosen(ids=ids))
+    return purge(raw, selection(ids=ids))
 
 
 def purge(raw: sqlite3.Connection, parameters: Mapping[str, Any]) -> int:
     """Remove letters, and tell how many there were of those that are meant."""
     raw.execute(CREATE)
-    return raw.execute(f"DELETE FROM {TABLE} WHERE {_CHOSEN}", parameters).rowcount
+    return raw.execute(f"DELETE FROM {TABLE} WHERE {_SELECTED}", parameters).rowcount
 
 
-def take_in(raw: sqlite3.Connection, spill: Spill) -> range:
+def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
     """Make dead letters of a spill's entries, in the open transaction; once only.
 
     Returns:
