@@ -29,7 +29,7 @@ VALUES = {
     bytes: st.binary(),
 }
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
-    lambda name: not name.casefold().startswith("sqlite_")
+    lambda name: not name.casefold().startswith(("sqlite_", "forebay_"))
 )
 
 
