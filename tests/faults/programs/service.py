@@ -1,4 +1,4 @@
-"""A service that drains on the first signal, and gives up on the second: the README's recipe.
+"""A service that drains on the first signal, and gives up on the second, as in docs/guide.md.
 
 Arguments: the database, and ``recipe`` or ``plain``, which leaves signals to Python. It accepts
 100 entries and 50 events, prints ``accepted``, works on, prints ``leaving`` as it leaves, and
