@@ -14,6 +14,7 @@ from typing import Any
 
 from forebay import Delete, DeleteBy, Merge, Table, Update, Write
 from forebay._table.operations import Operation
+from forebay._table.table import key_getter
 
 _CHANGED = {
     Merge.REPLACE: "{new}",
@@ -41,9 +42,9 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
 def _execute(raw: sqlite3.Connection, table: Table[Any], operation: Operation) -> None:
     name = f'"{table.name}"'
     match operation:
-        case Write(row) if table.key and _find(raw, table, table.key_of(row)):
+        case Write(row) if table.key and _find(raw, table, key_getter(table)(row)):
             where = " AND ".join(f'"{name}" = :key{i}' for i, name in enumerate(table.key))
-            key = _where(table, table.key_of(row))[1]
+            key = _where(table, key_getter(table)(row))[1]
             values = {f"key{i}": value for i, value in enumerate(key)}
             for column, value in zip(table.columns, row, strict=True):
                 if column.name not in table.key:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from forebay import Delete, DeleteBy, Keep, Max, Merge, Min, Replace, Sum, Table, Update, Write
 from forebay._table.operations import Operation
+from forebay._table.table import value_columns
 from forebay.stores.sqlite._statements import create
 
 _KEYS: dict[type, list[Any]] = {
@@ -43,7 +44,7 @@ class Drawn:
     values: dict[str, list[Any]]
 
     def __repr__(self) -> str:
-        rules = {column.name: column.merge.value for column in self.table.values}
+        rules = {column.name: column.merge.value for column in value_columns(self.table)}
         return (
             f"{self.table!r} {rules} delete_by={self.table.delete_by!r} "
             f"coalesce={self.table.coalesce}: {self.ddl}"
@@ -112,7 +113,7 @@ def operation(draw: st.DrawFn, drawn: Drawn) -> Operation:
     table, values = drawn.table, drawn.values
     kinds: list[type[Operation]] = [Write, Write]
     if table.key:
-        kinds += [Delete, Update, Update] if table.values else [Delete]
+        kinds += [Delete, Update, Update] if value_columns(table) else [Delete]
     if table.delete_by is not None:
         kinds.append(DeleteBy)
     kind = draw(st.sampled_from(kinds))
@@ -125,7 +126,7 @@ def operation(draw: st.DrawFn, drawn: Drawn) -> Operation:
     key = parts if len(parts) > 1 else parts[0]
     if kind is Delete:
         return Delete(key)
-    names = draw(st.sets(st.sampled_from([c.name for c in table.values]), min_size=1))
+    names = draw(st.sets(st.sampled_from([c.name for c in value_columns(table)]), min_size=1))
     return Update(key, {name: draw(st.sampled_from(values[name])) for name in sorted(names)})
 
 

@@ -196,7 +196,7 @@ def _missing(in_doubt: bool) -> str:
 
 def _waiting(left: Unsettled) -> str:
     oldest = "waiting" if left.count == 1 else "the oldest waiting"
-    return f"{in_words(left.count, 'accepted')}, {oldest} for {left.oldest_age:,.1f} s"
+    return f"{format_count(left.count, 'accepted entry')}, {oldest} for {left.oldest_age:,.1f} s"
 
 
 def _kept(attribute: str, spill: str | None) -> str:
@@ -210,6 +210,12 @@ def _bring_back(spill: str | None) -> str:
     return "bring these back by `forebay dead-letters replay DB --spill FILE`"
 
 
-def in_words(entries: int, kind: str = "") -> str:
-    """Give a number of entries, of some kind, in words."""
-    return " ".join(filter(None, [f"{entries:,}", kind, "entry" if entries == 1 else "entries"]))
+def format_count(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 entry` or `2,000 entries`.
+
+    Args:
+        count: the number.
+        noun: the noun in the singular.
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"

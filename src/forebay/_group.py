@@ -18,7 +18,7 @@ from forebay._database import Database
 from forebay._errors import DrainError, FlushError, OptionsError
 from forebay._options import BufferOptions
 from forebay._spill import write_spill
-from forebay._table.columns import folded
+from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
 from forebay._telemetry.otel import MeterProvider, TracerProvider, telemetry
 from forebay.stores import Identified, Store
@@ -70,9 +70,9 @@ class Buffers:
             trio.BrokenResourceError: the worker of one of them failed first.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        numbers = [worker.channel.request_flush() for worker in self._workers]
-        for worker, number in zip(self._workers, numbers, strict=True):
-            await worker.ledger.wait_settled(number)
+        numbers = [buffer.request_flush() for buffer in self]
+        for buffer, number in zip(self, numbers, strict=True):
+            await buffer.wait_flushed(number)
 
     def give_up(self) -> None:
         """Cut the drain short, now or when it begins: its deadline passes at once.
@@ -264,7 +264,7 @@ def _workers(
     if not tables:
         raise ValueError("open_buffers needs a table at least")
     names = [table.name for table in tables]
-    if len(set(map(folded, names))) < len(names):
+    if len(set(map(fold_case, names))) < len(names):
         raise ValueError(f"tables: two have one name, and a table has one buffer: {names}")
     if unknown := set(overrides) - set(names):
         raise OptionsError(

@@ -15,6 +15,7 @@ import trio
 from forebay._batching.batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
 from forebay._batching.coalesce import Coalescer
 from forebay._table.operations import Entry, Key, Operation, Row, operation
+from forebay._table.row_merger import RowMerger
 from forebay._table.table import Table
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 
@@ -151,25 +152,23 @@ class MemoryStore:
             case WriteStep(written) if not table.key:
                 self._appended.setdefault(table.name, []).extend(map(tuple, written))
             case WriteStep(written):
+                merger = RowMerger(table)
                 for row in written:
-                    key = table.key_of(row)
-                    rows[key] = table.merged(rows[key], row) if key in rows else tuple(row)
+                    key = merger.key_of(row)
+                    rows[key] = merger.merge(rows[key], row) if key in rows else tuple(row)
             case UpdateStep(columns, updates):
+                merger = RowMerger(table)
                 for key, values in updates:
                     if key in rows:
                         changes = dict(zip(columns, values, strict=True))
-                        rows[key] = table.replaced(rows[key], changes)
+                        rows[key] = merger.set_columns(rows[key], changes)
             case DeleteStep(keys):
                 for key in keys:
                     rows.pop(key, None)
             case DeleteByStep(values):
-                column = str(table.delete_by)
+                column = [column.name for column in table.columns].index(str(table.delete_by))
                 gone = set(values)
-                for key in [k for k, r in rows.items() if table.value_in(r, column) in gone]:
+                for key in [key for key, row in rows.items() if row[column] in gone]:
                     del rows[key]
-                kept = [
-                    row
-                    for row in self._appended.get(table.name, [])
-                    if table.value_in(row, column) not in gone
-                ]
-                self._appended[table.name] = kept
+                appended = self._appended.get(table.name, [])
+                self._appended[table.name] = [row for row in appended if row[column] not in gone]

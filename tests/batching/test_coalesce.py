@@ -20,6 +20,7 @@ from forebay import (
     Update,
     Write,
 )
+from forebay._batching.batch import is_idempotent
 from forebay._batching.coalesce import Coalescer, halves, remainder
 from forebay._table.operations import Entry
 from forebay.stores import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
@@ -249,4 +250,4 @@ def test_only_a_table_of_last_words_may_have_a_batch_done_twice(
     """Where rows are replaced by key and nothing else, the second time changes nothing."""
     table = Table.from_columns({"k": str, "v": int}, name="t", **arguments)
 
-    assert idempotent is table.idempotent
+    assert idempotent is is_idempotent(table)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forebay.cli import _convert
-from forebay.cli._convert import Column, Converter, MisfitError
+from forebay.cli._convert import Converter, MisfitError, TargetColumn
 from forebay.cli._errors import InputError
 from forebay.cli._types import JsonType, Kind, reads_as_number
 
@@ -24,7 +24,7 @@ def converted(
     json: JsonType | None = None,
 ) -> Any:
     """The value of a column, from a cell of text or, in a list of one, from JSON."""
-    column = Column("c", kind, in_key, "as told", declared=declared, json=json)
+    column = TargetColumn("c", kind, in_key, "as told", declared=declared, json=json)
     converter = Converter([column], nulls)
     if isinstance(value, list):
         (result,) = converter.bind("it", None)({"c": value[0]})
@@ -193,7 +193,9 @@ def test_what_is_no_number_exactly_stays_refused(text: str) -> None:
 
 def test_columns_are_matched_by_name() -> None:
     """Another input may have the columns in another order."""
-    converter = Converter([Column("a", INTEGER, False, ""), Column("b", TEXT, False, "")], ())
+    converter = Converter(
+        [TargetColumn("a", INTEGER, False, ""), TargetColumn("b", TEXT, False, "")], ()
+    )
     assert [(1, "x"), (1, "x"), (1, None), (None, None)] == [
         converter.bind("it", ("a", "b"))(["1", "x"]),
         converter.bind("it", ("b", "a"))(["x", "1"]),
@@ -211,7 +213,9 @@ def test_columns_are_matched_by_name() -> None:
 )
 def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem: str) -> None:
     """Columns are not made up, and not dropped."""
-    converter = Converter([Column("a", TEXT, False, ""), Column("b", TEXT, False, "")], ())
+    converter = Converter(
+        [TargetColumn("a", TEXT, False, ""), TargetColumn("b", TEXT, False, "")], ()
+    )
     with pytest.raises(InputError) as caught:
         converter.bind("it", header)
     assert problem == str(caught.value)
@@ -219,7 +223,7 @@ def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem
 
 def test_a_key_that_no_column_has_is_a_misfit() -> None:
     """A value of a later object is not dropped for want of a column."""
-    convert = Converter([Column("a", TEXT, False, "")], ()).bind("it", None)
+    convert = Converter([TargetColumn("a", TEXT, False, "")], ()).bind("it", None)
     with pytest.raises(MisfitError, match="a key 'new'; expected keys of the first rows"):
         convert({"a": "x", "new": 0})
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from forebay.cli import _lines
-from forebay.cli._convert import Column, Converter
+from forebay.cli._convert import Converter, TargetColumn
 from forebay.cli._errors import InputError
 from forebay.cli._readers import Chunk, Reader, convert_chunk
 from forebay.cli._sources import Format
 from forebay.cli._types import Kind
 
-PAIR = Converter([Column("a", Kind.INTEGER, True, "always"), Column("b", Kind.TEXT, False, "")], ())
+PAIR = Converter(
+    [TargetColumn("a", Kind.INTEGER, True, "always"), TargetColumn("b", Kind.TEXT, False, "")], ()
+)
 
 
 def chunks_of(reader: Reader) -> list[Chunk]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forebay.cli._types import Kind, affinity_of, kind_of, number_of, reads_as_number
+from forebay.cli._types import Kind, kind_of, number_of, reads_as_number
 
 TEXTS = st.text(alphabet="0123456789+-.eE_ \tx", max_size=24) | st.floats().map(repr)
 
@@ -116,26 +116,3 @@ def test_a_column_is_of_the_narrowest_kind_that_holds_all(
 ) -> None:
     """INTEGER for integers, REAL for numbers that are all floats, TEXT for the rest."""
     assert kind is kind_of(numbers)
-
-
-@pytest.mark.parametrize(
-    ("declared", "affinity"),
-    [
-        ("INTEGER", "INTEGER"),
-        ("tinyint(1)", "INTEGER"),
-        ("VARCHAR(20)", "TEXT"),
-        ("CHARINT", "INTEGER"),
-        ("clob", "TEXT"),
-        ("", "BLOB"),
-        ("BLOB", "BLOB"),
-        ("DOUBLE PRECISION", "REAL"),
-        ("FLOAT", "REAL"),
-        ("DECIMAL(10, 2)", "NUMERIC"),
-        ("DATE", "NUMERIC"),
-    ],
-)
-def test_a_declared_type_has_the_affinity_that_sqlite_gives_it(
-    declared: str, affinity: str
-) -> None:
-    """The rules are SQLite's, in SQLite's order."""
-    assert affinity == affinity_of(declared)

@@ -19,6 +19,7 @@ from forebay._table.json_format import (
     named,
 )
 from forebay._table.operations import Operation
+from forebay._table.table import value_columns
 
 CODE_POINTS = st.characters(codec=None, exclude_categories=())
 TEXTS = st.text(CODE_POINTS) | st.sampled_from(["\0", "\ud83d\ude00", "\\udce9\udce9", "\u2028"])
@@ -79,8 +80,8 @@ def tables_and_operations(draw: st.DrawFn) -> tuple[Table[Any], Any]:
     ]
     if table.key:
         kinds.append(st.builds(Delete, key))
-        if table.values:
-            names = st.sampled_from([column.name for column in table.values])
+        if value_columns(table):
+            names = st.sampled_from([column.name for column in value_columns(table)])
             kinds.append(st.builds(Update, key, st.dictionaries(names, anything, min_size=1)))
     if table.delete_by is not None:
         kinds.append(st.builds(DeleteBy, st.one_of(*VALUES.values())))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay import Keep, Max, Merge, Min, Replace, Sum, Table
+from forebay._table.row_merger import RowMerger
 from forebay.stores import WriteStep
 from forebay.stores.sqlite._statements import create, statements
 
@@ -64,7 +65,7 @@ def test_two_values_merge_in_memory_as_in_the_table(
     table = of_values(kind, rule)
     pairs = [(old, new) for old in values for new in values]
 
-    merged = [(old, new, table.merged((1, old), (1, new))[1]) for old, new in pairs]
+    merged = [(old, new, RowMerger(table).merge((1, old), (1, new))[1]) for old, new in pairs]
 
     assert [
         (old, new, stored, type(stored))
@@ -151,4 +152,4 @@ def test_any_two_values_merge_in_memory_as_in_the_table(data: st.DataObject) -> 
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
         expected = in_the_table(raw, table, old, new)
 
-    assert (expected,) == table.merged((1, old), (1, new))[1:]
+    assert (expected,) == RowMerger(table).merge((1, old), (1, new))[1:]

@@ -13,6 +13,9 @@ import msgspec
 import pytest
 
 from forebay import Keep, Max, Merge, Min, Replace, Sum, Table
+from forebay._table.row_merger import RowMerger
+from forebay._table.table import key_getter
+from forebay._table.validation import RowValidator
 
 Cents = NewType("Cents", int)
 T = TypeVar("T")
@@ -102,7 +105,7 @@ def test_a_row_becomes_the_tuple_of_its_values(row_type: type[Any]) -> None:
     """Whatever the row type, the buffer holds plain tuples in the order of the columns."""
     table = Table(row_type, name="hits", key="url")
 
-    rows = table.check.rows([row_type(url="a", size=1), row_type(url="b")])
+    rows = RowValidator(table).validate_rows([row_type(url="a", size=1), row_type(url="b")])
 
     assert [("a", 1), ("b", None)] == [tuple(row) for row in rows]
 
@@ -116,7 +119,7 @@ def test_a_row_type_of_one_field_gives_tuples_of_one_value() -> None:
 
     table = Table(Name, name="names", key="name")
 
-    assert [("a",)] == table.check.rows([Name("a")])
+    assert [("a",)] == RowValidator(table).validate_rows([Name("a")])
 
 
 @dataclasses.dataclass
@@ -282,7 +285,7 @@ COLUMNS = {"a": str, "b": int, "c": float | None, "d": str | int, "e": bytes | N
         (
             {"key": ["a", "a"]},
             ValueError,
-            "table 't': key must name each column once, got ['a', 'a']",
+            "table 't': key must name each column once, got ('a', 'a')",
         ),
         ({"key": 5}, TypeError, "key must be the name of a column, or names of several; got 5"),
         (
@@ -381,7 +384,7 @@ def test_rows_with_an_integer_key_keep_it_when_the_others_add_up() -> None:
     """`Sum` for all adds up values, not keys."""
     table = Table.from_columns({"k": int, "n": int}, name="t", key="k", merge=Sum)
 
-    assert (7, 3) == table.merged((7, 1), (7, 2))
+    assert (7, 3) == RowMerger(table).merge((7, 1), (7, 2))
 
 
 def test_names_that_differ_beyond_ascii_case_are_two_columns() -> None:
@@ -413,13 +416,13 @@ def test_a_table_tells_what_it_is(table: Table[Any], text: str) -> None:
 )
 def test_a_key_is_a_value_or_a_tuple_in_the_order_it_was_declared(key: Any, expected: Any) -> None:
     """One key column gives its value, several give a tuple."""
-    assert expected == Table(Hit, name="hits", key=key).key_of(Hit("a", 1, 2.0))
+    assert expected == key_getter(Table(Hit, name="hits", key=key))(Hit("a", 1, 2.0))
 
 
 def test_an_append_only_table_has_no_key_to_give() -> None:
     """Asking for a key is an error that names the table."""
     with pytest.raises(TypeError, match=r"^table 'hits' has no key$"):
-        Table(Hit, name="hits").key_of(Hit("a", 1, 2.0))
+        key_getter(Table(Hit, name="hits"))
 
 
 @pytest.mark.parametrize(
@@ -428,7 +431,7 @@ def test_an_append_only_table_has_no_key_to_give() -> None:
 )
 def test_a_table_replaces_when_all_its_rules_do(merge: Any, replaces: bool) -> None:
     """Only then a later row makes an earlier one void."""
-    assert replaces == Table(Hit, name="hits", key="url", merge=merge).replaces
+    assert replaces == RowMerger(Table(Hit, name="hits", key="url", merge=merge)).replaces_rows
 
 
 @pytest.mark.parametrize("name", ["forebay_dead_letters", "Forebay_progress"])

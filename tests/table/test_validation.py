@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from forebay import Keep, Max, Min, Sum, Table
+from forebay._table.validation import RowValidator
 
 LARGEST = 2**63 - 1
 
@@ -52,7 +53,7 @@ def any_table(**arguments: Any) -> Table[tuple[Any, ...]]:
 
 def taken(table: Table[tuple[Any, ...]], *row: object) -> tuple[Any, ...]:
     """The one row as the table takes it."""
-    [values] = table.check.rows([row])
+    [values] = RowValidator(table).validate_rows([row])
     return tuple(values)
 
 
@@ -127,9 +128,9 @@ def test_a_value_that_sqlite_cannot_hold_is_refused(
     table = any_table(key="k")
     message = f"table 't', column 'v': {message}"
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        table.check.rows([("a", 1), ("k", value)])
+        RowValidator(table).validate_rows([("a", 1), ("k", value)])
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        table.check.update({"v": value})
+        RowValidator(table).validate_update({"v": value})
 
 
 def test_none_is_refused_where_the_annotation_does_not_allow_it() -> None:
@@ -139,7 +140,7 @@ def test_none_is_refused_where_the_annotation_does_not_allow_it() -> None:
     assert ("a", 1, None) == taken(table, "a", 1, None)
     message = "table 't', column 'n': expected int, got None; where that is meant, declare"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
-        table.check.rows([("a", None, None)])
+        RowValidator(table).validate_rows([("a", None, None)])
 
 
 STRICT = {"s": str, "i": int, "f": float, "b": bytes}
@@ -174,7 +175,7 @@ def test_a_column_that_is_compared_or_added_takes_its_one_type(
     row = {"s": "a", "i": 1, "f": 1.0, "b": b"a", column: value}
     message = f"table 't', column '{column}': expected {expected}"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        table.check.rows([tuple(row.values())])
+        RowValidator(table).validate_rows([tuple(row.values())])
 
 
 @pytest.mark.parametrize("rule", [Sum, Min, Max])
@@ -190,18 +191,18 @@ def test_an_integer_past_64_bits_is_refused_where_python_would_compute_with_it(
     assert (1, None, 2.0) == taken(table, 1, None, 2.0)
     for row in [(value, 1, 1.0), (1, value, 1.0), (1, 1, value)]:
         with pytest.raises(ValueError, match=r"SQLite holds integers of 64 bits"):
-            table.check.rows([(0, 0, 0.0), row])
+            RowValidator(table).validate_rows([(0, 0, 0.0), row])
 
 
 def test_an_int_in_a_float_key_becomes_a_float() -> None:
     """Two ints past 53 bits may be one REAL in the table, so they are one key in memory."""
     table = Table.from_columns({"k": float}, name="t", key="k")
 
-    rows = table.check.rows([(2**53,), (2**53 + 1,), (True,)])
+    rows = RowValidator(table).validate_rows([(2**53,), (2**53 + 1,), (True,)])
 
     assert [(2.0**53,), (2.0**53,), (1.0,)] == rows
     assert {float} == {type(value) for [value] in rows}
-    assert float is type(table.check.key(1))
+    assert float is type(RowValidator(table).validate_key(1))
 
 
 def test_nan_is_taken_as_none_where_the_table_says_so() -> None:
@@ -211,11 +212,11 @@ def test_nan_is_taken_as_none_where_the_table_says_so() -> None:
     )
 
     assert (1.0, None) == taken(table, 1.0, math.nan)
-    assert {"n": None} == table.check.update({"n": math.nan})
+    assert {"n": None} == RowValidator(table).validate_update({"n": math.nan})
     with pytest.raises(ValueError, match=r"column 'k': SQLite would store NaN as NULL"):
-        table.check.rows([(math.nan, 1.0)])
+        RowValidator(table).validate_rows([(math.nan, 1.0)])
     with pytest.raises(TypeError, match=r"delete by None matches nothing"):
-        table.check.delete_by(math.nan)
+        RowValidator(table).validate_delete_by(math.nan)
 
 
 class Hit(NamedTuple):
@@ -247,7 +248,7 @@ def test_what_happens_to_a_row_later_does_not_reach_the_buffer() -> None:
     payload = bytearray(b"a")
     row = Open("u", payload)
 
-    rows = OPEN.check.rows([row])
+    rows = RowValidator(OPEN).validate_rows([row])
     row.url = "v"
     payload[:] = b"b"
 
@@ -258,7 +259,7 @@ def test_a_mutable_value_in_a_tuple_is_copied_too() -> None:
     """A NamedTuple cannot change, but a bytearray in it can."""
     payload = bytearray(b"a")
 
-    rows = HITS.check.rows([Hit("u", payload)])  # type: ignore[arg-type]  # on purpose
+    rows = RowValidator(HITS).validate_rows([Hit("u", payload)])  # type: ignore[arg-type]  # on purpose
     payload[:] = b"b"
 
     assert [("u", b"a")] == rows
@@ -269,7 +270,7 @@ def test_a_mutable_value_in_a_tuple_is_copied_too() -> None:
 )
 def test_a_row_of_a_subclass_gives_the_columns_of_the_table(table: Table[Any], row: Any) -> None:
     """What a subclass adds is left out."""
-    assert [("u", b"a")] == table.check.rows([row])
+    assert [("u", b"a")] == RowValidator(table).validate_rows([row])
 
 
 def test_what_a_row_raises_reaches_the_caller() -> None:
@@ -280,7 +281,7 @@ def test_what_a_row_raises_reaches_the_caller() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        OPEN.check.rows([Lazy("u", 1)])
+        RowValidator(OPEN).validate_rows([Lazy("u", 1)])
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_what_is_no_row_of_the_table_is_refused(
 ) -> None:
     """The error names the table, what it takes and what it got."""
     with pytest.raises(error, match=f"^{re.escape(message)}"):
-        table.check.rows([row])
+        RowValidator(table).validate_rows([row])
 
 
 PAIRS = Table.from_columns({"a": str, "n": int, "b": int}, name="p", key=("b", "a"))
@@ -328,7 +329,7 @@ def test_a_key_is_taken_as_the_buffer_compares_it(
     table: Table[Any], key: Any, checked: Any
 ) -> None:
     """A value for one key column, a tuple in the declared order for several."""
-    actual = table.check.key(key)
+    actual = RowValidator(table).validate_key(key)
 
     assert (checked, type(checked)) == (actual, type(actual))
 
@@ -351,7 +352,7 @@ def test_what_is_no_key_of_the_table_is_refused(
 ) -> None:
     """The error names the table, the key's columns and what it got."""
     with pytest.raises(error, match=f"^{re.escape(message)}"):
-        table.check.key(key)
+        RowValidator(table).validate_key(key)
 
 
 @pytest.mark.parametrize(
@@ -367,14 +368,14 @@ def test_an_update_of_what_is_no_column_outside_the_key_is_refused(
 ) -> None:
     """The error names the columns that can be set, and those that cannot."""
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-        PAIRS.check.update(columns)
+        RowValidator(PAIRS).validate_update(columns)
 
 
 def test_a_delete_by_a_column_takes_its_one_type() -> None:
     """The value is taken as SQLite compares it; what could match nothing is refused."""
     table = Table.from_columns({"k": str, "n": int | None}, name="t", key="k", delete_by="n")
 
-    assert 1 == table.check.delete_by(Level.LOW)
+    assert 1 == RowValidator(table).validate_delete_by(Level.LOW)
     for value, message in [
         ("1", "table 't', column 'n': expected int or None, got '1' of type str"),
         (
@@ -386,20 +387,20 @@ def test_a_delete_by_a_column_takes_its_one_type() -> None:
         ),
     ]:
         with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
-            table.check.delete_by(value)
+            RowValidator(table).validate_delete_by(value)
 
 
 def test_a_delete_by_needs_a_declared_column() -> None:
     """A table without `delete_by` says so."""
     with pytest.raises(TypeError, match=r"^table 't' declares no delete_by column$"):
-        any_table(key="k", merge=Keep).check.delete_by(1)
+        RowValidator(any_table(key="k", merge=Keep)).validate_delete_by(1)
 
 
 def test_plain_rows_are_handed_on_as_they_are() -> None:
     """Rows that are tuples of plain values already cost no copy."""
     rows = [Hit("a", b"1"), Hit("b", b"2")]
 
-    assert rows is HITS.check.rows(rows)
+    assert rows is RowValidator(HITS).validate_rows(rows)
 
 
 class Reading(NamedTuple):
@@ -425,9 +426,9 @@ def test_one_row_is_checked_as_many_are(bad: Reading, error: type[Exception]) ->
     """That rows of the same types passed before says nothing of a value, or of other types."""
     good = [Reading("a", 1), Reading("b", None, 2.5), Reading("c", LARGEST)]
     for row in (*good, *good):
-        assert row == READINGS.check.row(row)
+        assert row == RowValidator(READINGS).validate_row(row)
     with pytest.raises(error, match="table 'readings'"):
-        READINGS.check.row(bad)
+        RowValidator(READINGS).validate_row(bad)
 
 
 def test_one_row_is_taken_as_plain_values() -> None:
@@ -440,5 +441,5 @@ def test_one_row_is_taken_as_plain_values() -> None:
 
     lamps = Table(Lamp, name="lamps", key="name")
     for colour in (Colour.RED, "red", Colour.RED, Text("red")):
-        [_, plain] = lamps.check.row(Lamp("a", colour))
+        [_, plain] = RowValidator(lamps).validate_row(Lamp("a", colour))
         assert (str, "red") == (type(plain), plain)

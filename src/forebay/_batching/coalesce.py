@@ -35,8 +35,8 @@ from forebay._batching.batch import (
     UpdateStep,
     WriteStep,
 )
-from forebay._table.merge import Merge
 from forebay._table.operations import DeleteBy, Entry, Key, Row, Update
+from forebay._table.row_merger import RowMerger
 from forebay._table.table import Table
 
 _Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
@@ -46,8 +46,8 @@ _Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
 class _Keyed:
     """What is pending by key, between two deletes by another column."""
 
-    def __init__(self, table: Table[Any]) -> None:
-        self._table = table
+    def __init__(self, merger: RowMerger) -> None:
+        self._merger = merger
         self._deletes: dict[Key, None] = {}
         self._before: dict[Key, Mapping[str, Any]] = {}
         self._writes: dict[Key, Row] = {}
@@ -57,8 +57,8 @@ class _Keyed:
         return len(self._deletes) + len(self._before) + len(self._writes) + len(self._after)
 
     def write_all(self, rows: Sequence[Row]) -> None:
-        key_of = self._table.key_of
-        if self._table.replaces and not self._before:
+        key_of = self._merger.key_of
+        if self._merger.replaces_rows and not self._before:
             # The common case, in C: a later row of a key makes the earlier one void.
             self._writes.update(zip(map(key_of, rows), rows, strict=True))
             return
@@ -67,31 +67,22 @@ class _Keyed:
 
     def _write(self, key: Key, row: Row) -> None:
         pending = self._writes.get(key)
-        self._writes[key] = row if pending is None else self._table.merged(pending, row)
+        self._writes[key] = row if pending is None else self._merger.merge(pending, row)
         if (later := self._after.get(key)) is not None:
-            self._after[key] = {
-                column: self._table.column(column).merge.combine(
-                    value, self._table.value_in(row, column)
-                )
-                for column, value in later.items()
-            }
-        elif (earlier := self._before.get(key)) is not None and self._replaced(earlier):
+            self._after[key] = self._merger.merge_columns(later, row)
+        elif (earlier := self._before.get(key)) is not None and self._merger.replaces(earlier):
             del self._before[key]
 
     def update(self, key: Key, columns: Mapping[str, Any]) -> None:
         if key in self._after:
             self._after[key] = {**self._after[key], **columns}
         elif (row := self._writes.get(key)) is not None:
-            if key in self._deletes or self._replaced(columns):
-                self._writes[key] = self._table.replaced(row, columns)
+            if key in self._deletes or self._merger.replaces(columns):
+                self._writes[key] = self._merger.set_columns(row, columns)
             else:
                 self._after[key] = columns
         elif key not in self._deletes:
             self._before[key] = {**self._before.get(key, {}), **columns}
-
-    def _replaced(self, columns: Mapping[str, Any]) -> bool:
-        """Whether a write replaces all of these columns, whatever they are."""
-        return all(self._table.column(column).merge is Merge.REPLACE for column in columns)
 
     def delete(self, key: Key) -> None:
         for pending in (self._before, self._writes, self._after):
@@ -191,6 +182,7 @@ class Coalescer:
             position: how many of its entries are settled.
         """
         self._table = table
+        self._merger = RowMerger(table) if table.key and table.coalesce else None
         self._stream = stream
         self._position = position
         self._clear()
@@ -237,8 +229,7 @@ class Coalescer:
                 segment.delete(entry.key)
 
     def _new_segment(self) -> _Keyed | _InOrder:
-        coalesces = self._table.key and self._table.coalesce
-        return _Keyed(self._table) if coalesces else _InOrder()
+        return _InOrder() if self._merger is None else _Keyed(self._merger)
 
     def _rows_segment(self) -> _Keyed | _InOrder:
         if isinstance(self._segment, _DeletedBy):

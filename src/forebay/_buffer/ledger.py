@@ -1,11 +1,8 @@
-"""The account of one buffer's entries: how many were accepted, and what became of them.
+"""The account of one buffer: what was accepted, what became of it, and who waits to hear.
 
-Entries are numbered from 1 in the order of acceptance, and they settle in that order, since a
-batch holds all that was accepted before its last entry. So one number, the count of settled
-entries, shows for each entry whether it is settled. At every moment
-accepted = committed + superseded + dead-lettered + pending.
-
-The ledger also holds the queue of tasks that wait for a flush: each waits for one entry's number.
+Entries are numbered from 1 in the order of acceptance, and settle in that order: a batch holds
+all that was accepted before its last entry. So one number, the watermark, tells which entries
+are settled, and accepted = committed + superseded + dead-lettered + pending at every moment.
 """
 
 from __future__ import annotations
@@ -19,12 +16,10 @@ import trio
 from forebay.stores import Rejection
 
 _DURATIONS = 256
-"""The number of flushes behind the quantiles: a minute's, if a buffer flushes every 0.2 s."""
+"""So many flushes tell the quantiles: the last minute of a buffer that flushes each 0.2 s."""
 
 
 class _Waiter:
-    """A task that waits for a flush: the entry that it waits for, and what it will be told."""
-
     __slots__ = ("error", "number", "rejection")
 
     def __init__(self, number: int) -> None:
@@ -34,10 +29,7 @@ class _Waiter:
 
 
 class Ledger:
-    """The counts of one buffer's entries, and the tasks that wait for a flush.
-
-    Each count is an int, which any thread may read at any time.
-    """
+    """Counts of entries, each an int that any thread may read at any time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -46,23 +38,23 @@ class Ledger:
         self.superseded: int = 0
         self.dead_lettered: int = 0
         self.requested: int = 0
-        """The highest number of an entry that a task waits for."""
+        """The highest number that somebody waits for."""
         self.flushes: int = 0
         self.retries: int = 0
         self.durations: deque[float] = deque(maxlen=_DURATIONS)
-        """The durations of the last flushes that committed, with all their attempts, in seconds."""
+        """How long the last flushes took that committed, all their attempts, in seconds."""
         self.last_error: str | None = None
-        """Why the last attempt to flush failed; None unless the worker retries that flush."""
+        """Why the last attempt to flush failed, while that flush is made again."""
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
-        """Why no further entry settles; None while the worker runs."""
+        """Why nothing more will settle."""
         self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
-        """The tasks that wait for a flush, in ascending order of their entries' numbers."""
+        """By number, in ascending order."""
 
     @property
     def committed(self) -> int:
-        """How many entries had an operation of their own committed."""
+        """How many entries the table holds the effect of, each by an operation of its own."""
         return self.settled - self.superseded - self.dead_lettered
 
     @property
@@ -71,35 +63,18 @@ class Ledger:
         return self.accepted - self.settled
 
     def flush_quantile(self, share: float) -> float:
-        """Return a quantile of the durations of the last flushes, in seconds.
-
-        Args:
-            share: the share of the flushes that took no longer, such as 0.99.
-
-        Returns:
-            The duration; 0.0 before the first flush.
-        """
+        """Tell how long this share of the last flushes took at the most; 0.0 before the first."""
         durations = sorted(self.durations)
         return durations[math.ceil(share * len(durations)) - 1] if durations else 0.0
 
-    def accept(self, entries: int, opened_at: float) -> int:
-        """Count accepted entries and return the number of the last one.
-
-        Args:
-            entries: how many were accepted.
-            opened_at: when their burst was opened, in seconds of Trio's clock.
-        """
+    def accept(self, entries: int, opened_at: float) -> None:
+        """Count entries that were accepted, in a burst that was opened at this time."""
         self.accepted += entries
         if self.oldest is None:
             self.oldest = opened_at
-        return self.accepted
 
     def request(self, number: int) -> bool:
-        """Note that a task waits for the entry with this number.
-
-        Returns:
-            Whether the entry is pending, so that a flush is needed.
-        """
+        """Note that somebody waits for this entry; tell whether a flush is needed for it."""
         self.requested = max(self.requested, number)
         return number > self.settled
 
@@ -112,14 +87,13 @@ class Ledger:
         rejections: Sequence[Rejection],
         oldest: float | None,
     ) -> None:
-        """Count the entries of a batch as settled, and wake the tasks that wait for them.
+        """Count the entries of a batch as settled, and wake who waits for them.
 
         Args:
-            entries: the number of entries in the batch, superseded ones included.
-            operations: the number of operations committed for them.
-            rejections: the entries that went to the dead letters.
-            oldest: when the oldest entry that is still pending was accepted; None if there is
-                none.
+            entries: how many the batch stood for.
+            operations: how many operations the table took for them.
+            rejections: those that went to the dead letters.
+            oldest: when the oldest entry was accepted that is pending still.
         """
         self.flushes += 1
         self.last_error = None
@@ -138,7 +112,7 @@ class Ledger:
 
     @trio.lowlevel.enable_ki_protection
     def fail(self, failure: BaseException) -> None:
-        """Raise `broken()` in all tasks that wait for a flush, now or later."""
+        """Tell all who wait, now or later, that nothing more will settle."""
         self.failure = failure
         for task, waiter in self._waiters.items():
             waiter.error = self.broken()
@@ -146,25 +120,25 @@ class Ledger:
         self._waiters.clear()
 
     def broken(self) -> trio.BrokenResourceError:
-        """Return the error for callers of a buffer that failed, with the failure as its cause."""
+        """Give the error for a caller of a buffer that failed, with its cause."""
         error = trio.BrokenResourceError(f"buffer {self.name!r} stopped: {self.failure}")
         error.__cause__ = self.failure
         return error
 
     @trio.lowlevel.enable_ki_protection
     async def wait_settled(self, number: int) -> Rejection | None:
-        """Wait until all entries up to this number are settled.
+        """Wait until the entries up to this number are settled.
 
-        If this is cancelled, it only stops waiting: the entries stay accepted.
+        Cancelled, it only stops waiting: what was accepted stays accepted.
 
         Args:
-            number: the number of the last entry to wait for. It was passed to `request` before.
+            number: the number of the last entry to wait for, which was requested.
 
         Returns:
-            The rejection of that entry if the table refused it while this waited, else None.
+            The rejection of that entry, if the table refused it.
 
         Raises:
-            trio.BrokenResourceError: the buffer failed before.
+            trio.BrokenResourceError: the buffer failed first.
         """
         if number <= self.settled:
             await trio.lowlevel.checkpoint()
@@ -176,7 +150,7 @@ class Ledger:
         waiter = _Waiter(number)
         last = next(reversed(self._waiters.values()), waiter)
         self._waiters[task] = waiter
-        if number < last.number:  # rare: most tasks wait right after they got their number
+        if number < last.number:  # rare: a number is mostly waited for as soon as it is given out
             in_order = sorted(self._waiters.items(), key=lambda item: item[1].number)
             self._waiters = OrderedDict(in_order)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import string
 import types
 import typing
 from collections.abc import Mapping
@@ -14,15 +13,13 @@ from forebay._table.merge import Merge
 
 Storage: TypeAlias = type[str] | type[int] | type[float] | type[bytes]
 
-ACCEPTED: Final[Mapping[Storage, frozenset[type]]] = {
+VALUE_TYPES: Final[Mapping[Storage, frozenset[type]]] = {
     str: frozenset({str}),
     int: frozenset({int, bool}),
     float: frozenset({float}),
     bytes: frozenset({bytes}),
 }
 """Which exact types of values belong to a storage type."""
-
-_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +44,8 @@ class Column:
         name = "a value" if self.storage is None else self.storage.__name__
         return f"{name} or None" if self.nullable else name
 
-    @property
-    def annotation(self) -> Any:
-        """An annotation that declares such a column."""
-        base: Any = str | int | float | bytes if self.storage is None else self.storage
-        return base | None if self.nullable else base
 
-
-def folded(name: str) -> str:
-    """Fold the case of a name as SQLite does, which is that of the letters A to Z alone."""
-    return name.translate(_LOWER)
-
-
-def annotations_of(row_type: type) -> Mapping[str, Any]:
+def resolve_annotations(row_type: type) -> Mapping[str, Any]:
     """Give the annotation of each field of a row type, by the field's name, in order.
 
     Raises:
@@ -99,7 +85,7 @@ def _fields_of(row_type: Any) -> tuple[str, ...]:
     )
 
 
-def storage_of(annotation: Any) -> tuple[Storage | None, bool]:
+def parse_annotation(annotation: Any) -> tuple[Storage | None, bool]:
     """Tell which storage type an annotation means, and whether it allows None.
 
     Returns:
@@ -108,7 +94,7 @@ def storage_of(annotation: Any) -> tuple[Storage | None, bool]:
     Raises:
         TypeError: SQLite cannot hold such a value.
     """
-    members = [_storage_of_one(member) for member in _members(annotation)]
+    members = [_parse_member(member) for member in _members(annotation)]
     nullable = type(None) in members
     storages = {member for member in members if member is not type(None)}
     if not storages or object in storages:
@@ -133,7 +119,7 @@ def _members(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _storage_of_one(member: Any) -> Any:
+def _parse_member(member: Any) -> Any:
     if member is None or member is type(None):
         return type(None)
     if member in (Any, object):
@@ -141,7 +127,7 @@ def _storage_of_one(member: Any) -> Any:
     if isinstance(member, type):
         if issubclass(member, bytearray | memoryview):
             return bytes
-        for storage in ACCEPTED:
+        for storage in VALUE_TYPES:
             if issubclass(member, storage):
                 return storage
     raise TypeError(

@@ -24,12 +24,12 @@ from typing import Any, Final
 
 from forebay._table.merge import Merge
 from forebay._table.operations import Delete, DeleteBy, Operation, Row, Update, Write
-from forebay._table.table import Table
+from forebay._table.sqlite_rules import INT64
+from forebay._table.table import Table, key_getter
 
 _EXACT_IN_A_FLOAT: Final = range(-(2**53) + 1, 2**53)
 _LONGEST_NAME: Final = 200
 """Characters of a row or a key that a message shows."""
-_INT64: Final = range(-(2**63), 2**63)
 
 
 def operation_name(operation: Operation) -> str:
@@ -41,7 +41,7 @@ def named(table: Table[Any], operation: Operation) -> str:
     """Name an operation in a message: what it does, and to which key or which row."""
     match operation:
         case Write(row) if table.key:
-            of = _encode_key(table, table.key_of(row))
+            of = _encode_key(table, key_getter(table)(row))
         case Write(row):
             of = _encode_columns((column.name for column in table.columns), row)
         case Update(key) | Delete(key):
@@ -223,7 +223,7 @@ def _encode_value(value: Any) -> Any:
         case bool():
             return int(value)  # as SQLite holds it
         case int() if value not in _EXACT_IN_A_FLOAT:
-            return {"int": str(value) if value in _INT64 else hex(value)}
+            return {"int": str(value) if value in INT64 else hex(value)}
         case float() if not math.isfinite(value):
             return {"float": str(value)}
         case bytes():

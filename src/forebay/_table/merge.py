@@ -10,8 +10,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final
 
-INT64: Final = range(-(2**63), 2**63)
-"""The integers that SQLite stores."""
+from forebay._table.sqlite_rules import INT64
 
 
 class Merge(enum.Enum):

@@ -7,123 +7,143 @@ from math import isnan
 from operator import attrgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
-from forebay._table.columns import ACCEPTED, Column
-from forebay._table.merge import INT64
+from forebay._table.columns import VALUE_TYPES, Column
+from forebay._table.merge import Merge
 from forebay._table.operations import Key, Row
+from forebay._table.sqlite_rules import INT64
+from forebay._table.table import Table, value_columns
 
 R = TypeVar("R")
 
 _NONE = type(None)
 _PLAIN = frozenset({str, int, float, bytes, bool, _NONE})
-_MOST_KNOWN = 256
+_MAX_VALID_TYPES = 256
 """Columns that allow None, or any value, have combinations of types without number."""
 
 
-class RowCheck(Generic[R]):
-    """The check of one table. What passes is plain values that nobody can change any more.
+def strict_columns(table: Table[Any]) -> frozenset[str]:
+    """Return the names of the columns whose values must have their declared type.
 
-    Values may be of any type that SQLite stores, None only where the annotation allows it. But
-    what Python compares or adds in memory must be what SQLite would, so columns of the key, of
-    `delete_by` and of a rule that computes are strict: they hold values of their one type only.
-    An int is taken for a float, and becomes one, since two ints past 53 bits can be one float.
+    These are the columns that Python compares or adds in memory, where the result must be the
+    same as in SQLite: those of the key, of `delete_by`, and of a rule that computes.
+    """
+    return frozenset(
+        column.name
+        for column in table.columns
+        if column.name in table.key
+        or column.name == table.delete_by
+        or column.merge in {Merge.SUM, Merge.MIN, Merge.MAX}
+    )
+
+
+class RowValidator(Generic[R]):
+    """Check what a program passes to the buffer of one table, and take a copy of the values.
+
+    The values returned are of the plain types that SQLite stores. Later changes of the caller's
+    objects do not reach them.
+
+    A column takes values of every type that SQLite stores, and None only if its annotation allows
+    None. A strict column (see `strict_columns`) takes values of its declared type only. An int in
+    a strict float column becomes a float, since two ints beyond 53 bits can be the same float.
     """
 
-    def __init__(
-        self,
-        table: str,
-        row_type: type[R],
-        columns: tuple[Column, ...],
-        key: tuple[str, ...],
-        delete_by: str | None,
-        *,
-        strict: frozenset[str],
-        nan_as_null: bool,
-    ) -> None:
+    def __init__(self, table: Table[R]) -> None:
+        """Prepare to check values for a table.
+
+        Args:
+            table: the table.
+        """
         self._table = table
-        self._row_type = row_type
-        self._columns = columns
-        self._index = {column.name: i for i, column in enumerate(columns)}
-        self._key = key
-        self._delete_by = delete_by
-        self._nan_as_null = nan_as_null
-        self._getter = _row_getter(row_type, tuple(self._index))
-        self._strict = strict
-        self._quick = tuple(_QuickCheck(column, column.name in strict) for column in columns)
-        self._whole = tuple(
-            i for i, c in enumerate(columns) if c.name in strict and c.storage is int
+        self._columns = {column.name: column for column in table.columns}
+        self._strict = strict_columns(table)
+        self._get_values = _values_getter(table.row_type, tuple(self._columns))
+        self._column_checks = tuple(
+            _ColumnCheck(column, strict=column.name in self._strict) for column in table.columns
         )
-        self._known: set[tuple[type, ...]] = set()
-        """Types of values, column by column, that passed before."""
+        self._strict_integers = tuple(
+            i
+            for i, column in enumerate(table.columns)
+            if column.name in self._strict and column.storage is int
+        )
+        self._valid_types: set[tuple[type, ...]] = set()
+        """The types of values, column by column, of rows that were valid."""
 
-    def row(self, row: R) -> Row:
-        """Check one row and take its values as they are now: `rows`, for one.
+    def validate_row(self, row: R) -> Row:
+        """Check one row and return its values, as `validate_rows` does for many.
 
-        What has types that passed before, and no value that its type alone does not vouch for,
-        need not be looked at again.
+        A row whose types were valid before needs only a check for NaN, and a range check of the
+        integers in strict columns.
+
+        Args:
+            row: an instance of the row type.
 
         Raises:
-            TypeError: as for `rows`.
-            ValueError: as for `rows`.
+            TypeError: as for `validate_rows`.
+            ValueError: as for `validate_rows`.
         """
-        if type(row) is self._row_type:
-            taken = cast("Row", row if self._getter is None else self._getter(row))
+        if type(row) is self._table.row_type:
+            values = cast("Row", row if self._get_values is None else self._get_values(row))
             if (
-                tuple(map(type, taken)) in self._known
-                and not any(map(ne, taken, taken))  # only NaN differs from itself
-                and all(type(taken[i]) is not int or taken[i] in INT64 for i in self._whole)
+                tuple(map(type, values)) in self._valid_types
+                and not any(map(ne, values, values))  # only NaN differs from itself
+                and all(
+                    type(values[i]) is not int or values[i] in INT64 for i in self._strict_integers
+                )
             ):
-                return taken
-        [checked] = self.rows((row,))
-        if len(self._known) < _MOST_KNOWN:
-            self._known.add(tuple(map(type, checked)))
+                return values
+        [checked] = self.validate_rows((row,))
+        if len(self._valid_types) < _MAX_VALID_TYPES:
+            self._valid_types.add(tuple(map(type, checked)))
         return checked
 
-    def rows(self, rows: Sequence[R]) -> Sequence[Row]:
-        """Check rows and take their values as they are now.
+    def validate_rows(self, rows: Sequence[R]) -> Sequence[Row]:
+        """Check rows and return their values.
 
-        An integer past 63 bits is refused where it is seen: always in a strict column.
+        An integer of more than 64 bits is always refused in a strict column. In other columns it
+        may pass here; then the table refuses it.
 
         Args:
             rows: instances of the row type.
 
         Returns:
-            For each row the tuple of its values, which later changes do not reach.
+            A tuple of values per row, in the order of the columns.
 
         Raises:
-            TypeError: one is no instance of the row type, or a value is of a type that SQLite
-                or its column cannot take.
-            ValueError: one has a wrong number of values, or a value that SQLite cannot hold.
+            TypeError: a row is not an instance of the row type, or the type of a value is not one
+                that SQLite, or its column, takes.
+            ValueError: a row has a wrong number of values, or SQLite cannot store a value.
         """
-        if set(map(type, rows)) != {self._row_type} or (
-            self._getter is None
-            and set(map(len, cast("Sequence[Row]", rows))) != {len(self._quick)}
+        if set(map(type, rows)) != {self._table.row_type} or (
+            self._get_values is None
+            and set(map(len, cast("Sequence[Row]", rows))) != {len(self._columns)}
         ):
-            self._check_types(rows)
-        taken = cast("Sequence[Row]", rows if self._getter is None else self._take(rows))
-        if all(map(_QuickCheck.passes, self._quick, zip(*taken, strict=True))):
-            return taken
-        return [tuple(map(self._value, self._columns, row)) for row in taken]
+            self._check_row_types(rows)
+        values = cast("Sequence[Row]", rows if self._get_values is None else self._copy(rows))
+        if all(map(_ColumnCheck.accepts_all, self._column_checks, zip(*values, strict=True))):
+            return values
+        return [tuple(map(self._validate_value, self._table.columns, row)) for row in values]
 
-    def _check_types(self, rows: Sequence[R]) -> None:
+    def _check_row_types(self, rows: Sequence[R]) -> None:
         for row in rows:
-            if not isinstance(row, self._row_type):
+            if not isinstance(row, self._table.row_type):
                 raise TypeError(
-                    f"table {self._table!r} takes rows of {self._row_type.__name__}, not {row!r}"
+                    f"table {self._table.name!r} takes rows of "
+                    f"{self._table.row_type.__name__}, not {row!r}"
                 )
             if isinstance(row, tuple) and len(row) != len(self._columns):
                 raise ValueError(
-                    f"table {self._table!r} has {len(self._columns)} columns, "
+                    f"table {self._table.name!r} has {len(self._columns)} columns, "
                     f"but this row has {len(row)} values: {tuple(row)!r}"
                 )
 
-    def _take(self, rows: Sequence[R]) -> Sequence[Row]:
-        getter = cast("Callable[[R], Row]", self._getter)
+    def _copy(self, rows: Sequence[R]) -> Sequence[Row]:
+        getter = cast("Callable[[R], Row]", self._get_values)
         return list(map(getter, rows))
 
-    def _value(self, column: Column, value: object) -> object:
+    def _validate_value(self, column: Column, value: object) -> object:
         """Give a value as SQLite will hold it, or refuse it in words."""
         value = _plain(value)
-        where = f"table {self._table!r}, column {column.name!r}"
+        where = f"table {self._table.name!r}, column {column.name!r}"
         if type(value) not in _PLAIN:
             raise TypeError(
                 f"{where}: SQLite cannot take {value!r} of type {type(value).__name__}; "
@@ -135,7 +155,7 @@ class RowCheck(Generic[R]):
         if strict and column.storage is float and isinstance(value, int):
             value = float(value)
         if value != value:  # NaN
-            if not (self._nan_as_null and column.nullable):
+            if not (self._table.nan_as_null and column.nullable):
                 raise ValueError(
                     f"{where}: SQLite would store NaN as NULL; pass None where the column allows "
                     f"it, which nan_as_null=True in the table's declaration does by itself"
@@ -147,13 +167,13 @@ class RowCheck(Generic[R]):
                     f"{where}: expected {column.expected}, got None; where that is meant, "
                     f"declare the field `… | None`"
                 )
-        elif strict and column.storage and type(value) not in ACCEPTED[column.storage]:
+        elif strict and column.storage and type(value) not in VALUE_TYPES[column.storage]:
             raise TypeError(
                 f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
             )
         return value
 
-    def key(self, key: Key) -> Key:
+    def validate_key(self, key: Key) -> Key:
         """Check a key as a caller gives it.
 
         Args:
@@ -166,83 +186,84 @@ class RowCheck(Generic[R]):
             TypeError: the table has no key, or a value is not of its column's type.
             ValueError: it has a wrong number of values.
         """
-        if not self._key:
-            raise TypeError(f"table {self._table!r} has no key: its rows can only be appended")
-        values = (key,) if len(self._key) == 1 else key
-        if not isinstance(values, tuple) or len(values) != len(self._key):
+        if not self._table.key:
+            raise TypeError(f"table {self._table.name!r} has no key: its rows can only be appended")
+        values = (key,) if len(self._table.key) == 1 else key
+        if not isinstance(values, tuple) or len(values) != len(self._table.key):
             raise ValueError(
-                f"table {self._table!r}: the key is a tuple ({', '.join(self._key)}), not {key!r}"
+                f"table {self._table.name!r}: the key is a tuple "
+                f"({', '.join(self._table.key)}), not {key!r}"
             )
         checked = tuple(
-            self._value(self._columns[self._index[name]], value)
-            for name, value in zip(self._key, values, strict=True)
+            self._validate_value(self._columns[name], value)
+            for name, value in zip(self._table.key, values, strict=True)
         )
         return checked[0] if len(checked) == 1 else checked
 
-    def update(self, columns: Mapping[str, object]) -> Mapping[str, Any]:
+    def validate_update(self, columns: Mapping[str, object]) -> Mapping[str, Any]:
         """Check the columns of an update.
 
         Raises:
             TypeError: no column is named, or one is unknown or of the key, or a value is of a
                 type that SQLite or its column cannot take.
         """
-        settable = [c.name for c in self._columns if c.name not in self._key]
+        settable = [column.name for column in value_columns(self._table)]
         if not columns or not set(columns) <= set(settable):
             unknown = ", ".join(map(repr, set(columns) - set(settable))) or "none"
             raise TypeError(
-                f"table {self._table!r}: an update names columns outside the key "
+                f"table {self._table.name!r}: an update names columns outside the key "
                 f"({', '.join(settable)}), not {unknown}"
             )
         return {
-            name: self._value(self._columns[self._index[name]], value)
+            name: self._validate_value(self._columns[name], value)
             for name, value in columns.items()
         }
 
-    def delete_by(self, value: object) -> Any:
+    def validate_delete_by(self, value: object) -> Any:
         """Check the value of a delete by another column than the key.
 
         Raises:
             TypeError: the table declares no `delete_by`, or the value is None or not of the
                 column's type.
         """
-        if self._delete_by is None:
-            raise TypeError(f"table {self._table!r} declares no delete_by column")
-        value = self._value(self._columns[self._index[self._delete_by]], value)
+        if self._table.delete_by is None:
+            raise TypeError(f"table {self._table.name!r} declares no delete_by column")
+        value = self._validate_value(self._columns[self._table.delete_by], value)
         if value is None:
             raise TypeError(
-                f"table {self._table!r}: delete by None matches nothing, as NULLs are never equal "
-                f"in SQL; set the column to a value that can be looked for"
+                f"table {self._table.name!r}: delete by None matches nothing, as NULLs are never "
+                f"equal in SQL; set the column to a value that can be looked for"
             )
         return value
 
 
-class _QuickCheck:
-    """The check of one column over many rows at once.
+class _ColumnCheck:
+    """Check the values of one column over many rows at once, which is faster than one by one."""
 
-    What passes is as it has to be. What does not is looked at value by value, and may be right.
-    """
-
-    def __init__(self, column: Column, strict: bool) -> None:
+    def __init__(self, column: Column, *, strict: bool) -> None:
         storage = column.storage if strict else None
-        types = _PLAIN - {_NONE} if storage is None else ACCEPTED[storage]
+        types = _PLAIN - {_NONE} if storage is None else VALUE_TYPES[storage]
         self._types = types | {_NONE} if column.nullable else types
-        self._whole = storage is int
+        self._strict_integer = storage is int
 
-    def passes(self, values: tuple[Any, ...]) -> bool:
-        """Whether all values are of the column's types, and numbers that SQLite holds."""
+    def accepts_all(self, values: tuple[Any, ...]) -> bool:
+        """Return whether all values can be stored unchanged.
+
+        False means only that they must be checked one by one: a value may need a conversion.
+        """
         types = set(map(type, values))
         if not types <= self._types:
             return False
         if float in types:
-            # A sum is NaN where a value is, and where infinities cancel out, which is seldom.
+            # The sum is NaN if a value is NaN, or, rarely, if infinities cancel each other out.
             return not isnan(sum(values)) if len(types) == 1 else not any(map(ne, values, values))
-        if self._whole:
-            whole = [value for value in values if value is not None] if _NONE in types else values
-            return not whole or (min(whole) in INT64 and max(whole) in INT64)
+        if self._strict_integer:
+            integers = [v for v in values if v is not None] if _NONE in types else values
+            return not integers or (min(integers) in INT64 and max(integers) in INT64)
         return True
 
 
-def _row_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:
+def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:
     """Give what turns an instance into the tuple of its values; None where it is one."""
     if issubclass(row_type, tuple):
         return None

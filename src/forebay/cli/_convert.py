@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, cast
 
+from forebay._table.sqlite_rules import INT64
 from forebay.cli._errors import InputError
-from forebay.cli._types import JsonType, Kind, fits, number_of, reads_as_number
+from forebay.cli._types import JsonType, Kind, number_of, reads_as_number
 
 # operator.call, for map: a loop without Python's own steps.
 _call = cast(Callable[[Callable[[Any], Any], Any], Any], operator.call)
@@ -22,7 +23,7 @@ _REMEMBERED_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TargetColumn:
     """A column of the table.
 
     Attributes:
@@ -55,7 +56,7 @@ class Converter:
         nulls: the texts that stand for NULL.
     """
 
-    def __init__(self, columns: Sequence[Column], nulls: Collection[str]) -> None:
+    def __init__(self, columns: Sequence[TargetColumn], nulls: Collection[str]) -> None:
         self._names = [column.name for column in columns]
         self._of_text = [_text_turner(column, nulls) for column in columns]
         self._of_value = [_value_turner(column, nulls) for column in columns]
@@ -111,7 +112,7 @@ class _Memo(dict[str, Any]):
         return value
 
 
-def _text_turner(column: Column, nulls: Collection[str]) -> Callable[[str], Any]:
+def _text_turner(column: TargetColumn, nulls: Collection[str]) -> Callable[[str], Any]:
     """What turns the cells of a column into its values."""
 
     def turn(text: str) -> Any:
@@ -130,7 +131,7 @@ def _text_turner(column: Column, nulls: Collection[str]) -> Callable[[str], Any]
     return _Memo(turn).__getitem__
 
 
-def _value_turner(column: Column, nulls: Collection[str]) -> Callable[[Any], Any]:
+def _value_turner(column: TargetColumn, nulls: Collection[str]) -> Callable[[Any], Any]:
     """What turns the JSON values of a column into its values."""
 
     def turn(value: Any) -> Any:
@@ -150,21 +151,21 @@ def _value_turner(column: Column, nulls: Collection[str]) -> Callable[[Any], Any
     return turn
 
 
-def _fitted(column: Column, value: float | str) -> Any:
+def _fitted(column: TargetColumn, value: float | str) -> Any:
     """The value as a column of numbers holds it, or a misfit where that would change it."""
     if isinstance(value, str):
         if reads_as_number(value):
             problem = f"{_shown(value)} in column {column.name!r}, where SQLite would change it"
             raise _misfit(column, problem)
     elif isinstance(value, int):
-        if not fits(value) or (column.kind is Kind.REAL and value != float(value)):
+        if value not in INT64 or (column.kind is Kind.REAL and value != float(value)):
             raise _misfit(column, f"{_shown(value)} in column {column.name!r}, too large for it")
         if column.kind is Kind.REAL:
             value = float(value)
     return _checked(column, value)
 
 
-def _checked(column: Column, value: Any) -> Any:
+def _checked(column: TargetColumn, value: Any) -> Any:
     """The value, or a misfit where the key cannot have it."""
     if column.in_key and not isinstance(value, column.kind.value):
         what = "nothing" if value is None else _shown(value)
@@ -172,7 +173,7 @@ def _checked(column: Column, value: Any) -> Any:
     return value
 
 
-def _misfit(column: Column, problem: str) -> MisfitError:
+def _misfit(column: TargetColumn, problem: str) -> MisfitError:
     return MisfitError(f"{problem}; expected {_NOUNS[column.kind]}, {column.reason}")
 
 

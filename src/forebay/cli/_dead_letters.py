@@ -12,6 +12,7 @@ import click
 
 import forebay
 from forebay import dead_letters
+from forebay._errors import format_count
 from forebay.cli._letters import (
     LISTED,
     Failed,
@@ -20,7 +21,6 @@ from forebay.cli._letters import (
     database_argument,
     error_option,
     ids_argument,
-    in_words,
     json_option,
     known,
     none,
@@ -206,7 +206,9 @@ def purge_command(
     check(database)
     found = run(count)
     if found and not yes:
-        click.confirm(f"Remove {in_words(found)} for good?", abort=True, err=True)
+        click.confirm(
+            f"Remove {format_count(found, 'dead letter')} for good?", abort=True, err=True
+        )
     purged = run(purge) if found else 0
     if as_json:
         print_json({"purged": purged})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from forebay._table.sqlite_rules import INT64
 from forebay.cli._readers import Chunk
-from forebay.cli._types import JsonType, Kind, fits, kind_of, number_of
+from forebay.cli._types import JsonType, Kind, kind_of, number_of
 
 
 def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> dict[str, Kind]:
@@ -64,5 +65,5 @@ def _number_of_value(value: Any) -> int | float | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
-        return value if fits(value) else None
+        return value if value in INT64 else None
     return value if isinstance(value, float) else None

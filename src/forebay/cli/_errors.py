@@ -24,7 +24,7 @@ class InputError(LoadError):
         self.line = line
 
 
-class RowError(InputError):
+class InputRowError(InputError):
     """One row that cannot be taken; the rows around it can.
 
     A row is named by the line it starts in.

@@ -7,7 +7,7 @@ from typing import Any
 
 import forebay
 from forebay.cli._convert import Converter
-from forebay.cli._errors import InputError, LoadError, RowError
+from forebay.cli._errors import InputError, InputRowError, LoadError
 from forebay.cli._progress import Display
 from forebay.cli._readers import convert_chunk
 from forebay.cli._reading import Item
@@ -26,7 +26,7 @@ class Rejects:
         self.count = 0
         self._display = display
 
-    def add(self, error: RowError) -> None:
+    def add(self, error: InputRowError) -> None:
         """Skip a row."""
         self.count += 1
         if self.count <= _SHOWN:

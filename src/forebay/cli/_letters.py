@@ -109,11 +109,6 @@ async def number(reader: dead_letters.DeadLetterReader, selection: dead_letters.
     return sum(count.count for count in await dead_letters.counts(reader, **selection))
 
 
-def in_words(letters: int) -> str:
-    """Give a number of dead letters in words."""
-    return f"{letters:,} dead letter{'s' * (letters != 1)}"
-
-
 def some(ids: Iterable[int]) -> str:
     """List ids, the first of them."""
     first = [str(letter) for _, letter in zip(range(LISTED + 1), ids, strict=False)]

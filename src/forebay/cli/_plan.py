@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import forebay
-from forebay.cli._columns import duplicate, folded
-from forebay.cli._convert import Column
+from forebay._table.sqlite_rules import affinity, fold_case
+from forebay.cli._columns import duplicate
+from forebay.cli._convert import TargetColumn
 from forebay.cli._errors import LoadError
-from forebay.cli._types import JsonType, Kind, affinity_of
+from forebay.cli._types import JsonType, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Plan:
     """
 
     table: forebay.Table[tuple[Any, ...]]
-    columns: Sequence[Column]
+    columns: Sequence[TargetColumn]
 
 
 def plan_table(
@@ -61,13 +62,13 @@ def plan_table(
     problem = duplicate(found)
     if problem is not None:
         raise LoadError(problem)
-    there = {folded(column): (column, declared) for column, declared in existing.items()}
-    columns: list[Column] = []
+    there = {fold_case(column): (column, declared) for column, declared in existing.items()}
+    columns: list[TargetColumn] = []
     types: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for column, detected in found.items():
         in_key = column in key
-        spelling, declared = there.get(folded(column), (column, ""))
+        spelling, declared = there.get(fold_case(column), (column, ""))
         kind_there = _kind_there(declared, in_key=in_key)
         if kind_there is None:
             kind, reason = detected, f"as in the first rows{hint}"
@@ -75,7 +76,9 @@ def plan_table(
             kind, reason = kind_there, f"as the table declares it {declared}"
         in_json = json.get(column, _JSON[kind]) if in_key and json is not None else None
         columns.append(
-            Column(column, kind, in_key, reason, declared=kind_there is not None, json=in_json)
+            TargetColumn(
+                column, kind, in_key, reason, declared=kind_there is not None, json=in_json
+            )
         )
         types[spelling] = kind.value if in_key else kind.value | None
         spelled[column] = spelling
@@ -98,7 +101,7 @@ _JSON = {
 
 def _kind_there(declared: str, *, in_key: bool) -> Kind | None:
     """What a column of an existing table holds, or None where its declaration does not say."""
-    affinity = affinity_of(declared)
-    if affinity == "NUMERIC" and not in_key:
+    its_affinity = affinity(declared)
+    if its_affinity == "NUMERIC" and not in_key:
         return Kind.INTEGER  # the same, as far as what SQLite changes in it
-    return Kind.__members__.get(affinity)
+    return Kind.__members__.get(its_affinity)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.cli._convert import Converter, MisfitError
-from forebay.cli._errors import InputError, RowError
+from forebay.cli._errors import InputError, InputRowError
 from forebay.cli._lines import Lines
 from forebay.cli._parsers import Record, parse
 from forebay.cli._sources import Format, Source, open_source
@@ -34,19 +34,19 @@ class Chunk:
     converted: bool
     rows: list[Any] = field(default_factory=list[Any])
     lines: list[int] = field(default_factory=list[int])
-    errors: list[RowError] = field(default_factory=list[RowError])
+    errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
 
     def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
         """Add a row, or the error that it is."""
         line, row = record
         if isinstance(row, str):
-            self.errors.append(RowError(self.source, row, line=line))
+            self.errors.append(InputRowError(self.source, row, line=line))
         elif row is not None:
             try:
                 self.rows.append(row if convert is None else convert(row))
             except MisfitError as misfit:
-                self.errors.append(RowError(self.source, str(misfit), line=line))
+                self.errors.append(InputRowError(self.source, str(misfit), line=line))
             else:
                 self.lines.append(line)
 

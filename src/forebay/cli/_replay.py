@@ -8,13 +8,13 @@ import click
 
 import forebay
 from forebay import dead_letters
+from forebay._errors import format_count
 from forebay.cli._letters import (
     buffer_option,
     check,
     database_argument,
     error_option,
     ids_argument,
-    in_words,
     json_option,
     known,
     none,
@@ -152,7 +152,7 @@ def replay_command(
             click.echo(none(database))
         for spill, letters_left in left.items():
             part = ", the whole lines of it," if incomplete else ""
-            letters = f", {in_words(letters_left)} of it" if letters_left else ""
+            letters = f", {format_count(letters_left, 'dead letter')} of it" if letters_left else ""
             click.echo(
                 f"What was in {spill}{part} is in the database now{letters}; the file may be "
                 f"removed."

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 
+from forebay._table.sqlite_rules import INT64
+
 # Eighteen digits always fit 63 bits, nineteen may.
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 # An exponent asks for a point or a sign, as programs write it: 12E4 may well be somebody's name.
@@ -42,7 +44,7 @@ def number_of(text: str, *, declared: bool = False) -> int | float | None:
     """
     if _INTEGER.fullmatch(text):
         integer = int(text)
-        return integer if fits(integer) else None
+        return integer if integer in INT64 else None
     if _DECIMAL.fullmatch(text) or (declared and _SCIENTIFIC.fullmatch(text)):
         real = float(text)
         return real if Decimal(repr(real)) == Decimal(text) else None
@@ -67,11 +69,6 @@ class JsonType(enum.Enum):
         return cls.NUMBER if isinstance(value, int | float) else cls.NESTED
 
 
-def fits(integer: int) -> bool:
-    """Whether SQLite can hold `integer`, in 64 bits with the sign."""
-    return -(2**63) <= integer < 2**63
-
-
 def reads_as_number(text: str) -> bool:
     """Whether a column of numbers in SQLite would turn `text` into a number."""
     return _SQLITE_NUMBER.fullmatch(text) is not None
@@ -93,25 +90,3 @@ def kind_of(numbers: Iterable[int | float | None]) -> Kind:
     if real:
         return Kind.TEXT if beyond else Kind.REAL
     return Kind.INTEGER if whole else Kind.TEXT
-
-
-def affinity_of(declared: str) -> str:
-    """What SQLite makes of a column's declared type (sqlite.org/datatype3.html, 3.1).
-
-    Returns:
-        INTEGER, TEXT, REAL, NUMERIC (which holds any number), or BLOB (which changes nothing).
-    """
-    name = declared.upper()
-    for affinity, parts in _AFFINITIES.items():
-        if any(part in name for part in parts):
-            return affinity
-    return "NUMERIC" if name else "BLOB"
-
-
-# The first one that fits counts.
-_AFFINITIES = {
-    "INTEGER": ("INT",),
-    "TEXT": ("CHAR", "CLOB", "TEXT"),
-    "BLOB": ("BLOB",),
-    "REAL": ("REAL", "FLOA", "DOUB"),
-}

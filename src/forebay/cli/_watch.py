@@ -22,7 +22,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Figure:
     """One number of a buffer: its heading, how it is found, how it is written.
 
     The heading is shown in two lines, where it has a space.
@@ -71,15 +71,15 @@ def _superseded(before: Mapping[str, Any], now: Mapping[str, Any], _elapsed: flo
 
 
 COLUMNS = (
-    Column("pending", _now("pending"), count),
-    Column("accepted /s", _rate("accepted"), count),
-    Column("rows/s", _rate("committed"), count),
-    Column("super- seded", _superseded, share),
-    Column("flush p50", _now("flush_p50"), seconds),
-    Column("flush p99", _now("flush_p99"), seconds),
-    Column("retries", _now("retries"), count),
-    Column("dead letters", _now("dead_lettered"), count),
-    Column("oldest", _now("oldest_age"), seconds),
+    Figure("pending", _now("pending"), count),
+    Figure("accepted /s", _rate("accepted"), count),
+    Figure("rows/s", _rate("committed"), count),
+    Figure("super- seded", _superseded, share),
+    Figure("flush p50", _now("flush_p50"), seconds),
+    Figure("flush p99", _now("flush_p99"), seconds),
+    Figure("retries", _now("retries"), count),
+    Figure("dead letters", _now("dead_lettered"), count),
+    Figure("oldest", _now("oldest_age"), seconds),
 )
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final, get_args
 import trio
 
 from forebay._database import Database
-from forebay._errors import SpillError, in_words
+from forebay._errors import SpillError, format_count
 from forebay._spill import database_of, is_spill, read_spill
 from forebay._table.table import Table
 from forebay.doctor._checks import Integrity, sqlite_itself
@@ -217,22 +217,24 @@ def _spill(path: Path, imported: Mapping[str, int]) -> Finding:
         )
     if known is not None:
         return problem(
-            f"{str(path)!r} has {in_words(spill.entries)}, and only the first {known:,} of them "
-            f"were taken in, from a file of it that was not whole. The others are not in the "
-            f"database: see docs/operations.md, on spill files, for how to take in these alone",
+            f"{str(path)!r} has {format_count(spill.entries, 'entry')}, and only the first "
+            f"{known:,} of them were taken in, from a file of it that was not whole. "
+            f"The others are not in the database: see docs/operations.md, on spill files, for "
+            f"how to take in these alone",
             **values,
         )
     doubt = "" if spill.database else ", if they are of this database, which it does not say"
     if part:
         return problem(
-            f"{told}. It has {in_words(spill.entries)} in whole lines, which are "
+            f"{told}. It has {format_count(spill.entries, 'entry')} in whole lines, which are "
             f"not in the database{doubt}: when no program writes it any more, "
             f"`forebay dead-letters replay DB --spill FILE --incomplete`",
             **values,
         )
     return problem(
-        f"{str(path)!r} has {in_words(spill.entries)} not in the database{doubt}: see why "
-        f"it was written ({spill.reason}), then `forebay dead-letters replay DB --spill FILE`",
+        f"{str(path)!r} has {format_count(spill.entries, 'entry')} not in the database{doubt}: "
+        f"see why it was written ({spill.reason}), then "
+        f"`forebay dead-letters replay DB --spill FILE`",
         **values,
         reason=spill.reason,
     )

@@ -14,7 +14,7 @@ import pytest
 import forebay
 from forebay import Max, SchemaError, Sum, Table
 from forebay.stores import WriteStep
-from forebay.stores.sqlite._schema import affinity, check_table
+from forebay.stores.sqlite._schema import check_table
 from forebay.stores.sqlite._statements import statements
 
 
@@ -334,35 +334,6 @@ def test_a_key_of_a_type_that_the_column_keeps_is_taken(
     else:
         assert values[kind] == stored
         check_table(raw, table)
-
-
-@pytest.mark.parametrize(
-    "declared",
-    [
-        *("INT", "bigint", "TINYINT(1)", "charint", "floating point"),
-        *("TEXT", "VARCHAR(10)", "clob", "NCHAR", "textblob"),
-        *("BLOB", "", "blobreal"),
-        *("REAL", "double precision", "FLOAT"),
-        *("NUMERIC", "DECIMAL(10, 2)", "boolean", "datetime", "string", "any"),
-    ],
-)
-def test_the_affinity_of_a_declared_type_is_that_of_sqlite(
-    raw: sqlite3.Connection, declared: str
-) -> None:
-    """SQLite itself tells the affinity of a column by what it makes of a text and a number."""
-    raw.execute(f"CREATE TABLE t (c {declared})")
-    for value in ("1", 1, "1.5"):
-        raw.execute("INSERT INTO t VALUES (?)", (value,))
-    kinds = tuple(kind for (kind,) in raw.execute("SELECT typeof(c) FROM t"))
-    told = affinity(declared)
-
-    assert {
-        "INTEGER": ("integer", "integer", "real"),
-        "NUMERIC": ("integer", "integer", "real"),
-        "TEXT": ("text", "text", "text"),
-        "REAL": ("real", "real", "real"),
-        "BLOB": ("text", "integer", "text"),
-    }[told] == kinds
 
 
 async def test_tables_are_checked_before_anything_is_accepted(tmp_path: Path) -> None:

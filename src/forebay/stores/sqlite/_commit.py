@@ -157,7 +157,7 @@ class Committer:
             if self._also is not None:
                 settled = range(before.position + 1, self._done.position + 1)
                 self._also(raw, settled, self._done.rejections[len(before.rejections) :])
-            if partly or self._also or self._done.rejections or not batch.table.idempotent:
+            if partly or self._also or self._done.rejections or not batch.is_idempotent:
                 self.noted = True
                 progress.note(raw, batch.stream, batch.table.name, batch.end)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from forebay._errors import SpillError, StoreError, in_words
+from forebay._errors import SpillError, StoreError, format_count
 from forebay._spill import Spill
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay._table.operations import Operation
@@ -222,8 +222,9 @@ def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
         if len(ids) < spill.entries:
             raise SpillError(
                 f"the spill {spill.id} was taken in before, when it was not whole: only the first "
-                f"{len(ids):,} of {in_words(spill.entries)}. Those that follow are in this file "
-                f"alone; taking in all would do the first ones twice. See docs/operations.md"
+                f"{len(ids):,} of {format_count(spill.entries, 'entry')}. Those that follow are "
+                f"in this file alone; taking in all would do the first ones twice. "
+                f"See docs/operations.md"
             )
         return ids
     letters = [

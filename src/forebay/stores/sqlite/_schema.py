@@ -8,8 +8,10 @@ from itertools import count
 from typing import Any, Final
 
 from forebay._errors import SchemaError
-from forebay._table.columns import Column, Storage, folded
+from forebay._table.columns import Column, Storage
+from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
+from forebay._table.validation import strict_columns
 from forebay.stores.sqlite._statements import column_type, create, quoted
 
 
@@ -36,7 +38,7 @@ class _Index:
 
     def covers(self, key: set[str]) -> bool:
         """Whether it makes these columns unique, under whatever collation."""
-        return self.unique and {None if n is None else folded(n) for n, _ in self.parts} == key
+        return self.unique and {None if n is None else fold_case(n) for n, _ in self.parts} == key
 
 
 def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
@@ -77,14 +79,14 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
     rowid = _rowid(found, indexes)
     _check_columns(table, found, rowid)
     _check_others(table, found, rowid)
-    if table.key and {folded(name) for name in table.key} != {rowid}:
+    if table.key and {fold_case(name) for name in table.key} != {rowid}:
         _check_key(raw, table, indexes)
 
 
 def _columns(raw: sqlite3.Connection, name: str) -> dict[str, _Found]:
     rows = raw.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
     return {
-        folded(column): _Found(declared, bool(not_null), default, bool(key_part), bool(hidden))
+        fold_case(column): _Found(declared, bool(not_null), default, bool(key_part), bool(hidden))
         for _, column, declared, not_null, default, key_part, hidden in rows
     }
 
@@ -110,7 +112,7 @@ def _rowid(found: dict[str, _Found], indexes: list[_Index]) -> str | None:
 
 
 def _check_columns(table: Table[Any], found: dict[str, _Found], rowid: str | None) -> None:
-    missing = [column for column in table.columns if folded(column.name) not in found]
+    missing = [column for column in table.columns if fold_case(column.name) not in found]
     if missing:
         statements = "\n".join(
             f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column_type(column)};"
@@ -121,16 +123,17 @@ def _check_columns(table: Table[Any], found: dict[str, _Found], rowid: str | Non
             table=table.name,
             sql=statements,
         )
+    strict = strict_columns(table)
     for column in table.columns:
-        there = found[folded(column.name)]
+        there = found[fold_case(column.name)]
         if there.hidden:
             raise SchemaError(
                 f"table {table.name!r}: column {column.name!r} is generated, so that no value "
                 f"can be written to it; leave it out of the row type",
                 table=table.name,
             )
-        if column.name in table.strict and not _keeps(
-            column, "ROWID" if folded(column.name) == rowid else affinity(there.declared)
+        if column.name in strict and not _keeps(
+            column, "ROWID" if fold_case(column.name) == rowid else affinity(there.declared)
         ):
             raise SchemaError(
                 f"table {table.name!r}: column {column.name!r} is declared {there.declared!r}, "
@@ -138,20 +141,6 @@ def _check_columns(table: Table[Any], found: dict[str, _Found], rowid: str | Non
                 f"differ in memory could be one in the table; declare the same type on both sides",
                 table=table.name,
             )
-
-
-def affinity(declared: str) -> str:
-    """Give the affinity of a declared type: https://sqlite.org/datatype3.html, section 3.1."""
-    upper = declared.upper()
-    if "INT" in upper:
-        return "INTEGER"
-    if any(part in upper for part in ("CHAR", "CLOB", "TEXT")):
-        return "TEXT"
-    if not upper or "BLOB" in upper:
-        return "BLOB"
-    if any(part in upper for part in ("REAL", "FLOA", "DOUB")):
-        return "REAL"
-    return "NUMERIC"
 
 
 _KEPT: Final[dict[Storage, set[str]]] = {
@@ -170,7 +159,7 @@ def _keeps(column: Column, affinity: str) -> bool:
 
 def _check_others(table: Table[Any], found: dict[str, _Found], rowid: str | None) -> None:
     """Refuse columns that every insert would leave empty though they must not be."""
-    known = {folded(column.name) for column in table.columns}
+    known = {fold_case(column.name) for column in table.columns}
     for name, column in found.items():
         empty = column.not_null and (column.default or "NULL").upper() == "NULL"
         if empty and name not in known and name != rowid and not column.hidden:
@@ -183,7 +172,7 @@ def _check_others(table: Table[Any], found: dict[str, _Found], rowid: str | None
 
 
 def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_Index]) -> None:
-    key = {folded(name) for name in table.key}
+    key = {fold_case(name) for name in table.key}
     covering = [index for index in indexes if index.covers(key)]
     if any(all(collation == "BINARY" for _, collation in index.parts) for index in covering):
         return
@@ -194,9 +183,9 @@ def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_Index]
             f"make it unique under BINARY instead",
             table=table.name,
         )
-    names = {folded(name) for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    names = {fold_case(name) for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
     tried = (f"{table.name}_key{n or ''}" for n in count())
-    index = next(name for name in tried if folded(name) not in names)
+    index = next(name for name in tried if fold_case(name) not in names)
     columns = ", ".join(f"{quoted(name)} COLLATE BINARY" for name in table.key)
     raise SchemaError(
         f"table {table.name!r}: nothing makes its key ({', '.join(table.key)}) unique; of rows "

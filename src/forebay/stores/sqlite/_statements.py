@@ -18,7 +18,7 @@ from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, 
 from forebay._table.columns import Column
 from forebay._table.merge import Merge
 from forebay._table.operations import Row
-from forebay._table.table import Table
+from forebay._table.table import Table, key_getter, select_columns, value_columns
 
 LADDER: Final = (500, 100, 20, 5, 1)
 """How many rows a statement has: the largest that fits, again and again.
@@ -81,7 +81,7 @@ def write(table: Table[Any], rows: int) -> str:
     )
     if not table.key:
         return insert
-    changes = [_merged(column) for column in table.values if column.merge is not Merge.KEEP]
+    changes = [_merged(column) for column in value_columns(table) if column.merge is not Merge.KEEP]
     action = f"DO UPDATE SET {', '.join(changes)}" if changes else "DO NOTHING"
     return f"{insert} ON CONFLICT ({listed(table.key)}) {action}"
 
@@ -90,8 +90,8 @@ def write(table: Table[Any], rows: int) -> str:
 def update(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Set columns of the rows with these keys; the parameters of a row are key, then values."""
     # SQLite names the columns of VALUES column1, column2, …
-    keyed = enumerate(table.key, start=1)
-    match = " AND ".join(f"{_compared(table.column(name))} = new.column{i}" for i, name in keyed)
+    keyed = enumerate(select_columns(table, table.key), start=1)
+    match = " AND ".join(f"{_compared(column)} = new.column{i}" for i, column in keyed)
     first = len(table.key) + 1
     changes = ", ".join(
         f"{quoted(name)} = new.column{i}" for i, name in enumerate(columns, start=first)
@@ -106,7 +106,7 @@ def update(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
 def delete(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Delete the rows that have one of these values, or tuples of values, in these columns."""
     start = f"DELETE FROM {quoted(table.name)} AS old WHERE "
-    terms = [_compared(table.column(name)) for name in columns]
+    terms = [_compared(column) for column in select_columns(table, columns)]
     if len(terms) == 1:
         return f"{start}{terms[0]} IN ({','.join('?' * rows)})"
     # Not (a, b) IN (VALUES …): SQLite 3.40 scans the table for that.
@@ -153,7 +153,7 @@ def statements(table: Table[Any], step: Step, *, variables: int) -> Iterator[Sta
         case WriteStep(rows):
             # In the order of the key, neighbours fall on the same page of the B-tree.
             sorts = table.key and table.coalesce
-            ordered = sorted(rows, key=table.key_of) if sorts else rows
+            ordered = sorted(rows, key=key_getter(table)) if sorts else rows
             width = len(table.columns)
             yield from _split(lambda n: write(table, n), ordered, width, variables)
         case UpdateStep(columns, updates):

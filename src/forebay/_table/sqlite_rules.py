@@ -1,0 +1,36 @@
+"""How SQLite treats integers, names and declared types."""
+
+from __future__ import annotations
+
+import string
+from typing import Final
+
+INT64: Final = range(-(2**63), 2**63)
+"""The integers that SQLite can store."""
+
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def fold_case(name: str) -> str:
+    """Return a name as SQLite compares it: the letters A to Z in lower case, others unchanged."""
+    return name.translate(_LOWER)
+
+
+def affinity(declared: str) -> str:
+    """Return the affinity of a column with this declared type.
+
+    The rules, and their order, are those of https://sqlite.org/datatype3.html, section 3.1.
+
+    Returns:
+        INTEGER, TEXT, REAL, NUMERIC (which holds any number), or BLOB (which changes no value).
+    """
+    upper = declared.upper()
+    if "INT" in upper:
+        return "INTEGER"
+    if any(part in upper for part in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not upper or "BLOB" in upper:
+        return "BLOB"
+    if any(part in upper for part in ("REAL", "FLOA", "DOUB")):
+        return "REAL"
+    return "NUMERIC"
