@@ -34,12 +34,14 @@ class Call:
     """What it asks for; for `enqueue_many`, what it drew so far."""
     ended: Ended | None = None
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    running_in: trio.lowlevel.Task | None = None
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.ended}>"
 
     async def task(self) -> None:
         """Make the call, and tell its end."""
+        self.running_in = trio.lowlevel.current_task()
         with self.scope:
             try:
                 await self.run()

@@ -70,9 +70,9 @@ class Buffers:
             trio.BrokenResourceError: the worker of one of them failed first.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        numbers = [buffer.request_flush() for buffer in self]
-        for buffer, number in zip(self, numbers, strict=True):
-            await buffer.wait_flushed(number)
+        numbers = [worker.channel.request_flush() for worker in self._workers]
+        for worker, number in zip(self._workers, numbers, strict=True):
+            await worker.ledger.wait_settled(number)
 
     def give_up(self) -> None:
         """Cut the drain short, now or when it begins: its deadline passes at once.

@@ -252,8 +252,13 @@ async def test_all_rows_are_accepted_in_order(
         iterable = Drawn(rows) if kind is Drawn else kind([Letter(name) for name in expected])
         assert rows == await buffers[LETTERS].enqueue_many(iterable)
         await buffers.flush()
-        assert 0 == buffers[LETTERS]._intake.capacity._entries
-    assert expected == names(store)
+        assert expected == names(store)
+        store.stop()
+        with trio.fail_after(1):
+            await buffers[LETTERS].enqueue_many([Letter("again")] * capacity)
+        with pytest.raises(trio.WouldBlock):
+            buffers[LETTERS].enqueue_nowait(Letter("one too many"))
+        store.resume()
 
 
 async def test_no_row_is_drawn_without_room_for_it(autojump_clock: MockClock) -> None:
@@ -453,5 +458,11 @@ async def test_bytes_come_back_with_their_entries(autojump_clock: MockClock) -> 
         for rows in (1, 5, 7, 10, 23):
             assert rows == await buffer.enqueue_many([SMALL] * rows)
             await buffer.flush()
-            assert (0, 0) == (buffer._intake.capacity._entries, buffer._intake.capacity._size)
-    assert ["a"] * 46 == names(store)
+            store.stop()
+            for _ in range(10):
+                buffer.enqueue_nowait(SMALL)
+            with pytest.raises(trio.WouldBlock):
+                buffer.enqueue_nowait(SMALL)
+            store.resume()
+            await buffer.flush()
+    assert ["a"] * (46 + 5 * 10) == names(store)

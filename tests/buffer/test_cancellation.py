@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
@@ -176,14 +178,23 @@ async def test_cancelled_waits_leave_nothing_behind(autojump_clock: MockClock) -
     """While the store hangs, waits that are given up again and again take no memory."""
     store = MemoryStore()
     store.stop()
+    waited: list[weakref.ref[trio.lowlevel.Task]] = []
+
+    async def give_up(wait: Callable[[], Awaitable[object]]) -> None:
+        waited.append(weakref.ref(trio.lowlevel.current_task()))
+        with trio.move_on_after(1):
+            await wait()
+
     async with open_buffers(store, LOG, options=BufferOptions(capacity=1)) as buffers:
         buffer = buffers[LOG]
         await buffer.enqueue(Note("a"))
-        for _ in range(100):
-            for wait in (buffer.flush, lambda: buffer.enqueue(Note("b"))):
-                with trio.move_on_after(1):
-                    await wait()
-        assert 0 == len(buffer._intake.ledger._waiters) == buffer.statistics().waiting
+        async with trio.open_nursery() as nursery:
+            for wait in (buffer.flush, lambda: buffer.enqueue(Note("b"))) * 10:
+                nursery.start_soon(give_up, wait)
+        gc.collect()
+        # A queue that still held one of the tasks would keep it alive.
+        assert [None] * 20 == [task() for task in waited]
+        assert 0 == buffer.statistics().waiting
         store.resume()
     assert [("a", "")] == store.rows(LOG)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from typing import Any
@@ -25,7 +25,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from forebay import (
     Buffer,
     BufferOptions,
-    Buffers,
     Delete,
     DeleteBy,
     DrainError,
@@ -35,7 +34,7 @@ from forebay import (
     Write,
     open_buffers,
 )
-from forebay._table.operations import Entry, Operation, operation
+from forebay._table.operations import Operation
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
 from tests import buffer_calls, one_by_one
@@ -60,7 +59,7 @@ OPTIONS = st.builds(
 """Bounds that a few entries reach."""
 
 
-class Session:
+class Session(trio.abc.Instrument):
     """One `open_buffers` block of one table, from its opening to its end."""
 
     def __init__(self, store: MemoryStore, drawn: Drawn, options: BufferOptions) -> None:
@@ -73,6 +72,8 @@ class Session:
         self.buffer: Buffer[Any]
         self.accepted: list[Operation] = []
         """What the buffer accepted, in its order."""
+        self._accepted_of = Counter[Call]()
+        """How many operations of each call were accepted."""
         self.calls: list[Call] = []
         self.flushes: dict[Call, int] = {}
         """The number of the last entry that each call of `flush` is to wait for."""
@@ -83,23 +84,30 @@ class Session:
             async with open_buffers(
                 self._store, self._drawn.table, options=self._options
             ) as buffers:
-                self._watch(buffers)
-                task_status.started()
-                await self._leave.wait()
-                if self._raises:
-                    raise BodyError
+                self.buffer = buffers[self._drawn.table]
+                trio.lowlevel.add_instrument(self)
+                try:
+                    task_status.started()
+                    await self._leave.wait()
+                    if self._raises:
+                        raise BodyError
+                finally:
+                    trio.lowlevel.remove_instrument(self)
 
-    def _watch(self, buffers: Buffers) -> None:
-        """Note the order of acceptance, which tasks that wait together cannot tell."""
-        self.buffer = buffers[self._drawn.table]
-        intake = self.buffer._intake
-        accept = intake.accept
+    def enqueue_nowait(self, asked: Operation) -> None:
+        """Enqueue an operation and note that it was accepted."""
+        buffer_calls.enqueue_nowait(self.buffer, asked)
+        self.accepted.append(asked)
 
-        def noted(entries: Sequence[Entry], *, only_rows: bool, size: int = 0) -> None:
-            accept(entries, only_rows=only_rows, size=size)
-            self.accepted.extend(map(operation, entries))
-
-        intake.accept = noted  # type: ignore[method-assign]
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Note the operations that were accepted in one step of a task, of its call only."""
+        count = self.buffer.statistics().accepted - len(self.accepted)
+        if count:
+            [call] = [call for call in self.calls if call.running_in is task]
+            before = self._accepted_of[call]
+            assert before + count <= len(call.operations)
+            self.accepted.extend(call.operations[before : before + count])
+            self._accepted_of[call] += count
 
     def leave(self, how: str) -> None:
         """Have the block end: "normally", "raising", or "cancelled"."""
@@ -177,7 +185,7 @@ class BufferMachine(RuleBasedStateMachine):
         asked = data.draw(operations(self.drawn))
         before = len(self.open.accepted)
         try:
-            self.portal.call(buffer_calls.enqueue_nowait, self.open.buffer, asked)
+            self.portal.call(self.open.enqueue_nowait, asked)
         except (trio.WouldBlock, trio.BrokenResourceError):
             assert before == len(self.open.accepted)
         else:

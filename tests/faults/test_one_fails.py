@@ -24,10 +24,12 @@ def others(path: Path) -> list[tuple[int, int]]:
 async def test_the_others_commit_before_the_failure_is_raised(tmp_path: Path) -> None:
     """The body is cancelled where it stands; what the others accepted is in their tables."""
     path = tmp_path / "a.db"
+    options = PATIENT.override({"batch_size": 100})
+    overrides = {"entries": options.override({"flush_interval": 0.0})}
     with pytest.raises(FlushError) as raised:
         async with (
             open_sqlite(path, create=TABLES) as store,
-            open_buffers(store, *TABLES, options=PATIENT.override({"batch_size": 100})) as buffers,
+            open_buffers(store, *TABLES, options=options, overrides=overrides) as buffers,
         ):
             with closing(sqlite3.connect(path)) as raw:
                 raw.execute("DROP TABLE entries")
@@ -35,7 +37,6 @@ async def test_the_others_commit_before_the_failure_is_raised(tmp_path: Path) ->
             for _ in range(MANY):
                 buffers[TOTALS].enqueue_nowait(Total("all", 1))
             await buffers[ENTRIES].enqueue(Entry("lost", 0, 0))
-            buffers[ENTRIES].request_flush()
             await trio.sleep_forever()
     assert ("entries", 1) == (raised.value.buffer, raised.value.unsettled.count)
     assert [(MANY, MANY)] == others(path)

@@ -157,7 +157,6 @@ def test_an_interrupt_is_not_lost_to_a_cancellation() -> None:
         with trio.move_on_after(1):
             async with open_buffers(store, LETTERS) as buffers:
                 await buffers[LETTERS].enqueue(Letter("a"))
-                buffers[LETTERS].request_flush()
                 store.numbers = (2,)
                 await trio.sleep(0.5)
                 await buffers[LETTERS].enqueue(Letter("b"))

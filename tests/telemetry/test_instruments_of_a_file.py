@@ -56,7 +56,6 @@ async def test_the_instruments_are_these(meters: Meters, tmp_path: Path) -> None
             other = await forebay.sqlite.Connection.open(tmp_path / "a.db")
             await other.run(execute, "BEGIN IMMEDIATE")
             buffers[PAIRS].enqueue_nowait(Pair(1))
-            buffers[PAIRS].request_flush()
             while buffers[PAIRS].statistics().retries == 0:
                 await trio.lowlevel.checkpoint()
             await other.run(execute, "ROLLBACK")

@@ -131,11 +131,12 @@ async def test_a_producer_is_linked_by_its_own_batch(
     store.stop()
     options = BufferOptions(batch_size=4)
     producers = []
-    async with open_buffers(
-        store, PAIRS, options=options, tracer_provider=spans.provider
-    ) as buffers:
+    async with (
+        open_buffers(store, PAIRS, options=options, tracer_provider=spans.provider) as buffers,
+        trio.open_nursery() as nursery,
+    ):
         buffers[PAIRS].enqueue_nowait(Pair(0))
-        buffers[PAIRS].request_flush()
+        nursery.start_soon(buffers[PAIRS].flush)
         await trio.testing.wait_all_tasks_blocked()
         for n, name in enumerate("abc"):
             with spans.tracer.start_as_current_span(name) as span:

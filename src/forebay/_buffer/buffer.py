@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
 
-from forebay._buffer.channel import Intake
+from forebay._buffer.channel import Channel
+from forebay._buffer.ledger import Ledger
 from forebay._errors import RowError
-from forebay._table.operations import Delete, DeleteBy, Entry, Key, Update, size_of
+from forebay._table.operations import Delete, DeleteBy, Key, Row, Update
 from forebay._table.table import Table
 from forebay._table.validation import RowValidator
 
@@ -71,10 +71,12 @@ class Buffer(Generic[R]):
     To be used from the Trio thread that opened it; from another, by `trio.from_thread`.
     """
 
-    def __init__(self, table: Table[R], intake: Intake) -> None:
+    def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
         self._table = table
         self._validator = RowValidator(table)
-        self._intake = intake
+        self._channel = channel
+        self._ledger = ledger
+        self._clock = trio.lowlevel.current_clock()
 
     @property
     def table(self) -> Table[R]:
@@ -87,16 +89,15 @@ class Buffer(Generic[R]):
         return self._table.name
 
     def __repr__(self) -> str:
-        ledger = self._intake.ledger
-        if ledger.failure is not None:
+        if self._ledger.failure is not None:
             state = "failed"
-        elif self._intake.closed:
+        elif self._channel.closed:
             state = "closed"
         else:
             state = "open"
         return (
             f"<forebay.Buffer {self.name!r}: {state}, "
-            f"{ledger.pending} of {self._intake.capacity.limit} pending>"
+            f"{self._ledger.pending} of {self._channel.capacity} pending>"
         )
 
     def enqueue_nowait(self, row: R) -> None:
@@ -113,7 +114,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._accept_nowait(self._validator.validate_row(row))
+        self._channel.send_nowait(self._validator.validate_row(row))
 
     async def enqueue(self, row: R) -> None:
         """Accept a row, to be written soon; wait while the buffer is full.
@@ -129,7 +130,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._accept(self._validator.validate_row(row))
+        await self._channel.send(self._validator.validate_row(row))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def enqueue_many(self, rows: Iterable[R]) -> int:
@@ -154,15 +155,15 @@ class Buffer(Generic[R]):
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._intake.capacity.measured:
+        if self._channel.counts_bytes:
             return await self._enqueue_measured(rows)
         accepted = 0
         iterator = iter(rows)
         while not _all_drawn(rows, accepted):
-            room = await self._chunk_of_room()
-            drawn = self._draw(iterator, room, accepted)
+            acquired = await self._channel.acquire(_CHUNK)
+            drawn = self._draw(iterator, acquired, accepted)
             accepted += drawn
-            if drawn < room:
+            if drawn < acquired:
                 break
             await trio.lowlevel.checkpoint()
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -171,54 +172,40 @@ class Buffer(Generic[R]):
     async def _enqueue_measured(self, rows: Iterable[R]) -> int:
         """Accept rows each of which needs room of its own size."""
         accepted = 0
-        self._intake.check_open()
+        self._channel.check_open()
         for row in rows:
             entries, refusal = self._checked((row,), accepted)
             if refusal is not None:
                 raise refusal
-            await self._accept(entries[0])
+            await self._channel.send(entries[0])
             accepted += 1
             await trio.lowlevel.cancel_shielded_checkpoint()
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 
-    async def _chunk_of_room(self) -> int:
-        """Take the room there is for rows, so much as one chunk needs; wait for the first."""
-        capacity = self._intake.capacity
-        self._intake.check_open()
-        taken = 0
-        if capacity.free == 0:
-            await self._wait_for_room()
-            taken = 1
-        more = min(capacity.free, _CHUNK - taken)
-        if more:
-            capacity.take_nowait(more)
-        return taken + more
-
-    def _draw(self, rows: Iterator[R], room: int, before: int) -> int:
-        """Draw rows for which room was taken, accept them, give back the room left over."""
+    def _draw(self, rows: Iterator[R], acquired: int, before: int) -> int:
+        """Draw rows for which capacity was acquired, accept them, release the capacity left."""
         drawn: list[R] = []
-        entries: Sequence[Entry] = ()
+        entries: Sequence[Row] = ()
         try:
-            drawn.extend(islice(rows, room))
+            drawn.extend(islice(rows, acquired))
         finally:
-            # What was drawn before the iterable raised is not left behind.
+            # If the iterable raised, the rows drawn before are accepted all the same.
+            refusal: Exception | None = None
             try:
                 entries, refusal = self._checked(drawn, before)
-                if entries:
-                    self._intake.accept(entries, only_rows=True)
             finally:
-                self._intake.capacity.give_back(room - len(entries))
+                self._channel.send_acquired(entries, acquired)
             if refusal is not None:  # it came before what the iterable raised, if it did
                 raise refusal
         return len(entries)
 
-    def _checked(self, rows: Sequence[R], before: int) -> tuple[Sequence[Entry], Exception | None]:
+    def _checked(self, rows: Sequence[R], before: int) -> tuple[Sequence[Row], Exception | None]:
         """Give the entries of the rows before the first one that is refused, and its error."""
         try:
             return (self._validator.validate_rows(rows) if rows else ()), None
         except Exception:  # rows are the caller's objects: anything may come
-            good: list[Entry] = []
+            good: list[Row] = []
             for row in rows:
                 try:
                     good.append(self._validator.validate_row(row))
@@ -247,7 +234,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._accept_nowait(self._update(key, columns))
+        self._channel.send_nowait(self._update(key, columns))
 
     async def enqueue_update(self, key: Key, /, **columns: object) -> None:
         """Accept an update, as `enqueue_update_nowait` does; wait while the buffer is full.
@@ -264,7 +251,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._accept(self._update(key, columns))
+        await self._channel.send(self._update(key, columns))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _update(self, key: Key, columns: Mapping[str, object]) -> Update:
@@ -283,7 +270,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._accept_nowait(Delete(self._validator.validate_key(key)))
+        self._channel.send_nowait(Delete(self._validator.validate_key(key)))
 
     async def enqueue_delete(self, key: Key, /) -> None:
         """Accept a delete, as `enqueue_delete_nowait` does; wait while the buffer is full.
@@ -299,7 +286,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._accept(Delete(self._validator.validate_key(key)))
+        await self._channel.send(Delete(self._validator.validate_key(key)))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def enqueue_delete_by_nowait(self, value: object, /) -> None:
@@ -316,7 +303,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._accept_nowait(DeleteBy(self._validator.validate_delete_by(value)))
+        self._channel.send_nowait(DeleteBy(self._validator.validate_delete_by(value)))
 
     async def enqueue_delete_by(self, value: object, /) -> None:
         """Accept a delete, as `enqueue_delete_by_nowait` does; wait while the buffer is full.
@@ -331,7 +318,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._accept(DeleteBy(self._validator.validate_delete_by(value)))
+        await self._channel.send(DeleteBy(self._validator.validate_delete_by(value)))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def write(self, row: R) -> None:
@@ -354,9 +341,9 @@ class Buffer(Generic[R]):
             RowError: the table refused this very row, which is in the dead letters now.
         """
         entry = self._validator.validate_row(row)
-        number = await self._accept(entry)
-        self.request_flush()
-        rejection = await self._intake.ledger.wait_settled(number)
+        number = await self._channel.send(entry)
+        self._channel.request_flush()
+        rejection = await self._ledger.wait_settled(number)
         if rejection is not None:
             raise RowError(
                 f"table {self.name!r} refused this row: {rejection.code}, {rejection.message}. "
@@ -377,45 +364,20 @@ class Buffer(Generic[R]):
             trio.BrokenResourceError: the buffer's worker failed first.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self.wait_flushed(self.request_flush())
-
-    def request_flush(self) -> int:
-        """Have the buffer flush, without waiting for it.
-
-        Returns:
-            The number to give to `wait_flushed`.
-        """
-        self._intake.check_process()
-        ledger = self._intake.ledger
-        if ledger.request(ledger.accepted):
-            self._intake.wake()
-        return ledger.accepted
-
-    async def wait_flushed(self, number: int) -> None:
-        """Wait until a flush that `request_flush` asked for is done.
-
-        Cancelled, it only stops waiting.
-
-        Args:
-            number: what `request_flush` returned.
-
-        Raises:
-            trio.BrokenResourceError: the buffer's worker failed first.
-        """
-        await self._intake.ledger.wait_settled(number)
+        await self._ledger.wait_settled(self._channel.request_flush())
 
     def statistics(self) -> BufferStatistics:
         """Tell the state of this buffer now. It may be asked after the program's end, too."""
-        ledger, capacity = self._intake.ledger, self._intake.capacity
-        oldest, now = ledger.oldest, self._intake.clock.current_time()
+        ledger = self._ledger
+        oldest, now = ledger.oldest, self._clock.current_time()
         return BufferStatistics(
             accepted=ledger.accepted,
             committed=ledger.committed,
             superseded=ledger.superseded,
             dead_lettered=ledger.dead_lettered,
             pending=ledger.pending,
-            capacity=capacity.limit,
-            waiting=capacity.waiting,
+            capacity=self._channel.capacity,
+            waiting=self._channel.waiting,
             flushes=ledger.flushes,
             retries=ledger.retries,
             oldest_age=0.0 if oldest is None else now - oldest,
@@ -423,44 +385,6 @@ class Buffer(Generic[R]):
             flush_p99=ledger.flush_quantile(0.99),
             last_error=ledger.last_error,
         )
-
-    def _size(self, entry: Entry) -> int:
-        return size_of(entry) if self._intake.capacity.measured else 0
-
-    def _accept_nowait(self, entry: Entry) -> int:
-        """Accept an entry and give its number."""
-        self._intake.check_open()
-        size = self._size(entry)
-        try:
-            self._intake.capacity.take_nowait(size=size)
-        except trio.WouldBlock:
-            self._intake.wake()
-            raise
-        return self._put(entry, size)
-
-    async def _accept(self, entry: Entry) -> int:
-        """Accept an entry, after a wait for room if need be; give its number."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        with suppress(trio.WouldBlock):
-            return self._accept_nowait(entry)
-        size = self._size(entry)
-        await self._wait_for_room(size)
-        return self._put(entry, size)
-
-    def _put(self, entry: Entry, size: int) -> int:
-        self._intake.accept((entry,), only_rows=isinstance(entry, tuple), size=size)
-        return self._intake.ledger.accepted
-
-    async def _wait_for_room(self, size: int = 0) -> None:
-        """Wait for room for one entry and take it, unless the buffer closes or fails."""
-        self._intake.wake()
-        await self._intake.capacity.take(size)
-        try:
-            self._intake.check_open()
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            # A program that is cancelled as a whole is not to see that one task closes first.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            raise
 
 
 def _all_drawn(rows: Iterable[object], drawn: int) -> bool:

@@ -1,4 +1,4 @@
-"""The bound on what one buffer holds, and the queue of those who wait for room."""
+"""The bound on the entries that one buffer holds, and the queue of tasks that wait for room."""
 
 from __future__ import annotations
 
@@ -9,31 +9,36 @@ import trio
 
 
 class Capacity:
-    """Room for so many entries, and so many bytes of them, given out first come, first served.
+    """A limit on entries, and optionally on their bytes, granted first come, first served.
 
-    Room that comes free goes to the task that has waited longest before anyone else can take
-    it, so no producer starves. It is the shape of `trio.CapacityLimiter`, for amounts.
+    This is `trio.CapacityLimiter` for amounts. Released capacity goes to the task that has waited
+    longest before any other task can acquire it, so that no producer starves.
+
+    Args:
+        limit: the number of entries.
+        byte_limit: the number of bytes; None for no limit.
     """
 
-    def __init__(self, entries: int, size: int | None = None) -> None:
-        self.limit = entries
-        self.size_limit: float = math.inf if size is None else size
-        self.measured: bool = size is not None
-        """Whether sizes count, so that a caller need not measure where they do not."""
+    def __init__(self, limit: int, byte_limit: int | None = None) -> None:
+        self.limit = limit
+        self.byte_limit: float = math.inf if byte_limit is None else byte_limit
+        self.counts_bytes: bool = byte_limit is not None
+        """Whether sizes matter. If not, a caller need not measure its entries."""
         self._entries = 0
-        self._size = 0
+        self._bytes = 0
         self._refused = False
+        """Whether a task was refused or waits since capacity was last released."""
         self._waiters: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()
-        """Those who wait, first come first, and the size that each needs."""
+        """The tasks that wait, longest wait first, and the bytes that each needs."""
 
     @property
-    def reached(self) -> bool:
-        """Whether there is no room for one more entry, or was not enough for the last one."""
-        return self._entries >= self.limit or self._size >= self.size_limit or self._refused
+    def exhausted(self) -> bool:
+        """Whether one more entry has no room, or the last one that was tried had none."""
+        return self._entries >= self.limit or self._bytes >= self.byte_limit or self._refused
 
     @property
-    def free(self) -> int:
-        """How many entries could be taken now without waiting, were they without size."""
+    def room(self) -> int:
+        """How many entries of 0 bytes can be acquired now without waiting."""
         return 0 if self._waiters else max(0, self.limit - self._entries)
 
     @property
@@ -41,30 +46,37 @@ class Capacity:
         """How many tasks wait for room."""
         return len(self._waiters)
 
-    def _fits(self, entries: int, size: int) -> bool:
-        # An entry larger than the whole bound is let in alone, or it would wait for ever.
+    def _has_room(self, entries: int, size: int) -> bool:
+        # An entry that is larger than the byte limit is admitted alone: else it would never be.
         return self._entries + entries <= self.limit and (
-            self._size + size <= self.size_limit or self._entries == 0
+            self._bytes + size <= self.byte_limit or self._entries == 0
         )
 
     @trio.lowlevel.enable_ki_protection
-    def take_nowait(self, entries: int = 1, size: int = 0) -> None:
-        """Take room, in entries and bytes.
+    def acquire_nowait(self, entries: int = 1, size: int = 0) -> None:
+        """Acquire capacity without waiting.
+
+        Args:
+            entries: the number of entries.
+            size: their size in bytes.
 
         Raises:
-            trio.WouldBlock: there is not enough, or others wait for it already.
+            trio.WouldBlock: there is not enough room, or other tasks wait for it.
         """
-        if self._waiters or not self._fits(entries, size):
+        if self._waiters or not self._has_room(entries, size):
             self._refused = True
             raise trio.WouldBlock
         self._entries += entries
-        self._size += size
+        self._bytes += size
 
     @trio.lowlevel.enable_ki_protection
-    async def take(self, size: int = 0) -> None:
-        """Wait for room for one entry of so many bytes, and take it; or until `turn_away`.
+    async def acquire(self, size: int = 0) -> None:
+        """Wait for room for one entry and acquire it, or return without it after `close`.
 
-        Cancelled, it has taken nothing.
+        If cancelled, nothing was acquired.
+
+        Args:
+            size: the entry's size in bytes.
         """
         task = trio.lowlevel.current_task()
         self._waiters[task] = size
@@ -72,32 +84,37 @@ class Capacity:
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
             del self._waiters[task]
-            self._hand_out()
+            self._admit_waiters()
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     @trio.lowlevel.enable_ki_protection
-    def give_back(self, entries: int, size: int = 0) -> None:
-        """Give room back, to those who wait for it first."""
+    def release(self, entries: int, size: int = 0) -> None:
+        """Release capacity, first to the tasks that wait.
+
+        Args:
+            entries: the number of entries.
+            size: their size in bytes.
+        """
         self._entries -= entries
-        self._size -= size
-        self._hand_out()
+        self._bytes -= size
+        self._admit_waiters()
         self._refused = bool(self._waiters)
 
-    def _hand_out(self) -> None:
+    def _admit_waiters(self) -> None:
         while self._waiters:
             task, size = next(iter(self._waiters.items()))
-            if not self._fits(1, size):
+            if not self._has_room(1, size):
                 return
             del self._waiters[task]
             self._entries += 1
-            self._size += size
+            self._bytes += size
             trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
-    def turn_away(self) -> None:
-        """Wake all who wait, without room: nothing is accepted any more."""
+    def close(self) -> None:
+        """Wake all tasks that wait, without capacity: no more entries are accepted."""
         while self._waiters:
             task, _ = self._waiters.popitem(last=False)
             trio.lowlevel.reschedule(task)

@@ -1,29 +1,34 @@
-"""The way into a buffer: a Trio memory channel that carries bursts of entries.
+"""The way from the producers of a buffer to its worker: a Trio memory channel of bursts.
 
-A channel that carried one entry a message would cost more than the write it carries. So a
-message is a burst: a list that producers go on appending to while it lies in the channel, or in
-the hands of a worker that waits for its timer. The burst is closed when it makes a batch full, or
-when the worker takes its entries; the next entry opens another, which has a time of its own.
-Entries are counted where they are accepted, one by one; the channel's own length means nothing
-here.
+Producers send single entries. One message per entry would cost more than the write of the entry,
+so a message is a burst: a list to which producers go on appending after it was sent. Each message
+is one burst, each burst at least one entry, and no producer has to wake a worker that is awake.
+
+A burst is closed when it fills a batch or when the worker takes its entries. The next entry then
+opens another burst, with a time of its own. Entries are counted when they are accepted, not when
+they are received, so the length of the memory channel means nothing here.
 """
 
 from __future__ import annotations
 
 import enum
+import math
 import os
+from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from typing import NamedTuple
 
 import trio
 
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
-from forebay._table.operations import Entry
+from forebay._table.operations import Entry, Row, size_of
 
 
-class Burst:
-    """Entries in the order of acceptance, all accepted at or after one time."""
+class _Burst:
+    """Entries in the order of acceptance, all accepted at `opened_at` or later."""
 
     __slots__ = ("entries", "only_rows", "opened_at", "size", "taken")
 
@@ -33,117 +38,355 @@ class Burst:
         self.opened_at: float = opened_at
         self.size: int = 0
         self.taken: int = 0
-        """How many entries, from the start, went into a batch."""
-
-    def take(self, most: int) -> Sequence[Entry]:
-        """Take the next entries, so many at the most."""
-        start, self.taken = self.taken, min(self.taken + most, len(self.entries))
-        if start == 0 and self.taken == len(self.entries):
-            return self.entries
-        return self.entries[start : self.taken]
+        """How many entries, from the first on, the worker has taken."""
 
     def __len__(self) -> int:
         return len(self.entries) - self.taken
 
 
-class Wake(enum.Enum):
+class _Wake(enum.Enum):
     """The message that only wakes the worker: something other than time made a flush due."""
 
     WAKE = enum.auto()
 
 
-class Intake:
-    """The sending side of one buffer's channel, and what the worker may know of it."""
+class Taken(NamedTuple):
+    """Entries that the worker takes for a batch, in the order of acceptance."""
 
-    def __init__(self, name: str, *, capacity: Capacity, ledger: Ledger) -> None:
-        self.name = name
-        self.capacity = capacity
-        self.ledger = ledger
-        self.clock: trio.abc.Clock = trio.lowlevel.current_clock()
-        self.closed: bool = False
-        self.capture: Capture | None = None
-        """Told the numbers of the entries accepted, by the task that brought them."""
+    entries: Sequence[Entry]
+    only_rows: bool
+    """Whether each entry is a row."""
+    opened_at: float
+    """The time before which none of them was accepted, in seconds of Trio's clock."""
+    size: int
+    """The bytes to release once these entries are settled."""
+
+
+class Channel:
+    """The channel of one buffer. Only its methods change its state.
+
+    Producers call `send_nowait`, `send`, `acquire`, `send_acquired` and `request_flush`. The
+    worker calls `receive_nowait`, `wait`, `take` and `release`.
+
+    The channel closes in two steps. After `close`, producers get `trio.ClosedResourceError`, and
+    the worker can still take what was accepted. After `close_receive` nothing can be taken.
+
+    No KeyboardInterrupt comes between acquiring capacity, appending an entry and counting it.
+
+    Args:
+        name: the table's name, for messages.
+        capacity: the bound on entries that are accepted and not settled.
+        batch_size: the number of entries that makes a batch full, so that its burst is closed.
+        ledger: counts the accepted entries.
+        capture: called with the numbers of the entries accepted, in the task that sent them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        capacity: Capacity,
+        batch_size: int,
+        ledger: Ledger,
+        capture: Capture | None = None,
+    ) -> None:
+        self._name = name
+        self._capacity = capacity
+        self._batch_size = batch_size
+        self._ledger = ledger
+        self._capture = capture
         self._pid = os.getpid()
-        self.burst_limit: int = capacity.limit
-        """The length at which a burst makes a batch full; the worker sets it."""
-        self.worker_waits: bool = False
-        """Whether the worker waits for a message; it then has taken all that were sent."""
-        self._open: Burst | None = None
-        # Each burst holds an entry or more, and beside them at most one wake and one more
-        # burst are under way, so `send_nowait` never finds the channel full.
-        self.receive: trio.MemoryReceiveChannel[Burst | Wake]
-        self._send, self.receive = trio.open_memory_channel[Burst | Wake](capacity.limit + 2)
+        self._closed = False
+        self._open: _Burst | None = None
+        """The burst to which producers append."""
+        self._burst_limit = batch_size
+        """The length at which the open burst fills a batch."""
+        self._worker_waits = False
+        """Whether the worker waits for a message. It has then received everything sent."""
+        self._received: deque[_Burst] = deque()
+        """Bursts that the worker has not taken in full. Only the first may be taken in part."""
+        self._ended = False
+        # Each burst holds at least one entry, and besides the bursts at most one wake-up and one
+        # new burst are under way, so `send_nowait` never finds the memory channel full.
+        self._send, self._receive = trio.open_memory_channel[_Burst | _Wake](capacity.limit + 2)
 
-    @trio.lowlevel.enable_ki_protection
-    def accept(self, entries: Sequence[Entry], *, only_rows: bool, size: int = 0) -> None:
-        """Put entries, for which room was taken, into the open burst."""
-        burst = self._open
-        if burst is None:
-            burst = self._open = Burst(trio.current_time())
-            self._send.send_nowait(burst)
-            self.worker_waits = False
-        burst.entries.extend(entries)
-        burst.only_rows = burst.only_rows and only_rows
-        burst.size += size
-        self.ledger.accept(len(entries), burst.opened_at)
-        if self.capture is not None:
-            self.capture(self.ledger.accepted - len(entries) + 1, self.ledger.accepted)
-        if len(burst.entries) >= self.burst_limit:
-            self.close_burst()
-            self.wake()
-        elif self.capacity.reached:
-            self.wake()
+    # For both ends
 
-    @trio.lowlevel.enable_ki_protection
-    def wake(self) -> None:
-        """Have the worker look again, where it would wait for the timer otherwise."""
-        if self.worker_waits:
-            self.worker_waits = False
-            self._send.send_nowait(Wake.WAKE)
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
-    def is_open(self, burst: Burst) -> bool:
-        """Whether producers still append to a burst."""
-        return burst is self._open
+    @property
+    def capacity(self) -> int:
+        """How many entries may be pending."""
+        return self._capacity.limit
 
-    def close_burst(self) -> None:
-        """Have producers append to this burst no more: the next entry opens another."""
-        self._open = None
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether each entry needs capacity for its bytes, too."""
+        return self._capacity.counts_bytes
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for room."""
+        return self._capacity.waiting
+
+    # The producers' end
 
     def check_open(self) -> None:
-        """Refuse an entry when none is accepted any more.
+        """Check that entries are accepted.
 
         Raises:
             trio.BrokenResourceError: the worker failed.
             trio.ClosedResourceError: the buffer was closed.
-            RuntimeError: this is a forked child of the process that opened the buffer.
+            RuntimeError: this process is a fork of the one that opened the buffer.
         """
-        self.check_process()
-        if self.ledger.failure is not None:
-            raise self.ledger.broken()
-        if self.closed:
-            raise trio.ClosedResourceError(f"buffer {self.name!r} is closed")
+        self._check_process()
+        if self._ledger.failure is not None:
+            raise self._ledger.broken()
+        if self._closed:
+            raise trio.ClosedResourceError(f"buffer {self._name!r} is closed")
 
-    def check_process(self) -> None:
-        """Refuse to go on in a fork.
-
-        Raises:
-            RuntimeError: this is a forked child of the process that opened the buffer.
-        """
+    def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(
-                f"buffer {self.name!r} belongs to process {self._pid}, and this is a fork of it: "
+                f"buffer {self._name!r} belongs to process {self._pid}, and this is a fork of it: "
                 f"open buffers after the fork"
             )
 
     @trio.lowlevel.enable_ki_protection
+    def send_nowait(self, entry: Entry) -> int:
+        """Accept an entry and return its number.
+
+        Raises:
+            trio.WouldBlock: there is no room. The worker is woken to flush.
+            trio.BrokenResourceError: as for `check_open`.
+            trio.ClosedResourceError: as for `check_open`.
+            RuntimeError: as for `check_open`.
+        """
+        self.check_open()
+        size = size_of(entry) if self._capacity.counts_bytes else 0
+        try:
+            self._capacity.acquire_nowait(1, size)
+        except trio.WouldBlock:
+            self._wake()
+            raise
+        return self._append((entry,), only_rows=isinstance(entry, tuple), size=size)
+
+    @trio.lowlevel.enable_ki_protection
+    async def send(self, entry: Entry) -> int:
+        """Accept an entry, after waiting for room if there is none, and return its number.
+
+        This is a cancellation point at each call, a schedule point only if it waits. If it is
+        cancelled, the entry was not accepted.
+
+        Raises:
+            trio.BrokenResourceError: as for `check_open`.
+            trio.ClosedResourceError: as for `check_open`.
+            RuntimeError: as for `check_open`.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with suppress(trio.WouldBlock):
+            return self.send_nowait(entry)
+        size = size_of(entry) if self._capacity.counts_bytes else 0
+        await self._acquire_one(size)
+        return self._append((entry,), only_rows=isinstance(entry, tuple), size=size)
+
+    @trio.lowlevel.enable_ki_protection
+    async def acquire(self, most: int) -> int:
+        """Acquire capacity for `send_acquired`, after waiting for the first entry's if need be.
+
+        If cancelled, nothing was acquired. Bytes are not acquired: a channel that counts them
+        takes rows one by one.
+
+        Args:
+            most: the number of entries to acquire capacity for if there is enough room.
+
+        Returns:
+            The number of entries that capacity was acquired for: from 1 to `most`.
+
+        Raises:
+            trio.BrokenResourceError: as for `check_open`.
+            trio.ClosedResourceError: as for `check_open`.
+            RuntimeError: as for `check_open`.
+        """
+        self.check_open()
+        acquired = 0
+        if self._capacity.room == 0:
+            await self._acquire_one()
+            acquired = 1
+        if more := min(self._capacity.room, most - acquired):
+            self._capacity.acquire_nowait(more)
+        return acquired + more
+
+    @trio.lowlevel.enable_ki_protection
+    def send_acquired(self, rows: Sequence[Row], acquired: int) -> None:
+        """Accept rows whose capacity was acquired, and release the capacity that is left over.
+
+        Args:
+            rows: at most `acquired` rows.
+            acquired: what `acquire` returned.
+        """
+        if rows:
+            self._append(rows, only_rows=True)
+        self._capacity.release(acquired - len(rows))
+
+    async def _acquire_one(self, size: int = 0) -> None:
+        """Wait for room for one entry and acquire it, unless the buffer is closed or fails."""
+        self._wake()
+        await self._capacity.acquire(size)
+        try:
+            self.check_open()
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            # If the whole program is cancelled, the buffer may close before this task is
+            # cancelled. The task then has to end as cancelled, whatever came first.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise
+
+    def _append(self, entries: Sequence[Entry], *, only_rows: bool, size: int = 0) -> int:
+        """Append entries to the open burst and return the number of the last one."""
+        burst = self._open
+        if burst is None:
+            burst = self._open = _Burst(trio.current_time())
+            self._send.send_nowait(burst)
+            self._worker_waits = False
+        burst.entries.extend(entries)
+        burst.only_rows = burst.only_rows and only_rows
+        burst.size += size
+        last = self._ledger.accept(len(entries), burst.opened_at)
+        if self._capture is not None:
+            self._capture(last - len(entries) + 1, last)
+        if len(burst.entries) >= self._burst_limit:
+            self._open = None
+            self._wake()
+        elif self._capacity.exhausted:
+            self._wake()
+        return last
+
+    @trio.lowlevel.enable_ki_protection
+    def request_flush(self) -> int:
+        """Make the worker flush what was accepted so far.
+
+        Returns:
+            The number of the last entry accepted, for `Ledger.wait_settled`.
+
+        Raises:
+            RuntimeError: this process is a fork of the one that opened the buffer.
+        """
+        self._check_process()
+        number = self._ledger.accepted
+        if self._ledger.request(number):
+            self._wake()
+        return number
+
+    def _wake(self) -> None:
+        """Make the worker check again whether a flush is due, if it waits."""
+        if self._worker_waits:
+            self._worker_waits = False
+            self._send.send_nowait(_Wake.WAKE)
+
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Accept nothing more. What was accepted stays in the channel, for the worker."""
-        self.closed = True
+        """Accept no more entries. The worker can still take those that were accepted."""
+        self._closed = True
         self._open = None
         self._send.close()
-        self.capacity.turn_away()
+        self._capacity.close()
 
     def fail(self) -> None:
-        """Turn away who waits for room: the ledger knows why."""
+        """Wake the producers that wait, since the worker failed: the ledger has the failure."""
         self._open = None
-        self.capacity.turn_away()
+        self._capacity.close()
+
+    # The worker's end
+
+    @property
+    def ended(self) -> bool:
+        """Whether the channel is closed and all its bursts were received."""
+        return self._ended
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the buffer has no room for one more entry."""
+        return self._capacity.exhausted
+
+    @property
+    def oldest(self) -> float | None:
+        """When the first burst received and not taken was opened; None if there is none."""
+        return self._received[0].opened_at if self._received else None
+
+    def receive_nowait(self) -> None:
+        """Receive all bursts that were sent."""
+        try:
+            while True:
+                self._keep(self._receive.receive_nowait())
+        except trio.WouldBlock:
+            pass
+        except trio.EndOfChannel:
+            self._ended = True
+
+    async def wait(self, deadline: float, *, missing: int) -> None:
+        """Wait until a message comes, the channel closes, or the deadline passes.
+
+        Args:
+            deadline: the time of Trio's clock at which to return; `math.inf` for no deadline.
+            missing: how many entries the open burst has to have so that the batch is full.
+        """
+        self._burst_limit = missing
+        # A cancel scope costs as much as the rest of a wait, so there is one only if needed.
+        with nullcontext() if deadline == math.inf else trio.move_on_at(deadline):
+            self._worker_waits = True
+            try:
+                self._keep(await self._receive.receive())
+            except trio.EndOfChannel:
+                self._ended = True
+            finally:
+                self._worker_waits = False
+                self._burst_limit = self._batch_size
+
+    def _keep(self, message: _Burst | _Wake) -> None:
+        if isinstance(message, _Burst):
+            self._received.append(message)
+
+    def take(self, limit: int, *, flush_due: bool) -> Taken | None:
+        """Take the next entries of one burst that was received.
+
+        The open burst is left to the producers, so that the coalescer is called once per burst,
+        unless a flush is due or the burst holds `limit` entries.
+
+        Args:
+            limit: how many entries to take at most.
+            flush_due: whether to take from the open burst in any case, which closes it.
+
+        Returns:
+            The entries; None if there are none to take.
+        """
+        if not self._received:
+            return None
+        burst = self._received[0]
+        if burst is self._open:
+            if not flush_due and len(burst) < limit:
+                return None
+            self._open = None
+        start, burst.taken = burst.taken, min(burst.taken + limit, len(burst.entries))
+        entries: Sequence[Entry] = burst.entries
+        if burst.taken - start < len(burst.entries):
+            entries = burst.entries[start : burst.taken]
+        if len(burst):
+            return Taken(entries, burst.only_rows, burst.opened_at, 0)
+        self._received.popleft()
+        return Taken(entries, burst.only_rows, burst.opened_at, burst.size)
+
+    def release(self, entries: int, size: int) -> None:
+        """Release the capacity of entries that were settled.
+
+        Args:
+            entries: the number of entries.
+            size: the sum of `Taken.size`.
+        """
+        self._capacity.release(entries, size)
+
+    def close_receive(self) -> None:
+        """Close the worker's end: no entry is taken any more."""
+        self._receive.close()

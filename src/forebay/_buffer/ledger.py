@@ -1,8 +1,11 @@
-"""The account of one buffer: what was accepted, what became of it, and who waits to hear.
+"""The account of one buffer's entries: how many were accepted, and what became of them.
 
-Entries are numbered from 1 in the order of acceptance, and settle in that order: a batch holds
-all that was accepted before its last entry. So one number, the watermark, tells which entries
-are settled, and accepted = committed + superseded + dead-lettered + pending at every moment.
+Entries are numbered from 1 in the order of acceptance, and they settle in that order, since a
+batch holds all that was accepted before its last entry. So one number, the count of settled
+entries, shows for each entry whether it is settled. At every moment
+accepted = committed + superseded + dead-lettered + pending.
+
+The ledger also holds the queue of tasks that wait for a flush: each waits for one entry's number.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import trio
 from forebay.stores import Rejection
 
 _DURATIONS = 256
-"""So many flushes tell the quantiles: the last minute of a buffer that flushes each 0.2 s."""
+"""The number of flushes behind the quantiles: a minute's, if a buffer flushes every 0.2 s."""
 
 
 class _Waiter:
+    """A task that waits for a flush: the entry that it waits for, and what it will be told."""
+
     __slots__ = ("error", "number", "rejection")
 
     def __init__(self, number: int) -> None:
@@ -29,7 +34,10 @@ class _Waiter:
 
 
 class Ledger:
-    """Counts of entries, each an int that any thread may read at any time."""
+    """The counts of one buffer's entries, and the tasks that wait for a flush.
+
+    Each count is an int, which any thread may read at any time.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -38,23 +46,23 @@ class Ledger:
         self.superseded: int = 0
         self.dead_lettered: int = 0
         self.requested: int = 0
-        """The highest number that somebody waits for."""
+        """The highest number of an entry that a task waits for."""
         self.flushes: int = 0
         self.retries: int = 0
         self.durations: deque[float] = deque(maxlen=_DURATIONS)
-        """How long the last flushes took that committed, all their attempts, in seconds."""
+        """The durations of the last flushes that committed, with all their attempts, in seconds."""
         self.last_error: str | None = None
-        """Why the last attempt to flush failed, while that flush is made again."""
+        """Why the last attempt to flush failed; None unless the worker retries that flush."""
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
-        """Why nothing more will settle."""
+        """Why no further entry settles; None while the worker runs."""
         self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
-        """By number, in ascending order."""
+        """The tasks that wait for a flush, in ascending order of their entries' numbers."""
 
     @property
     def committed(self) -> int:
-        """How many entries the table holds the effect of, each by an operation of its own."""
+        """How many entries had an operation of their own committed."""
         return self.settled - self.superseded - self.dead_lettered
 
     @property
@@ -63,18 +71,35 @@ class Ledger:
         return self.accepted - self.settled
 
     def flush_quantile(self, share: float) -> float:
-        """Tell how long this share of the last flushes took at the most; 0.0 before the first."""
+        """Return a quantile of the durations of the last flushes, in seconds.
+
+        Args:
+            share: the share of the flushes that took no longer, such as 0.99.
+
+        Returns:
+            The duration; 0.0 before the first flush.
+        """
         durations = sorted(self.durations)
         return durations[math.ceil(share * len(durations)) - 1] if durations else 0.0
 
-    def accept(self, entries: int, opened_at: float) -> None:
-        """Count entries that were accepted, in a burst that was opened at this time."""
+    def accept(self, entries: int, opened_at: float) -> int:
+        """Count accepted entries and return the number of the last one.
+
+        Args:
+            entries: how many were accepted.
+            opened_at: when their burst was opened, in seconds of Trio's clock.
+        """
         self.accepted += entries
         if self.oldest is None:
             self.oldest = opened_at
+        return self.accepted
 
     def request(self, number: int) -> bool:
-        """Note that somebody waits for this entry; tell whether a flush is needed for it."""
+        """Note that a task waits for the entry with this number.
+
+        Returns:
+            Whether the entry is pending, so that a flush is needed.
+        """
         self.requested = max(self.requested, number)
         return number > self.settled
 
@@ -87,13 +112,14 @@ class Ledger:
         rejections: Sequence[Rejection],
         oldest: float | None,
     ) -> None:
-        """Count the entries of a batch as settled, and wake who waits for them.
+        """Count the entries of a batch as settled, and wake the tasks that wait for them.
 
         Args:
-            entries: how many the batch stood for.
-            operations: how many operations the table took for them.
-            rejections: those that went to the dead letters.
-            oldest: when the oldest entry was accepted that is pending still.
+            entries: the number of entries in the batch, superseded ones included.
+            operations: the number of operations committed for them.
+            rejections: the entries that went to the dead letters.
+            oldest: when the oldest entry that is still pending was accepted; None if there is
+                none.
         """
         self.flushes += 1
         self.last_error = None
@@ -112,7 +138,7 @@ class Ledger:
 
     @trio.lowlevel.enable_ki_protection
     def fail(self, failure: BaseException) -> None:
-        """Tell all who wait, now or later, that nothing more will settle."""
+        """Raise `broken()` in all tasks that wait for a flush, now or later."""
         self.failure = failure
         for task, waiter in self._waiters.items():
             waiter.error = self.broken()
@@ -120,25 +146,25 @@ class Ledger:
         self._waiters.clear()
 
     def broken(self) -> trio.BrokenResourceError:
-        """Give the error for a caller of a buffer that failed, with its cause."""
+        """Return the error for callers of a buffer that failed, with the failure as its cause."""
         error = trio.BrokenResourceError(f"buffer {self.name!r} stopped: {self.failure}")
         error.__cause__ = self.failure
         return error
 
     @trio.lowlevel.enable_ki_protection
     async def wait_settled(self, number: int) -> Rejection | None:
-        """Wait until the entries up to this number are settled.
+        """Wait until all entries up to this number are settled.
 
-        Cancelled, it only stops waiting: what was accepted stays accepted.
+        If this is cancelled, it only stops waiting: the entries stay accepted.
 
         Args:
-            number: the number of the last entry to wait for, which was requested.
+            number: the number of the last entry to wait for. It was passed to `request` before.
 
         Returns:
-            The rejection of that entry, if the table refused it.
+            The rejection of that entry if the table refused it while this waited, else None.
 
         Raises:
-            trio.BrokenResourceError: the buffer failed first.
+            trio.BrokenResourceError: the buffer failed before.
         """
         if number <= self.settled:
             await trio.lowlevel.checkpoint()
@@ -150,7 +176,7 @@ class Ledger:
         waiter = _Waiter(number)
         last = next(reversed(self._waiters.values()), waiter)
         self._waiters[task] = waiter
-        if number < last.number:  # rare: a number is mostly waited for as soon as it is given out
+        if number < last.number:  # rare: most tasks wait right after they got their number
             in_order = sorted(self._waiters.items(), key=lambda item: item[1].number)
             self._waiters = OrderedDict(in_order)
 

@@ -7,8 +7,7 @@ leaving `open_buffers` closes the intake and gives the scope its deadline.
 from __future__ import annotations
 
 import random
-from collections import deque
-from contextlib import nullcontext
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +19,7 @@ from forebay._batching.dead_letter_limit import DeadLetterLimit
 from forebay._batching.flush_policy import FlushPolicy, Pending
 from forebay._buffer.buffer import Buffer
 from forebay._buffer.capacity import Capacity
-from forebay._buffer.channel import Burst, Intake
+from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import FlushObserver, Observe, unobserved
 from forebay._errors import DrainError, FlushError, Unsettled
@@ -47,28 +46,25 @@ class Worker:
     ) -> None:
         self._table = table
         self._store = store
-        self._ledger = Ledger(table.name)
-        self._intake = Intake(
-            table.name,
-            capacity=Capacity(options.capacity, options.capacity_bytes),
-            ledger=self._ledger,
-        )
-        self.observer = observe(table.name, self._ledger, options.capacity)
-        self._intake.capture = self.observer.capture
-        self.buffer: Buffer[Any] = Buffer(table, self._intake)
         self._options = options
         self._policy = FlushPolicy.of(options)
-        self._intake.burst_limit = self._policy.batch_size
+        self.ledger = Ledger(table.name)
+        self.observer = observe(table.name, self.ledger, options.capacity)
+        self.channel = Channel(
+            table.name,
+            capacity=Capacity(options.capacity, options.capacity_bytes),
+            batch_size=self._policy.batch_size,
+            ledger=self.ledger,
+            capture=self.observer.capture,
+        )
+        self.buffer: Buffer[Any] = Buffer(table, self.channel, self.ledger)
         self._dead_letters = DeadLetterLimit(options.dead_letters_per_minute)
         self._scope = trio.CancelScope(shield=True)
-        self._held: deque[Burst] = deque()
-        """Bursts received; all but the first are untouched, the first may be taken in part."""
         self._coalescer = Coalescer(table, stream=uuid4().hex)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
         self._in_flight_size = 0
         self._in_flight: Batch | None = None
-        self._closing = False
         self._given_up = False
         self._retry_error: BatchError | None = None
         self.ended = trio.Event()
@@ -80,14 +76,14 @@ class Worker:
 
     def close(self) -> None:
         """Accept nothing more and drain, from now to the drain timeout."""
-        self._intake.close()
+        self.channel.close()
         timeout = 0.0 if self._given_up else self._options.drain_timeout
         self._scope.deadline = trio.current_time() + timeout
 
     def give_up(self) -> None:
         """Let the deadline pass now, or at once when the drain begins."""
         self._given_up = True
-        if self._intake.closed:
+        if self.channel.closed:
             self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
@@ -110,100 +106,63 @@ class Worker:
             self.failure.__cause__ = error
         if self.failure is not None:
             self._stop(self.failure)
-        elif self._ledger.pending:
+        elif self.ledger.pending:
             if self._retry_error is not None:
                 self._settle_part(self._retry_error)
             self.late = self._unsettled()
             self._stop(DrainError({self._table.name: self.late}))
-        self._intake.receive.close()
+        self.channel.close_receive()
         self.observer.closed()
         self.ended.set()
 
     def _stop(self, why: Exception) -> None:
         """Tell all who wait for entries to settle, or for room, that it is over."""
-        self._ledger.fail(why)
-        self._intake.fail()
+        self.ledger.fail(why)
+        self.channel.fail()
 
     async def _next_batch(self) -> Batch | None:
         """Wait until a flush is due, and take the batch; None at the end."""
         while True:
-            self._receive_sent()
+            self.channel.receive_nowait()
             self._coalesce()
             reason = self._policy.reason(self._pending(), trio.current_time())
             if reason is not None:
-                self._coalesce(open_burst_too=True)
+                self._coalesce(flush_due=True)
                 return self._take(reason)
-            if self._closing:
+            if self.channel.ended:
                 return None
-            await self._wait()
+            await self.channel.wait(
+                self._policy.deadline(self._oldest()),
+                missing=self._policy.batch_size - len(self._coalescer),
+            )
 
     def _pending(self) -> Pending:
         return Pending(
             rows=len(self._coalescer),
-            no_room=self._intake.capacity.reached,
-            requested=self._ledger.requested > self._ledger.settled,
-            closing=self._closing,
+            no_room=self.channel.exhausted,
+            requested=self.ledger.requested > self.ledger.settled,
+            closing=self.channel.ended,
             oldest=self._oldest(),
         )
 
     def _oldest(self) -> float | None:
-        if self._coalesced_oldest is not None:
-            return self._coalesced_oldest
-        return self._held[0].opened_at if self._held else None
+        return self.channel.oldest if self._coalesced_oldest is None else self._coalesced_oldest
 
-    async def _wait(self) -> None:
-        """Wait for a message, or for the end of the interval."""
-        self._intake.burst_limit = max(1, self._policy.batch_size - len(self._coalescer))
-        oldest = self._oldest()
-        # Without a deadline no scope, which costs as much as all the rest of a wait.
-        with nullcontext() if oldest is None else trio.move_on_at(self._policy.deadline(oldest)):
-            self._intake.worker_waits = True
-            try:
-                self._hold(await self._intake.receive.receive())
-            except trio.EndOfChannel:
-                self._closing = True
-            finally:
-                self._intake.worker_waits = False
-
-    def _receive_sent(self) -> None:
-        """Receive what lies in the channel, without waiting."""
-        while True:
-            try:
-                self._hold(self._intake.receive.receive_nowait())
-            except trio.WouldBlock:
+    def _coalesce(self, *, flush_due: bool = False) -> None:
+        """Coalesce the entries received, up to the size of a batch."""
+        while (missing := self._policy.batch_size - len(self._coalescer)) > 0:
+            taken = self.channel.take(missing, flush_due=flush_due)
+            if taken is None:
                 return
-            except trio.EndOfChannel:
-                self._closing = True
-                return
-
-    def _hold(self, message: object) -> None:
-        if isinstance(message, Burst):
-            self._held.append(message)
-
-    def _coalesce(self, *, open_burst_too: bool = False) -> None:
-        """Coalesce what is held, up to the size of a batch.
-
-        The burst that producers still append to is left to them until a flush is due, unless
-        it is long enough to make one due.
-        """
-        while self._held and (room := self._policy.batch_size - len(self._coalescer)) > 0:
-            burst = self._held[0]
-            if self._intake.is_open(burst):
-                if not open_burst_too and len(burst) < room:
-                    return
-                self._intake.close_burst()
             if self._coalesced_oldest is None:
-                self._coalesced_oldest = burst.opened_at
-            self._coalescer.add(burst.take(room), only_rows=burst.only_rows)
-            if not len(burst):
-                self._coalesced_size += burst.size
-                self._held.popleft()
+                self._coalesced_oldest = taken.opened_at
+            self._coalescer.add(taken.entries, only_rows=taken.only_rows)
+            self._coalesced_size += taken.size
 
     def _take(self, reason: FlushReason) -> Batch:
         batch = self._in_flight = self._coalescer.take(reason)
         self._in_flight_size, self._coalesced_size = self._coalesced_size, 0
         self._coalesced_oldest = None
-        self._intake.burst_limit = self._policy.batch_size
         return batch
 
     async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
@@ -214,7 +173,7 @@ class Worker:
             # A store may not let itself be cancelled; the deadline counts between its calls.
             await trio.lowlevel.checkpoint_if_cancelled()
             if attempt > 1:
-                self._ledger.retries += 1
+                self.ledger.retries += 1
             observer.attempt()
             try:
                 outcome = await self._store.commit(
@@ -230,39 +189,39 @@ class Worker:
                     self._settle_part(error)
                     raise self._stopped(error, attempt) from error.__cause__ or error
                 self._retry_error = error
-                self._ledger.last_error = str(error)
+                self.ledger.last_error = str(error)
                 await trio.sleep(retry.delay(attempt, _jitter.random()))
                 attempt += 1
             else:
                 # No checkpoint between COMMIT and the account of it.
                 self._settle(batch, outcome)
-                self._ledger.durations.append(trio.current_time() - started)
+                self.ledger.durations.append(trio.current_time() - started)
                 observer.committed(outcome)
                 return
 
     def _settle(self, batch: Batch, outcome: Outcome) -> None:
         self._in_flight = None
         self._retry_error = None
-        self._receive_sent()
+        self.channel.receive_nowait()
         self._dead_letters.count(len(outcome.rejections), trio.current_time())
-        self._ledger.settle(
+        self.ledger.settle(
             batch.entries,
             operations=sum(outcome.operations.values()),
             rejections=outcome.rejections,
             oldest=self._oldest(),
         )
-        self._intake.capacity.give_back(batch.entries, self._in_flight_size)
+        self.channel.release(batch.entries, self._in_flight_size)
 
     def _settle_part(self, error: BatchError) -> None:
         """Account for the part of the batch in flight that is in the table, as the rest stops."""
         batch = self._in_flight
         if batch is None or error.outcome is None or not error.settled:
             return
-        self._ledger.settle(
+        self.ledger.settle(
             error.settled,
             operations=sum(error.outcome.operations.values()),
             rejections=error.outcome.rejections,
-            oldest=self._ledger.oldest,
+            oldest=self.ledger.oldest,
         )
         self._in_flight = remainder(batch, batch.position + error.settled)
 
@@ -276,17 +235,17 @@ class Worker:
 
     def _unsettled(self) -> Unsettled:
         """Name what was accepted and is not settled. The worker flushes nothing after it."""
-        self._receive_sent()
+        self.channel.receive_nowait()
         operations: list[Operation] = []
         if self._in_flight is not None:
             operations.extend(self._in_flight.operations())
         operations.extend(self._coalescer.take(FlushReason.DRAIN).operations())
-        for burst in self._held:
-            operations.extend(map(operation, burst.take(len(burst))))
-        oldest = self._ledger.oldest
+        while (taken := self.channel.take(sys.maxsize, flush_due=True)) is not None:
+            operations.extend(map(operation, taken.entries))
+        oldest = self.ledger.oldest
         return Unsettled(
             entries=tuple(operations),
-            count=self._ledger.pending,
+            count=self.ledger.pending,
             oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
             last_error=self._retry_error,
         )

@@ -139,10 +139,9 @@ class CacheArtifacts:
         return [CasArtifact(*row) for row in rows]
 
     async def _flush(self, patience: float) -> None:
-        flushes = [(buffer, buffer.request_flush()) for buffer in (self._buffer, self._queue)]
         with trio.move_on_after(patience):
-            for buffer, number in flushes:
-                await buffer.wait_flushed(number)
+            await self._buffer.flush()
+            await self._queue.flush()
 
     async def existing_keys(self, keys: Iterable[str]) -> set[str]:
         """Tell which of these keys are in the table. Cancelled, it has changed nothing.
