@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 
 import forebay
 from forebay._errors import Unsettled
-from forebay.cli import _command, _reading
+from forebay.cli import _command
 from forebay.cli._command import command
+from forebay.cli._load import reading
 
 PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
 
@@ -205,8 +206,8 @@ def test_only_the_first_skipped_rows_are_told() -> None:
 
 def after_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the first chunk be the sample, and let it be short."""
-    monkeypatch.setattr(_reading, "SAMPLE_ROWS", 1)
-    monkeypatch.setattr("forebay.cli._lines.BLOCK_BYTES", 64)
+    monkeypatch.setattr(reading, "SAMPLE_ROWS", 1)
+    monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 64)
 
 
 def test_a_later_value_that_sqlite_would_change_is_malformed(

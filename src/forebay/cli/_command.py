@@ -14,10 +14,10 @@ import trio
 import forebay
 from forebay.cli._dead_letters import dead_letters_group
 from forebay.cli._doctor import doctor_command
-from forebay.cli._load import Report, Request, load
+from forebay.cli._load.load import Report, Request, load
+from forebay.cli._load.progress import Display, open_display
+from forebay.cli._load.sources import STANDARD_INPUT, Format, size_of
 from forebay.cli._monitoring import alerts, dashboard
-from forebay.cli._progress import Display, open_display
-from forebay.cli._sources import STANDARD_INPUT, Format, size_of
 from forebay.cli._top import top
 
 _MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from forebay.cli._errors import InputError
-from forebay.cli._sources import Format, format_of, open_source, size_of
+from forebay.cli._load.sources import Format, format_of, open_source, size_of
 
 
 def zipped(*members: str, text: bytes = b"a\n1\n") -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forebay.cli._types import Kind, kind_of, number_of, reads_as_number
+from forebay.cli._load.column_types import Kind, kind_of, number_of, reads_as_number
 
 TEXTS = st.text(alphabet="0123456789+-.eE_ \tx", max_size=24) | st.floats().map(repr)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from forebay.cli import _convert
-from forebay.cli._convert import Converter, MisfitError, TargetColumn
 from forebay.cli._errors import InputError
-from forebay.cli._types import JsonType, Kind, reads_as_number
+from forebay.cli._load import convert
+from forebay.cli._load.column_types import JsonType, Kind, reads_as_number
+from forebay.cli._load.convert import Converter, MisfitError, TargetColumn
 
 INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
 
@@ -230,15 +230,15 @@ def test_a_key_that_no_column_has_is_a_misfit() -> None:
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A column of unique or long values does not fill the memory, and stays right."""
-    monkeypatch.setattr(_convert, "_REMEMBERED", 10)
-    monkeypatch.setattr(_convert, "_REMEMBERED_LENGTH", 3)
+    monkeypatch.setattr(convert, "_REMEMBERED", 10)
+    monkeypatch.setattr(convert, "_REMEMBERED_LENGTH", 3)
     turned: list[str] = []
 
     def turn(text: str) -> int:
         turned.append(text)
         return int(text)
 
-    memo = _convert._Memo(turn)
+    memo = convert._Memo(turn)
     for text in [*map(str, range(25)), "1000", "1000"]:
         assert int(text) == memo[text]
         assert len(memo) <= 10

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from forebay.cli import _lines
 from forebay.cli._errors import InputError
-from forebay.cli._lines import Lines
+from forebay.cli._load import lines as lines_module
+from forebay.cli._load.lines import Lines
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_lines_end_at_line_ends_alone(data: bytes, lines: list[str]) -> None:
 @pytest.mark.parametrize("block", [1, 2, 3, 7])
 def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the bytes come, the lines are the same, line ends and letters whole."""
-    monkeypatch.setattr(_lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(lines_module, "BLOCK_BYTES", block)
     data = "é,1\r\n\r\n\ufeffü\nx".encode()
     assert ["é,1\r\n", "\r\n", "\ufeffü\n", "x"] == list(Lines(io.BytesIO(data), "it"))
 
@@ -55,7 +55,7 @@ def test_a_line_that_is_no_text_is_passed_on_with_its_fault(data: bytes, fault: 
 
 def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded, whatever the input: a line past the limit ends the reading."""
-    monkeypatch.setattr(_lines, "LONGEST_LINE", 2**20)
+    monkeypatch.setattr(lines_module, "LONGEST_LINE", 2**20)
     lines = Lines(io.BytesIO(b"a\n" + b"x" * 2**21), "it")
     assert next(lines) == "a\n"
     with pytest.raises(InputError, match="it, line 2: a line of more than 1 MiB"):

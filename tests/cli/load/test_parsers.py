@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from forebay.cli import _parsers
 from forebay.cli._errors import InputError
-from forebay.cli._lines import Lines
-from forebay.cli._parsers import parse
-from forebay.cli._sources import Format
+from forebay.cli._load import parsers
+from forebay.cli._load.lines import Lines
+from forebay.cli._load.parsers import parse
+from forebay.cli._load.sources import Format
 
 
 def parsed(data: str | bytes, form: Format = Format.CSV) -> tuple[Any, list[Any]]:
@@ -79,7 +79,7 @@ def test_a_huge_cell_is_read() -> None:
 
 def test_a_cell_past_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quote that is never closed does not take the whole file into memory."""
-    monkeypatch.setattr(_parsers, "LONGEST_LINE", 2**20)
+    monkeypatch.setattr(parsers, "LONGEST_LINE", 2**20)
     _, records = parsed('a\n"' + "x\n" * 2**20)
     assert (2, "a cell of more than 1 MiB; is a closing quote missing?") == records[0]
 

@@ -10,17 +10,17 @@ from typing import cast
 import trio
 
 import forebay
-from forebay.cli._convert import Converter
-from forebay.cli._detect import detect, json_types
 from forebay.cli._errors import InputError, LoadError
-from forebay.cli._feed import Feed, Rejects
-from forebay.cli._plan import plan_table
-from forebay.cli._progress import Display, State
-from forebay.cli._readers import Chunk, Reader
-from forebay.cli._reading import SAMPLE_PAUSE, Item, first_items, read_ahead
+from forebay.cli._load.convert import Converter
+from forebay.cli._load.detect import detect, json_types
+from forebay.cli._load.feed import Feed, Rejects
+from forebay.cli._load.plan import plan_table
+from forebay.cli._load.progress import Display, State
+from forebay.cli._load.readers import Chunk, Reader
+from forebay.cli._load.reading import SAMPLE_PAUSE, Item, first_items, read_ahead
+from forebay.cli._load.sources import Format, name_of, size_of
+from forebay.cli._load.telemetry import telemetry_as_configured
 from forebay.cli._signals import HANDLED, Signals
-from forebay.cli._sources import Format, name_of, size_of
-from forebay.cli._telemetry import telemetry_as_configured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

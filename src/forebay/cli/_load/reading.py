@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from forebay.cli._errors import InputError
-from forebay.cli._readers import Chunk, Reader
+from forebay.cli._load.readers import Chunk, Reader
 
 # What comes from the inputs: rows, or at its place in their order what ends them too early.
 Item = Chunk | InputError

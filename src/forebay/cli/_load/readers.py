@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from forebay.cli._convert import Converter, MisfitError
 from forebay.cli._errors import InputError, InputRowError
-from forebay.cli._lines import Lines
-from forebay.cli._parsers import Record, parse
-from forebay.cli._sources import Format, Source, open_source
+from forebay.cli._load.convert import Converter, MisfitError
+from forebay.cli._load.lines import Lines
+from forebay.cli._load.parsers import Record, parse
+from forebay.cli._load.sources import Format, Source, open_source
 
 
 @dataclass(slots=True)

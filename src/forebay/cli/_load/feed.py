@@ -6,11 +6,11 @@ from bisect import bisect_left
 from typing import Any
 
 import forebay
-from forebay.cli._convert import Converter
 from forebay.cli._errors import InputError, InputRowError, LoadError
-from forebay.cli._progress import Display
-from forebay.cli._readers import convert_chunk
-from forebay.cli._reading import Item
+from forebay.cli._load.convert import Converter
+from forebay.cli._load.progress import Display
+from forebay.cli._load.readers import convert_chunk
+from forebay.cli._load.reading import Item
 
 _SHOWN = 10
 

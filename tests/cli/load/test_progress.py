@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from forebay.cli._progress import Bar, Lines, Silence, State, open_display
+from forebay.cli._load.progress import Bar, Lines, Silence, State, open_display
 
 STATE = State(read=12_345, pending=678, position=50, seconds=10.0)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from forebay._table.sqlite_rules import INT64
 from forebay.cli._errors import InputError
-from forebay.cli._types import JsonType, Kind, number_of, reads_as_number
+from forebay.cli._load.column_types import JsonType, Kind, number_of, reads_as_number
 
 # operator.call, for map: a loop without Python's own steps.
 _call = cast(Callable[[Callable[[Any], Any], Any], Any], operator.call)

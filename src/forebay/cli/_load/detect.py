@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from forebay._table.sqlite_rules import INT64
-from forebay.cli._readers import Chunk
-from forebay.cli._types import JsonType, Kind, kind_of, number_of
+from forebay.cli._load.column_types import JsonType, Kind, kind_of, number_of
+from forebay.cli._load.readers import Chunk
 
 
 def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> dict[str, Kind]:

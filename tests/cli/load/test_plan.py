@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import forebay
-from forebay.cli._detect import detect, json_types
 from forebay.cli._errors import LoadError
-from forebay.cli._plan import Plan, plan_table
-from forebay.cli._readers import Chunk
-from forebay.cli._types import JsonType, Kind
+from forebay.cli._load.column_types import JsonType, Kind
+from forebay.cli._load.detect import detect, json_types
+from forebay.cli._load.plan import Plan, plan_table
+from forebay.cli._load.readers import Chunk
 
 INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
 

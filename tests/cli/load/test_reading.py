@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from forebay.cli._errors import InputError
-from forebay.cli._readers import Chunk
-from forebay.cli._reading import SAMPLE_ROWS, Item, first_items
+from forebay.cli._load.readers import Chunk
+from forebay.cli._load.reading import SAMPLE_ROWS, Item, first_items
 
 
 def chunk(rows: int) -> Chunk:

@@ -8,10 +8,10 @@ from typing import Any
 
 import forebay
 from forebay._table.sqlite_rules import affinity, fold_case
-from forebay.cli._columns import duplicate
-from forebay.cli._convert import TargetColumn
 from forebay.cli._errors import LoadError
-from forebay.cli._types import JsonType, Kind
+from forebay.cli._load.column_names import duplicate
+from forebay.cli._load.column_types import JsonType, Kind
+from forebay.cli._load.convert import TargetColumn
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from forebay.cli import _lines
-from forebay.cli._convert import Converter, TargetColumn
 from forebay.cli._errors import InputError
-from forebay.cli._readers import Chunk, Reader, convert_chunk
-from forebay.cli._sources import Format
-from forebay.cli._types import Kind
+from forebay.cli._load import lines as lines_module
+from forebay.cli._load.column_types import Kind
+from forebay.cli._load.convert import Converter, TargetColumn
+from forebay.cli._load.readers import Chunk, Reader, convert_chunk
+from forebay.cli._load.sources import Format
 
 PAIR = Converter(
     [TargetColumn("a", Kind.INTEGER, True, "always"), TargetColumn("b", Kind.TEXT, False, "")], ()
@@ -26,7 +26,7 @@ def chunks_of(reader: Reader) -> list[Chunk]:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lines, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(lines_module, "BLOCK_BYTES", 64)
 
 
 def test_chunks_hold_all_rows_in_order(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
-from forebay.cli._columns import duplicate
 from forebay.cli._errors import InputError
-from forebay.cli._lines import LONGEST_LINE, Lines
-from forebay.cli._sources import Format
+from forebay.cli._load.column_names import duplicate
+from forebay.cli._load.lines import LONGEST_LINE, Lines
+from forebay.cli._load.sources import Format
 
 # The line that a row starts in, and its values: cells of text, or an object; or in words what is
 # wrong with it; or None for a blank line, which is no row.

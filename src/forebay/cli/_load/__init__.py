@@ -1,0 +1,1 @@
+"""`forebay load`: from a file to rows of a table."""
