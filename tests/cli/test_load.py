@@ -15,9 +15,8 @@ from click.testing import CliRunner, Result
 
 import forebay
 from forebay._errors import Unsettled
-from forebay.cli import _command
 from forebay.cli._command import command
-from forebay.cli._load import reading
+from forebay.cli._load import reading, report
 
 PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
 
@@ -451,5 +450,5 @@ def test_rows_of_a_file_that_is_gone_are_not_known_to_be_missing() -> None:
     for cause, expected in ((forebay.StoreError("deleted"), "not known to be"), (None, "not")):
         failure = forebay.FlushError("why", buffer="t", unsettled=unsettled)
         failure.__cause__ = cause
-        told = _command._told(failure).splitlines()
+        told = report._told(failure).splitlines()
         assert f"1 row is read, and {expected} in the table:" == told[1]
