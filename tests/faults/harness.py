@@ -28,6 +28,11 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 
 
+def _python_path() -> str:
+    """Return PYTHONPATH for the children: the project's root, then what the variable has."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
 class Child:
     """A running program, and the lines it prints."""
 
@@ -127,7 +132,7 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-u", str(Path(__file__).with_name("zygote.py")), preload],
                 stdin=theirs.fileno(),
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": _python_path()},
             )
         self._count = 0
 

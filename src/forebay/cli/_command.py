@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import forebay
-from forebay.cli._dead_letters import dead_letters_group
+from forebay.cli._dead_letters.commands import dead_letters_group
 from forebay.cli._doctor import doctor_command
 from forebay.cli._load.command import load_command
 from forebay.cli._monitoring import alerts, dashboard

@@ -9,7 +9,7 @@ import click
 import forebay
 from forebay import dead_letters
 from forebay._errors import format_count
-from forebay.cli._letters import (
+from forebay.cli._dead_letters.running import (
     buffer_option,
     check,
     database_argument,

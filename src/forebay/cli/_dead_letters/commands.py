@@ -13,7 +13,8 @@ import click
 import forebay
 from forebay import dead_letters
 from forebay._errors import format_count
-from forebay.cli._letters import (
+from forebay.cli._dead_letters.replay import replay_command
+from forebay.cli._dead_letters.running import (
     LISTED,
     Failed,
     buffer_option,
@@ -28,7 +29,6 @@ from forebay.cli._letters import (
     run,
 )
 from forebay.cli._output import print_columns, print_json, printable, utc
-from forebay.cli._replay import replay_command
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

@@ -1,0 +1,1 @@
+"""The command `forebay dead-letters`: list, show, replay and purge dead letters."""
