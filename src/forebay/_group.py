@@ -21,7 +21,7 @@ from forebay._spill import write_spill
 from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
 from forebay._telemetry.otel import MeterProvider, TracerProvider, telemetry
-from forebay.stores import Identified, Store
+from forebay.stores import Store
 
 R = TypeVar("R")
 
@@ -152,7 +152,7 @@ async def open_buffers(
     process = os.getpid()
     await store.prepare(tables)
     database = None
-    if spill is not None and isinstance(store, Identified):
+    if spill is not None:
         # Asked now: when there is something to spill, the database may not answer.
         database = await store.identify()
     raised: list[BaseException] = []

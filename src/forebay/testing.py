@@ -6,7 +6,8 @@ With it, Trio's `autojump_clock` tells the time exactly, which it cannot where t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,12 +18,30 @@ from forebay._batching.coalesce import Coalescer
 from forebay._table.operations import Entry, Key, Operation, Row, operation
 from forebay._table.row_merger import RowMerger
 from forebay._table.table import Table
-from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
+from forebay.stores import (
+    Attempt,
+    BatchError,
+    FailureKind,
+    FloodError,
+    Outcome,
+    Rejection,
+    Store,
+)
 
 __all__ = ["FailureKind", "MemoryStore"]
 
 
-class MemoryStore:
+class _MemoryAttempt:
+    """The attempt to commit one batch to a `MemoryStore`."""
+
+    def __init__(self, commit: Callable[[float], Awaitable[Outcome]]) -> None:
+        self._commit = commit
+
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        return await self._commit(rejection_limit)
+
+
+class MemoryStore(Store):
     """A store that keeps its tables in dictionaries, and records what it was given.
 
     Example:
@@ -93,28 +112,22 @@ class MemoryStore:
         """Make ready for these tables: nothing to do."""
         await trio.lowlevel.checkpoint()
 
-    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
-        """Apply a batch, whole, after what was scripted.
+    def begin(self, batch: Batch) -> Attempt:
+        """Return an attempt to commit a batch.
 
-        Cancelled, it has applied nothing.
-
-        Args:
-            batch: what to do.
-            attempt: not looked at.
-            most_rejections: as for `Store.commit`.
-
-        Raises:
-            FloodError: more entries were to be refused than may be.
-            BaseException: what `fail_next` was given.
+        Its `commit` waits, fails and refuses entries as scripted, and otherwise applies the whole
+        batch. Cancelled, it has applied nothing.
         """
-        del attempt
+        return _MemoryAttempt(partial(self._commit, batch))
+
+    async def _commit(self, batch: Batch, rejection_limit: float) -> Outcome:
         self.attempts += 1
         await self._gate.wait()
         await trio.sleep(self.delay)
         if self._failures:
             raise self._failures.pop(0)
         accepted, rejections = self._sorted_out(batch)
-        if len(rejections) > most_rejections:
+        if len(rejections) > rejection_limit:
             raise FloodError("scripted: a flood", code="SCRIPTED")
         for step in accepted.steps:
             self._apply(batch.table, step)

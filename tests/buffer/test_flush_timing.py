@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -22,6 +22,7 @@ from forebay import (
 from forebay._table.operations import size_of
 from forebay.stores import Batch, FailureKind, Outcome
 from forebay.testing import MemoryStore
+from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
 # Times are sums of powers of two where they can be, so that they are exact.
 
@@ -45,16 +46,16 @@ REQUESTED = FlushReason.REQUESTED
 DRAIN = FlushReason.DRAIN
 
 
-class TimedStore(MemoryStore):
+class TimedStore(WrappedMemoryStore):
     """A memory store that notes when each attempt begins."""
 
     def __init__(self, *, delay: float = 0.0) -> None:
         super().__init__(delay=delay)
         self.attempted: list[float] = []
 
-    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+    async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
         self.attempted.append(trio.current_time())
-        return await super().commit(batch, **how)
+        return await commit()
 
     @property
     def flushes(self) -> list[tuple[float, FlushReason, int]]:

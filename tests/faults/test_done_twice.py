@@ -16,7 +16,7 @@ from forebay._batching.batch import is_idempotent
 from forebay._batching.coalesce import Coalescer
 from forebay._table.operations import Operation
 from forebay.sqlite import CommitError
-from forebay.stores.sqlite._commit import Committer
+from forebay.stores.sqlite._commit import BatchCommitter
 from forebay.stores.sqlite._statements import statements
 from tests import one_by_one
 from tests.random_tables import Drawn, operations, tables
@@ -66,17 +66,17 @@ def test_a_doubt_lasts_until_somebody_could_look() -> None:
     """A lock in the way of the look leaves the batch in doubt, which the error goes on to say."""
     coalescer = Coalescer(Table.from_columns({"a": int}, name="t"), stream="s")
     coalescer.add([(1,)], only_rows=True)
-    committer = Committer(coalescer.take(FlushReason.FULL), variables=9)
+    committer = BatchCommitter(coalescer.take(FlushReason.FULL), variables=9)
     with closing(sqlite3.connect(":memory:", factory=Failing, isolation_level=None)) as raw:
         raw.execute("CREATE TABLE t (a)")
         raw.codes = {"COMMIT": sqlite3.SQLITE_IOERR_FSYNC}
         with pytest.raises(CommitError):
-            committer.commit(raw, 1, 0)
+            committer.commit_remaining(raw, 0)
         doubts = [committer.in_doubt]
         raw.codes = {"BEGIN IMMEDIATE": sqlite3.SQLITE_BUSY}
         with pytest.raises(sqlite3.OperationalError):
-            committer.commit(raw, 2, 0)
+            committer.commit_remaining(raw, 0)
         doubts.append(committer.in_doubt)
-        committer.commit(raw, 3, 0)
+        committer.commit_remaining(raw, 0)
         assert [True, True, False] == [*doubts, committer.in_doubt]
         assert [(1,)] == raw.execute("SELECT a FROM t").fetchall()

@@ -8,21 +8,25 @@ from collections.abc import Callable
 import trio
 
 from forebay import SqliteStore
-from forebay.stores import Batch, BatchError, Outcome
+from forebay.stores import Attempt, Batch, BatchError, Outcome
+from tests.wrapped_attempts import Commit, WrappedAttempt
 
 
 def watch(store: SqliteStore, heard: Callable[[BatchError], object]) -> None:
     """Call a function with each failure of the store's commits, before the buffer has it."""
-    commit = store.commit
+    begin = store.begin
 
-    async def watched(batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+    async def watched(commit: Commit) -> Outcome:
         try:
-            return await commit(batch, attempt=attempt, most_rejections=most_rejections)
+            return await commit()
         except BatchError as error:
             heard(error)
             raise
 
-    store.commit = watched  # type: ignore[assignment,method-assign]
+    def begin_watched(batch: Batch) -> Attempt:
+        return WrappedAttempt(begin(batch), watched)
+
+    store.begin = begin_watched  # type: ignore[assignment,method-assign]
 
 
 class Failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -25,6 +25,7 @@ from forebay import (
 )
 from forebay.stores import Batch, FailureKind, Outcome
 from forebay.testing import MemoryStore
+from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
 
 class Letter(NamedTuple):
@@ -169,10 +170,10 @@ async def test_entries_of_every_stage_are_named_in_order(autojump_clock: MockClo
 async def test_the_deadline_waits_for_a_call_that_runs(autojump_clock: MockClock) -> None:
     """A transaction that has begun is finished, and counts, though the deadline passed."""
 
-    class Uninterruptible(MemoryStore):
-        async def commit(self, batch: Batch, **how: Any) -> Outcome:
+    class Uninterruptible(WrappedMemoryStore):
+        async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
             with trio.CancelScope(shield=True):
-                outcome = await super().commit(batch, **how)
+                outcome = await commit()
             return outcome  # noqa: RET504  # to mypy a scope might swallow an exception
 
     store = Uninterruptible(delay=3)

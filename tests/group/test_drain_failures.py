@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from forebay import Buffer, BufferOptions, DrainError, FlushError, Table, Write, open_buffers
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
 from forebay.testing import MemoryStore
+from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
 
 class Letter(NamedTuple):
@@ -21,18 +22,18 @@ class Letter(NamedTuple):
 BAD, GOOD, LATE = (Table(Letter, name=name) for name in ("bad", "good", "late"))
 
 
-class PartlyFailing(MemoryStore):
+class PartlyFailing(WrappedMemoryStore):
     """A memory store in which tables of some names fail, each with its exception."""
 
     def __init__(self, **failures: BaseException) -> None:
         super().__init__()
         self.failures = failures
 
-    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+    async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
         if error := self.failures.get(batch.table.name):
             await trio.lowlevel.checkpoint()
             raise error
-        return await super().commit(batch, **how)
+        return await commit()
 
 
 def fatal(message: str = "no such table") -> BatchError:
@@ -198,10 +199,10 @@ async def test_a_failure_and_a_deadline_leave_in_a_group(autojump_clock: MockClo
     """One buffer failed and another was late: both are named."""
 
     class Hanging(PartlyFailing):
-        async def commit(self, batch: Batch, **how: Any) -> Outcome:
+        async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
             if batch.table is LATE:
                 await trio.sleep_forever()
-            return await super().commit(batch, **how)
+            return await super().around_commit(batch, commit)
 
     with pytest.raises(ExceptionGroup) as caught:
         async with open_buffers(Hanging(bad=fatal()), BAD, LATE) as buffers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from forebay import BufferOptions, DrainError, Table, Write, open_buffers
 from forebay._buffer.worker import Worker
 from forebay.stores import Batch, Outcome
-from forebay.testing import MemoryStore
+from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
 
 class Letter(NamedTuple):
@@ -37,20 +37,20 @@ def run(main: object) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))  # type: ignore[arg-type]
 
 
-class Interrupted(MemoryStore):
+class Interrupted(WrappedMemoryStore):
     """A store whose n-th commit meets Ctrl-C; like a thread, it is not cut short by it."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()
         self.numbers = numbers
 
-    async def commit(self, batch: Batch, **how: Any) -> Outcome:
+    async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.attempts + 1 in self.numbers:
             signal.raise_signal(signal.SIGINT)
         with trio.CancelScope(shield=True):
             await trio.sleep(1)
-            outcome = await super().commit(batch, **how)
+            outcome = await commit()
         return outcome  # noqa: RET504  # to mypy a scope might swallow an exception
 
 
@@ -103,10 +103,10 @@ def test_further_interrupts_hide_nothing() -> None:
     """However often it comes while a call that runs keeps the block, what is left is named."""
 
     class Hammered(Interrupted):
-        async def commit(self, batch: Batch, **how: Any) -> Outcome:
+        async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hammer)
-                outcome = await super().commit(batch, **how)
+                outcome = await super().around_commit(batch, commit)
             return outcome  # noqa: RET504  # as above
 
         @trio.lowlevel.enable_ki_protection

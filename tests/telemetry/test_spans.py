@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -30,9 +30,9 @@ from forebay._batching.coalesce import Coalescer
 from forebay._buffer.ledger import Ledger
 from forebay._telemetry.otel import telemetry
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
-from forebay.stores.sqlite._commit import Committer
 from forebay.testing import MemoryStore
 from tests.telemetry.conftest import Meters, Spans
+from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
 
 class Pair(NamedTuple):
@@ -170,10 +170,10 @@ async def test_what_happens_in_the_store_is_inside_the_span(
     """While the batch is committed the flush's span is the current one, and not afterwards."""
     current: list[int] = []
 
-    class Spy(MemoryStore):
-        async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+    class Spy(WrappedMemoryStore):
+        async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
             current.append(trace.get_current_span().get_span_context().span_id)
-            return await super().commit(batch, attempt=attempt, most_rejections=most_rejections)
+            return await commit()
 
         async def prepare(self, tables: object) -> None:
             current.append(trace.get_current_span().get_span_context().span_id)
@@ -237,22 +237,19 @@ async def test_the_duration_bears_the_span_as_an_exemplar(
     assert [[(span.context.trace_id, span.context.span_id)]] * 3 == list(exemplars.values())
 
 
-async def test_the_writers_thread_is_inside_the_span(
-    spans: Spans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What instruments sqlite3 itself has the flush as its parent, in whatever thread it runs."""
+async def test_the_writers_thread_is_inside_the_span(spans: Spans, tmp_path: Path) -> None:
+    """The flush's span is current while SQLite executes the batch, in the writer's thread."""
     current: list[int] = []
-    commit = Committer.commit
 
-    def spy(self: Committer, *args: Any) -> Outcome:
-        current.append(trace.get_current_span().get_span_context().span_id)
-        return commit(self, *args)
+    def spy(sql: str) -> None:
+        if sql.startswith("INSERT"):
+            current.append(trace.get_current_span().get_span_context().span_id)
 
-    monkeypatch.setattr(Committer, "commit", spy)
     async with (
         open_sqlite(tmp_path / "a.db", create=[PAIRS]) as store,
         open_buffers(store, PAIRS, tracer_provider=spans.provider) as buffers,
     ):
+        await store.run(lambda raw: raw.set_trace_callback(spy))
         await buffers[PAIRS].write(Pair(1))
     [span] = spans.flushes()
     assert span.context is not None
@@ -264,10 +261,10 @@ async def test_the_context_of_the_opener_stays_outside(autojump_clock: MockClock
     request = ContextVar("request", default="none")
     seen: list[str] = []
 
-    class Spy(MemoryStore):
-        async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
+    class Spy(WrappedMemoryStore):
+        async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
             seen.append(request.get())
-            return await super().commit(batch, attempt=attempt, most_rejections=most_rejections)
+            return await commit()
 
     request.set("a request long gone")
     async with open_buffers(Spy(), PAIRS) as buffers:

@@ -104,24 +104,32 @@ async def stores() -> None:
         await nursery.start(forebay.run_buffers, MemoryStore(), artifacts)
 
 
-class MyStore:
-    """A store of somebody else's, which is one by its shape."""
-
-    async def prepare(self, tables: Any) -> None: ...
-
-    async def commit(
-        self, batch: forebay.stores.Batch, *, attempt: int, most_rejections: float
-    ) -> forebay.stores.Outcome:
+class MyAttempt:
+    async def commit(self, *, rejection_limit: float) -> forebay.stores.Outcome:
         raise NotImplementedError
 
 
-class NoStore:
+class MyStore(forebay.stores.Store):
+    async def prepare(self, tables: Any) -> None: ...
+
+    def begin(self, batch: forebay.stores.Batch) -> forebay.stores.Attempt:
+        return MyAttempt()
+
+
+class NoAttempt:
+    async def commit(self) -> forebay.stores.Outcome:
+        raise NotImplementedError
+
+
+class IncompleteStore(forebay.stores.Store):
     async def prepare(self, tables: Any) -> None: ...
 
 
 memory: forebay.stores.Store = MemoryStore()
 mine: forebay.stores.Store = MyStore()
-none: forebay.stores.Store = NoStore()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+incomplete = IncompleteStore()  # type: ignore[abstract]  # pyright: ignore[reportAbstractUsage]
+attempt: forebay.stores.Attempt = MyAttempt()
+no_attempt: forebay.stores.Attempt = NoAttempt()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
 
 
 def unsettled(drain: forebay.DrainError, flush: forebay.FlushError) -> None:

@@ -168,30 +168,29 @@ class Worker:
     async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
         """Commit a batch, again and again while the failure is one that waiting may mend."""
         retry = self._options.retry
-        started, attempt = trio.current_time(), 1
+        started, tries = trio.current_time(), 1
+        attempt = self._store.begin(batch)
         while True:
             # A store may not let itself be cancelled; the deadline counts between its calls.
             await trio.lowlevel.checkpoint_if_cancelled()
-            if attempt > 1:
+            if tries > 1:
                 self.ledger.retries += 1
             observer.attempt()
             try:
-                outcome = await self._store.commit(
-                    batch,
-                    attempt=attempt,
-                    most_rejections=self._dead_letters.left(trio.current_time()),
+                outcome = await attempt.commit(
+                    rejection_limit=self._dead_letters.left(trio.current_time())
                 )
             except BatchError as error:
                 lasting = error.kind not in _RETRIED
-                last = retry.max_attempts is not None and attempt >= retry.max_attempts
+                last = retry.max_attempts is not None and tries >= retry.max_attempts
                 observer.failed(error)
                 if lasting or last:
                     self._settle_part(error)
-                    raise self._stopped(error, attempt) from error.__cause__ or error
+                    raise self._stopped(error, tries) from error.__cause__ or error
                 self._retry_error = error
                 self.ledger.last_error = str(error)
-                await trio.sleep(retry.delay(attempt, _jitter.random()))
-                attempt += 1
+                await trio.sleep(retry.delay(tries, _jitter.random()))
+                tries += 1
             else:
                 # No checkpoint between COMMIT and the account of it.
                 self._settle(batch, outcome)

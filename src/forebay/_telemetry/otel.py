@@ -28,7 +28,7 @@ from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Obs
 from forebay._errors import FlushError
 from forebay._telemetry.registry import LiveBuffer, LiveBuffers, Reading
 from forebay._version import __version__
-from forebay.stores import Batch, BatchError, Described, Outcome, Store
+from forebay.stores import Batch, BatchError, Outcome, Store
 
 __all__ = ["MeterProvider", "TracerProvider", "telemetry"]
 
@@ -271,8 +271,8 @@ class _BufferTelemetry:
             for name in operations
             for reason in FlushReason
         }
-        described = live.store.attributes if isinstance(live.store, Described) else _UNKNOWN
-        self._database = {**described, "db.collection.name": live.name}
+        attributes = live.store.attributes or _UNKNOWN
+        self._database = {**attributes, "db.collection.name": live.name}
         self._databases: dict[tuple[str, bool], dict[str, str]] = {}
 
     def database(self, verb: str, *, batch: bool) -> dict[str, str]:

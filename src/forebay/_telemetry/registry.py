@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 from trio.abc import Clock
 
 from forebay._buffer.ledger import Ledger
-from forebay.stores import Described, Store
+from forebay.stores import Store
 
 Reading: TypeAlias = tuple[float, Mapping[str, str]]
 """A value, and the attributes that tell whose it is."""
@@ -121,7 +121,6 @@ class LiveBuffers:
             frozenset(buffer.store.attributes.items()): buffer.store
             for buffers in self._by_name().values()
             for buffer in buffers
-            if isinstance(buffer.store, Described)
         }
         sizes = [(store.wal_size(), store.attributes) for store in stores.values()]
         return [(size, attributes) for size, attributes in sizes if size is not None]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from forebay._buffer.buffer import Buffer
@@ -12,7 +13,7 @@ from forebay._group import open_buffers
 from forebay._options import BufferOptions
 from forebay._table.operations import Delete, DeleteBy, Operation, Update, Write
 from forebay._table.table import Table
-from forebay.stores import Batch, Outcome, Rejection
+from forebay.stores import Attempt, Batch, Outcome, Rejection, Store
 from forebay.stores.sqlite import SqliteStore
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 
@@ -32,7 +33,20 @@ class ReplayResult:
     skipped: Mapping[int, str] = field(default_factory=dict)
 
 
-class ReplayingStore:
+class _ReplayingAttempt:
+    """An attempt that reports the outcome of the batch once it is committed."""
+
+    def __init__(self, attempt: Attempt, report: Callable[[Outcome], None]) -> None:
+        self._attempt = attempt
+        self._report = report
+
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        outcome = await self._attempt.commit(rejection_limit=rejection_limit)
+        self._report(outcome)
+        return outcome
+
+
+class ReplayingStore(Store):
     """A store for one buffer whose entries are letters: each transaction settles theirs."""
 
     def __init__(self, store: SqliteStore) -> None:
@@ -45,15 +59,16 @@ class ReplayingStore:
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         await self._store.prepare(tables)
 
-    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
-        outcome = await self._store.commit(
-            batch, attempt=attempt, most_rejections=most_rejections, also=self._settle
-        )
+    def begin(self, batch: Batch) -> Attempt:
+        attempt = self._store.begin(batch, before_commit=self._settle)
+        return _ReplayingAttempt(attempt, partial(self._count, batch))
+
+    def _count(self, batch: Batch, outcome: Outcome) -> None:
+        """Record what became of the letters of a committed batch."""
         refused = {rejection.number for rejection in outcome.rejections}
         for number in range(batch.position + 1, batch.end + 1):
             ids = self.refused if number in refused else self.replayed
             ids.append(self.letters[number - 1])
-        return outcome
 
     def _settle(
         self, raw: sqlite3.Connection, numbers: range, rejections: Sequence[Rejection]

@@ -66,14 +66,14 @@ def transact(raw: sqlite3.Connection, fn: Callable[[sqlite3.Connection, *Ts], T]
     raw.execute("BEGIN IMMEDIATE")
     try:
         result = fn(raw, *args)
-        _commit(raw, fn)
+        _execute_commit(raw, fn)
     except BaseException as error:
         _roll_back(raw, error)
         raise
     return result
 
 
-def _commit(raw: sqlite3.Connection, fn: object) -> None:
+def _execute_commit(raw: sqlite3.Connection, fn: object) -> None:
     if not raw.in_transaction:
         raise TransactionEndedError(
             f"{fn!r} returned after its transaction had ended: leave COMMIT and ROLLBACK to "

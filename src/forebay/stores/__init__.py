@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from forebay._batching.batch import (
     Batch,
@@ -105,74 +106,90 @@ class Outcome:
     duration: float = 0.0
 
 
-class Store(Protocol):
-    """A database, as the buffers see it."""
+class Attempt(Protocol):
+    """The attempt to commit one batch. A store returns it from `Store.begin`.
 
-    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
-        """Make ready for batches of these tables.
+    It remembers, from one call of `commit` to the next, which part of the batch is settled, so
+    that no entry is written twice. It also counts the calls, for the dead letters.
+    """
 
-        Raises:
-            SchemaError: one is not in the database as it is declared.
-        """
-        ...
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        """Commit the part of the batch that is not settled yet, in one transaction if possible.
 
-    async def commit(self, batch: Batch, *, attempt: int, most_rejections: float) -> Outcome:
-        """Run the steps of a batch in one transaction and commit it.
+        Entries that the table refuses become dead letters in the same transaction; the other
+        entries are committed. After a `BatchError` that is transient or in doubt, call `commit`
+        again.
 
-        Entries that the table refuses go to the dead letters, in the same transaction; the
-        others are committed. Once the transaction has begun, cancellation waits until it ended,
-        so that the outcome is known. Cancelled before, nothing was written.
+        If the task is cancelled before the transaction has begun, nothing is written. After that,
+        cancellation waits until the transaction has ended, so that its outcome is known.
 
         Args:
-            batch: what to do. After a failure the same batch comes again, and the store finds
-                out what of it is done already, so that nothing is done twice.
-            attempt: which attempt at this batch it is, counted from 1.
-            most_rejections: how many entries may be refused; one more is fatal.
+            rejection_limit: the number of entries of the batch that may become dead letters.
+
+        Returns:
+            The outcome of the whole batch, all calls included.
 
         Raises:
-            BatchError: it was not committed, or may not have been.
-            FloodError: more entries were refused than may be.
+            BatchError: the batch was not committed, or COMMIT is in doubt.
+            FloodError: the table refused more entries than `rejection_limit`.
         """
         ...
 
 
-@runtime_checkable
-class Described(Protocol):
-    """What a store may tell of its database, for telemetry: in any thread, at any time."""
+class Store(ABC):
+    """A database to which buffers write. Derive a store of your own from this class."""
+
+    @abstractmethod
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
+        """Check that batches of these tables can be committed. `open_buffers` calls it once.
+
+        Raises:
+            SchemaError: a table in the database does not match its declaration.
+        """
+
+    @abstractmethod
+    def begin(self, batch: Batch) -> Attempt:
+        """Return an attempt to commit a batch. Nothing is written before `Attempt.commit`.
+
+        The caller keeps the attempt until the batch is settled; the store keeps no reference.
+        """
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """OpenTelemetry's attributes of the database: `db.system.name`, `db.namespace`."""
-        ...
+        """The OpenTelemetry attributes of the database: `db.system.name`, `db.namespace`.
+
+        Telemetry reads them in any thread. Empty if the store does not define them.
+        """
+        return {}
 
     def wal_size(self) -> int | None:
-        """Tell the size of the write-ahead log, in bytes; None where there is none."""
-        ...
+        """Return the size of the write-ahead log in bytes, or None if there is no such log.
 
+        Telemetry calls it in any thread.
+        """
+        return None
 
-@runtime_checkable
-class Identified(Protocol):
-    """What a store may tell of its database, for spill files: which one it is."""
+    async def identify(self) -> Database | None:
+        """Return the path and the id of the database, which a spill file then names.
 
-    async def identify(self) -> Database:
-        """Tell where the database is and its id, which it is given where it has none.
+        Assign an id if the database has none. Return None if the store does not identify its
+        database; this is the default.
 
         Raises:
-            StoreError: the database cannot be read, or not written.
+            StoreError: the database cannot be read or written.
         """
-        ...
+        return None
 
 
 __all__ = [
+    "Attempt",
     "Batch",
     "BatchError",
     "Database",
     "DeleteByStep",
     "DeleteStep",
-    "Described",
     "FailureKind",
     "FloodError",
-    "Identified",
     "Outcome",
     "Rejection",
     "Step",

@@ -110,7 +110,7 @@ async def in_memory(drawn: Drawn, batches: Sequence[Batch]) -> list[tuple[Any, .
     """What a MemoryStore holds after these batches."""
     store = MemoryStore()
     for batch in batches:
-        await store.commit(batch, attempt=1, most_rejections=math.inf)
+        await store.begin(batch).commit(rejection_limit=math.inf)
     return store.rows(drawn.table)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import math
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +32,8 @@ from forebay import (
     open_sqlite,
 )
 from forebay._batching.coalesce import Coalescer
-from forebay.stores import BatchError, FailureKind
-from forebay.stores.sqlite._commit import Committer
+from forebay.sqlite import CommitError
+from forebay.stores import Attempt, Batch, BatchError, FailureKind, Store
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -350,20 +353,75 @@ async def test_a_lock_that_stays_ends_the_opening(path: Path) -> None:
             pass
 
 
-async def test_the_error_of_a_commit_tells_of_a_doubt_that_lasts(
+async def test_a_doubt_lasts_while_the_file_is_locked(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock is no doubt by itself; before it, a COMMIT may have taken place."""
+    """A lock alone causes no doubt, but after a COMMIT in doubt it keeps the doubt unresolved."""
+
+    def failing_commit(*_arguments: object) -> None:
+        cause = sqlite3.OperationalError("disk I/O error")
+        cause.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise CommitError(cause)
+
     coalescer = Coalescer(EVENTS, stream="s")
     coalescer.add([("a", 1)], only_rows=True)
-    batch = coalescer.take(FlushReason.FULL)
     async with open_sqlite(path, create=[EVENTS]) as store:
         await store.prepare([EVENTS])
-        for doubt in (False, True):
-            monkeypatch.setattr(Committer, "in_doubt", doubt)
-            with locked(path), pytest.raises(BatchError) as raised:
-                await store.commit(batch, attempt=1, most_rejections=0)
-            assert (FailureKind.TRANSIENT, doubt) == (raised.value.kind, raised.value.in_doubt)
+        attempt = store.begin(coalescer.take(FlushReason.FULL))
+        with locked(path), pytest.raises(BatchError) as before:
+            await attempt.commit(rejection_limit=0)
+        with monkeypatch.context() as patch, pytest.raises(BatchError) as doubtful:
+            patch.setattr("forebay.stores.sqlite._commit.transact", failing_commit)
+            await attempt.commit(rejection_limit=0)
+        with locked(path), pytest.raises(BatchError) as after:
+            await attempt.commit(rejection_limit=0)
+        await attempt.commit(rejection_limit=0)
+    failures = [(each.value.kind, each.value.in_doubt) for each in (before, doubtful, after)]
+    assert [
+        (FailureKind.TRANSIENT, False),
+        (FailureKind.IN_DOUBT, True),
+        (FailureKind.TRANSIENT, True),
+    ] == failures
+    assert [("a", 1)] == rows(path)
+
+
+class WeakBatch(Batch):
+    """A batch to which weak references are possible."""
+
+
+class WatchingStore(Store):
+    """A store that passes a copy of each batch to another store, and keeps a weak reference."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.batches: list[weakref.ref[Batch]] = []
+
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
+        await self.store.prepare(tables)
+
+    def begin(self, batch: Batch) -> Attempt:
+        fields = {each.name: getattr(batch, each.name) for each in dataclasses.fields(batch)}
+        copy = WeakBatch(**fields)
+        self.batches.append(weakref.ref(copy))
+        return self.store.begin(copy)
+
+
+async def test_nothing_of_a_failed_batch_is_kept(path: Path) -> None:
+    """Buffers that fail on one store, one after another, leave no batch in memory."""
+
+    async def fail(store: Store) -> None:
+        with pytest.raises(FlushError):
+            async with open_buffers(store, EVENTS) as buffers:
+                await sqlite.run(lambda raw: raw.execute("DROP TABLE events"))
+                await buffers[EVENTS].enqueue_many(Event("a", i) for i in range(1_000))
+
+    async with open_sqlite(path) as sqlite:
+        watching = WatchingStore(sqlite)
+        for _ in range(5):
+            await sqlite.run(lambda raw: raw.execute("CREATE TABLE events (kind, number)"))
+            await fail(watching)
+        gc.collect()
+        assert [None] * 5 == [batch() for batch in watching.batches]
 
 
 # Opening and closing

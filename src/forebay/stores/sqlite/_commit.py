@@ -1,20 +1,20 @@
-"""One batch, one transaction; and when a row of it is bad, that row apart and the rest committed.
+"""Commit one batch in one transaction, and isolate the rows that the table refuses.
 
-Everything here runs in the writer's thread. The first try is the plain one. Where the table
-refuses a row, the batch is cut in two, each half coalesced anew and tried under a savepoint, and
-so on, down to single entries: k bad ones of n cost O(k log n) tries. What is refused alone goes to
-the dead letters in the same transaction. So an entry fails if, and only if, it would have failed
-alone at its place in the order, and nobody else's entry with it.
+Everything here runs in the writer's thread. The first try executes the whole batch. If the table
+refuses a row, the batch is split in two; each half is coalesced again and executed under a
+savepoint, and so on, down to single entries. To find k bad entries among n takes O(k log n) tries.
+An entry that fails alone becomes a dead letter in the same transaction. So an entry fails if, and
+only if, it would fail when every entry is executed alone and in order.
 
-Some refusals only show at COMMIT (a deferred foreign key), or end the transaction themselves (ON
-CONFLICT ROLLBACK). Then the parts are transactions of their own.
+Some constraints fail only at COMMIT (a deferred foreign key), and some roll the transaction back
+(ON CONFLICT ROLLBACK). Then the halves are committed in separate transactions.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeAlias
 
@@ -25,120 +25,129 @@ from forebay._table.operations import operation
 from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
-from forebay.stores.sqlite import _progress as progress
 from forebay.stores.sqlite._errors import code_name, failure_kind, refuses_rows
+from forebay.stores.sqlite._positions import load_position, save_position
 from forebay.stores.sqlite._statements import Statement, statements
+
+TransactionHook: TypeAlias = Callable[[sqlite3.Connection, range, Sequence[Rejection]], None]
+"""A function that is called in each transaction of a batch, before COMMIT.
+
+Its arguments: the connection, the numbers of the entries that the transaction settles, counted
+from 1, and the rejections among them.
+"""
+
+_TransactionBody: TypeAlias = Callable[[sqlite3.Connection, Batch], None]
 
 
 class RowRefusedError(Exception):
-    """One of the rows of a statement is why it failed: its cause has the database's error."""
+    """A statement failed because of one of its rows. SQLite's error is the `__cause__`."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """How far a batch is committed.
+class Settled:
+    """The part of a batch that is settled. Entries settle in their order.
 
     Attributes:
-        position: how many entries of the buffer are settled.
-        operations: how many operations of each kind the table took.
-        rejections: the entries it refused.
+        position: the number of settled entries since the buffer was opened.
+        operations: the number of committed operations of this batch, by kind.
+        rejections: the entries of this batch that became dead letters.
     """
 
     position: int
     operations: Mapping[str, int] = field(default_factory=dict[str, int])
     rejections: tuple[Rejection, ...] = ()
 
-    def taken(self, batch: Batch) -> Done:
-        """Give how far it is with this batch taken."""
+    def advanced_by(self, batch: Batch) -> Settled:
+        """Return what is settled once all operations of this batch are committed."""
         operations = dict(self.operations)
         for step in batch.steps:
             operations[step.operation] = operations.get(step.operation, 0) + len(step)
-        return Done(batch.end, operations, self.rejections)
+        return Settled(batch.end, operations, self.rejections)
+
+    def advanced_by_rejection(self, rejection: Rejection) -> Settled:
+        """Return what is settled once this entry, the next one, is a dead letter."""
+        return Settled(rejection.number, self.operations, (*self.rejections, rejection))
 
 
-_Fill: TypeAlias = Callable[[sqlite3.Connection, Batch], None]
+class BatchCommitter:
+    """Commits one batch. It remembers between calls which part of the batch is settled."""
 
-Also: TypeAlias = Callable[[sqlite3.Connection, range, Sequence[Rejection]], None]
-"""What else a transaction does before it commits: it is told the numbers of the entries that the
-transaction settles, counted from 1, and which of them were refused."""
-
-
-class Committer:
-    """The attempts at one batch. It remembers what is done between them."""
-
-    def __init__(self, batch: Batch, *, variables: int, also: Also | None = None) -> None:
+    def __init__(
+        self, batch: Batch, *, variables: int, before_commit: TransactionHook | None = None
+    ) -> None:
         self.batch = batch
-        self.noted = False
-        """Whether a transaction of it noted its progress."""
+        self.saved_position = False
+        """Whether a transaction of this batch saved its position in the file."""
         self._variables = variables
-        self._also = also
-        self._done = Done(batch.position)
-        self._in_doubt: Done | None = None
-        self._attempt = 0
-        self._most_rejections = 0.0
+        self._before_commit = before_commit
+        self._settled = Settled(batch.position)
+        self._in_doubt: Settled | None = None
+        self._attempts = 0
+        self._rejection_limit = 0.0
 
-    def commit(self, raw: sqlite3.Connection, attempt: int, most_rejections: float) -> Outcome:
-        """Commit what is not committed of the batch.
+    def commit_remaining(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
+        """Commit the part of the batch that is not settled yet.
 
         Raises:
-            BatchError: the table refused more rows than it may.
-            Exception: what SQLite raised; `failure_kind` tells what it means.
+            FloodError: the table refused more entries of the batch than `rejection_limit`.
+            BatchError: a refused entry does not fit into the dead letters.
+            Exception: an error of SQLite; `failure_kind` returns its kind.
         """
         started = perf_counter()
-        self._attempt, self._most_rejections = attempt, most_rejections
-        self._resolve(raw)
-        if self._done.position < self.batch.end:
-            rest = self.batch
-            if self._done.position > rest.position:
-                rest = remainder(rest, self._done.position)
-            self._commit(raw, rest)
+        self._attempts += 1
+        self._rejection_limit = rejection_limit
+        self._resolve_doubt(raw)
+        if self._settled.position < self.batch.end:
+            batch = self.batch
+            if self._settled.position > batch.position:
+                batch = remainder(batch, self._settled.position)
+            if self._try_transaction(raw, batch, self._write) is not None:
+                self._commit_isolating(raw, batch)
         return self.outcome(duration=perf_counter() - started)
 
     @property
-    def settled(self) -> int:
-        """How many of the batch's entries, from the first on, are settled."""
-        return self._done.position - self.batch.position
+    def settled_entries(self) -> int:
+        """The number of settled entries of the batch, counted from its first entry."""
+        return self._settled.position - self.batch.position
 
     @property
     def in_doubt(self) -> bool:
-        """Whether a COMMIT failed of which nobody could look yet what became of it."""
+        """Whether a COMMIT failed and the file has not been checked for its outcome since."""
         return self._in_doubt is not None
 
     def outcome(self, *, duration: float = 0.0) -> Outcome:
-        """Tell what became of the entries that are settled."""
+        """Return the outcome of the settled entries."""
         return Outcome(
-            operations=self._done.operations,
-            rejections=self._done.rejections,
+            operations=self._settled.operations,
+            rejections=self._settled.rejections,
             duration=duration,
         )
 
-    def _resolve(self, raw: sqlite3.Connection) -> None:
-        """Find out whether a COMMIT that failed with an I/O error took place after all."""
+    def _resolve_doubt(self, raw: sqlite3.Connection) -> None:
+        """Check whether a COMMIT that failed with an I/O error took place."""
         if self._in_doubt is not None:
-            noted = transact(raw, progress.position, self.batch.stream)
-            if noted == self._in_doubt.position:
-                self._done = self._in_doubt
+            position = transact(raw, load_position, self.batch.stream)
+            if position == self._in_doubt.position:
+                self._settled = self._in_doubt
             self._in_doubt = None
 
-    def _commit(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        if self._refusal(raw, batch, self._apply) is not None:
-            self._commit_parts(raw, batch)
-
-    def _commit_parts(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        """Commit a batch of which something is refused: in one transaction, if that can be."""
-        refusal = self._refusal(raw, batch, self._isolate)
+    def _commit_isolating(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Commit a batch in which a row is refused: in one transaction, if possible."""
+        refusal = self._try_transaction(raw, batch, self._write_isolating)
         if refusal is None:
             return
         if batch.entries == 1:
-            self._transaction(raw, batch, lambda raw, one: self._reject(raw, one, refusal))
+            self._transact(raw, batch, lambda raw, one: self._dead_letter(raw, one, refusal))
             return
         for half in halves(batch):
-            self._commit_parts(raw, half)
+            self._commit_isolating(raw, half)
 
-    def _refusal(self, raw: sqlite3.Connection, batch: Batch, fill: _Fill) -> Exception | None:
-        """Commit a batch, or give the reason if a row of it is one."""
+    def _try_transaction(
+        self, raw: sqlite3.Connection, batch: Batch, body: _TransactionBody
+    ) -> Exception | None:
+        """Commit a batch. Return None, or the error if it was rolled back because of a row."""
         try:
-            self._transaction(raw, batch, fill)
+            self._transact(raw, batch, body)
         except RowRefusedError as refusal:
             return refusal
         except CommitError as error:
@@ -147,67 +156,76 @@ class Committer:
             return error
         return None
 
-    def _transaction(self, raw: sqlite3.Connection, batch: Batch, fill: _Fill) -> None:
-        """Run a batch in a transaction of its own, and note that it is done once it is."""
-        before = self._done
+    def _transact(self, raw: sqlite3.Connection, batch: Batch, body: _TransactionBody) -> None:
+        """Settle a batch in one transaction. If it fails, nothing counts as settled by it."""
+        before = self._settled
 
-        def run(raw: sqlite3.Connection) -> None:
-            fill(raw, batch)
-            partly = batch.entries < self.batch.entries
-            if self._also is not None:
-                settled = range(before.position + 1, self._done.position + 1)
-                self._also(raw, settled, self._done.rejections[len(before.rejections) :])
-            if partly or self._also or self._done.rejections or not batch.is_idempotent:
-                self.noted = True
-                progress.note(raw, batch.stream, batch.table.name, batch.end)
+        def settle(raw: sqlite3.Connection) -> None:
+            body(raw, batch)
+            if self._before_commit is not None:
+                numbers = range(before.position + 1, self._settled.position + 1)
+                rejections = self._settled.rejections[len(before.rejections) :]
+                self._before_commit(raw, numbers, rejections)
+            if self._needs_position(batch):
+                self.saved_position = True
+                save_position(raw, batch.stream, batch.table.name, batch.end)
 
         try:
-            transact(raw, run)
+            transact(raw, settle)
         except CommitError as error:
             if failure_kind(error, in_commit=True) is FailureKind.IN_DOUBT:
-                self._in_doubt = self._done
-            self._done = before
+                self._in_doubt = self._settled
+            self._settled = before
             raise
         except BaseException:
-            self._done = before
+            self._settled = before
             raise
 
-    def _apply(self, raw: sqlite3.Connection, batch: Batch) -> None:
+    def _needs_position(self, batch: Batch) -> bool:
+        """Return whether this transaction must not be repeated once it is committed."""
+        is_part = batch.entries < self.batch.entries
+        return bool(
+            is_part or self._before_commit or self._settled.rejections or not batch.is_idempotent
+        )
+
+    def _write(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Execute all operations of a batch."""
         for step in batch.steps:
             for statement in statements(batch.table, step, variables=self._variables):
                 _execute(raw, statement)
-        self._done = self._done.taken(batch)
+        self._settled = self._settled.advanced_by(batch)
 
-    def _isolate(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        """Apply a batch in the open transaction, without the entries that the table refuses."""
-        before, refusal = self._done, None
+    def _write_isolating(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Execute the operations that the table takes; the other entries become dead letters."""
+        before, refusal = self._settled, None
         raw.execute("SAVEPOINT forebay_part")
         try:
-            self._apply(raw, batch)
+            self._write(raw, batch)
         except RowRefusedError as error:
-            if not raw.in_transaction:  # the table's own rule was to roll back
+            if not raw.in_transaction:  # the constraint has ON CONFLICT ROLLBACK
                 raise
             raw.execute("ROLLBACK TO forebay_part")
-            self._done, refusal = before, error
+            self._settled, refusal = before, error
         raw.execute("RELEASE forebay_part")
         if refusal is None:
             return
         if batch.entries == 1:
-            self._reject(raw, batch, refusal)
+            self._dead_letter(raw, batch, refusal)
             return
         for half in halves(batch):
-            self._isolate(raw, half)
+            self._write_isolating(raw, half)
 
-    def _reject(self, raw: sqlite3.Connection, batch: Batch, refusal: Exception) -> None:
-        """Put the one entry of a batch into the dead letters."""
+    def _dead_letter(self, raw: sqlite3.Connection, batch: Batch, refusal: Exception) -> None:
+        """Insert the only entry of a batch into the dead letters."""
         [entry] = (entry for run in batch.accepted for entry in run)
-        cause = _cause(refusal)
+        cause = refusal.__cause__ or refusal
         code, message = code_name(cause), str(cause)
-        if len(self._done.rejections) >= self._most_rejections:
+        row = named(batch.table, operation(entry))
+        if len(self._settled.rejections) >= self._rejection_limit:
             raise FloodError(
                 f"table {batch.table.name!r} refuses more rows than may become dead letters in a "
                 f"minute: a fault of the program, not of a row; the last one, "
-                f"{named(batch.table, operation(entry))}: {message} ({code})",
+                f"{row}: {message} ({code})",
                 code=code,
             ) from cause
         try:
@@ -217,40 +235,40 @@ class Committer:
                 operation(entry),
                 code=code,
                 message=message,
-                attempts=self._attempt,
+                attempts=self._attempts,
             )
         except sqlite3.DataError as error:
             raise BatchError(
-                f"table {batch.table.name!r} refuses a row ({code}), "
-                f"{named(batch.table, operation(entry))}, that does not fit into the dead letters "
-                f"either: {error}",
+                f"table {batch.table.name!r} refuses a row ({code}), {row}, that does not fit "
+                f"into the dead letters either: {error}",
                 kind=FailureKind.FATAL,
                 code=code,
             ) from error
-        rejection = Rejection(batch.end, operation(entry), code, message, letter)
-        self._done = replace(
-            self._done, position=batch.end, rejections=(*self._done.rejections, rejection)
+        self._settled = self._settled.advanced_by_rejection(
+            Rejection(batch.end, operation(entry), code, message, letter)
         )
 
 
-def _cause(error: BaseException) -> BaseException:
-    return error.__cause__ or error
-
-
 def _execute(raw: sqlite3.Connection, statement: Statement) -> None:
+    """Execute a statement.
+
+    Raises:
+        RowRefusedError: it failed because of one of its rows.
+        Exception: it failed for another reason.
+    """
     try:
         raw.execute(statement.sql, statement.parameters)
     except Exception as error:
-        if refuses_rows(error) or _failed_while_running(raw, error, statement):
+        if refuses_rows(error) or _is_error_of_a_value(raw, error, statement):
             raise RowRefusedError from error
         raise
 
 
-def _failed_while_running(raw: sqlite3.Connection, error: Exception, statement: Statement) -> bool:
-    """Tell a value that an expression of the table chokes on from a statement that is wrong.
+def _is_error_of_a_value(raw: sqlite3.Connection, error: Exception, statement: Statement) -> bool:
+    """Return whether a statement failed because of a value, not because its SQL is wrong.
 
-    Both are SQLITE_ERROR: malformed JSON in a generated column, and a column that is gone. A
-    statement that compiles is not wrong.
+    Both are SQLITE_ERROR: malformed JSON in a generated column, and a missing column. The SQL is
+    right if SQLite can compile it.
     """
     if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR or not raw.in_transaction:
         return False

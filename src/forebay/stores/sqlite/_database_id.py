@@ -1,4 +1,4 @@
-"""The id of a database, kept in a table of forebay's own, so that a spill can name it."""
+"""The id of a database, saved in the table `forebay_database`, so that a spill can name it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _EXISTS: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'f
 
 
 def read_id(raw: sqlite3.Connection) -> str | None:
-    """Give the id of a database; None where it has none yet."""
+    """Return the id of a database, or None if it has none."""
     if raw.execute(_EXISTS).fetchone() is None:
         return None
     row = raw.execute("SELECT id FROM forebay_database").fetchone()
     return None if row is None else str(row[0])
 
 
-def make_id(raw: sqlite3.Connection) -> str:
-    """Give the id of a database, and one to a database that has none, in the open transaction."""
+def create_id(raw: sqlite3.Connection) -> str:
+    """Return the id of a database. Create one in the open transaction if it has none."""
     known = read_id(raw)
     if known is not None:
         return known
-    made = uuid4().hex
+    created = uuid4().hex
     raw.execute("CREATE TABLE IF NOT EXISTS forebay_database (id TEXT PRIMARY KEY NOT NULL)")
-    raw.execute("INSERT INTO forebay_database VALUES (?)", (made,))
-    return made
+    raw.execute("INSERT INTO forebay_database VALUES (?)", (created,))
+    return created

@@ -1,50 +1,84 @@
-"""The files of a database: whether each is still the one that was opened, and the WAL's size."""
+"""The files of an open database: check that they are still the files that were opened."""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from forebay._errors import StoreError
 
 _logger = logging.getLogger("forebay")
 
 
-class FileIdentity:
-    """A file, known by its device and inode.
+class DatabaseFiles:
+    """The database file, its write-ahead log and its shared memory.
 
-    Writes to a file that was deleted or replaced succeed, and are gone with it: see
+    Create it while a connection is open in WAL mode, so that all three files exist.
+    """
+
+    def __init__(self, path: str, *, wal_warning: int) -> None:
+        self._database = FileIdentity(path)
+        self._wal = Wal(path, warn_at=wal_warning)
+        self._shared_memory = FileIdentity(f"{path}-shm")
+
+    def wal_size(self) -> int | None:
+        """Return the size of the write-ahead log in bytes, or None if there is no such file."""
+        return self._wal.size()
+
+    @contextmanager
+    def checked(self) -> Generator[None, None, None]:
+        """Check the files before and after a transaction.
+
+        Raises:
+            StoreError: a file was deleted, renamed or replaced.
+        """
+        self._check()  # a replaced database could find the new transaction in its log
+        yield
+        self._check()
+
+    def _check(self) -> None:
+        self._database.check()
+        self._wal.check()
+        # If it is gone, the next program that opens the database shares no locks with this one.
+        self._shared_memory.check()
+
+
+class FileIdentity:
+    """A file, identified by its device and inode.
+
+    Writes to a file that was deleted or replaced succeed, and are lost with it: see
     https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use".
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._known = _identity(look(path))
+        self._identity = _identity(_status(path))
 
     def check(self) -> os.stat_result | None:
-        """Refuse to go on with another file.
+        """Check that the path still leads to the same file.
 
         Returns:
-            The state of the file; None where there was none from the beginning.
+            The status of the file, or None if it has never existed.
 
         Raises:
-            StoreError: it was deleted, renamed or replaced.
+            StoreError: the file was deleted, renamed or replaced.
         """
-        found = look(self._path)
-        if _identity(found) != self._known:
-            happened = "deleted or renamed" if found is None else "replaced"
+        status = _status(self._path)
+        if _identity(status) != self._identity:
+            happened = "deleted or renamed" if status is None else "replaced"
             raise StoreError(
                 f"{self._path!r} was {happened} while it was open: what is written now may be "
                 f"lost; put the file back, or restart the program"
             )
-        return found
+        return status
 
 
-def look(path: str) -> os.stat_result | None:
-    """Tell the state of a file; None where there is none."""
-    # os.stat, since it is asked in each transaction, and pathlib takes as long again.
+def _status(path: str) -> os.stat_result | None:
+    # os.stat, because each transaction calls it, and pathlib takes twice as long.
     try:
-        return os.stat(path)  # noqa: PTH116
+        return os.stat(path)  # noqa: PTH116  # see above
     except FileNotFoundError:
         return None
 
@@ -54,31 +88,32 @@ def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
 
 
 class Wal:
-    """The WAL of one file, to be made when there is one, on a connection that stays open.
+    """The write-ahead log of a database.
 
-    SQLite removes it only when the last connection closes, and makes another only when the first
-    one opens. It uses it again from its start once all is copied into the file, which a reader that
-    stays open prevents: https://sqlite.org/wal.html#avoiding_excessively_large_wal_files.
+    SQLite deletes it when the last connection closes, and creates it when the first one opens.
+    Once every page of it is copied into the database, SQLite writes it again from its start; a
+    reader that stays open prevents this:
+    https://sqlite.org/wal.html#avoiding_excessively_large_wal_files.
     """
 
-    def __init__(self, path: str, *, warn_at: int) -> None:
-        self._database = path
-        self._path = f"{path}-wal"
+    def __init__(self, database: str, *, warn_at: int) -> None:
+        self._database = database
+        self._path = f"{database}-wal"
         self._identity = FileIdentity(self._path)
         self._warn_at = warn_at
 
     def size(self) -> int | None:
-        """Tell the size of the WAL, in bytes; None where there is none now."""
-        status = look(self._path)
+        """Return the size of the file in bytes, or None if there is no such file."""
+        status = _status(self._path)
         return None if status is None else status.st_size
 
     def check(self) -> None:
-        """Refuse to go on with another WAL, and log a warning when this one has grown.
+        """Check that the file is still the same, and log a warning when it has grown.
 
-        The warning comes when it has passed its limit, and again each time it has doubled.
+        The warning is logged when the file exceeds its limit, and again each time it doubles.
 
         Raises:
-            StoreError: it was deleted, renamed or replaced.
+            StoreError: the file was deleted, renamed or replaced.
         """
         status = self._identity.check()
         if status is not None and status.st_size > self._warn_at:

@@ -1,0 +1,71 @@
+"""An attempt to commit one batch: it passes the batch to the writer's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from forebay import sqlite
+from forebay._batching.batch import Batch
+from forebay._errors import StoreError
+from forebay.stores import BatchError, Outcome
+from forebay.stores.sqlite._commit import BatchCommitter, TransactionHook
+from forebay.stores.sqlite._errors import code_name, failure_kind
+from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._positions import SavedPositions
+
+
+class SqliteAttempt:
+    """The attempt to commit one batch to a SQLite file. See `forebay.stores.Attempt`."""
+
+    def __init__(
+        self,
+        batch: Batch,
+        *,
+        writer: sqlite.Connection,
+        files: DatabaseFiles,
+        saved_positions: SavedPositions,
+        variables: int,
+        before_commit: TransactionHook | None,
+    ) -> None:
+        self._writer = writer
+        self._files = files
+        self._saved_positions = saved_positions
+        self._committer = BatchCommitter(batch, variables=variables, before_commit=before_commit)
+
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        """Commit the part of the batch that is not settled yet.
+
+        Once the transaction has begun, cancellation waits until it has ended, so that its outcome
+        is always known.
+
+        Args:
+            rejection_limit: the number of entries of the batch that may become dead letters.
+
+        Raises:
+            BatchError: the batch was not committed, or COMMIT is in doubt.
+            FloodError: the table refused more entries than `rejection_limit`.
+        """
+        committer = self._committer
+        try:
+            outcome = await self._writer.run_in_own_thread(self._commit_in_thread, rejection_limit)
+        except BatchError as error:
+            error.settled, error.outcome = committer.settled_entries, committer.outcome()
+            raise
+        except Exception as error:
+            # A part that was committed to a lost file is lost with the file.
+            lost = isinstance(error, StoreError)
+            raise BatchError(
+                str(error) if lost else f"{code_name(error)}: {error}",
+                kind=failure_kind(error, in_commit=isinstance(error, sqlite.CommitError)),
+                code=code_name(error),
+                settled=0 if lost else committer.settled_entries,
+                outcome=None if lost else committer.outcome(),
+                in_doubt=committer.in_doubt,
+            ) from error
+        if committer.saved_position:
+            self._saved_positions.add(committer.batch.stream)
+        return outcome
+
+    def _commit_in_thread(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
+        with self._files.checked():
+            return self._committer.commit_remaining(raw, rejection_limit)

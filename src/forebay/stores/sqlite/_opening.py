@@ -1,0 +1,139 @@
+"""Open a SQLite file as a store: check the arguments, use WAL, create tables, close at the end."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal, TypeAlias, get_args
+
+import trio
+
+from forebay import sqlite
+from forebay._errors import StoreError
+from forebay._table.table import Table
+from forebay.stores.sqlite._errors import SQLITE_ERRORS
+from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._positions import SavedPositions
+from forebay.stores.sqlite._readers import Readers
+from forebay.stores.sqlite._statements import create as create_sql
+from forebay.stores.sqlite._store import SqliteStore
+from forebay.stores.sqlite._waiting import retry_while_locked
+
+Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: str | os.PathLike[str],
+    *,
+    create: Sequence[Table[Any]] = (),
+    synchronous: Synchronous = "NORMAL",
+    busy_timeout: float = 0.05,
+    lock_timeout: float = 30.0,
+    readers: int = 4,
+    wal_warning: int = 1 << 30,
+    pragmas: Mapping[str, str | int] | None = None,
+) -> AsyncGenerator[SqliteStore, None]:
+    """Open a SQLite file as a store for buffers, for the time of an `async with` block.
+
+    The file is put into WAL mode. If it does not exist, it is created with access for its owner
+    only. When the block ends, the store waits for the calls made before and closes the file.
+
+    Args:
+        path: the file. ``:memory:`` is refused, because readers open connections of their own.
+        create: the tables to create. A table that exists already is not changed.
+        synchronous: when SQLite waits for the disk. With ``NORMAL`` a power cut may lose the last
+            transactions; a crash of the program never does, and the file stays intact. With
+            ``FULL`` every commit survives a power cut, at the price of one sync each.
+            See https://sqlite.org/pragma.html#pragma_synchronous.
+        busy_timeout: how long SQLite itself waits for another process's lock, in seconds. Keep it
+            short, because a thread in that wait cannot be woken; forebay then waits in Trio.
+        lock_timeout: how long opening and creating tables wait for such a lock, in seconds.
+        readers: the largest number of read connections.
+        wal_warning: the size of the write-ahead log, in bytes, above which the logger ``forebay``
+            logs a warning: a reader that stays open makes the log grow without limit.
+        pragmas: further settings of each connection, such as ``{"cache_size": -65536}``.
+
+    Yields:
+        The store.
+
+    Raises:
+        StoreError: the file is not a database, cannot be written, or stayed locked.
+        OSError: the file cannot be created: its folder does not exist, the path is a folder, or
+            the permission is missing.
+        ValueError: an argument is invalid.
+    """
+    name = os.fsdecode(path)
+    if name in ("", ":memory:"):
+        raise ValueError(
+            f"path={name!r}: the store needs a file; for tests without one there is "
+            f"forebay.testing.MemoryStore"
+        )
+    # Readers open the file later, when the program may have changed its folder.
+    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # asks no disk
+    if synchronous not in get_args(Synchronous):
+        raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
+    if readers < 1:
+        raise ValueError(f"readers={readers!r}: expected 1 or more")
+    settings = dict(pragmas or {})
+    try:
+        writer = await sqlite.Connection.open(
+            name,
+            busy_timeout=busy_timeout,
+            cached_statements=1024,
+            pragmas={"synchronous": synchronous, **settings},
+        )
+    except SQLITE_ERRORS as error:
+        raise StoreError(f"{name!r} cannot be opened: {error}") from error
+    pool = Readers(name, most=readers, pragmas=settings)
+    try:
+        await _set_up(writer, name, create, lock_timeout)
+        saved_positions = SavedPositions(writer)
+        yield SqliteStore(
+            name,
+            writer=writer,
+            readers=pool,
+            files=DatabaseFiles(name, wal_warning=wal_warning),
+            saved_positions=saved_positions,
+        )
+        await saved_positions.delete()
+    finally:
+        try:
+            await pool.aclose()
+        finally:
+            await writer.aclose()
+
+
+async def _set_up(
+    writer: sqlite.Connection, name: str, create: Sequence[Table[Any]], lock_timeout: float
+) -> None:
+    try:
+        with trio.fail_after(lock_timeout):
+            await retry_while_locked(lambda: writer.run(_use_wal, name))
+            await retry_while_locked(lambda: writer.transaction(_create_tables, create))
+    except trio.TooSlowError:
+        raise StoreError(
+            f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
+            f"that process, and try again"
+        ) from None
+    except SQLITE_ERRORS as error:
+        raise StoreError(f"{name!r} cannot be written: {error}") from error
+
+
+def _use_wal(raw: sqlite3.Connection, name: str) -> None:
+    mode = raw.execute("PRAGMA journal_mode = wal").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(
+            f"{name!r} stays in journal mode {mode!r}, and the store needs WAL: readers beside "
+            f"the writer; network file systems do not have it"
+        )
+
+
+def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+    for table in tables:
+        raw.execute(create_sql(table))
+    # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write fails.
+    version = raw.execute("PRAGMA user_version").fetchone()[0]
+    raw.execute(f"PRAGMA user_version = {version}")

@@ -1,0 +1,72 @@
+"""The last committed position of a buffer, saved in the transaction that commits a batch.
+
+When COMMIT fails with an I/O error, the transaction may be in the file or not. To find out, a
+transaction that must not be repeated (appended rows, added sums, dead letters) saves the number of
+entries settled so far in the table `forebay_progress`, one row per buffer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from forebay.sqlite import Connection
+
+TABLE: Final = "forebay_progress"
+
+_CREATE: Final = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
+    stream TEXT PRIMARY KEY,
+    buffer TEXT NOT NULL,
+    position INTEGER NOT NULL
+) WITHOUT ROWID"""
+
+_DELETE_TIMEOUT: Final = 1.0
+"""The longest wait to delete saved positions when the store closes, in seconds."""
+
+
+def save_position(raw: sqlite3.Connection, stream: str, buffer: str, position: int) -> None:
+    """Save the number of entries of a stream that are settled when the transaction commits."""
+    upsert = (
+        f"INSERT INTO {TABLE} VALUES (?, ?, ?) "
+        f"ON CONFLICT (stream) DO UPDATE SET position = excluded.position"
+    )
+    raw.execute(_CREATE)
+    raw.execute(upsert, (stream, buffer, position))
+
+
+def load_position(raw: sqlite3.Connection, stream: str) -> int | None:
+    """Return the number of settled entries of a stream, or None if it was never saved."""
+    raw.execute(_CREATE)
+    row = raw.execute(f"SELECT position FROM {TABLE} WHERE stream = ?", (stream,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _delete_positions(raw: sqlite3.Connection, streams: Iterable[str]) -> None:
+    raw.execute(_CREATE)
+    for stream in streams:
+        raw.execute(f"DELETE FROM {TABLE} WHERE stream = ?", (stream,))
+
+
+class SavedPositions:
+    """The streams whose positions one store saved in its file."""
+
+    def __init__(self, writer: Connection) -> None:
+        self._writer = writer
+        self._streams: set[str] = set()
+
+    def add(self, stream: str) -> None:
+        """Remember that a position of this stream was saved."""
+        self._streams.add(stream)
+
+    async def delete(self) -> None:
+        """Delete the positions from the file, after all buffers of the store have ended.
+
+        A failure is ignored: a row that stays in the table does no harm.
+        """
+        if self._streams:
+            with trio.move_on_after(_DELETE_TIMEOUT), suppress(sqlite3.Error):
+                await self._writer.transaction(_delete_positions, self._streams)

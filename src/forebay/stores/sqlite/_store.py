@@ -1,0 +1,197 @@
+"""The SQLite store: batches and transactions take turns on one connection, reads have others."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, TypeVarTuple
+
+from forebay import sqlite
+from forebay._batching.batch import Batch
+from forebay._database import Database
+from forebay._table.table import Table
+from forebay.stores import Store
+from forebay.stores.sqlite._attempt import SqliteAttempt
+from forebay.stores.sqlite._commit import TransactionHook
+from forebay.stores.sqlite._database_id import create_id, read_id
+from forebay.stores.sqlite._errors import store_errors
+from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._positions import SavedPositions
+from forebay.stores.sqlite._readers import Readers
+from forebay.stores.sqlite._schema import check_table
+from forebay.stores.sqlite._silent_rules import silent_rules
+from forebay.stores.sqlite._waiting import retry_while_locked
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_logger = logging.getLogger("forebay")
+
+
+class SqliteStore(Store):
+    """A SQLite file. `open_sqlite` opens it.
+
+    Batches of the buffers and transactions of `run` take turns on one connection, in the order of
+    the calls. Reads run at the same time, on other connections.
+
+    Attributes:
+        path: the absolute path of the file.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        writer: sqlite.Connection,
+        readers: Readers,
+        files: DatabaseFiles,
+        saved_positions: SavedPositions,
+    ) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = readers
+        self._files = files
+        self._saved_positions = saved_positions
+        self._variables = 0
+
+    def __repr__(self) -> str:
+        return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The OpenTelemetry attributes of this database."""
+        return {"db.system.name": "sqlite", "db.namespace": self.path}
+
+    def wal_size(self) -> int | None:
+        """Return the size of the write-ahead log in bytes, or None if there is no such file."""
+        return self._files.wal_size()
+
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
+        """Check that the tables in the file match their declarations. `open_buffers` calls it.
+
+        Log a warning for each rule of a table that drops rows without an error.
+
+        Raises:
+            SchemaError: a table does not match; the error has the SQL that corrects it.
+            StoreError: the file cannot be read.
+        """
+        with store_errors(self.path):
+            await retry_while_locked(lambda: self._writer.run(_check_tables, tables))
+        self._variables = await self._writer.run(_variable_limit)
+
+    async def identify(self) -> Database:
+        """Return the path and the id of the database. `open_buffers` calls it if it may spill.
+
+        The first call creates the id and saves it in the table `forebay_database`. While another
+        process holds the write lock, that call waits for it, and can be cancelled.
+
+        Raises:
+            StoreError: the file cannot be read or written.
+        """
+        with store_errors(self.path):
+            known = await retry_while_locked(lambda: self._writer.run(read_id))
+            if known is None:
+                known = await self.run(create_id)
+        return Database.at(self.path, known)
+
+    def begin(self, batch: Batch, *, before_commit: TransactionHook | None = None) -> SqliteAttempt:
+        """Return an attempt to commit a batch. The buffers call it.
+
+        Args:
+            batch: the batch.
+            before_commit: for forebay's own use: a function that each transaction of the batch
+                calls before COMMIT.
+        """
+        return SqliteAttempt(
+            batch,
+            writer=self._writer,
+            files=self._files,
+            saved_positions=self._saved_positions,
+            variables=self._variables,
+            before_commit=before_commit,
+        )
+
+    async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Run a function of the program in one transaction, in turn with the buffers.
+
+        Use it for migrations, and for logic that reads and writes in one transaction. Pending
+        entries are not in the table yet: call `Buffer.flush` first if that matters.
+
+        While another process holds the write lock, this waits for it. If the task is cancelled
+        during that wait, the function is not called. After the function is called, cancellation
+        waits until the transaction has ended, so that its outcome is always known.
+
+        Args:
+            fn: called in a worker thread with a `sqlite3.Connection` in a transaction, and
+                `args`. If it returns, the transaction is committed; if it raises, it is rolled
+                back. `fn` must return plain values, and must not execute COMMIT or ROLLBACK.
+            *args: further arguments of `fn`.
+
+        Returns:
+            The result of `fn`.
+
+        Raises:
+            BaseException: the error of `fn` or of SQLite; nothing was written.
+            forebay.sqlite.CommitError: COMMIT failed.
+            StoreError: the file was deleted or replaced, and the transaction is lost with it.
+            trio.ClosedResourceError: the store is closed.
+        """
+        called = False
+
+        def call(raw: sqlite3.Connection) -> T:
+            nonlocal called
+            called = True
+            return fn(raw, *args)
+
+        def transaction(raw: sqlite3.Connection) -> T:
+            with self._files.checked():
+                return sqlite.transact(raw, call)
+
+        return await retry_while_locked(
+            lambda: self._writer.run(transaction), may_repeat=lambda: not called
+        )
+
+    async def fetch_all(
+        self, sql: str, parameters: sqlite.Parameters = ()
+    ) -> list[tuple[Any, ...]]:
+        """Run a query on a read-only connection and return all its rows.
+
+        The query sees what is committed when it starts, and never waits for the writer. If the
+        task is cancelled, the call ends when the query ends. Statements that write are refused,
+        and so are statements that change the connection for the next query, such as ATTACH and
+        BEGIN.
+
+        Args:
+            sql: one statement that only reads.
+            parameters: the values to bind: a sequence for ``?``, a mapping for ``:name``.
+
+        Raises:
+            sqlite3.Error: the error of SQLite.
+            trio.ClosedResourceError: the store is closed.
+        """
+        async with self._readers.connection() as connection:
+            return await retry_while_locked(lambda: connection.fetch_all(sql, parameters))
+
+    async def fetch_one(
+        self, sql: str, parameters: sqlite.Parameters = ()
+    ) -> tuple[Any, ...] | None:
+        """Run a query on a read-only connection and return its first row, or None.
+
+        Cancellation, arguments and errors are the same as for `fetch_all`.
+        """
+        async with self._readers.connection() as connection:
+            return await retry_while_locked(lambda: connection.fetch_one(sql, parameters))
+
+
+def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+    for table in tables:
+        check_table(raw, table)
+        for rule in silent_rules(raw, table.name):
+            _logger.warning(
+                "%s: SQLite drops rows by it without an error, and they count as committed", rule
+            )
+
+
+def _variable_limit(raw: sqlite3.Connection) -> int:
+    return raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
