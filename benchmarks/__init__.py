@@ -1,1 +1,1 @@
-"""Benchmarks of forebay beside other ways to write to SQLite. README.md says how to run them."""
+"""Compare forebay with other ways to write to SQLite. README.md in this folder says how."""

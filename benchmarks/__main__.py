@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run the questions, compare two runs, plot one."""
+"""`python -m benchmarks`: run questions, compare two runs, plot one run."""
 
 from __future__ import annotations
 
@@ -20,26 +20,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(required=True)
 
-    run = commands.add_parser("run", help="run questions")
+    run = commands.add_parser("run", help="run questions and print what they measured")
     run.set_defaults(command=_run)
-    run.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], metavar="QUESTION")
-    run.add_argument("--full", action="store_true", help="as long as it takes")
-    run.add_argument("--case", help="only cases with this name")
-    run.add_argument("--contestant", action="append", help="only contestants with this name")
     run.add_argument(
-        "--path", type=Path, default=Path(tempfile.gettempdir()), help="where databases are made"
+        "questions",
+        nargs="*",
+        choices=[*QUESTIONS, []],
+        metavar="QUESTION",
+        help="default: the main ones",
     )
-    run.add_argument("--json", type=Path, help="where the results go")
+    run.add_argument(
+        "--full", action="store_true", help="all questions in all sizes; takes an hour or two"
+    )
+    run.add_argument("--case", help="run only the cases with this name")
+    run.add_argument(
+        "--contestant", action="append", help="run only the contestants with this name"
+    )
+    run.add_argument(
+        "--path",
+        type=Path,
+        default=Path(tempfile.gettempdir()),
+        help="the folder for database files; default: the temporary folder",
+    )
+    run.add_argument("--json", type=Path, help="write the results to this file")
 
-    compare = commands.add_parser("compare", help="compare two results")
+    compare = commands.add_parser("compare", help="compare the results of two runs")
     compare.set_defaults(command=_compare)
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
 
-    plot = commands.add_parser("plot", help="show results: PNG and SVG, and a page of all figures")
+    plot = commands.add_parser(
+        "plot", help="write a plot as PNG and SVG, and a page of all figures"
+    )
     plot.set_defaults(command=_plot)
     plot.add_argument("results", type=Path)
-    plot.add_argument("target", type=Path, help="the file to write, without its ending")
+    plot.add_argument("target", type=Path, help="the files to write, without their suffix")
 
     options = parser.parse_args(arguments)
     options.command(options)
@@ -53,10 +68,10 @@ def _run(options: argparse.Namespace) -> None:
     with console.status("") as status:
         for question in options.questions or (QUESTIONS if options.full else MAIN):
             for case in QUESTIONS[question](options.full):
-                chosen = harness.only(case, options.case, options.contestant)
-                if chosen is None:
+                selected = harness.select(case, options.case, options.contestant)
+                if selected is None:
                     continue
-                done.append(harness.run(chosen, options.path, status.update))
+                done.append(harness.run(selected, options.path, status.update))
                 report.show_case(console, done[-1])
                 if options.json is not None:
                     results.save(options.json)

@@ -1,4 +1,7 @@
-"""What is claimed of forebay's speed, each claim a bound on something a run finds."""
+"""Claims about forebay's speed: each is a bound on a figure that a run measures.
+
+A claim about a new question is one more entry of `CLAIMS`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from dataclasses import dataclass
 
 from benchmarks.results import Results, Spread
 
+CLAIM_COLUMNS = ("what", "claimed", "measured", "middle half", "")
+"""The columns of a table of claims."""
+
 
 class Verdict(enum.Enum):
-    """What a run says of a claim."""
+    """Whether a run confirms a claim."""
 
     HOLDS = "holds"
     MISSED = "missed"
@@ -17,17 +23,18 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True)
 class Claim:
-    """A bound on one measure of one contestant, or on its ratio to another's.
+    """A bound on one measure of one contestant, or on its ratio to that of another one.
 
     Attributes:
         what: the claim in words.
-        question: the question.
-        cases: the names of cases that answer it: of these the run has, the last one counts.
-        measure: the measure's name.
-        contestant: whose measure.
-        against: whose measure it is divided by, round by round; None for the measure itself.
-        at_least: the bound from below, or
-        at_most: the bound from above.
+        question: the name of the question.
+        cases: the names of cases that answer it; the last one that the run has counts.
+        measure: the name of the measure.
+        contestant: the contestant whose measure it is.
+        against: the contestant whose measure it is divided by, round by round; None for the
+            measure itself.
+        at_least: the lower bound; None if there is none.
+        at_most: the upper bound; None if there is none.
     """
 
     what: str
@@ -41,13 +48,13 @@ class Claim:
 
     @property
     def bound(self) -> str:
-        """The bound in words."""
+        """The bound as text."""
         if self.at_least is not None:
             return f"at least {self.text(self.at_least)}"
         return f"at most {self.text(self.at_most or 0)}"
 
     def text(self, value: float) -> str:
-        """Write a value: a ratio, or milliseconds."""
+        """Return a value as text: a ratio, or milliseconds."""
         return (
             f"{value * 1e3:.1f} ms"
             if self.against is None and self.measure != "growth"
@@ -55,7 +62,12 @@ class Claim:
         )
 
     def judge(self, results: Results) -> tuple[Spread, Verdict] | None:
-        """Look the claim up in a run; None where the run does not answer it."""
+        """Compare the claim with a run.
+
+        Returns:
+            The figure that the run measured and whether it is within the bound; None if the run
+            did not measure it.
+        """
         answers = [
             case
             for name in self.cases
@@ -67,58 +79,58 @@ class Claim:
             return None
         case = answers[-1]
         if self.against is None:
-            found = case.spread(self.contestant, self.measure)
+            measured = case.spread(self.contestant, self.measure)
         else:
-            found = case.ratio(self.contestant, self.against, self.measure)
-        holds = (self.at_least is None or found.median >= self.at_least) and (
-            self.at_most is None or found.median <= self.at_most
+            measured = case.ratio(self.contestant, self.against, self.measure)
+        holds = (self.at_least is None or measured.median >= self.at_least) and (
+            self.at_most is None or measured.median <= self.at_most
         )
-        return found, Verdict.HOLDS if holds else Verdict.MISSED
+        return measured, Verdict.HOLDS if holds else Verdict.MISSED
 
 
-def _hand_written(order: str, at_least: float) -> Claim:
+def _executemany(order: str, at_least: float) -> Claim:
     return Claim(
-        f"enqueue to COMMIT, {order}, against a hand-written executemany loop",
+        f"enqueue_many to COMMIT, {order} keys, against an executemany loop",
         "enqueue_to_commit", (order,), "rate", "forebay", "sqlite3 executemany", at_least,
     )  # fmt: skip
 
 
-def _limit(order: str) -> Claim:
+def _fastest_by_hand(order: str) -> Claim:
     return Claim(
-        f"the same, {order}, as a share of the fastest loop written by hand",
+        f"enqueue_many to COMMIT, {order} keys, against the fastest loop written by hand",
         "enqueue_to_commit", (order,), "rate", "forebay", "sqlite3 multi-row", 0.75,
     )  # fmt: skip
 
 
 def _library(against: str, at_least: float) -> Claim:
     return Claim(
-        f"enqueue to COMMIT against {against}",
+        f"enqueue_many to COMMIT against {against}",
         "libraries", ("sequential",), "rate", "forebay", against, at_least,
     )  # fmt: skip
 
 
-def _durable(tasks: str, at_least: float) -> Claim:
+def _awaited_write(tasks: str, at_least: float) -> Claim:
     return Claim(
-        f"durable writes by {tasks}, synchronous FULL, against aiosqlite",
+        f"write by {tasks}, synchronous FULL, against aiosqlite",
         "durable_writes", (f"{tasks}, FULL",), "rate", "forebay", "aiosqlite", at_least,
     )  # fmt: skip
 
 
 CLAIMS = (
-    _hand_written("sequential", 1.6),
-    _hand_written("shuffled", 1.8),
-    _hand_written("hot", 2.2),
-    _limit("sequential"),
-    _limit("shuffled"),
-    _limit("hot"),
-    _library("aiosqlite a row", 40),
-    _library("peewee queue a row", 40),
-    _library("sqlite-anyio a row", 40),
+    _executemany("sequential", 1.6),
+    _executemany("shuffled", 1.8),
+    _executemany("hot", 2.2),
+    _fastest_by_hand("sequential"),
+    _fastest_by_hand("shuffled"),
+    _fastest_by_hand("hot"),
+    _library("aiosqlite row by row", 40),
+    _library("peewee queue row by row", 40),
+    _library("sqlite-anyio row by row", 40),
     _library("sqlite-utils insert_all", 3),
-    _durable("1,000 tasks", 8),
-    _durable("1 tasks", 1),
+    _awaited_write("1,000 tasks", 8),
+    _awaited_write("1 task", 1),
     Claim(
-        "a flush of 5,000 rows beside a saturated event loop, against beside an idle one",
+        "duration of a flush of 5,000 rows beside a saturated event loop, against an idle one",
         "busy_loop", ("5,000 rows",), "flush", "forebay, saturated", "forebay, idle", at_most=2,
     ),
     Claim(
@@ -130,19 +142,19 @@ CLAIMS = (
         "telemetry", ("sequential",), "rate", "telemetry on", "telemetry off", 0.97,
     ),
     Claim(
-        "throughput in a large table against one of 100,000 rows, keys that follow",
-        "table_growth", ("keys that follow",), "rate", "10,000,000 rows", "100,000 rows", 0.7,
+        "throughput in a table of 10,000,000 rows against 100,000 rows, new keys",
+        "table_growth", ("new keys",), "rate", "10,000,000 rows", "100,000 rows", 0.7,
     ),
     Claim(
-        "64 tables against 1",
+        "throughput with 64 tables against 1 table",
         "tables", ("enqueue_many",), "rate", "64 tables", "1 table", 0.8,
     ),
     Claim(
-        "10,000 tasks that enqueue row by row against 10",
+        "throughput of 10,000 tasks that enqueue row by row against 10 tasks",
         "producers", ("enqueue",), "rate", "10,000 tasks", "10 tasks", 0.8,
     ),
     Claim(
-        "memory of an overloaded process, last quarter of the time against the second",
+        "memory of an overloaded process, last quarter of the run against the second quarter",
         "overload", ("15 s", "600 s"), "growth", "capacity=100,000", at_most=1.1,
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where a run takes place, and with what: a figure without them says little."""
+"""Facts about a run: machine, versions, date. A figure means little without them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ LIBRARIES = (
 
 
 def facts(folder: Path) -> dict[str, object]:
-    """Tell machine, versions, date, and the project's revision."""
+    """Return machine, versions, date, and the revision of the project.
+
+    Args:
+        folder: where the database files are.
+    """
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "revision": _revision(),
@@ -38,7 +42,7 @@ def _version(library: str) -> str | None:
     except metadata.PackageNotFoundError:
         return None
     if library == "apsw":
-        import apsw  # noqa: PLC0415  # it may not be there
+        import apsw  # noqa: PLC0415  # it may not be installed
 
         version += f" (SQLite {apsw.sqlite_lib_version()})"
     return version
@@ -47,8 +51,8 @@ def _version(library: str) -> str | None:
 def _revision() -> str:
     here = Path(__file__).parent
     try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607  # whichever git there is
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607  # the git on PATH
             cwd=here,
             capture_output=True,
             text=True,
@@ -56,7 +60,7 @@ def _revision() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return asked.stdout.strip()
+    return described.stdout.strip()
 
 
 def _processor() -> str:
@@ -77,7 +81,7 @@ def _file_system(folder: Path) -> str:
     return max(above)[1] if above else "unknown"
 
 
-def resident() -> float:
-    """Tell the memory that this process has in use, in megabytes, from Linux's /proc."""
+def resident_memory() -> float:
+    """Return the resident memory of this process, in megabytes, from Linux's /proc."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

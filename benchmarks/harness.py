@@ -1,8 +1,8 @@
-"""How everything here is measured: contestants take turns, and what they wrote is checked.
+"""Run a case: contestants take turns, and the rows that they wrote are checked.
 
-A B C A B C …, a round of warm-up first, so that a machine that gets slower gets slower for all.
-Each turn has a database file of its own, which is checked afterwards: a result whose rows are not
-all there does not count, it ends the run. What is compared is the ratio within one round.
+The turns go A B C A B C …, after a round of warm-up, so that a machine that becomes slower becomes
+slower for all. Each turn has a new database file. If a row is missing from it afterwards, the run
+ends with an error. Figures are compared by their ratio within one round.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Contestant:
     """One way to do the work of a case.
 
     Attributes:
-        name: how tables and plots call it.
+        name: its name in tables, in plots and on the command line.
         run: does the work in the database at a path, and returns what it measured, by the names
             of the case's measures.
-        check: raises where the database is not as the work should have left it.
-        prepare: makes the database before the work; not measured.
+        check: raises `AssertionError` if the database at a path is not what the work should have
+            left.
+        prepare: creates the database before the work; not measured.
     """
 
     name: str
@@ -40,15 +41,15 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Case:
-    """A question with all its parameters set.
+    """One set of parameters of a question.
 
     Attributes:
-        question: the name of the question, its module's.
-        name: what is set in this case.
+        question: the name of the question, which is that of its module.
+        name: the parameters in words.
         measures: what each contestant measures.
-        contestants: the first is the one that the others are compared with.
-        rounds: how often each has its turn and counts.
-        warm_ups: how often each has its turn before that, and does not count.
+        contestants: who takes turns; the others are compared with the first.
+        rounds: how many turns of each contestant count.
+        warm_ups: how many turns each contestant has before that, which do not count.
     """
 
     question: str
@@ -64,8 +65,11 @@ def run(case: Case, folder: Path, on_turn: Callable[[str], None]) -> CaseResult:
 
     Args:
         case: the case.
-        folder: where the database files are made.
-        on_turn: told what is about to run.
+        folder: where the database files are created.
+        on_turn: called before each turn, with a text that says what runs next.
+
+    Raises:
+        AssertionError: a contestant did not leave the rows that it should have left.
     """
     samples: dict[str, list[Mapping[str, float]]] = {c.name: [] for c in case.contestants}
     for number in range(1 - case.warm_ups, case.rounds + 1):
@@ -79,26 +83,37 @@ def run(case: Case, folder: Path, on_turn: Callable[[str], None]) -> CaseResult:
 
 
 def _turn(contestant: Contestant, folder: Path) -> Mapping[str, float]:
-    own = Path(tempfile.mkdtemp(prefix="forebay-bench-", dir=folder))
+    folder = Path(tempfile.mkdtemp(prefix="forebay-bench-", dir=folder))
     try:
-        path = own / "bench.db"
+        path = folder / "bench.db"
         contestant.prepare(path)
         gc.collect()
         measured = contestant.run(path)
         contestant.check(path)
         return measured
     finally:
-        shutil.rmtree(own)
+        shutil.rmtree(folder)
 
 
-def apart(function: Callable[..., Mapping[str, float]], *arguments: Any) -> Mapping[str, float]:
-    """Call a module's function in a process of its own, whose memory is not what others left."""
+def in_new_process(
+    function: Callable[..., Mapping[str, float]], *arguments: Any
+) -> Mapping[str, float]:
+    """Call a function of a module in a new process, whose memory no other contestant has used."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def only(case: Case, name: str | None, contestants: Sequence[str] | None) -> Case | None:
-    """Narrow a case to some contestants; None where it is not wanted, or nobody is left."""
+def select(case: Case, name: str | None, contestants: Sequence[str] | None) -> Case | None:
+    """Return the case with the named contestants only.
+
+    Args:
+        case: the case.
+        name: the name of the only case to run; None for all.
+        contestants: the names of the contestants to run; None for all.
+
+    Returns:
+        The case; None if it has another name, or none of these contestants.
+    """
     if name is not None and case.name != name:
         return None
     chosen = [c for c in case.contestants if not contestants or c.name in contestants]

@@ -1,28 +1,34 @@
-"""The page of the docs that has all figures of a run."""
+"""Write docs/benchmark.md, the page with all figures of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.claims import CLAIMS
+from benchmarks.claims import CLAIM_COLUMNS, CLAIMS
 from benchmarks.questions import docstring
 from benchmarks.report import number, times_better
 from benchmarks.results import CaseResult, Results
 
 _HOW_TO_READ = """\
-Written by `nox -s bench-full` and `nox -s bench-plot`. Medians over the rounds, and in brackets the
-quarter of the rounds on either side. Ratios are taken round by round, so that the drift of the
-machine is in both. [performance.md](performance.md) says what follows from them."""
+`nox -s bench-full` measures the figures, and `nox -s bench-plot -- .bench/full.json` writes this
+page. A figure is the median of the rounds, with the quartiles in brackets: the middle half of the
+rounds is between them. Ratios are computed round by round, since the machine drifts, and both sides
+of a round drift together. [Performance](performance.md) explains what follows from the figures."""
 
 
 def write_page(results: Results, target: Path) -> None:
-    """Write a run as Markdown."""
+    """Write the results of a run as Markdown.
+
+    Args:
+        results: the run.
+        target: the file to write.
+    """
     parts = [
         "# All figures of one run",
         _HOW_TO_READ,
         "\n".join(_facts(results)),
-        "## What is claimed",
+        "## Claims",
         claims(results),
     ]
     for case in results.cases:
@@ -33,14 +39,16 @@ def write_page(results: Results, target: Path) -> None:
 
 
 def claims(results: Results) -> str:
-    """Give a table of the claims that the run answers."""
+    """Return a table of the claims that the run measured."""
     rows = []
     for claim in CLAIMS:
         if (answer := claim.judge(results)) is not None:
-            found, verdict = answer
-            spread = f"{claim.text(found.low)} to {claim.text(found.high)}"
-            rows.append((claim.what, claim.bound, claim.text(found.median), spread, verdict.value))
-    return _table(("what", "claimed", "found", "middle half", ""), rows)
+            measured, verdict = answer
+            middle = f"{claim.text(measured.low)} to {claim.text(measured.high)}"
+            rows.append(
+                (claim.what, claim.bound, claim.text(measured.median), middle, verdict.value)
+            )
+    return _table(CLAIM_COLUMNS, rows)
 
 
 def _facts(results: Results) -> Iterable[str]:
@@ -51,23 +59,23 @@ def _facts(results: Results) -> Iterable[str]:
 
 def _case(case: CaseResult) -> str:
     first = next(iter(case.samples))
-    heads, rows = ["contestant"], []
+    headings, rows = ["contestant"], []
     for measure in case.measures:
-        heads += [f"{measure.name}, {measure.unit}", f"{first} is better by"]
+        headings += [f"{measure.name}, {measure.unit}", f"{first} is better by"]
     for contestant in case.samples:
         row = [contestant]
         for measure in case.measures:
-            found = case.spread(contestant, measure.name)
+            spread = case.spread(contestant, measure.name)
             row.append(
-                f"{number(found.median, measure)} "
-                f"({number(found.low, measure)} to {number(found.high, measure)})"
+                f"{number(spread.median, measure)} "
+                f"({number(spread.low, measure)} to {number(spread.high, measure)})"
             )
             times = times_better(case, contestant, measure)
             row.append("" if contestant == first else f"{times.median:.2f}x")
         rows.append(row)
-    return _table(heads, rows)
+    return _table(headings, rows)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

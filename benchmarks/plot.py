@@ -1,4 +1,4 @@
-"""The plot of README and docs: rows a second, from a call to COMMIT, for each way to write."""
+"""Draw the plot of README and docs: rows per second to COMMIT, for each way to write."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from matplotlib.figure import Figure
 from benchmarks.results import CaseResult, Results
 
 INK = "#7d8590"
-"""Text and lines: a grey that can be read on white and on black."""
+"""The colour of text and lines: a grey that is readable on white and on black."""
 OURS, THEIRS = "#2f81f7", "#9aa4af"
 
 
 def plot(results: Results, target: Path) -> None:
-    """Draw a run's libraries, fastest first, as PNG and SVG on a transparent ground."""
+    """Write the rates of the libraries, fastest first, as PNG and SVG with transparent background.
+
+    Args:
+        results: a run with the case `libraries: sequential`.
+        target: the files to write, without their suffix.
+    """
     case = results.find("libraries", "sequential")
     if case is None:
-        raise SystemExit("these results have no case 'libraries: sequential' to plot")
+        raise SystemExit(
+            "the results have no case 'libraries: sequential'; run the question `libraries` first"
+        )
     mpl.rcParams.update(
         {
             "font.family": "sans-serif",
@@ -34,8 +41,8 @@ def plot(results: Results, target: Path) -> None:
     )
     figure = _bars(case, results)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for ending, options in ((".png", {"dpi": 160}), (".svg", {"metadata": {"Date": None}})):
-        figure.savefig(target.with_suffix(ending), transparent=True, **options)
+    for suffix, options in ((".png", {"dpi": 160}), (".svg", {"metadata": {"Date": None}})):
+        figure.savefig(target.with_suffix(suffix), transparent=True, **options)
 
 
 def _bars(case: CaseResult, results: Results) -> Figure:
@@ -57,7 +64,7 @@ def _bars(case: CaseResult, results: Results) -> Figure:
     axes.margins(x=0.16, y=0.01)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("rows a second, to COMMIT; the thin line spans the middle half of the rounds")
+    axes.set_xlabel("rows per second to COMMIT; the thin line spans the middle half of the rounds")
     facts = results.facts
     axes.set_title(
         f"{facts['processor']}, {facts['cores']} cores, {facts['file system']}; "

@@ -1,4 +1,4 @@
-"""What a run says, as tables on the terminal."""
+"""Print the results of a run as tables."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.claims import CLAIMS, Verdict
+from benchmarks.claims import CLAIM_COLUMNS, CLAIMS, Verdict
 from benchmarks.results import CaseResult, Measure, Results, Spread
 
 
 def show_facts(console: Console, results: Results) -> None:
-    """Print where the run took place."""
+    """Print the facts about a run."""
     for name, value in results.facts.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         console.print(f"[dim]{name}:[/dim] {text}", highlight=False)
 
 
 def show_case(console: Console, case: CaseResult) -> None:
-    """Print a case: medians, quartiles, and the first contestant's ratio to each."""
+    """Print a case: medians, quartiles, and the ratio of the first contestant to each other one."""
     first = next(iter(case.samples))
     for measure in case.measures:
         table = Table(title=f"{case.question}: {case.name}", title_justify="left")
         table.add_column("contestant")
         table.add_column(f"{measure.name}, {measure.unit}", justify="right")
         table.add_column("middle half", justify="right")
-        table.add_column(f"{first} is better", justify="right")
+        table.add_column(f"{first} is better by", justify="right")
         for contestant in case.samples:
             spread = case.spread(contestant, measure.name)
             table.add_row(
@@ -39,27 +39,27 @@ def show_case(console: Console, case: CaseResult) -> None:
 
 
 def times_better(case: CaseResult, contestant: str, measure: Measure) -> Spread:
-    """Compare the first contestant with another, so that more than 1 is better."""
+    """Return the ratio of the first contestant to another: above 1 the first one is better."""
     first = next(iter(case.samples))
     mine, theirs = (first, contestant) if measure.more_is_better else (contestant, first)
     return case.ratio(mine, theirs, measure.name)
 
 
 def show_claims(console: Console, results: Results) -> None:
-    """Print what is claimed of forebay, beside what this run found."""
+    """Print each claim about forebay beside what this run measured."""
     table = Table(title="Claims", title_justify="left")
-    for column in ("what", "claimed", "found", "middle half", ""):
-        table.add_column(column, justify="right" if column in {"claimed", "found"} else "left")
+    for column in CLAIM_COLUMNS:
+        table.add_column(column, justify="right" if column in {"claimed", "measured"} else "left")
     for claim in CLAIMS:
-        found = claim.judge(results)
-        if found is None:
+        judged = claim.judge(results)
+        if judged is None:
             continue
-        value, verdict = found
+        measured, verdict = judged
         table.add_row(
             claim.what,
             claim.bound,
-            claim.text(value.median),
-            f"{claim.text(value.low)} to {claim.text(value.high)}",
+            claim.text(measured.median),
+            f"{claim.text(measured.low)} to {claim.text(measured.high)}",
             "[green]holds[/green]" if verdict is Verdict.HOLDS else "[red]missed[/red]",
         )
     console.print(table)
@@ -68,11 +68,11 @@ def show_claims(console: Console, results: Results) -> None:
 def show_comparison(console: Console, old: Results, new: Results) -> None:
     """Print what changed from one run to another.
 
-    Machines drift, so beside the change of each figure stands that of its ratio to the case's
-    other contestants, which drifted with it.
+    Machines drift. So the last column has the change relative to the other contestants of the
+    case, which drifted too: 1.00x means that only the machine changed.
     """
-    table = Table(title="Old and new", title_justify="left")
-    for column in ("case", "contestant", "old", "new", "change", "change beside the others"):
+    table = Table(title="Old run and new run", title_justify="left")
+    for column in ("case", "contestant", "old", "new", "change", "change relative to the others"):
         table.add_column(column, justify="left" if column in {"case", "contestant"} else "right")
     for case in new.cases:
         before = old.find(case.question, case.name)
@@ -83,14 +83,14 @@ def show_comparison(console: Console, old: Results, new: Results) -> None:
             changes = {name: _change(before, case, name, measure) for name in common}
             for name in common:
                 others = [change for other, change in changes.items() if other != name]
-                beside = math.exp(sum(map(math.log, others)) / len(others)) if others else 1.0
+                drift = math.exp(sum(map(math.log, others)) / len(others)) if others else 1.0
                 table.add_row(
                     f"{case.question}: {case.name}",
                     name,
                     f"{number(before.spread(name, measure.name).median, measure)}",
                     f"{number(case.spread(name, measure.name).median, measure)} {measure.unit}",
                     f"{changes[name]:.2f}x",
-                    f"{changes[name] / beside:.2f}x",
+                    f"{changes[name] / drift:.2f}x",
                 )
     console.print(table)
 
@@ -102,7 +102,7 @@ def _change(old: CaseResult, new: CaseResult, contestant: str, measure: Measure)
 
 
 def number(value: float, measure: Measure) -> str:
-    """Write a figure so that it can be read: seconds in the unit that fits, rates by thousands."""
+    """Return a figure as text: seconds in a unit that fits, large numbers with separators."""
     if measure.unit == "s":
         for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
             if value >= size:

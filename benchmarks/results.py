@@ -1,4 +1,4 @@
-"""What a run measured: samples, medians and spread, ratios within a round, and the JSON file."""
+"""The results of a run: samples, medians, quartiles, ratios within a round, and the JSON file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 
 class Measure(NamedTuple):
-    """What is measured, in which unit, and whether more of it is better."""
+    """A quantity: its name, its unit, and whether a larger value is better."""
 
     name: str
     unit: str
@@ -22,7 +22,7 @@ RATE = Measure("rate", "rows/s", more_is_better=True)
 
 
 class Spread(NamedTuple):
-    """The middle of some samples, and the quarter of them on either side of it."""
+    """The median and the quartiles of some samples."""
 
     median: float
     low: float
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Spread:
-        """Give the median and the quartiles."""
+        """Return the median and the quartiles of the samples."""
         if len(samples) == 1:
             return cls(samples[0], samples[0], samples[0])
         low, median, high = statistics.quantiles(samples, n=4, method="inclusive")
@@ -39,7 +39,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The samples of one case, by contestant, one a round."""
+    """The samples of one case: for each contestant, one sample per round."""
 
     question: str
     name: str
@@ -47,35 +47,35 @@ class CaseResult:
     samples: Mapping[str, Sequence[Mapping[str, float]]]
 
     def values(self, contestant: str, measure: str) -> list[float]:
-        """Give the samples of one measure, in the order of the rounds."""
+        """Return the samples of one measure, in the order of the rounds."""
         return [sample[measure] for sample in self.samples[contestant]]
 
     def spread(self, contestant: str, measure: str) -> Spread:
-        """Give the median and quartiles of one measure."""
+        """Return the median and the quartiles of one measure."""
         return Spread.of(self.values(contestant, measure))
 
     def ratio(self, contestant: str, other: str, measure: str) -> Spread:
-        """Compare two contestants round by round: how much the first has of what the other has."""
+        """Return the ratio of one contestant to another, computed round by round."""
         pairs = zip(self.values(contestant, measure), self.values(other, measure), strict=True)
         return Spread.of([mine / theirs for mine, theirs in pairs])
 
 
 @dataclass(frozen=True)
 class Results:
-    """A run: where and with what, and its cases."""
+    """A run: the facts about it, and its cases."""
 
     facts: Mapping[str, Any]
     cases: Sequence[CaseResult]
 
     def find(self, question: str, name: str) -> CaseResult | None:
-        """Give the result of a case, None where the run had no such case."""
+        """Return the result of a case; None if the run did not have it."""
         for case in self.cases:
             if (case.question, case.name) == (question, name):
                 return case
         return None
 
     def save(self, path: Path) -> None:
-        """Write the run as JSON."""
+        """Write the run to a JSON file, and create its folder if necessary."""
         cases = [
             {
                 "question": case.question,
@@ -90,8 +90,8 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read a run that `save` wrote."""
-        read = json.loads(path.read_text())
+        """Return the run that `save` wrote to a file."""
+        saved = json.loads(path.read_text())
         cases = [
             CaseResult(
                 case["question"],
@@ -99,6 +99,6 @@ class Results:
                 tuple(Measure(**measure) for measure in case["measures"]),
                 case["samples"],
             )
-            for case in read["cases"]
+            for case in saved["cases"]
         ]
-        return cls(read["facts"], cases)
+        return cls(saved["facts"], cases)

@@ -1,4 +1,4 @@
-"""The rows that the contestants write, and the check that they are all there."""
+"""The rows that the contestants write, and the check that all of them were written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE = "key_value_entries"
 
 
 class Entry(NamedTuple):
-    """A row of a build cache's table of small values."""
+    """A row of the table of small values in a build cache."""
 
     key: str
     json_payload: str
@@ -30,18 +30,18 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """Rows, upserted by the first column into a table that has an `id` besides their columns."""
+    """Rows to upsert by their first column into a table that has their columns and an `id`."""
 
     row_type: type[Any]
     rows: Sequence[Any]
     """Instances of the row type, which is a NamedTuple."""
     types: Mapping[str, str]
-    """The columns and their types in SQL."""
+    """The SQL type of each column, by its name; the key first."""
     name: str = TABLE
 
     @cached_property
     def table(self) -> Table[Any]:
-        """The table as forebay takes it."""
+        """The table as a program declares it to forebay."""
         return Table(self.row_type, name=self.name, key=self.columns[0])
 
     @property
@@ -51,15 +51,20 @@ class Workload:
 
     @cached_property
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows as libraries take them that want dictionaries."""
+        """The rows as dictionaries, for libraries that take those."""
         return [row._asdict() for row in self.rows]
 
     def first(self, count: int) -> Workload:
-        """Give the same work with the first rows only, for those who would need hours."""
+        """Return this workload with its first rows only, for contestants that would take hours."""
         return Workload(self.row_type, self.rows[:count], self.types, self.name)
 
     def upsert(self, rows: int = 1, parameter: Callable[[str], str] = lambda _: "?") -> str:
-        """Write the statement that everybody executes who writes SQL by hand."""
+        """Return the upsert that all contestants with SQL written by hand execute.
+
+        Args:
+            rows: the number of rows in the statement.
+            parameter: the placeholder for a column.
+        """
         values = ",".join([f"({','.join(map(parameter, self.columns))})"] * rows)
         key, *others = self.columns
         changes = ", ".join(f"{column} = excluded.{column}" for column in others)
@@ -69,7 +74,7 @@ class Workload:
         )
 
     def create(self, path: Path) -> None:
-        """Make the database, with the table and nothing in it."""
+        """Create the database with an empty table."""
         key, *others = self.types.items()
         columns = [f"{key[0]} {key[1]} NOT NULL UNIQUE", *(f"{c} {t}" for c, t in others)]
         with closing(sqlite3.connect(path)) as connection:
@@ -79,14 +84,14 @@ class Workload:
             )
 
     def check(self, path: Path, *, where: str = "true") -> None:
-        """Compare what the table holds with what it should, by count and checksum.
+        """Check that the table has the rows of this workload, by count and checksum.
 
         Args:
             path: the database.
-            where: which of its rows are looked at.
+            where: an SQL condition that selects the rows to compare.
 
         Raises:
-            AssertionError: it holds something else.
+            AssertionError: the table has other rows.
         """
         with closing(sqlite3.connect(path)) as connection:
             found = connection.execute(
@@ -103,11 +108,12 @@ class Workload:
 
 
 def entries(order: Order, count: int, *, payload: int = 30) -> Workload:
-    """Give rows of six columns, the table's `id` included: keys of 28 characters.
+    """Return rows of five columns, six with the `id` of the table; keys have 28 characters.
 
     Args:
-        order: the keys in order; the same shuffled; or as many draws of which a few keys get most.
-        count: how many rows.
+        order: `sequential`: keys in order; `shuffled`: the same keys shuffled; `hot`: as many rows,
+            most of them with one of a few keys.
+        count: the number of rows.
         payload: the length of the payload, in characters.
     """
     rows = [
@@ -134,8 +140,8 @@ def _numbers(order: Order, count: int) -> list[int]:
     return numbers
 
 
-def of_columns(columns: int, count: int) -> Workload:
-    """Give rows of so many columns, the table's `id` included, in shuffled order."""
+def wide_entries(columns: int, count: int) -> Workload:
+    """Return shuffled rows with this number of columns, including the `id` of the table."""
     others = {f"c{i}": (int, float, str)[i % 3] for i in range(columns - 2)}
     make: Any = NamedTuple
     row_type = make("Wide", [("key", str), *others.items()])

@@ -1,7 +1,8 @@
-"""Ways to write a workload to a database: each takes its path, and gives the seconds it took.
+"""The contestants: ways to write a workload to a database.
 
-The clock runs from the first row handed in to the last COMMIT; connecting is not counted for
-anybody. All have write-ahead logging, the same `synchronous` and SQLite's own page cache.
+A `Writer` takes the path of the database and the workload, and returns the seconds from the first
+row to the last COMMIT. The time to connect is not counted for any of them. All use write-ahead
+logging, the same `synchronous` and SQLite's default page cache.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from benchmarks.workload import Workload
 Writer: TypeAlias = Callable[[Path, Workload], float]
 
 
-def writes(name: str, writer: Writer, workload: Workload) -> Contestant:
-    """Have a writer write a workload, measured in rows a second."""
+def writing_contestant(name: str, writer: Writer, workload: Workload) -> Contestant:
+    """Return a contestant that writes the workload, measured in rows per second."""
 
     def run(path: Path) -> Mapping[str, float]:
         return {"rate": len(workload.rows) / writer(path, workload)}

@@ -1,4 +1,4 @@
-"""SQL written by hand, without an event loop: the standard library's `sqlite3`, and `apsw`."""
+"""Contestants with SQL written by hand and no event loop: the standard `sqlite3`, and `apsw`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ import apsw
 from benchmarks.workload import Workload
 
 EXECUTEMANY_ROWS = 1_000
-"""Rows a transaction: the usual advice."""
+"""Rows per transaction of the `executemany` loops: the usual advice."""
 MULTI_ROW_ROWS = 20_000
-"""Rows a transaction: as forebay has by default."""
+"""Rows per transaction of the multi-row loops: forebay's default."""
 STATEMENT_ROWS = 2_000
-"""Rows a multi-row statement, where the limit of parameters allows."""
+"""Rows per multi-row statement, if SQLite's limit of parameters allows it."""
 
 
 def connect(path: Path, synchronous: str = "NORMAL") -> sqlite3.Connection:
-    """Open a connection as everybody here has it."""
+    """Open a connection with the settings of all contestants."""
     raw = sqlite3.connect(path, isolation_level=None)
     raw.execute(f"PRAGMA synchronous = {synchronous}")
     return raw
 
 
 def executemany(path: Path, work: Workload) -> float:
-    """Write as most do who care: `executemany`, a thousand rows a transaction."""
+    """Write with `executemany`, 1,000 rows per transaction: what most programs do."""
     sql = work.upsert()
     with closing(connect(path)) as raw:
         started = perf_counter()
@@ -42,7 +42,7 @@ def executemany(path: Path, work: Workload) -> float:
 
 
 def row_by_row(path: Path, work: Workload) -> float:
-    """Write a row a transaction."""
+    """Write one row per transaction."""
     sql = work.upsert()
     with closing(connect(path)) as raw:
         started = perf_counter()
@@ -52,23 +52,23 @@ def row_by_row(path: Path, work: Workload) -> float:
 
 
 def multi_row(path: Path, work: Workload, batch: int = MULTI_ROW_ROWS) -> float:
-    """Write as fast as this machine can: many rows a statement, coalesced, sorted by key."""
+    """Write as fast as possible: many rows per statement, coalesced, sorted by key."""
     with closing(connect(path)) as raw:
-        at_once = _statement_rows(work, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
-        full = work.upsert(at_once)
+        statement_rows = _statement_rows(work, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
+        full = work.upsert(statement_rows)
         started = perf_counter()
         for start in range(0, len(work.rows), batch):
             rows = _coalesced(work.rows[start : start + batch])
             raw.execute("BEGIN IMMEDIATE")
-            for part in _parts(rows, at_once):
-                sql = full if len(part) == at_once else work.upsert(len(part))
-                raw.execute(sql, list(chain.from_iterable(part)))
+            for chunk in _chunks(rows, statement_rows):
+                sql = full if len(chunk) == statement_rows else work.upsert(len(chunk))
+                raw.execute(sql, list(chain.from_iterable(chunk)))
             raw.execute("COMMIT")
         return perf_counter() - started
 
 
 def apsw_executemany(path: Path, work: Workload) -> float:
-    """Write with apsw's `executemany`, a thousand rows a transaction."""
+    """Write with apsw's `executemany`, 1,000 rows per transaction."""
     sql = work.upsert()
     with closing(apsw.Connection(str(path))) as raw:
         raw.execute("PRAGMA synchronous = NORMAL")
@@ -81,18 +81,18 @@ def apsw_executemany(path: Path, work: Workload) -> float:
 
 
 def apsw_multi_row(path: Path, work: Workload) -> float:
-    """Write with apsw, many rows a statement, coalesced, sorted by key."""
+    """Write with apsw, many rows per statement, coalesced, sorted by key."""
     with closing(apsw.Connection(str(path))) as raw:
         raw.execute("PRAGMA synchronous = NORMAL")
-        at_once = _statement_rows(work, raw.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER))
-        full = work.upsert(at_once)
+        statement_rows = _statement_rows(work, raw.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER))
+        full = work.upsert(statement_rows)
         started = perf_counter()
         for start in range(0, len(work.rows), MULTI_ROW_ROWS):
             rows = _coalesced(work.rows[start : start + MULTI_ROW_ROWS])
             raw.execute("BEGIN IMMEDIATE")
-            for part in _parts(rows, at_once):
-                sql = full if len(part) == at_once else work.upsert(len(part))
-                raw.execute(sql, tuple(chain.from_iterable(part)))
+            for chunk in _chunks(rows, statement_rows):
+                sql = full if len(chunk) == statement_rows else work.upsert(len(chunk))
+                raw.execute(sql, tuple(chain.from_iterable(chunk)))
             raw.execute("COMMIT")
         return perf_counter() - started
 
@@ -105,6 +105,6 @@ def _coalesced(rows: Sequence[Any]) -> list[Any]:
     return sorted({row[0]: row for row in rows}.values())
 
 
-def _parts(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _chunks(rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

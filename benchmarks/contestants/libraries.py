@@ -1,7 +1,7 @@
-"""Libraries, each in the use that its documentation shows first and in the fastest it documents.
+"""Contestants with other libraries: the use each documents first, and the fastest it documents.
 
-Those that put a row a transaction are written `…_rows`. An asyncio library is run by asyncio, a
-library on anyio by Trio.
+A function whose name ends in `_rows` writes one row per transaction. An asyncio library runs on
+asyncio, an anyio library on Trio.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from benchmarks.workload import Workload
 
 BATCH = 1_000
-"""Rows a transaction, where a library is given many."""
+"""Rows per transaction, for the functions that write many."""
 
 
 def aiosqlite_rows(path: Path, work: Workload) -> float:
-    """`execute` and `commit` a row."""
+    """Call `execute` and `commit` for each row."""
 
     async def main() -> float:
         sql = work.upsert()
@@ -47,7 +47,7 @@ def aiosqlite_rows(path: Path, work: Workload) -> float:
 
 
 def aiosqlite_executemany(path: Path, work: Workload) -> float:
-    """`executemany` and `commit` a thousand rows."""
+    """Call `executemany` and `commit` for each 1,000 rows."""
 
     async def main() -> float:
         sql = work.upsert()
@@ -63,7 +63,7 @@ def aiosqlite_executemany(path: Path, work: Workload) -> float:
 
 
 def sqlite_anyio_rows(path: Path, work: Workload) -> float:
-    """`execute` and `commit` a row, on Trio."""
+    """Call `execute` and `commit` for each row, on Trio."""
 
     async def main() -> float:
         sql = work.upsert()
@@ -82,7 +82,7 @@ def sqlite_anyio_rows(path: Path, work: Workload) -> float:
 
 
 def sqlite_anyio_executemany(path: Path, work: Workload) -> float:
-    """`executemany` and `commit` a thousand rows, on Trio."""
+    """Call `executemany` and `commit` for each 1,000 rows, on Trio."""
 
     async def main() -> float:
         sql = work.upsert()
@@ -102,7 +102,7 @@ def sqlite_anyio_executemany(path: Path, work: Workload) -> float:
 
 
 def peewee_queue_rows(path: Path, work: Workload) -> float:
-    """A row a query, through the queue of peewee's writer thread, which answers each."""
+    """Insert one row per query through the queue of peewee's writer thread, and wait for it."""
 
     def write(model: type[Any]) -> None:
         for row in work.dicts:
@@ -112,7 +112,7 @@ def peewee_queue_rows(path: Path, work: Workload) -> float:
 
 
 def peewee_queue_insert_many(path: Path, work: Workload) -> float:
-    """`insert_many`, a thousand rows a query, through the queue of peewee's writer thread."""
+    """Call `insert_many` for each 1,000 rows, through the queue of peewee's writer thread."""
 
     def write(model: type[Any]) -> None:
         for rows in _batches(work.dicts):
@@ -130,7 +130,7 @@ def _peewee(path: Path, work: Workload, write: Callable[[type[Any]], None]) -> f
     attributes["Meta"] = type("Meta", (), {"database": database, "table_name": work.name})
     model = type("Entry", (peewee.Model,), attributes)
     try:
-        _ = work.dicts  # made before the clock runs
+        _ = work.dicts  # computed before the clock starts
         started = perf_counter()
         write(model)
         return perf_counter() - started
@@ -140,13 +140,13 @@ def _peewee(path: Path, work: Workload, write: Callable[[type[Any]], None]) -> f
 
 
 def _upserting(model: type[Any], insert: Any) -> Any:
-    meta = model._meta  # noqa: SLF001  # where peewee documents a model's fields to be
+    meta = model._meta  # noqa: SLF001  # peewee documents this way to a model's fields
     key, *others = [field for field in meta.sorted_fields if field.name != "id"]
     return insert.on_conflict(conflict_target=[key], preserve=others).as_rowcount()
 
 
 def sqlalchemy_rows(path: Path, work: Workload) -> float:
-    """`execute` and `commit` a row, on SQLAlchemy's asyncio engine."""
+    """Call `execute` and `commit` for each row, on SQLAlchemy's asyncio engine."""
 
     async def main() -> float:
         statement = _statement(work)
@@ -165,7 +165,7 @@ def sqlalchemy_rows(path: Path, work: Workload) -> float:
 
 
 def sqlalchemy_executemany(path: Path, work: Workload) -> float:
-    """`execute` a list of a thousand rows and `commit`, on SQLAlchemy's asyncio engine."""
+    """Call `execute` with 1,000 rows and `commit`, on SQLAlchemy's asyncio engine."""
 
     async def main() -> float:
         statement = _statement(work)
@@ -205,12 +205,12 @@ def _statement(work: Workload) -> Insert:
 
 
 def sqlite_utils_insert_all(path: Path, work: Workload) -> float:
-    """`insert_all(replace=True)`, with its own size of batches."""
+    """Call `insert_all(replace=True)` with its default batch size."""
     return _sqlite_utils(path, work)
 
 
 def sqlite_utils_batches(path: Path, work: Workload) -> float:
-    """`insert_all(replace=True)`, a thousand rows a batch."""
+    """Call `insert_all(replace=True)` with 1,000 rows per batch."""
     return _sqlite_utils(path, work, batch_size=BATCH)
 
 

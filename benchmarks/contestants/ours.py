@@ -1,4 +1,4 @@
-"""forebay, as its documentation shows it first: everything by default."""
+"""Contestants with forebay, as its documentation shows it first: with default options."""
 
 from __future__ import annotations
 
@@ -15,10 +15,20 @@ from benchmarks.workload import Workload
 
 
 @asynccontextmanager
-async def opened(
+async def open_buffer(
     path: Path, work: Workload, *, pragmas: Mapping[str, int] | None = None, **options: Any
 ) -> AsyncIterator[forebay.Buffer[Any]]:
-    """Open a buffer in front of the workload's table."""
+    """Open a buffer in front of the table of a workload.
+
+    Args:
+        path: the database.
+        work: the workload.
+        pragmas: as for `forebay.open_sqlite`.
+        **options: the fields of `forebay.BufferOptions` that are not the defaults.
+
+    Yields:
+        The buffer.
+    """
     async with (
         forebay.open_sqlite(path, pragmas=pragmas) as store,
         forebay.open_buffers(
@@ -29,10 +39,10 @@ async def opened(
 
 
 def enqueue_many(path: Path, work: Workload, **options: Any) -> float:
-    """Enqueue all rows by one task, and wait for the COMMIT of the last."""
+    """Enqueue all rows with one call of `enqueue_many`, and wait for the last COMMIT."""
 
     async def main() -> float:
-        async with opened(path, work, **options) as buffer:
+        async with open_buffer(path, work, **options) as buffer:
             started = perf_counter()
             await buffer.enqueue_many(work.rows)
             await buffer.flush()
@@ -42,10 +52,10 @@ def enqueue_many(path: Path, work: Workload, **options: Any) -> float:
 
 
 def enqueue(path: Path, work: Workload, *, tasks: int = 100) -> float:
-    """Enqueue a row at a time by many tasks, and wait for the COMMIT of the last."""
+    """Enqueue row by row from many tasks, and wait for the last COMMIT."""
 
     async def main() -> float:
-        async with opened(path, work) as buffer:
+        async with open_buffer(path, work) as buffer:
             rows = iter(work.rows)
 
             async def produce() -> None:

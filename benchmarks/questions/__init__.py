@@ -1,6 +1,16 @@
-"""The questions, a module each: `cases(full=…)` gives the question with its parameters set.
+"""The questions, one module each.
 
-With `full` a question takes as long as it needs; without, its part of less than ten minutes.
+To add a question:
+
+1. Write a module here. Its docstring asks the question and says how it is measured; the page of
+   all figures quotes it. Its function `cases(full)` yields a `Case` for each set of parameters.
+   With `full` it may take as long as it needs; without, all questions of `MAIN` together must take
+   less than ten minutes.
+2. Add the module to `_MODULES`, in the order in which questions run, and its name to `MAIN` if it
+   belongs to the short run.
+3. Add a `Claim` to `benchmarks/claims.py` if the documentation is to promise the figure.
+
+`enqueue_to_commit` is the smallest example.
 """
 
 from __future__ import annotations
@@ -54,11 +64,11 @@ _MODULES = (
 QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {
     module.__name__.rpartition(".")[2]: module.cases for module in _MODULES
 }
-"""What gives the cases of each question, by its name."""
+"""The function that yields the cases of a question, by the name of the question."""
 
 
 def docstring(question: str) -> str:
-    """Give what a question says of itself."""
+    """Return the docstring of a question."""
     return inspect.cleandoc(str(inspect.getmodule(QUESTIONS[question]).__doc__))
 
 
@@ -66,4 +76,4 @@ MAIN = (
     "enqueue_to_commit", "libraries", "durable_writes", "busy_loop", "saturation", "telemetry",
     "tables", "producers", "overload",
 )  # fmt: skip
-"""The questions of a run that is to be over soon."""
+"""The questions of `nox -s bench`, which takes less than ten minutes."""

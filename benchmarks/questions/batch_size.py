@@ -1,4 +1,4 @@
-"""What does the size of a batch do to throughput, and to how long a row waits for its COMMIT?"""
+"""How does the batch size change throughput, and the time until a row is committed?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.results import RATE, Measure
 from benchmarks.workload import Workload, entries
 
 SETTLING = Measure("settling", "s", more_is_better=False)
-"""From the last row's acceptance to its COMMIT, with the buffer full before it."""
+"""The time from acceptance to COMMIT of the last row, with a full buffer before it."""
 
 
 def cases(full: bool) -> Iterator[Case]:
@@ -31,7 +31,7 @@ def cases(full: bool) -> Iterator[Case]:
 def _contestant(size: int, work: Workload) -> Contestant:
     def run(path: Path) -> Mapping[str, float]:
         async def main() -> Mapping[str, float]:
-            async with ours.opened(path, work, batch_size=size) as buffer:
+            async with ours.open_buffer(path, work, batch_size=size) as buffer:
                 started = perf_counter()
                 await buffer.enqueue_many(work.rows)
                 accepted = perf_counter()

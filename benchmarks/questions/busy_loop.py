@@ -1,8 +1,8 @@
-"""How long does a flush of 5,000 rows take while the event loop is idle, half busy, saturated?
+"""How long does a flush of 5,000 rows take while the event loop is idle, half busy or saturated?
 
-The flush runs in a thread, which shares the GIL with the event loop. A busy loop works in slices
-of a millisecond: half busy, it sleeps as long between them; saturated, it only lets other tasks
-run. `executemany` in a thread gives the GIL away, and has to win it back, once a row.
+The flush runs in a thread, which shares the GIL with the event loop. A busy loop works in slices of
+1 ms. A half busy loop sleeps for 1 ms after each slice; a saturated loop only lets other tasks run.
+`executemany` in a thread releases the GIL once per row, and has to acquire it again each time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Load = Literal["idle", "half busy", "saturated"]
 SLICE = 0.001
 FLUSH = Measure("flush", "s", more_is_better=False)
 LONGEST = Measure("longest pause", "s", more_is_better=False)
-"""The longest time from one slice's start to the next, the slice itself taken off."""
+"""The longest time from the end of a slice to the start of the next, beyond the sleep."""
 
 
 def cases(full: bool) -> Iterator[Case]:
@@ -34,7 +34,7 @@ def cases(full: bool) -> Iterator[Case]:
     loads: tuple[Load, ...] = ("idle", "half busy", "saturated")
     contestants = [_contestant("forebay", _forebay, work, load) for load in loads]
     contestants += [
-        # Beside a saturated loop it takes ten seconds and more.
+        # Beside a saturated loop it takes 10 s and more.
         _contestant("executemany in a thread", _executemany, work, load)
         for load in (loads if full else loads[:2])
     ]
@@ -54,7 +54,7 @@ def _contestant(
 
 
 async def _forebay(path: Path, work: Workload, load: Load) -> Mapping[str, float]:
-    async with ours.opened(path, work, flush_interval=60) as buffer:
+    async with ours.open_buffer(path, work, flush_interval=60) as buffer:
         await buffer.enqueue_many(work.rows)
         return await _timed(buffer.flush, load)
 
@@ -82,7 +82,7 @@ async def _timed(flush: Callable[[], Awaitable[Any]], load: Load) -> Mapping[str
 
 @asynccontextmanager
 async def _busy(load: Load) -> AsyncIterator[list[float]]:
-    """Keep the loop busy, and note how long each of its laps took beyond what it was to take."""
+    """Keep the event loop busy; yield a list of how much longer than planned each lap took."""
     pauses: list[float] = []
 
     async def work() -> None:

@@ -1,7 +1,7 @@
-"""What does the capacity of a buffer do to throughput, and how much memory does it take?
+"""How does the capacity of a buffer change throughput, and how much memory does it use?
 
-Rows come faster than they are written, so the buffer is full all the time. Each is made when it is
-enqueued.
+Rows arrive faster than they are written, so the buffer is full all the time. Each row is created
+when it is enqueued.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from time import perf_counter
 import trio
 
 from benchmarks.contestants import ours
-from benchmarks.facts import resident
-from benchmarks.harness import Case, Contestant, apart
+from benchmarks.facts import resident_memory
+from benchmarks.harness import Case, Contestant, in_new_process
 from benchmarks.questions.overload import PEAK
 from benchmarks.results import RATE
 from benchmarks.workload import Entry, Workload, entries
@@ -32,7 +32,10 @@ def cases(full: bool) -> Iterator[Case]:
         [RATE, PEAK],
         [
             Contestant(
-                f"capacity={size:,}", partial(apart, _run, size, count), work.check, work.create
+                f"capacity={size:,}",
+                partial(in_new_process, _run, size, count),
+                work.check,
+                work.create,
             )
             for size in sorted(sizes, key=lambda size: size != 100_000)
         ],
@@ -45,7 +48,7 @@ def _work(count: int) -> Workload:
 
 
 def _rows(work: Workload) -> Iterator[Entry]:
-    """Make rows one by one, as programs do."""
+    """Create the rows one by one, as programs do."""
     for number, row in enumerate(work.rows):
         yield Entry(row.key, f"payload {number:>40}", *row[2:])
 
@@ -54,15 +57,18 @@ def _run(size: int, count: int, path: Path) -> Mapping[str, float]:
     work = entries("shuffled", count)
 
     async def main() -> Mapping[str, float]:
-        most = before = resident()
+        most = before = resident_memory()
 
         async def watch() -> None:
             nonlocal most
             while True:
-                most = max(most, resident())
+                most = max(most, resident_memory())
                 await trio.sleep(0.01)
 
-        async with ours.opened(path, work, capacity=size) as buffer, trio.open_nursery() as nursery:
+        async with (
+            ours.open_buffer(path, work, capacity=size) as buffer,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(watch)
             started = perf_counter()
             await buffer.enqueue_many(_rows(work))

@@ -1,7 +1,7 @@
-"""What does it cost to hand one entry over, the writing apart?
+"""How long does a call take that enqueues one entry, without the flush?
 
-The buffer has room for all, and flushes when the clock has stopped. Beside it: a Trio memory
-channel that carries the same rows, one a message.
+The buffer has room for all entries, and flushes after the clock has stopped. For comparison, a Trio
+memory channel carries the same rows, one per message.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def cases(full: bool) -> Iterator[Case]:
             _contestant("enqueue_nowait", _enqueue_nowait, work),
             _contestant("enqueue", _enqueue, work),
             _contestant("enqueue_update", _enqueue_update, work),
-            Contestant("send_nowait", lambda _: _send_nowait(work), _unwritten, work.create),
-            Contestant("send", lambda _: _send(work), _unwritten, work.create),
+            Contestant("send_nowait", lambda _: _send_nowait(work), _nothing_to_check, work.create),
+            Contestant("send", lambda _: _send(work), _nothing_to_check, work.create),
         ],
         rounds=21 if full else 5,
     )
@@ -46,7 +46,7 @@ def cases(full: bool) -> Iterator[Case]:
 def _contestant(name: str, produce: Produce, work: Workload) -> Contestant:
     async def main(path: Path) -> Mapping[str, float]:
         count = len(work.rows)
-        async with ours.opened(
+        async with ours.open_buffer(
             path, work, capacity=2 * count, batch_size=2 * count, flush_interval=inf
         ) as buffer:
             if name == "enqueue_update":
@@ -99,5 +99,5 @@ def _send(work: Workload) -> Mapping[str, float]:
     return {"cost": trio.run(main) / len(work.rows)}
 
 
-def _unwritten(_path: Path) -> None:
-    """A channel writes nothing that could be checked."""
+def _nothing_to_check(_path: Path) -> None:
+    """Check nothing: a channel writes no rows."""

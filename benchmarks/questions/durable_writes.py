@@ -1,7 +1,8 @@
-"""How many rows a second, when each task waits for the COMMIT of its own row?
+"""How many rows per second are written when each task waits for the COMMIT of its own row?
 
-With `synchronous` FULL each COMMIT waits for the disk; tasks that write at the same time share
-one. aiosqlite and sqlite-anyio have one connection, so a lock around the transaction.
+With `synchronous` FULL each COMMIT waits for the disk; forebay's tasks that write at the same time
+share a transaction. The tasks of aiosqlite and sqlite-anyio share one connection, and so take turns
+by a lock around the transaction.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def cases(full: bool) -> Iterator[Case]:
                 contestants.append(_contestant("sqlite3", _sqlite3, few, tasks, synchronous))
             yield Case(
                 "durable_writes",
-                f"{tasks:,} tasks, {synchronous}",
+                f"{tasks:,} task{'s' * (tasks > 1)}, {synchronous}",
                 [RATE],
                 contestants,
                 rounds=11 if full else 7,
@@ -67,12 +68,12 @@ def _forebay(path: Path, work: Workload, tasks: int, synchronous: Synchronous) -
             forebay.open_buffers(store, work.table) as buffers,
         ):
             write = buffers[work.table].write
-            return await _by_tasks_of_trio(write, work, tasks)
+            return await _write_by_trio_tasks(write, work, tasks)
 
     return trio.run(main)
 
 
-async def _by_tasks_of_trio(
+async def _write_by_trio_tasks(
     write: Callable[[Any], Awaitable[None]], work: Workload, tasks: int
 ) -> float:
     rows = iter(work.rows)
@@ -124,7 +125,7 @@ def _sqlite_anyio(path: Path, work: Workload, tasks: int, synchronous: str) -> f
                     await db.execute(sql, row)
                     await db.commit()
 
-            return await _by_tasks_of_trio(write, work, tasks)
+            return await _write_by_trio_tasks(write, work, tasks)
         finally:
             await db.close()
 

@@ -1,11 +1,11 @@
-"""How many rows a second go from `enqueue_many` to COMMIT, beside SQL written by hand?"""
+"""How many rows per second go from `enqueue_many` to COMMIT, compared with SQL written by hand?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from benchmarks.contestants import by_hand, ours, writes
+from benchmarks.contestants import by_hand, ours, writing_contestant
 from benchmarks.harness import Case
 from benchmarks.results import RATE
 from benchmarks.workload import Order, entries
@@ -21,9 +21,9 @@ def cases(full: bool) -> Iterator[Case]:
             order,
             [RATE],
             [
-                writes("forebay", ours.enqueue_many, work),
-                writes("sqlite3 executemany", by_hand.executemany, work),
-                writes("sqlite3 multi-row", by_hand.multi_row, work),
+                writing_contestant("forebay", ours.enqueue_many, work),
+                writing_contestant("sqlite3 executemany", by_hand.executemany, work),
+                writing_contestant("sqlite3 multi-row", by_hand.multi_row, work),
             ],
             rounds=11 if full else 5,
         )

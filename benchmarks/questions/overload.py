@@ -1,8 +1,8 @@
 """Does memory stay bounded while producers are faster than the disk?
 
-Tasks enqueue without end, over a fixed set of keys so that the file does not grow for ever. The
-memory of the process (resident set, from Linux's /proc) is read all the while: growth is the most
-in the last quarter of the time over the most in the second.
+Tasks enqueue all the time, with a fixed set of keys, so that the file stops growing. The resident
+memory of the process, from Linux's /proc, is sampled meanwhile: growth is the maximum in the last
+quarter of the run divided by the maximum in the second quarter.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 import trio
 
 from benchmarks.contestants import ours
-from benchmarks.facts import resident
-from benchmarks.harness import Case, Contestant, apart
+from benchmarks.facts import resident_memory
+from benchmarks.harness import Case, Contestant, in_new_process
 from benchmarks.results import RATE, Measure
 from benchmarks.workload import Entry, Workload, entries
 
 GROWTH = Measure("growth", "x", more_is_better=False)
 PEAK = Measure("peak", "MB", more_is_better=False)
-"""Resident memory at its highest, over that before the start."""
+"""The highest resident memory, less the memory before the start."""
 PRODUCERS = 10
 KEYS = 200_000
 PAYLOAD = "x" * 200
@@ -53,7 +53,7 @@ def _contestant(capacity: int, seconds: float) -> Contestant:
         if found != (KEYS, KEYS, len(PAYLOAD)):
             raise AssertionError(f"expected {KEYS} rows, found {found}")
 
-    run = partial(apart, _run, capacity, seconds)
+    run = partial(in_new_process, _run, capacity, seconds)
     return Contestant(f"capacity={capacity:,}", run, check, work.create)
 
 
@@ -75,11 +75,11 @@ async def _overload(
 
     async def watch() -> None:
         while True:
-            memory.append(resident())
+            memory.append(resident_memory())
             await trio.sleep(seconds / 200)
 
-    async with ours.opened(path, work, capacity=capacity) as buffer:
-        before = resident()
+    async with ours.open_buffer(path, work, capacity=capacity) as buffer:
+        before = resident_memory()
         deadline = trio.current_time() + seconds
         async with trio.open_nursery() as watching:
             watching.start_soon(watch)
@@ -88,12 +88,12 @@ async def _overload(
                     nursery.start_soon(buffer.enqueue_many, rows())
             await buffer.flush()
             watching.cancel_scope.cancel()
-        counted = buffer.statistics()
-    if counted.accepted != next(numbers) or counted.pending:
-        raise AssertionError(f"not all that was drawn is settled: {counted}")
+        counts = buffer.statistics()
+    if counts.accepted != next(numbers) or counts.pending:
+        raise AssertionError(f"some of the rows produced are not settled: {counts}")
     quarter = len(memory) // 4
     return {
-        "rate": counted.accepted / seconds,
+        "rate": counts.accepted / seconds,
         "peak": max(memory) - before,
         "growth": max(memory[-quarter:]) / max(memory[quarter : 2 * quarter]),
     }

@@ -1,7 +1,8 @@
-"""What does SQLite's page cache do to throughput?
+"""How does SQLite's page cache change throughput?
 
-Rows with keys drawn from those of a table of so many rows are upserted, by a writer that has so
-many megabytes for pages. SQLite's own default is 2 MB.
+Rows whose keys are drawn at random from those of an existing table are upserted. The case says how
+many rows the table has, the contestant how many megabytes the writer's page cache has. SQLite's
+default is 2 MB.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.contestants import ours, writes
+from benchmarks.contestants import ours, writing_contestant
 from benchmarks.harness import Case
 from benchmarks.questions import table_growth
 from benchmarks.results import RATE
@@ -21,17 +22,17 @@ from benchmarks.workload import Workload
 
 def cases(full: bool) -> Iterator[Case]:
     megabytes = (2, 8, 32, 128, 512) if full else (2, 128)
-    with TemporaryDirectory(prefix="forebay-bench-") as kept:
+    with TemporaryDirectory(prefix="forebay-bench-") as folder:
         for rows in (100_000, 1_000_000):
-            model = table_growth.contestant("keys among them", rows, Path(kept))
-            work = table_growth.coming("keys among them", rows)
+            model = table_growth.contestant("random existing keys", rows, Path(folder))
+            work = table_growth.incoming_rows("random existing keys", rows)
             yield Case(
                 "page_cache",
                 f"{rows:,} rows",
                 [RATE],
                 [
                     replace(
-                        writes(f"{size} MB", partial(_write, size), work),
+                        writing_contestant(f"{size} MB", partial(_write, size), work),
                         prepare=model.prepare,
                         check=model.check,
                     )

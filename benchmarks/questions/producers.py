@@ -1,6 +1,6 @@
-"""Does throughput hold when the same rows come from many tasks, each a row at a time?
+"""Does throughput hold when the same rows come from many tasks that enqueue row by row?
 
-Beside it: as many tasks that only let each other run, once a row, which is Trio's part of the cost.
+For comparison, as many tasks execute one bare checkpoint per row: Trio's share of the cost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from time import perf_counter
 
 import trio
 
-from benchmarks.contestants import ours, writes
+from benchmarks.contestants import ours, writing_contestant
 from benchmarks.harness import Case, Contestant
 from benchmarks.results import RATE
 from benchmarks.workload import entries
@@ -26,15 +26,17 @@ def cases(full: bool) -> Iterator[Case]:
         "enqueue",
         [RATE],
         [
-            writes(f"{count:,} task{'s' * (count > 1)}", partial(ours.enqueue, tasks=count), work)
+            writing_contestant(
+                f"{count:,} task{'s' * (count > 1)}", partial(ours.enqueue, tasks=count), work
+            )
             for count in counts
         ]
         + [
             Contestant(
                 f"checkpoints of {count:,} tasks",
                 partial(_checkpoints, len(work.rows), count),
-                check=_unwritten,
-                prepare=_unwritten,
+                check=_nothing_to_check,
+                prepare=_nothing_to_check,
             )
             for count in (10, 10_000)
         ],
@@ -42,8 +44,8 @@ def cases(full: bool) -> Iterator[Case]:
     )
 
 
-def _unwritten(_path: Path) -> None:
-    """A checkpoint writes nothing that could be checked."""
+def _nothing_to_check(_path: Path) -> None:
+    """Check nothing: a checkpoint writes no rows."""
 
 
 def _checkpoints(count: int, tasks: int, _path: Path) -> Mapping[str, float]:

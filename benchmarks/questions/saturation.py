@@ -1,7 +1,7 @@
-"""How late does the event loop run its other tasks while producers saturate a buffer?
+"""How late does the event loop run other tasks while producers saturate a buffer?
 
-A task asks to be woken every 5 ms and notes how late it is. Producers write as fast as the buffer
-takes, rows of one work, by `enqueue_many` or row by row.
+A task sleeps for 5 ms at a time and records how late it wakes up. Producers enqueue the same rows
+as fast as the buffer accepts them, with `enqueue_many` or row by row.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def _delays(path: Path, work: Workload, produce: Produce) -> Mapping[str, 
             await trio.sleep_until(due)
             late.append(trio.current_time() - due)
 
-    async with ours.opened(path, work) as buffer, trio.open_nursery() as nursery:
+    async with ours.open_buffer(path, work) as buffer, trio.open_nursery() as nursery:
         nursery.start_soon(probe)
         await produce(buffer, work)
         await buffer.flush()

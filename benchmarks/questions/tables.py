@@ -1,6 +1,6 @@
 """Does throughput hold when the same rows go to many tables of one file?
 
-64 tasks write, each its share of the rows, one after another or at once.
+64 tasks call `enqueue_many`, each with its share of the rows.
 """
 
 from __future__ import annotations

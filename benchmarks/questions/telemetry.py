@@ -1,7 +1,7 @@
-"""What does telemetry cost? With OpenTelemetry's SDK, read and kept in memory, and without.
+"""What does telemetry cost, with OpenTelemetry's SDK and exporters that keep all in memory?
 
-In the second case each row comes alone, and the task that brings it is in a span, which the flush
-then links to: the most that telemetry can be asked for.
+In the second case each row is enqueued by a call of its own inside a span, to which the flush then
+links: the most work that telemetry can have.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import forebay
-from benchmarks.contestants import writes
+from benchmarks.contestants import writing_contestant
 from benchmarks.harness import Case
 from benchmarks.results import RATE
 from benchmarks.workload import Workload, entries
@@ -32,15 +32,15 @@ def cases(full: bool) -> Iterator[Case]:
     work = entries("sequential", 300_000)
     for name, produce, rows in (
         ("sequential", _enqueue_many, work),
-        ("a row at a time, in a span", _enqueue, work.first(100_000)),
+        ("row by row, in a span", _enqueue, work.first(100_000)),
     ):
         yield Case(
             "telemetry",
             name,
             [RATE],
             [
-                writes("telemetry off", partial(_off, produce), rows),
-                writes("telemetry on", partial(_on, produce), rows),
+                writing_contestant("telemetry off", partial(_off, produce), rows),
+                writing_contestant("telemetry on", partial(_on, produce), rows),
             ],
             rounds=21 if full else 7,
         )

@@ -1,7 +1,7 @@
-"""What does telemetry add to a flush, whatever its rows?
+"""How much CPU time does telemetry add to a flush, whatever the number of rows?
 
-A flush of one row into a store in memory, by a program that waits for it, over and over: with no-op
-providers, with none, with OpenTelemetry's SDK for metrics, and for spans too. It is CPU time.
+A program enqueues one row into a store in memory and waits for the flush, again and again: without
+providers, with no-op providers, with OpenTelemetry's SDK for metrics, and for metrics and spans.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ def _metrics_and_spans() -> dict[str, Any]:
 
 def _contestant(name: str, work: Workload, providers: Any) -> Contestant:
     run = partial(trio.run, _run, work, providers)
-    return Contestant(name, lambda _path: run(), check=_unwritten, prepare=_unwritten)
+    return Contestant(name, lambda _path: run(), check=_nothing_to_check, prepare=_nothing_to_check)
 
 
-def _unwritten(_path: Path) -> None:
-    """Nothing is written that could be checked here: each row is counted as it is flushed."""
+def _nothing_to_check(_path: Path) -> None:
+    """Check nothing: there is no database, and `_run` counts the rows."""
 
 
 async def _run(work: Workload, providers: Any) -> Mapping[str, float]:
@@ -77,5 +77,5 @@ async def _run(work: Workload, providers: Any) -> Mapping[str, float]:
             await buffer.flush()
         taken = process_time() - started
         if buffer.statistics().committed != len(work.rows):
-            raise AssertionError(f"not all rows were flushed: {buffer.statistics()}")
+            raise AssertionError(f"some rows were not flushed: {buffer.statistics()}")
         return {"cost": taken / len(work.rows)}

@@ -1,6 +1,6 @@
-"""Do two processes on one file make progress, and what does it cost them?
+"""How many rows per second do two processes write to one file?
 
-Each writes half of the rows, the keys in turns, as fast as it can.
+Each process writes every second row as fast as it can.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _contestant(name: str, writer: Writer, work: Workload, processes: int) -> Co
 
 
 def _at_once(path: Path, writer: Writer, count: int, processes: int) -> float:
-    """Give the seconds from the moment that all are ready to the end of the last."""
+    """Return the seconds from when all processes are ready to the end of the last one."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(processes + 1)
     children = [
