@@ -1,4 +1,4 @@
-"""`open_buffers`: one nursery, one worker task a table, and the drain that ends them."""
+"""`open_buffers`: one nursery with one worker task per table, and the drain that ends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from forebay.stores import Store
 R = TypeVar("R")
 
 _SPILL_TIMEOUT = 10.0
-"""Seconds to wait for a thread to write the spill in; once it writes it is waited for."""
+"""How long to wait for a thread that can write the spill, in seconds.
+
+A thread that has begun to write is not abandoned: it is waited for without a limit.
+"""
 
 
 class Buffers:
@@ -37,22 +40,22 @@ class Buffers:
         self._buffers = {worker.buffer.table: worker.buffer for worker in workers}
 
     def __getitem__(self, table: Table[R]) -> Buffer[R]:
-        """Give the buffer of a table.
+        """Return the buffer of a table.
 
         Raises:
-            KeyError: the block was not opened with this table.
+            KeyError: `open_buffers` was not called with this table.
         """
         try:
             return self._buffers[table]
         except KeyError:
             names = ", ".join(repr(buffer.name) for buffer in self)
             raise KeyError(
-                f"{table!r} has no buffer here: ask by the Table that open_buffers was given, not "
-                f"by a name or another Table; it was given those of {names}"
+                f"{table!r} has no buffer here: this open_buffers block was opened with the "
+                f"tables {names}; use one of these Table objects as the key, not a name or a copy"
             ) from None
 
     def __iter__(self) -> Iterator[Buffer[Any]]:
-        """Give the buffers, in the order of their tables in the call of `open_buffers`."""
+        """Iterate over the buffers, in the order of the arguments of `open_buffers`."""
         return iter(self._buffers.values())
 
     def __len__(self) -> int:
@@ -62,12 +65,12 @@ class Buffers:
         return f"<forebay.Buffers of {', '.join(repr(buffer.name) for buffer in self)}>"
 
     async def flush(self) -> None:
-        """Flush all buffers now; return once all that was accepted before is settled.
+        """Flush all buffers now, and return once all entries accepted before are settled.
 
-        Cancelled, it only stops waiting.
+        If this is cancelled, it only stops waiting.
 
         Raises:
-            trio.BrokenResourceError: the worker of one of them failed first.
+            trio.BrokenResourceError: the worker of one of the buffers failed before.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         numbers = [worker.channel.request_flush() for worker in self._workers]
@@ -75,16 +78,16 @@ class Buffers:
             await worker.ledger.wait_settled(number)
 
     def give_up(self) -> None:
-        """Cut the drain short, now or when it begins: its deadline passes at once.
+        """End the drain at once, or as soon as it begins, as if its deadline had passed.
 
-        For a second signal from an operator who will not wait. A transaction that runs is
-        finished still; what is not settled then is named in the `DrainError`.
+        Call this for a second signal, from an operator who does not want to wait. A transaction
+        that has begun is still finished. The `DrainError` names the entries that are not settled.
         """
         for worker in self._workers:
             worker.give_up()
 
     def statistics(self) -> dict[str, BufferStatistics]:
-        """Tell the state of each buffer now, by the name of its table."""
+        """Return the state of each buffer now, by the name of its table."""
         return {buffer.name: buffer.statistics() for buffer in self}
 
 
@@ -99,50 +102,51 @@ async def open_buffers(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> AsyncGenerator[Buffers, None]:
-    """Put a write-behind buffer in front of each table, for the time of an `async with` block.
+    """Open a write-behind buffer in front of each table for the time of an `async with` block.
 
-    Leaving the block, normally, by an exception or by cancellation, drains: the buffers accept
-    nothing more, what they accepted is flushed, and the block ends. Cancellation does not cut
-    the drain short; its deadline does, `BufferOptions.drain_timeout` after it began.
+    Leaving the block drains the buffers, whether it ends normally, by an exception, or by
+    cancellation: the buffers accept no more entries, flush those that they accepted, and then the
+    block ends. Cancellation does not cut the drain short. Its deadline does, which is
+    `BufferOptions.drain_timeout` after the drain began.
 
-    What leaves the block: the body's exception, as it is, when the drain succeeds. When a
-    buffer failed or could not drain in time, `FlushError` or `DrainError`; a buffer that fails
-    cancels the body, and the others drain first. Then errors of the body that only say that a
-    buffer is broken, or that the body was cancelled, are dropped for the failure itself. Where
-    more than one is left, an `ExceptionGroup` of them all.
+    If the drain succeeds, an exception of the body leaves the block unchanged. If a buffer fails,
+    the body is cancelled, the other buffers drain, and the block raises `FlushError`. If a buffer
+    cannot drain in time, the block raises `DrainError`. In both cases errors of the body are
+    dropped if they only report that a buffer is broken or that the body was cancelled. If more
+    than one error is left, the block raises an `ExceptionGroup` of them.
 
-    A `KeyboardInterrupt` in the body drains like any exception; one during the drain gives up,
-    as `Buffers.give_up` does.
+    A `KeyboardInterrupt` in the body drains like any exception. A `KeyboardInterrupt` during the
+    drain ends it at once, as `Buffers.give_up` does.
 
     Args:
-        store: where the rows go: `open_sqlite` gives one.
-        *tables: the tables, at least one, no two of one name.
-        options: for all buffers; the defaults where it is None.
-        overrides: other options for some of them, by the table's name.
+        store: where the rows are committed, such as the one that `open_sqlite` opens.
+        *tables: the tables: at least one, and no two with the same name.
+        options: the options of all buffers; None for the defaults.
+        overrides: other options for some of the buffers, by the name of their table.
         spill: a file for the entries that a `FlushError` or `DrainError` names, so that they
-            outlive the program. It is written only then, for its owner only, and never over
-            another: `.1` is appended where the name is taken. It names its database, to which a
-            file gets an id for it, in a table of forebay's own. `forebay dead-letters replay`
-            and `forebay.dead_letters.import_spill` bring them back. A batch whose COMMIT was
-            in doubt may be both there and in the table.
-        meter_provider: where OpenTelemetry's metrics go; the global one where it is None.
-        tracer_provider: where its spans go; the global one where it is None. Set that one
-            before: whether there is one is asked once, here.
+            outlive the program. It is written only in that case, is readable by its owner only,
+            and replaces no other file: if the name is taken, `.1` is appended. The spill names
+            its database by an id, which is written to a table of the database, `forebay_database`.
+            `forebay dead-letters replay` and `forebay.dead_letters.import_spill` bring the entries
+            back. If a COMMIT was in doubt, its batch may be in the spill and in the table.
+        meter_provider: OpenTelemetry's provider of meters; None for the global one.
+        tracer_provider: OpenTelemetry's provider of tracers; None for the global one, which has
+            to be set before this call, since it is looked up once.
 
     Yields:
         The buffers, by table.
 
     Raises:
-        TypeError: the options or a provider are of another type.
-        OptionsError: an override names a table that is not among these.
-        ValueError: no tables are given, or two of one name.
-        SchemaError: a table is not in the database as it is declared.
+        TypeError: the options or a provider have a wrong type.
+        OptionsError: `overrides` names a table that is not among the tables.
+        ValueError: there are no tables, or two have the same name.
+        SchemaError: a table is not in the database as it was declared.
         StoreError: the database cannot be read.
-        FlushError: a buffer failed; the error names its entries.
-        DrainError: the deadline passed; the error names the entries of each table.
+        FlushError: a buffer failed. The error names its entries.
+        DrainError: the deadline of the drain passed. The error names the entries of each table.
     """
     observe = telemetry(store, meter_provider, tracer_provider)
-    workers = _workers(
+    workers = _make_workers(
         store,
         tables,
         BufferOptions() if options is None else options,
@@ -153,39 +157,44 @@ async def open_buffers(
     await store.prepare(tables)
     database = None
     if spill is not None:
-        # Asked now: when there is something to spill, the database may not answer.
+        # The id is read now, since the database may not answer when there is something to spill.
         database = await store.identify()
-    raised: list[BaseException] = []
+    body_errors: list[BaseException] = []
     async with trio.open_nursery() as nursery:
         try:
             with trio.CancelScope() as body:
                 for worker in workers:
                     worker.observer.opened()
-                    # In a fresh context: the span of the request that happens to open the
-                    # buffers, say, is not the parent of every flush to come.
+                    # The context is empty, or the current span, such as that of the request
+                    # which happens to open the buffers, would be the parent of every flush.
                     run = partial(_run, worker, body)
                     name = f"forebay {worker.buffer.name}"
                     Context().run(partial(nursery.start_soon, run, name=name))
                 yield Buffers(workers)
         except BaseException as error:  # noqa: BLE001  # raised again after the drain
-            raised.append(error)
-        # Each worker is shielded by a scope of its own, which has its deadline from here on. This
-        # shield is for the wait for them, and ends with them.
+            body_errors.append(error)
+        # Each worker has its own shield with a deadline, which `close` sets. This shield only
+        # protects the wait for the workers, so it ends with them.
         nursery.cancel_scope.shield = True
         for worker in workers:
             worker.close()
         interrupt = await _wait_for_all(workers)
-        if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in raised):
-            raised.append(interrupt)
-    # In a fork of the program what is pending is its parent's, to write and to name.
-    stops = _stops(workers) if os.getpid() == process else []
-    if spill is not None and stops:
-        await _spill(spill, workers, stops, database)
-    _raise(raised, stops)
+        if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in body_errors):
+            body_errors.append(interrupt)
+    # In a fork of the program the pending entries still belong to the parent process, which
+    # writes them and names those that it cannot write.
+    buffer_errors = _buffer_errors(workers) if os.getpid() == process else []
+    if spill is not None and buffer_errors:
+        await _spill(spill, workers, buffer_errors, database)
+    _raise(body_errors, buffer_errors)
 
 
 async def _wait_for_all(workers: Sequence[Worker]) -> KeyboardInterrupt | None:
-    """Wait until all have ended; give up, and go on waiting, where Ctrl-C is hit meanwhile."""
+    """Wait until all workers have ended. On a KeyboardInterrupt end the drain and wait on.
+
+    Returns:
+        The last KeyboardInterrupt; None if there was none.
+    """
     interrupt = None
     for worker in workers:
         while not worker.ended.is_set():
@@ -210,7 +219,8 @@ async def run_buffers(
 ) -> None:
     """Run `open_buffers` as a task: `buffers = await nursery.start(run_buffers, store, table)`.
 
-    Runs until it is cancelled, then drains, and ends as `open_buffers` does.
+    The task runs until it is cancelled or a buffer fails. Then it drains, and ends as
+    `open_buffers` does.
 
     Args:
         store: as for `open_buffers`.
@@ -244,7 +254,7 @@ async def _run(worker: Worker, body: trio.CancelScope) -> None:
         body.cancel()
 
 
-def _workers(
+def _make_workers(
     store: Store,
     tables: Sequence[Table[Any]],
     options: BufferOptions,
@@ -253,29 +263,32 @@ def _workers(
 ) -> list[Worker]:
     if not isinstance(overrides, Mapping):
         raise TypeError(
-            f"overrides must map tables' names to forebay.BufferOptions, not {overrides!r}"
+            f"overrides must be a mapping from table names to forebay.BufferOptions, "
+            f"not {overrides!r}"
         )
     for argument, given in (("options", options), *overrides.items()):
         if not isinstance(given, BufferOptions):
             raise TypeError(
                 f"{argument} must be a forebay.BufferOptions, not {given!r}; "
-                f"`BufferOptions().override(…)` and `Settings` make one of a mapping"
+                f"`BufferOptions().override(…)` and `Settings` convert a mapping to one"
             )
     if not tables:
-        raise ValueError("open_buffers needs a table at least")
+        raise ValueError("open_buffers was called without a table; pass at least one")
     names = [table.name for table in tables]
     if len(set(map(fold_case, names))) < len(names):
-        raise ValueError(f"tables: two have one name, and a table has one buffer: {names}")
+        raise ValueError(
+            f"duplicate table name in {names} (SQLite ignores case); pass each table once"
+        )
     if unknown := set(overrides) - set(names):
         raise OptionsError(
-            f"overrides names {sorted(unknown)}, but the tables are {names}; "
-            f"name one of these, or open that table too"
+            f"overrides has options for {sorted(unknown)}, but open_buffers was called with the "
+            f"tables {names}; correct the name, or pass that table too"
         )
     return [Worker(table, store, overrides.get(table.name, options), observe) for table in tables]
 
 
-def _stops(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
-    """Give the errors of the buffers that stopped with entries unsettled."""
+def _buffer_errors(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
+    """Return the errors to raise for buffers that ended with unsettled entries."""
     failures = [worker.failure for worker in workers if worker.failure is not None]
     late = {worker.buffer.name: worker.late for worker in workers if worker.late is not None}
     return [*failures, *([DrainError(late)] if late else [])]
@@ -284,16 +297,16 @@ def _stops(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
 async def _spill(
     path: str | os.PathLike[str],
     workers: Sequence[Worker],
-    stops: Sequence[FlushError | DrainError],
+    errors: Sequence[FlushError | DrainError],
     database: Database | None,
 ) -> None:
-    """Write what the buffers did not settle to a file, and tell the errors where it is."""
+    """Write the unsettled entries to a file, and set its path on the errors or add a note."""
     unsettled = {
         worker.buffer.table: left.entries
         for worker in workers
         if (left := worker.failure.unsettled if worker.failure else worker.late) is not None
     }
-    note = "these entries are in no file: the time for the spill was over"
+    problem = f"no thread was free to write the spill within {_SPILL_TIMEOUT:g} s"
     with trio.move_on_after(_SPILL_TIMEOUT, shield=True):
         try:
             file = await trio.to_thread.run_sync(
@@ -301,30 +314,30 @@ async def _spill(
                     write_spill,
                     path,
                     unsettled,
-                    reason="; ".join(stop.reason for stop in stops),
+                    reason="; ".join(each.reason for each in errors),
                     database=database,
                 )
             )
         except OSError as error:
-            note = f"these entries are in no file: the spill failed, {error!r}"
+            problem = f"writing the spill failed with {error!r}"
         else:
-            for stop in stops:
-                stop.spill = str(file)
+            for each in errors:
+                each.spill = str(file)
             return
-    for stop in stops:
-        stop.add_note(note)
+    for each in errors:
+        each.add_note(f"the entries are only in this error, in no file: {problem}")
 
 
-def _raise(raised: Sequence[BaseException], stops: Sequence[Exception]) -> None:
-    """Raise what is to leave the block: see `open_buffers`."""
+def _raise(body_errors: Sequence[BaseException], buffer_errors: Sequence[Exception]) -> None:
+    """Raise the errors that leave the block, as `open_buffers` documents."""
 
     def is_consequence(error: BaseException) -> bool:
-        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in stops
+        return isinstance(error, trio.BrokenResourceError) and error.__cause__ in buffer_errors
 
     def is_cancelled(error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
 
-    errors = [*_without(is_consequence, raised), *stops]
+    errors = [*_without(is_consequence, body_errors), *buffer_errors]
     if len(errors) > 1:
         errors = _without(is_cancelled, errors)
     if len(errors) == 1:
@@ -336,7 +349,7 @@ def _raise(raised: Sequence[BaseException], stops: Sequence[Exception]) -> None:
 def _without(
     unwanted: Callable[[BaseException], bool], errors: Sequence[BaseException]
 ) -> list[BaseException]:
-    """Give the errors without the unwanted ones, those in groups included."""
+    """Return the errors without the unwanted ones, which are removed from groups, too."""
     kept: list[BaseException] = []
     for error in errors:
         group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])

@@ -326,7 +326,7 @@ async def test_the_rows_before_a_refused_one_are_accepted(
             await buffers[LETTERS].enqueue_many(rows)
         assert bad == buffers[LETTERS].statistics().accepted
     assert [
-        f"this is row {bad} of enqueue_many, counted from 0; the {bad} before it were accepted"
+        f"this is row {bad} of enqueue_many, counted from 0; the {bad} rows before it were accepted"
     ] == caught.value.__notes__
     assert [str(i) for i in range(bad)] == names(store)
 

@@ -92,7 +92,7 @@ async def test_a_row_that_cannot_be_taken_is_its_callers_affair(tmp_path: Path, 
             good = [Note(f"{i} {j}", j) for j in range(2)]
             with pytest.raises(error) as raised:
                 await notes.enqueue_many([*good[:place], make(), *good[place:]])
-            assert f"the {place} before it were accepted" in " ".join(raised.value.__notes__)
+            assert f"the {place} rows before it were accepted" in " ".join(raised.value.__notes__)
             expected += [(note.key, note.value) for note in good[:place]]
             assert len(expected) == notes.statistics().accepted
         await notes.flush()

@@ -126,7 +126,7 @@ async def test_a_spill_that_fails_is_told(tmp_path: Path) -> None:
             await buffers[LETTERS].enqueue(Letter("a", 1))
     assert (Write(("a", 1)),) == caught.value.unsettled["letters"].entries
     [note] = caught.value.__notes__
-    assert note.startswith("these entries are in no file: the spill failed, FileNotFoundError")
+    assert "in no file: writing the spill failed with FileNotFoundError" in note
 
 
 async def test_a_row_refused_for_its_size_makes_a_flush_due(autojump_clock: MockClock) -> None:

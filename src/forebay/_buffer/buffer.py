@@ -1,4 +1,4 @@
-"""`Buffer`: the handle by which a program writes to one table."""
+"""`Buffer`: the object through which a program writes to one table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forebay._table.validation import RowValidator
 R = TypeVar("R")
 
 _CHUNK = 1_000
-"""Rows that `enqueue_many` takes in one go: about a millisecond of the event loop."""
+"""The rows that `enqueue_many` draws between two schedule points: about 1 ms of the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,41 @@ class BufferStatistics:
     committed: int
     """Entries whose own operation was committed."""
     superseded: int
-    """Entries folded into another entry of their key, which was committed in their place."""
+    """Entries merged into another entry of their key, which was committed in their place."""
     dead_lettered: int
-    """Entries whose operation the table refused and the dead letters hold."""
+    """Entries whose operation the table refused. They are in the dead letters."""
     pending: int
-    """Entries accepted and not settled, those of the flush in progress included."""
+    """Entries accepted and not settled, including those of the flush in progress."""
     capacity: int
     """How many entries may be pending."""
     waiting: int
-    """Tasks that wait for room."""
+    """Tasks that wait for room in the buffer."""
     flushes: int
     """Transactions committed."""
     retries: int
-    """Attempts to flush that were made again after one that failed."""
+    """Attempts to flush that followed a failed attempt at the same batch."""
     oldest_age: float
-    """How long the oldest pending entry has been waiting, in seconds; 0.0 where none is."""
+    """The age of the oldest pending entry, in seconds; 0.0 if none is pending."""
     flush_p50: float
-    """How long the last 256 flushes took that committed, in seconds: half of them at the most."""
+    """The median duration of the last 256 committed flushes, in seconds; 0.0 before the first."""
     flush_p99: float
-    """The same for 99 of 100 of them. 0.0 before the first flush."""
+    """The 99th percentile of these durations, in seconds; 0.0 before the first flush."""
     last_error: str | None
-    """What a flush waits for, such as ``SQLITE_BUSY: database is locked``: the error of its last
-    attempt, until one is committed. None where no flush is being retried."""
+    """The error of the last attempt, such as ``SQLITE_BUSY: database is locked``, while a flush is
+    being retried; otherwise None."""
 
 
 class Buffer(Generic[R]):
     """A write-behind buffer in front of one table. `open_buffers` makes it.
 
-    The methods that end in `_nowait` raise `trio.WouldBlock` where the buffer is full; those
-    without wait for room, first come, first served. An entry is accepted when the call returns.
-    A call that raises, or is cancelled, had no entry accepted. Once the `open_buffers` block is
-    being left, all raise `trio.ClosedResourceError`; once the buffer's worker has failed, they
-    raise `trio.BrokenResourceError` with the failure as its cause.
+    If the buffer is full, methods whose name ends in `_nowait` raise `trio.WouldBlock`; the other
+    methods wait for room, first come, first served. An entry is accepted when the call returns.
+    If the call raises or is cancelled, the entry was not accepted. Once the `open_buffers` block
+    is being left, all calls raise `trio.ClosedResourceError`. Once the buffer's worker task has
+    failed, they raise `trio.BrokenResourceError`, with the failure as its cause.
 
-    To be used from the Trio thread that opened it; from another, by `trio.from_thread`.
+    Use a buffer from the Trio thread that opened it only; from other threads call it through
+    `trio.from_thread`.
     """
 
     def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
@@ -80,7 +81,7 @@ class Buffer(Generic[R]):
 
     @property
     def table(self) -> Table[R]:
-        """The table this buffer writes to."""
+        """The table that this buffer writes to."""
         return self._table
 
     @property
@@ -101,15 +102,15 @@ class Buffer(Generic[R]):
         )
 
     def enqueue_nowait(self, row: R) -> None:
-        """Accept a row, to be written soon.
+        """Accept a row, which is written soon.
 
         Args:
-            row: an instance of the table's row type. Its values are taken now: what happens to
-                the object later changes nothing.
+            row: an instance of the table's row type. Its values are copied now: later changes of
+                the object change nothing.
 
         Raises:
-            TypeError: it is no such instance, or SQLite cannot take one of its values.
-            ValueError: a value is NaN where the table does not allow it.
+            TypeError: the row is not an instance of the row type, or SQLite cannot store a value.
+            ValueError: a value is NaN and the table does not allow NaN.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
@@ -117,17 +118,17 @@ class Buffer(Generic[R]):
         self._channel.send_nowait(self._validator.validate_row(row))
 
     async def enqueue(self, row: R) -> None:
-        """Accept a row, to be written soon; wait while the buffer is full.
+        """Accept a row, which is written soon; wait while the buffer is full.
 
-        Cancelled, it has not accepted the row.
+        If this is cancelled, the row was not accepted.
 
         Args:
-            row: as for `enqueue_nowait`; its values are those at the time of the call.
+            row: as for `enqueue_nowait`. Its values are those at the time of the call.
 
         Raises:
             TypeError: as for `enqueue_nowait`.
             ValueError: as for `enqueue_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await self._channel.send(self._validator.validate_row(row))
@@ -136,22 +137,22 @@ class Buffer(Generic[R]):
     async def enqueue_many(self, rows: Iterable[R]) -> int:
         """Accept rows one after another; wait whenever the buffer is full.
 
-        Rows are drawn from the iterable only when there is room for them: cancelled, it has
-        accepted each row that it drew. (With `capacity_bytes` a row must be drawn to be measured:
-        cancelled, it may have drawn one more.) Where the iterable raises, the rows before are
-        accepted. Where a row is refused, the rows before it are accepted, and a note on the
-        error tells how many these are.
+        A row is drawn from the iterable only when there is room for it. So if this is cancelled,
+        every row that was drawn is accepted. (With `capacity_bytes` a row must be drawn before it
+        can be measured. So if this is cancelled, the last row drawn may not be accepted.) If the
+        iterable raises, the rows drawn before are accepted. If a row is invalid, the rows before it
+        are accepted, and a note on the error has their number.
 
         Args:
             rows: instances of the table's row type.
 
         Returns:
-            How many rows were accepted.
+            The number of rows accepted.
 
         Raises:
             TypeError: as for `enqueue_nowait`.
             ValueError: as for `enqueue_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -170,13 +171,13 @@ class Buffer(Generic[R]):
         return accepted
 
     async def _enqueue_measured(self, rows: Iterable[R]) -> int:
-        """Accept rows each of which needs room of its own size."""
+        """Accept rows one by one, since each needs room for its own size."""
         accepted = 0
         self._channel.check_open()
         for row in rows:
-            entries, refusal = self._checked((row,), accepted)
-            if refusal is not None:
-                raise refusal
+            entries, error = self._checked((row,), accepted)
+            if error is not None:
+                raise error
             await self._channel.send(entries[0])
             accepted += 1
             await trio.lowlevel.cancel_shielded_checkpoint()
@@ -191,45 +192,45 @@ class Buffer(Generic[R]):
             drawn.extend(islice(rows, acquired))
         finally:
             # If the iterable raised, the rows drawn before are accepted all the same.
-            refusal: Exception | None = None
+            error: Exception | None = None
             try:
-                entries, refusal = self._checked(drawn, before)
+                entries, error = self._checked(drawn, before)
             finally:
                 self._channel.send_acquired(entries, acquired)
-            if refusal is not None:  # it came before what the iterable raised, if it did
-                raise refusal
+            if error is not None:  # the invalid row came before the iterable raised
+                raise error
         return len(entries)
 
     def _checked(self, rows: Sequence[R], before: int) -> tuple[Sequence[Row], Exception | None]:
-        """Give the entries of the rows before the first one that is refused, and its error."""
+        """Return the entries of all rows before the first invalid one, and that row's error."""
         try:
             return (self._validator.validate_rows(rows) if rows else ()), None
-        except Exception:  # rows are the caller's objects: anything may come
-            good: list[Row] = []
+        except Exception:  # rows are the program's objects, and may raise anything
+            valid: list[Row] = []
             for row in rows:
                 try:
-                    good.append(self._validator.validate_row(row))
-                except Exception as refusal:  # noqa: BLE001  # raised again by the caller
-                    count = before + len(good)
-                    refusal.add_note(
+                    valid.append(self._validator.validate_row(row))
+                except Exception as error:  # noqa: BLE001  # the caller raises it
+                    count = before + len(valid)
+                    error.add_note(
                         f"this is row {count} of enqueue_many, counted from 0; "
-                        f"the {count} before it were accepted"
+                        f"the {count} rows before it were accepted"
                     )
-                    return good, refusal
+                    return valid, error
             raise
 
     def enqueue_update_nowait(self, key: Key, /, **columns: object) -> None:
-        """Accept an update: set columns of the row with this key, where there is one.
+        """Accept an update: set columns of the row with this key if it exists.
 
-        An update never adds a row. It sets values as they are, whatever the merge rules.
+        An update never adds a row. It ignores the merge rules and sets the values as given.
 
         Args:
-            key: the value of the key column; a tuple where the key has several columns.
+            key: the value of the key column; a tuple if the key has several columns.
             **columns: the new values, by column.
 
         Raises:
-            TypeError: a column is unknown or of the key, or SQLite cannot take a value.
-            ValueError: a value is NaN where the table does not allow it.
+            TypeError: a column is unknown or part of the key, or SQLite cannot store a value.
+            ValueError: a value is NaN and the table does not allow NaN.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
@@ -237,9 +238,9 @@ class Buffer(Generic[R]):
         self._channel.send_nowait(self._update(key, columns))
 
     async def enqueue_update(self, key: Key, /, **columns: object) -> None:
-        """Accept an update, as `enqueue_update_nowait` does; wait while the buffer is full.
+        """Accept an update as `enqueue_update_nowait` does, but wait while the buffer is full.
 
-        Cancelled, it has not accepted the update.
+        If this is cancelled, the update was not accepted.
 
         Args:
             key: as for `enqueue_update_nowait`.
@@ -248,7 +249,7 @@ class Buffer(Generic[R]):
         Raises:
             TypeError: as for `enqueue_update_nowait`.
             ValueError: as for `enqueue_update_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await self._channel.send(self._update(key, columns))
@@ -258,14 +259,14 @@ class Buffer(Generic[R]):
         return Update(self._validator.validate_key(key), self._validator.validate_update(columns))
 
     def enqueue_delete_nowait(self, key: Key, /) -> None:
-        """Accept a delete of the row with this key; nothing is done where there is none.
+        """Accept a delete of the row with this key. If there is no such row, nothing happens.
 
         Args:
-            key: the value of the key column; a tuple where the key has several columns.
+            key: the value of the key column; a tuple if the key has several columns.
 
         Raises:
             TypeError: the table has no key, or a value is not of its column's type.
-            ValueError: the key has a wrong number of values.
+            ValueError: the key does not have one value per key column.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
@@ -273,9 +274,9 @@ class Buffer(Generic[R]):
         self._channel.send_nowait(Delete(self._validator.validate_key(key)))
 
     async def enqueue_delete(self, key: Key, /) -> None:
-        """Accept a delete, as `enqueue_delete_nowait` does; wait while the buffer is full.
+        """Accept a delete as `enqueue_delete_nowait` does, but wait while the buffer is full.
 
-        Cancelled, it has not accepted the delete.
+        If this is cancelled, the delete was not accepted.
 
         Args:
             key: as for `enqueue_delete_nowait`.
@@ -283,7 +284,7 @@ class Buffer(Generic[R]):
         Raises:
             TypeError: as for `enqueue_delete_nowait`.
             ValueError: as for `enqueue_delete_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await self._channel.send(Delete(self._validator.validate_key(key)))
@@ -292,13 +293,13 @@ class Buffer(Generic[R]):
     def enqueue_delete_by_nowait(self, value: object, /) -> None:
         """Accept a delete of all rows whose `delete_by` column has this value.
 
-        It reaches the rows of entries accepted before it, not those accepted after.
+        It deletes the rows of entries accepted before it, not of entries accepted after it.
 
         Args:
-            value: the value to look for.
+            value: the value that the deleted rows have.
 
         Raises:
-            TypeError: the table declares no `delete_by`, or the value is not of its type.
+            TypeError: the table declares no `delete_by`, or the value is not of that column's type.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
@@ -306,16 +307,16 @@ class Buffer(Generic[R]):
         self._channel.send_nowait(DeleteBy(self._validator.validate_delete_by(value)))
 
     async def enqueue_delete_by(self, value: object, /) -> None:
-        """Accept a delete, as `enqueue_delete_by_nowait` does; wait while the buffer is full.
+        """Accept a delete as `enqueue_delete_by_nowait` does, but wait while the buffer is full.
 
-        Cancelled, it has not accepted the delete.
+        If this is cancelled, the delete was not accepted.
 
         Args:
             value: as for `enqueue_delete_by_nowait`.
 
         Raises:
             TypeError: as for `enqueue_delete_by_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         await self._channel.send(DeleteBy(self._validator.validate_delete_by(value)))
@@ -324,21 +325,22 @@ class Buffer(Generic[R]):
     async def write(self, row: R) -> None:
         """Write a row, and return once it is committed.
 
-        The buffer flushes at once; tasks that write at the same time share a transaction. How
-        durable a committed row is depends on the store: see `open_sqlite`, `synchronous`.
+        The buffer flushes at once. Tasks that write at the same time share a transaction. How
+        durable a committed row is depends on the store: see `synchronous` of `open_sqlite`.
 
-        Cancelled while it waits for room, it has not accepted the row; cancelled later, the row
-        stays accepted and will be written.
+        If this is cancelled while it waits for room, the row was not accepted. If it is cancelled
+        later, the row stays accepted and will be written.
 
         Args:
-            row: as for `enqueue_nowait`; its values are those at the time of the call.
+            row: as for `enqueue_nowait`. Its values are those at the time of the call.
 
         Raises:
             TypeError: as for `enqueue_nowait`.
             ValueError: as for `enqueue_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was while this waited for room.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited for
+                room.
             trio.BrokenResourceError: the buffer's worker failed before the row was committed.
-            RowError: the table refused this very row, which is in the dead letters now.
+            RowError: the table refused this row. It is in the dead letters.
         """
         entry = self._validator.validate_row(row)
         number = await self._channel.send(entry)
@@ -355,19 +357,19 @@ class Buffer(Generic[R]):
             )
 
     async def flush(self) -> None:
-        """Flush now, and return once all that was accepted before this call is settled.
+        """Flush now, and return once all entries accepted before this call are settled.
 
-        While the database is locked or its disk full, this waits: bound it with
-        `trio.move_on_after` where that is too long. Cancelled, it only stops waiting.
+        This waits as long as the database is locked or its disk is full. Use `trio.move_on_after`
+        to limit the wait. If this is cancelled, it only stops waiting.
 
         Raises:
-            trio.BrokenResourceError: the buffer's worker failed first.
+            trio.BrokenResourceError: the buffer's worker failed before.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._ledger.wait_settled(self._channel.request_flush())
 
     def statistics(self) -> BufferStatistics:
-        """Tell the state of this buffer now. It may be asked after the program's end, too."""
+        """Return the state of this buffer now. This works after the end of `trio.run`, too."""
         ledger = self._ledger
         oldest, now = ledger.oldest, self._clock.current_time()
         return BufferStatistics(
@@ -388,8 +390,9 @@ class Buffer(Generic[R]):
 
 
 def _all_drawn(rows: Iterable[object], drawn: int) -> bool:
-    """Whether a collection is known to have no more rows, without a draw that needs room.
+    """Return whether a collection has no more rows than were drawn.
 
-    Only where a length is a promise: that of a progress bar, or of another wrapper, is a guess.
+    With this answer no room is needed to draw the end of a list. Only the length of a collection
+    counts: a progress bar or another wrapper may have a length that is a guess.
     """
     return isinstance(rows, Sequence | AbstractSet | Mapping) and drawn >= len(rows)

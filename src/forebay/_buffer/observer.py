@@ -1,4 +1,7 @@
-"""What a worker tells of its flushes, to whoever measures them; and nobody, by default."""
+"""What a buffer reports to telemetry: protocols, and an observer that ignores all reports.
+
+With these protocols a buffer needs no import of OpenTelemetry.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ from forebay._buffer.ledger import Ledger
 from forebay.stores import Batch, BatchError, Outcome
 
 Capture: TypeAlias = Callable[[int, int], None]
-"""Called where entries are accepted, with the numbers of the first and the last of them."""
+"""Called when entries are accepted, with the numbers of the first and the last of them.
+
+It is called in the task that sent the entries, so that it can see the current span.
+"""
 
 
 class FlushObserver(Protocol):
-    """A context around one flush: all attempts to commit one batch, and the waits between.
+    """The context of one flush: all attempts to commit one batch, and the waits between them.
 
-    Left by an exception, the flush failed. None of its methods raises or waits.
+    If an exception leaves the context, the flush failed. No method raises or waits.
     """
 
     def __enter__(self) -> Self: ...
@@ -29,24 +35,24 @@ class FlushObserver(Protocol):
     ) -> None: ...
 
     def attempt(self) -> None:
-        """Note that the store is given the batch now; after a failure, again."""
+        """Note that an attempt to commit the batch begins."""
         ...
 
     def failed(self, error: BatchError) -> None:
-        """Note that the store could not commit it."""
+        """Note that an attempt failed."""
         ...
 
     def committed(self, outcome: Outcome) -> None:
-        """Note that it is committed, and accounted for."""
+        """Note that the batch was committed and its entries are settled."""
         ...
 
 
 class BufferObserver(Protocol):
-    """Is told of one buffer. None of its methods raises or waits."""
+    """The observer of one buffer. No method raises or waits."""
 
     @property
     def capture(self) -> Capture | None:
-        """What is to be called at each acceptance; None where nobody wants to know."""
+        """The function to call when entries are accepted; None to call none."""
         ...
 
     def opened(self) -> None:
@@ -54,16 +60,16 @@ class BufferObserver(Protocol):
         ...
 
     def flush(self, batch: Batch) -> FlushObserver:
-        """Give the context for the flush of a batch."""
+        """Return the context for the flush of a batch."""
         ...
 
     def closed(self) -> None:
-        """Note that nothing more will happen to the buffer."""
+        """Note that the worker task of the buffer has ended."""
         ...
 
 
 Observe: TypeAlias = Callable[[str, Ledger, int], BufferObserver]
-"""Gives the observer of a buffer, by the name of its table, its account, and its capacity."""
+"""Makes the observer of a buffer from the name of its table, its ledger, and its capacity."""
 
 
 class _NoFlushObserver:
@@ -94,7 +100,7 @@ class _NoObserver:
     def opened(self) -> None:
         pass
 
-    def flush(self, batch: Batch) -> FlushObserver:  # noqa: ARG002  # the protocol's
+    def flush(self, batch: Batch) -> FlushObserver:  # noqa: ARG002  # as the protocol has it
         return _NO_FLUSH
 
     def closed(self) -> None:
@@ -102,9 +108,9 @@ class _NoObserver:
 
 
 _NO_FLUSH: FlushObserver = _NoFlushObserver()
-_NONE: BufferObserver = _NoObserver()
+_NO_OBSERVER: BufferObserver = _NoObserver()
 
 
 def unobserved(_name: str, _ledger: Ledger, _capacity: int) -> BufferObserver:
-    """Give the observer that does nothing."""
-    return _NONE
+    """Return the observer that ignores all reports."""
+    return _NO_OBSERVER

@@ -1,7 +1,8 @@
-"""The buffer task: receive, coalesce, flush, retry, settle, until the intake is closed and empty.
+"""The worker task of a buffer: receive, coalesce, commit, retry and settle until the end.
 
-The task runs in a shielded scope, so that a cancelled program does not take the rows with it:
-leaving `open_buffers` closes the intake and gives the scope its deadline.
+The task ends once the channel is closed and empty. It runs in a shielded scope, so that a
+cancelled program does not lose its rows: leaving `open_buffers` closes the channel and sets the
+deadline of that scope.
 """
 
 from __future__ import annotations
@@ -28,14 +29,22 @@ from forebay._table.operations import Operation, operation
 from forebay._table.table import Table
 from forebay.stores import Batch, BatchError, FailureKind, FloodError, Outcome, Store
 
-_jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
+# Separate from the module's generator, so that a program which seeds that one gets its numbers.
+_jitter = random.Random()  # noqa: S311  # jitter is not a secret
 
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
-"""Failures after which the same batch is committed again, as often as it takes."""
+"""The failures after which the worker commits the same batch again."""
 
 
 class Worker:
-    """Owns what one buffer holds, from the channel to COMMIT."""
+    """The worker task of one buffer, and the parts that the task and the buffer share.
+
+    Args:
+        table: the table that the buffer writes to.
+        store: where the batches are committed.
+        options: the options of the buffer.
+        observe: makes the observer of the buffer.
+    """
 
     def __init__(
         self,
@@ -68,29 +77,30 @@ class Worker:
         self._given_up = False
         self._retry_error: BatchError | None = None
         self.ended = trio.Event()
-        """Set when the task has come to its end, in whatever way."""
+        """Set when the task has ended for any reason."""
         self.failure: FlushError | None = None
-        """Why the buffer stopped before its end, if it did."""
+        """Why the buffer stopped, if it failed."""
         self.late: Unsettled | None = None
-        """What was not settled when the deadline of the drain passed, if it did."""
+        """The entries that were not settled when the deadline of the drain passed, if it did."""
 
     def close(self) -> None:
-        """Accept nothing more and drain, from now to the drain timeout."""
+        """Accept no more entries, and drain until the drain timeout has passed."""
         self.channel.close()
         timeout = 0.0 if self._given_up else self._options.drain_timeout
         self._scope.deadline = trio.current_time() + timeout
 
     def give_up(self) -> None:
-        """Let the deadline pass now, or at once when the drain begins."""
+        """End the drain now, or as soon as it begins."""
         self._given_up = True
         if self.channel.closed:
             self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Run until the intake is closed and all is settled, or the deadline or a failure ends it.
+        """Run until the channel is closed and all entries are settled, or until it has to stop.
 
-        Never raises: what went wrong is kept, for the callers and for the group.
+        The deadline of the drain stops it, or a failure. It never raises: `failure` and `late`
+        have the reason, for the callers of the buffer and for `open_buffers`.
         """
         try:
             with self._scope:
@@ -99,7 +109,7 @@ class Worker:
                         await self._flush(batch, flush)
         except FlushError as error:
             self.failure = error
-        except BaseException as error:  # noqa: BLE001  # one store's fault must not cost the others
+        except BaseException as error:  # noqa: BLE001  # the other buffers have to drain
             self.failure = FlushError(
                 repr(error), buffer=self._table.name, unsettled=self._unsettled()
             )
@@ -108,7 +118,7 @@ class Worker:
             self._stop(self.failure)
         elif self.ledger.pending:
             if self._retry_error is not None:
-                self._settle_part(self._retry_error)
+                self._settle_committed_part(self._retry_error)
             self.late = self._unsettled()
             self._stop(DrainError({self._table.name: self.late}))
         self.channel.close_receive()
@@ -116,12 +126,12 @@ class Worker:
         self.ended.set()
 
     def _stop(self, why: Exception) -> None:
-        """Tell all who wait for entries to settle, or for room, that it is over."""
+        """Raise in all tasks that wait for a flush or for room."""
         self.ledger.fail(why)
         self.channel.fail()
 
     async def _next_batch(self) -> Batch | None:
-        """Wait until a flush is due, and take the batch; None at the end."""
+        """Wait until a flush is due and return its batch; None at the end of the channel."""
         while True:
             self.channel.receive_nowait()
             self._coalesce()
@@ -166,14 +176,14 @@ class Worker:
         return batch
 
     async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
-        """Commit a batch, again and again while the failure is one that waiting may mend."""
+        """Commit a batch, and retry after failures that waiting may fix."""
         retry = self._options.retry
-        started, tries = trio.current_time(), 1
+        started, attempts = trio.current_time(), 1
         attempt = self._store.begin(batch)
         while True:
-            # A store may not let itself be cancelled; the deadline counts between its calls.
+            # The store may shield its calls, so the deadline has to be checked between them.
             await trio.lowlevel.checkpoint_if_cancelled()
-            if tries > 1:
+            if attempts > 1:
                 self.ledger.retries += 1
             observer.attempt()
             try:
@@ -181,18 +191,19 @@ class Worker:
                     rejection_limit=self._dead_letters.left(trio.current_time())
                 )
             except BatchError as error:
-                lasting = error.kind not in _RETRIED
-                last = retry.max_attempts is not None and tries >= retry.max_attempts
+                permanent = error.kind not in _RETRIED
+                last = retry.max_attempts is not None and attempts >= retry.max_attempts
                 observer.failed(error)
-                if lasting or last:
-                    self._settle_part(error)
-                    raise self._stopped(error, tries) from error.__cause__ or error
+                if permanent or last:
+                    self._settle_committed_part(error)
+                    raise self._flush_error(error, attempts) from error.__cause__ or error
                 self._retry_error = error
                 self.ledger.last_error = str(error)
-                await trio.sleep(retry.delay(tries, _jitter.random()))
-                tries += 1
+                await trio.sleep(retry.delay(attempts, _jitter.random()))
+                attempts += 1
             else:
-                # No checkpoint between COMMIT and the account of it.
+                # There is no checkpoint between COMMIT and this, or committed rows would be
+                # named as unsettled.
                 self._settle(batch, outcome)
                 self.ledger.durations.append(trio.current_time() - started)
                 observer.committed(outcome)
@@ -211,8 +222,8 @@ class Worker:
         )
         self.channel.release(batch.entries, self._in_flight_size)
 
-    def _settle_part(self, error: BatchError) -> None:
-        """Account for the part of the batch in flight that is in the table, as the rest stops."""
+    def _settle_committed_part(self, error: BatchError) -> None:
+        """Settle the entries of the batch in flight that were committed before an error."""
         batch = self._in_flight
         if batch is None or error.outcome is None or not error.settled:
             return
@@ -224,7 +235,7 @@ class Worker:
         )
         self._in_flight = remainder(batch, batch.position + error.settled)
 
-    def _stopped(self, error: BatchError, attempts: int) -> FlushError:
+    def _flush_error(self, error: BatchError, attempts: int) -> FlushError:
         return FlushError(
             f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error),
             buffer=self._table.name,
@@ -233,7 +244,7 @@ class Worker:
         )
 
     def _unsettled(self) -> Unsettled:
-        """Name what was accepted and is not settled. The worker flushes nothing after it."""
+        """Return all entries that are not settled, oldest first. No flush may follow."""
         self.channel.receive_nowait()
         operations: list[Operation] = []
         if self._in_flight is not None:
