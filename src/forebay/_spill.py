@@ -35,7 +35,7 @@ from forebay._table.json_format import (
     decode_operation,
     encode_declaration,
     encode_operation,
-    load_json,
+    parse_json,
 )
 from forebay._table.operations import Operation
 from forebay._table.table import Table
@@ -267,7 +267,7 @@ _HEAD: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 def _head(line: str) -> dict[str, Any]:
     _check_start(line.encode())
-    head = dict(load_json(line))
+    head = dict(parse_json(line))
     if head.pop("forebay_spill") != _VERSION:
         raise ValueError(f"the format is not {_VERSION}, the one this version of forebay reads")
     if missing := _HEAD.keys() - head.keys():
@@ -290,7 +290,7 @@ def _database(head: Mapping[str, Any]) -> Database | None:
 
 
 def _table_line(line: str) -> tuple[Table[Any], int]:
-    value = load_json(line)
+    value = parse_json(line)
     if not isinstance(value, dict) or set(value) != {"table", "entries"}:
         raise ValueError("expected a table here, with its number of entries")
     entries = value["entries"]

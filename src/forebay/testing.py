@@ -15,7 +15,7 @@ import trio
 
 from forebay._batching.batch import Batch, DeleteByStep, DeleteStep, UpdateStep, WriteStep
 from forebay._batching.coalesce import Coalescer
-from forebay._table.operations import Entry, Key, Operation, Row, operation
+from forebay._table.operations import Entry, Key, Operation, Row, to_operation
 from forebay._table.row_merger import RowMerger
 from forebay._table.table import Table
 from forebay.stores import (
@@ -146,10 +146,10 @@ class MemoryStore(Store):
         good: list[Entry] = []
         rejections: list[Rejection] = []
         for number, entry in enumerate(chain.from_iterable(batch.accepted), batch.position + 1):
-            if refuses(operation(entry)):
+            if refuses(to_operation(entry)):
                 letter = len(self.dead_letters) + len(rejections) + 1
                 rejections.append(
-                    Rejection(number, operation(entry), "SCRIPTED", "scripted", letter)
+                    Rejection(number, to_operation(entry), "SCRIPTED", "scripted", letter)
                 )
             else:
                 good.append(entry)

@@ -322,7 +322,7 @@ async def test_the_rows_before_a_refused_one_are_accepted(
     rows = [Letter(str(i)) for i in range(2_000)]
     rows[bad] = Letter(object())  # type: ignore[arg-type]
     async with open_buffers(store, LETTERS, options=options) as buffers:
-        with pytest.raises(TypeError, match="SQLite cannot take") as caught:
+        with pytest.raises(TypeError, match="SQLite cannot store") as caught:
             await buffers[LETTERS].enqueue_many(rows)
         assert bad == buffers[LETTERS].statistics().accepted
     assert [

@@ -390,9 +390,9 @@ async def test_a_refused_letter_that_is_gone_stops_the_replay_too(
     [
         ("entry = '{'", "it cannot be read"),
         ("entry = replace(entry, 'page', 'pages')", "expected the columns page, at"),
-        ("declaration = '[]'", "no declaration of a table"),
+        ("declaration = '[]'", "invalid declaration of a table"),
         ("declaration = replace(declaration, 'visits', 'visitors')", "no table 'visitors'"),
-        ("entry = replace(entry, '1', '[1]')", "is a list"),
+        ("entry = replace(entry, '1', '[1]')", "lists are not allowed"),
         ("entry = replace(entry, '\"/\"', 'null')", "None"),
     ],
 )

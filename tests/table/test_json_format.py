@@ -1,4 +1,4 @@
-"""Operations and declarations as JSON: what went in comes out, and any tool can read it."""
+"""Encode operations and declarations as JSON: decoding returns the original, in strict JSON."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from forebay import Delete, DeleteBy, Keep, Max, Merge, Replace, Sum, Table, Upd
 from forebay._table.json_format import (
     decode_declaration,
     decode_operation,
+    describe_operation,
     encode_declaration,
     encode_operation,
-    named,
 )
 from forebay._table.operations import Operation
 from forebay._table.table import value_columns
@@ -36,7 +36,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table[tuple[Any, ...]]:
-    """Any declaration that `Table` takes."""
+    """Draw any valid declaration."""
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique_by=str.casefold))
     key = names[: draw(st.integers(0, len(names)))]
     columns = {}
@@ -67,7 +67,7 @@ def tables(draw: st.DrawFn) -> Table[tuple[Any, ...]]:
 
 @st.composite
 def tables_and_operations(draw: st.DrawFn) -> tuple[Table[Any], Any]:
-    """A table, and any operation that its buffer may hold: values of all types, once checked."""
+    """Draw a table and an operation that its buffer may hold, with values of all types."""
     table = draw(tables())
     anything = st.none() | st.booleans() | st.one_of(*VALUES.values())
     key = st.tuples(
@@ -89,10 +89,12 @@ def tables_and_operations(draw: st.DrawFn) -> tuple[Table[Any], Any]:
 
 
 def refuse(constant: str) -> None:
+    """Raise an error for a JSON constant that the standard does not allow."""
     raise ValueError(constant)
 
 
 def values(operation: Operation) -> list[Any]:
+    """Return the key and the values of an operation."""
     match operation:
         case Write(row):
             return list(row)
@@ -102,27 +104,28 @@ def values(operation: Operation) -> list[Any]:
             return [value]
 
 
-def nature(value: Any) -> Any:
-    """What `==` does not tell: an int from a float, 0.0 from -0.0."""
+def type_and_sign(value: Any) -> Any:
+    """Return what `==` ignores: the type, and the sign of a zero."""
     if isinstance(value, tuple):
-        return tuple(map(nature, value))
+        return tuple(map(type_and_sign, value))
     sign = math.copysign(1, value) if isinstance(value, float) else 0
     return int if isinstance(value, bool) else type(value), sign
 
 
 @given(tables_and_operations())
-def test_an_operation_comes_back_as_it_was(drawn: tuple[Table[Any], Any]) -> None:
-    """For any table and values, by the decoded declaration; -0.0 keeps its sign."""
+def test_decoding_returns_the_encoded_operation(drawn: tuple[Table[Any], Any]) -> None:
+    """This holds for every table and all values, with the decoded declaration of the table."""
     table, operation = drawn
     text = encode_operation(table, operation)
     back = decode_operation(decode_declaration(encode_declaration(table)), text)
     assert operation == back
-    assert list(map(nature, values(operation))) == list(map(nature, values(back)))
+    expected = list(map(type_and_sign, values(operation)))
+    assert expected == list(map(type_and_sign, values(back)))
 
 
 @given(tables_and_operations())
 def test_the_text_is_strict_json(drawn: tuple[Table[Any], Any]) -> None:
-    """UTF-8 without NUL, no constants beyond the standard, no number that a float would change."""
+    """The text has no NUL, no non-standard constant, and no integer that a float would change."""
     table, operation = drawn
     for text in (encode_operation(table, operation), encode_declaration(table)):
         assert "\0" not in text
@@ -136,8 +139,8 @@ def test_the_text_is_strict_json(drawn: tuple[Table[Any], Any]) -> None:
 
 
 @given(tables())
-def test_a_declaration_comes_back_as_it_was(table: Table[Any]) -> None:
-    """Names, types, key, rules, and what else a table was declared with."""
+def test_decoding_returns_the_encoded_declaration(table: Table[Any]) -> None:
+    """The columns with their types and rules, the key and the other arguments are the same."""
     back = decode_declaration(encode_declaration(table))
     assert table.columns == back.columns
     assert (table.name, table.key, table.delete_by) == (back.name, back.key, back.delete_by)
@@ -176,8 +179,8 @@ SIZES = Table(Size, name="sizes", key=("key", "part"), delete_by="owner")
         (DeleteBy("a\0"), r'{"delete_by": {"owner": "a\u0000"}}'),
     ],
 )
-def test_a_person_can_read_it(operation: Any, expected: str) -> None:
-    """Values go by their columns' names; what JSON cannot carry is tagged."""
+def test_encoded_text(operation: Any, expected: str) -> None:
+    """Values have the names of their columns; values that JSON does not have are tagged."""
     assert expected == encode_operation(SIZES, operation)
 
 
@@ -186,35 +189,38 @@ def test_a_person_can_read_it(operation: Any, expected: str) -> None:
     [
         ("", "Expecting value"),
         ("[]", "an operation must be an object"),
-        ("{}", "of 1 member"),
-        ('{"upsert": {}}', "'upsert' is no operation: expected write, update, delete, delete_by"),
-        ('{"write": {"key": "a"}}', "expected the columns key, part, size, owner, not key"),
+        ("{}", "with 1 member"),
+        ('{"upsert": {}}', "unknown operation 'upsert': expected write, update, delete, delete_by"),
+        ('{"write": {"key": "a"}}', "expected the columns key, part, size, owner, got key"),
         ('{"write": null}', "must be an object"),
-        ('{"write": {"key": "a", "part": 1, "size": [1], "owner": ""}}', r"\[1\] is a list"),
+        (
+            '{"write": {"key": "a", "part": 1, "size": [1], "owner": ""}}',
+            "lists are not allowed",
+        ),
         ('{"write": {"key": "a", "part": 1, "size": NaN, "owner": ""}}', "NaN is not JSON"),
-        ('{"write": {"key": "a", "part": 1, "size": {"b": "a"}, "owner": ""}}', "is no value"),
-        ('{"write": {"key": "a", "part": 1, "size": {"int": 1}, "owner": ""}}', "is no value"),
+        ('{"write": {"key": "a", "part": 1, "size": {"b": "a"}, "owner": ""}}', "invalid value"),
+        ('{"write": {"key": "a", "part": 1, "size": {"int": 1}, "owner": ""}}', "invalid value"),
         ('{"write": {"key": "a", "part": 1, "size": {"base64": "é"}, "owner": ""}}', "ASCII"),
         (
             '{"write": {"key": "a", "part": 1, "size": {"base64": "AP8=!"}, "owner": ""}}',
             "(?i)base64|padding",
         ),
-        ('{"update": {"key": {"key": "a", "part": 1}, "set": {}}}', "'set' names columns"),
+        ('{"update": {"key": {"key": "a", "part": 1}, "set": {}}}', "'set' must name columns"),
         ('{"update": {"key": {"key": "a", "part": 1}, "set": {"key": 1}}}', "outside its key"),
         ('{"update": {"key": {"key": "a", "part": 1}, "to": {}}}', "'key' and 'set'"),
-        ('{"delete": {"key": "a"}}', "expected the columns key, part, not key"),
+        ('{"delete": {"key": "a"}}', "expected the columns key, part, got key"),
         ('{"delete_by": {"size": 1}}', "expected the columns owner"),
     ],
 )
-def test_what_is_no_operation_is_refused_in_words(text: str, expected: str) -> None:
-    """A damaged letter raises ValueError, whatever is wrong, and nothing else."""
+def test_an_invalid_operation_is_refused(text: str, expected: str) -> None:
+    """Every kind of damage raises ValueError and no other error."""
     with pytest.raises(ValueError, match=expected):
         decode_operation(SIZES, text)
 
 
 @pytest.mark.parametrize("text", ['{"delete": {"a": 1}}', '{"delete_by": {"a": 1}}'])
-def test_a_table_has_no_operation_that_it_does_not_declare(text: str) -> None:
-    """No delete without a key, or without `delete_by`."""
+def test_an_operation_that_the_table_does_not_support_is_refused(text: str) -> None:
+    """A delete needs a key, and a delete_by needs the declared column."""
     with pytest.raises(ValueError, match=r"no key|no delete_by"):
         decode_operation(Table.from_columns({"a": int}, name="t"), text)
 
@@ -231,14 +237,14 @@ def test_a_table_has_no_operation_that_it_does_not_declare(text: str) -> None:
         encode_declaration(SIZES).replace('"key": ["key", "part"]', '"key": ["size"]'),
     ],
 )
-def test_what_is_no_declaration_is_refused(text: str) -> None:
-    """ValueError, and nothing else."""
+def test_an_invalid_declaration_is_refused(text: str) -> None:
+    """Every kind of damage raises ValueError and no other error."""
     with pytest.raises(ValueError, match=r"declaration|Expecting"):
         decode_declaration(text)
 
 
-def test_one_rule_for_all_columns_leaves_the_key_alone() -> None:
-    """A key of texts, with sums beside it, needs no rule by column."""
+def test_a_rule_for_all_columns_is_encoded_without_the_key() -> None:
+    """A table with `Sum` for all columns may have a text key."""
     table = Table.from_columns({"url": str, "hits": int}, name="t", key="url", merge=Sum)
     assert [Replace, Sum] == [column.merge for column in table.columns]
     assert table.columns == decode_declaration(encode_declaration(table)).columns
@@ -259,11 +265,9 @@ LOG = Table.from_columns({"line": str}, name="log")
         (LOG, Write(("a" * 1000,)), 'write of {"line": "aaa'),
     ],
 )
-def test_a_message_names_a_row_by_its_key(
-    table: Table[Any], operation: Operation, expected: str
-) -> None:
-    """Without one by the row; in few characters, all of which a terminal can print."""
-    text = named(table, operation)
+def test_describe_operation(table: Table[Any], operation: Operation, expected: str) -> None:
+    """The text has the key, or the row if there is no key, is short, and is printable."""
+    text = describe_operation(table, operation)
     assert expected == text[: len(expected)]
     assert len(text) < 230
     assert text.encode()

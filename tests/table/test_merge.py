@@ -1,4 +1,4 @@
-"""The merge rules: what Python makes of two values is what SQLite makes of them."""
+"""The merge rules: Python and SQLite merge two values into the same value."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ANYTHING = [None, 1, 1.0, True, "1", b"1", 0.5, "a"]
 
 @pytest.fixture(scope="module")
 def raw() -> Iterator[sqlite3.Connection]:
-    """A database in memory, in autocommit mode."""
+    """Yield a connection to a database in memory, in autocommit mode."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         yield connection
 
 
-def in_the_table(raw: sqlite3.Connection, table: Table[Any], *values: object) -> Any:
-    """What a column holds after rows with these values were written, each alone."""
+def merge_in_table(raw: sqlite3.Connection, table: Table[Any], *values: object) -> Any:
+    """Return the value of a column after rows with these values were written one by one."""
     raw.execute('DROP TABLE IF EXISTS "t"')
     raw.execute(create(table))
     for value in values:
@@ -43,8 +43,8 @@ def in_the_table(raw: sqlite3.Connection, table: Table[Any], *values: object) ->
     return merged
 
 
-def of_values(kind: Any, rule: Merge) -> Table[tuple[Any, ...]]:
-    """A table of one value a key."""
+def table_of(kind: Any, rule: Merge) -> Table[tuple[Any, ...]]:
+    """Return a table with one value column."""
     return Table.from_columns({"k": int, "v": kind}, name="t", key="k", merge=rule)
 
 
@@ -61,8 +61,8 @@ def of_values(kind: Any, rule: Merge) -> Table[tuple[Any, ...]]:
 def test_two_values_merge_in_memory_as_in_the_table(
     raw: sqlite3.Connection, kind: Any, rule: Merge, values: list[Any]
 ) -> None:
-    """Each rule, stated once in Python and once in SQL, is one rule: value and type."""
-    table = of_values(kind, rule)
+    """A rule has the same result in Python and in SQL: the same value of the same type."""
+    table = table_of(kind, rule)
     pairs = [(old, new) for old in values for new in values]
 
     merged = [(old, new, RowMerger(table).merge((1, old), (1, new))[1]) for old, new in pairs]
@@ -70,7 +70,7 @@ def test_two_values_merge_in_memory_as_in_the_table(
     assert [
         (old, new, stored, type(stored))
         for old, new in pairs
-        for stored in [in_the_table(raw, table, old, new)]
+        for stored in [merge_in_table(raw, table, old, new)]
     ] == [(*pair, one, int if one is True else type(one)) for *pair, one in merged]
 
 
@@ -98,16 +98,16 @@ def test_two_values_merge_in_memory_as_in_the_table(
         (Max, None, b"", b""),
     ],
 )
-def test_each_rule_says_what_it_says(rule: Merge, old: Any, new: Any, merged: Any) -> None:
-    """The later, the earlier, both together, the smaller, the larger; None is no value."""
+def test_combine(rule: Merge, old: Any, new: Any, merged: Any) -> None:
+    """Each rule returns the documented value; `Sum`, `Min` and `Max` ignore None."""
     assert (merged, type(merged)) == (rule.combine(old, new), type(rule.combine(old, new)))
 
 
 @pytest.mark.parametrize(("rule", "old", "new"), [(Min, 1, 1.0), (Max, 1, 1.0)])
-def test_of_equal_values_the_one_of_sqlite_stays(
+def test_min_and_max_of_equal_values_of_two_types(
     raw: sqlite3.Connection, rule: Merge, old: Any, new: Any
 ) -> None:
-    """1 and 1.0 are equal: which of both stays is for SQLite to say, in a column without type."""
+    """Of 1 and 1.0, Python picks the one that SQLite picks in a column without a type."""
     for first, second in [(old, new), (new, old)]:
         [(expected,)] = raw.execute(f"SELECT {rule.value}(?, ?)", (first, second))
 
@@ -125,7 +125,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 
 @given(st.data())
 def test_rules_are_associative(data: st.DataObject) -> None:
-    """Rows may meet in memory before they meet the table: the outcome is the same."""
+    """Rows may first merge in memory and then with the row in the table: the result is the same."""
     kind = data.draw(st.sampled_from([int, float, str, bytes]))
     rules = [Replace, Keep, Min, Max] + ([Sum] if kind in {int, float} else [])
     rule = data.draw(st.sampled_from(rules))
@@ -138,10 +138,10 @@ def test_rules_are_associative(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_any_two_values_merge_in_memory_as_in_the_table(data: st.DataObject) -> None:
-    """What the hand-picked pairs show holds for any."""
+    """The results in memory and in the table are the same for arbitrary values."""
     kind = data.draw(st.sampled_from([int, float, str, bytes]))
     rules = [Replace, Keep, Min, Max] + ([Sum] if kind in {int, float} else [])
-    table = of_values(kind | None, data.draw(st.sampled_from(rules)))
+    table = table_of(kind | None, data.draw(st.sampled_from(rules)))
     anything = {
         int: st.integers(-LARGEST - 1, LARGEST),
         float: st.floats(allow_nan=False),
@@ -150,6 +150,6 @@ def test_any_two_values_merge_in_memory_as_in_the_table(data: st.DataObject) -> 
     }
     old, new = (data.draw(st.none() | anything[kind]) for _ in range(2))
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
-        expected = in_the_table(raw, table, old, new)
+        expected = merge_in_table(raw, table, old, new)
 
     assert (expected,) == RowMerger(table).merge((1, old), (1, new))[1:]

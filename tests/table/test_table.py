@@ -1,4 +1,4 @@
-"""What a declaration takes, what it refuses and in which words."""
+"""Declare tables: which row types, annotations, keys and rules are valid, and the errors."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ ROW_TYPES: list[type[Any]] = [
 
 @pytest.mark.parametrize("row_type", ROW_TYPES)
 def test_the_fields_of_a_row_type_are_the_columns_in_order(row_type: type[Any]) -> None:
-    """NamedTuples, dataclasses, attrs classes and msgspec Structs all declare columns."""
+    """A row type can be a NamedTuple, a dataclass, an attrs class or a msgspec Struct."""
     table = Table(row_type, name="hits", key="url")
 
     assert [("url", str, False), ("size", int, True)] == [
@@ -102,7 +102,7 @@ def test_the_fields_of_a_row_type_are_the_columns_in_order(row_type: type[Any]) 
 
 @pytest.mark.parametrize("row_type", ROW_TYPES)
 def test_a_row_becomes_the_tuple_of_its_values(row_type: type[Any]) -> None:
-    """Whatever the row type, the buffer holds plain tuples in the order of the columns."""
+    """For every row type, the validator returns plain tuples in the order of the columns."""
     table = Table(row_type, name="hits", key="url")
 
     rows = RowValidator(table).validate_rows([row_type(url="a", size=1), row_type(url="b")])
@@ -110,8 +110,8 @@ def test_a_row_becomes_the_tuple_of_its_values(row_type: type[Any]) -> None:
     assert [("a", 1), ("b", None)] == [tuple(row) for row in rows]
 
 
-def test_a_row_type_of_one_field_gives_tuples_of_one_value() -> None:
-    """One column needs no special care of the caller."""
+def test_a_row_with_one_field_becomes_a_tuple_of_one_value() -> None:
+    """A row type may have a single field."""
 
     @dataclasses.dataclass
     class Name:
@@ -163,10 +163,10 @@ Untyped = collections.namedtuple("Untyped", "a b")  # noqa: PYI024  # on purpose
         (Level | None, int, True),
     ],
 )
-def test_an_annotation_tells_what_a_column_stores(
+def test_an_annotation_declares_the_storage_type_of_a_column(
     annotation: Any, storage: type | None, nullable: bool
 ) -> None:
-    """Each annotation means one storage type, or any, and allows None or does not."""
+    """An annotation means one storage type, or any, and may allow None."""
     [column] = Table.from_columns({"c": annotation}, name="t").columns
 
     assert (storage, nullable) == (column.storage, column.nullable)
@@ -184,11 +184,11 @@ def test_an_annotation_tells_what_a_column_stores(
         ("int", "int"),
     ],
 )
-def test_an_annotation_that_sqlite_cannot_hold_is_refused(annotation: Any, name: str) -> None:
-    """The error names table, column and type, and says what can be declared instead."""
+def test_an_annotation_that_sqlite_cannot_store_is_refused(annotation: Any, name: str) -> None:
+    """The error names the table, the column and the type, and lists the valid types."""
     message = (
-        f"table 't', column 'c': SQLite cannot hold a {name}; declare str, int, float, bytes or "
-        "bool (times as numbers, ids as str or bytes)"
+        f"table 't', column 'c': SQLite cannot store a value of type {name}; declare str, int, "
+        "float, bytes or bool (times as numbers, ids as str or bytes)"
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         Table.from_columns({"c": annotation}, name="t")
@@ -211,184 +211,195 @@ REFUSED_ROW_TYPE = "row_type must be a NamedTuple, a dataclass, an attrs class o
         (
             Untyped,
             (
-                "row_type Untyped: 'a', 'b' without an annotation; write the type that SQLite is "
-                "to hold, as in `a: str`"
+                "row_type Untyped: no annotation on 'a', 'b'; annotate each field with the type "
+                "of its values, such as `a: str`"
             ),
         ),
         (
             attrs.make_class("Vague", ["x"]),
             (
-                "row_type Vague: 'x' without an annotation; write the type that SQLite is to hold, "
-                "as in `x: str`"
+                "row_type Vague: no annotation on 'x'; annotate each field with the type of its "
+                "values, such as `x: str`"
             ),
         ),
         (
             Late,
             (
-                "the annotations of row_type Late cannot be resolved: name 'Undefined' is not "
-                "defined; define the row type, and what it names, at the top of a module"
+                "row_type Late: cannot resolve its annotations: name 'Undefined' is not defined; "
+                "define the row type, and every type that it names, at the top level of a module"
             ),
         ),
         (
             Box,
             (
-                "table 't', column 'value': SQLite cannot hold a T; declare str, int, float, bytes "
-                "or bool (times as numbers, ids as str or bytes)"
+                "table 't', column 'value': SQLite cannot store a value of type T; declare str, "
+                "int, float, bytes or bool (times as numbers, ids as str or bytes)"
             ),
         ),
     ],
 )
-def test_a_row_type_without_columns_that_sqlite_can_hold_is_refused(
-    row_type: Any, message: str
-) -> None:
-    """The error names the row type, the field, and what to write instead."""
+def test_an_invalid_row_type_is_refused(row_type: Any, message: str) -> None:
+    """The error names the row type and the field, and says what to write instead."""
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         Table(row_type, name="t")
 
 
+INVALID_NAME = "table name must be a non-empty text without NUL characters"
+INVALID_KEY = "key must name one or more columns, each only once"
+ONE_TYPE = "must have exactly one of the types str, int, float and bytes"
 COLUMNS = {"a": str, "b": int, "c": float | None, "d": str | int, "e": bytes | None}
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"name": ""}, ValueError, "name must be text that is not empty, without NUL; got ''"),
-        ({"name": "a\0"}, ValueError, "name must be text that is not empty, without NUL; got 'a"),
-        ({"name": "\ud800"}, ValueError, "name must be text that is not empty, without NUL; got"),
-        ({"name": 5}, ValueError, "name must be text that is not empty, without NUL; got 5"),
+        ({"name": ""}, ValueError, f"{INVALID_NAME}, got ''"),
+        ({"name": "a\0"}, ValueError, f"{INVALID_NAME}, got 'a"),
+        ({"name": "\ud800"}, ValueError, f"{INVALID_NAME}, got"),
+        ({"name": 5}, ValueError, f"{INVALID_NAME}, got 5"),
         (
             {"name": "SQLite_x"},
             ValueError,
-            "name 'SQLite_x' is SQLite's own: choose one without 'sqlite_'",
+            (
+                "table name 'SQLite_x' is reserved for SQLite; choose a name that does not start "
+                "with 'sqlite_'"
+            ),
         ),
         (
             {"columns": {}},
             ValueError,
-            "table 't' has no columns: its row type has no fields",
+            "table 't' has no columns, since its row type has no fields; declare at least one",
         ),
         (
             {"columns": {"": int}},
             ValueError,
-            "table 't': a column cannot be named ''; choose text that is not empty, without NUL",
+            "table 't': invalid column name ''; use a non-empty text without NUL characters",
         ),
         (
             {"columns": {"a": int, "A": int}},
             ValueError,
-            "table 't': two columns have one name, as SQLite tells no case: a, A",
+            (
+                "table 't': duplicate column names 'a' and 'A': column names are case-insensitive "
+                "in SQLite"
+            ),
         ),
         (
             {"key": "x"},
             ValueError,
-            "table 't': key names 'x', which is no column; there are a, b, c, d, e",
+            "table 't': key names the unknown column 'x'; the columns are a, b, c, d, e",
         ),
-        ({"key": ()}, ValueError, "table 't': key must name each column once, got ()"),
+        ({"key": ()}, ValueError, f"table 't': {INVALID_KEY}, got ()"),
         (
             {"key": ["a", "a"]},
             ValueError,
-            "table 't': key must name each column once, got ('a', 'a')",
+            f"table 't': {INVALID_KEY}, got ('a', 'a')",
         ),
-        ({"key": 5}, TypeError, "key must be the name of a column, or names of several; got 5"),
+        (
+            {"key": 5},
+            TypeError,
+            "table 't': key must be a column name or a sequence of column names, got 5",
+        ),
         (
             {"key": "c"},
             TypeError,
             (
-                "table 't': key column 'c' must be of one type out of str, int, float and bytes, "
-                "and never None (NULLs are never equal in SQL)"
+                f"table 't': key column 'c' {ONE_TYPE}, and must not allow None (NULLs are never "
+                f"equal in SQL)"
             ),
         ),
         (
             {"key": "d"},
             TypeError,
             (
-                "table 't': key column 'd' must be of one type out of str, int, float and bytes, "
-                "and never None (NULLs are never equal in SQL)"
+                f"table 't': key column 'd' {ONE_TYPE}, and must not allow None (NULLs are never "
+                f"equal in SQL)"
             ),
         ),
         (
             {"key": "a", "merge": {"x": Sum}},
             ValueError,
-            "table 't': merge names 'x', which is no column; there are a, b, c, d, e",
+            "table 't': merge names the unknown column 'x'; the columns are a, b, c, d, e",
         ),
         (
             {"key": "a", "merge": {"a": Keep}},
             ValueError,
             (
-                "table 't': key column 'a' has a merge rule, but rows with one key have it in "
-                "common; drop the rule"
+                "table 't': key column 'a' has a merge rule, but rows that merge have the same "
+                "key; remove the rule"
             ),
         ),
         (
             {"key": "a", "merge": {"b": "sum"}},
             TypeError,
-            "table 't': merge of 'b' must be a forebay.Merge, not 'sum'",
+            "table 't', column 'b': merge must be a forebay.Merge, got 'sum'",
         ),
         (
             {"key": "a", "merge": {"e": Sum}},
             TypeError,
-            "table 't': column 'e' is declared bytes | None, but Sum needs one of int, float",
+            "table 't', column 'e': declared as bytes | None, but Sum needs int or float",
         ),
         (
             {"key": "a", "merge": {"d": Min}},
             TypeError,
             (
-                "table 't': column 'd' is declared str | int, but Min needs one of str, int, "
-                "float, bytes"
+                "table 't', column 'd': declared as str | int, but Min needs str, int, float or "
+                "bytes"
             ),
         ),
         (
             {"merge": {"b": Sum}},
             ValueError,
             (
-                "table 't': merge rules need a key, which tells what a row is merged with; name "
-                "one, or drop the rules"
+                "table 't': merge rules need a key, since rows merge by key; add a key or remove "
+                "the rules"
             ),
         ),
         (
             {"merge": Keep},
             ValueError,
             (
-                "table 't': merge rules need a key, which tells what a row is merged with; name "
-                "one, or drop the rules"
+                "table 't': merge rules need a key, since rows merge by key; add a key or remove "
+                "the rules"
             ),
         ),
         (
             {"delete_by": "x"},
             ValueError,
-            "table 't': delete_by names 'x', which is no column; there are a, b, c, d, e",
+            "table 't': delete_by names the unknown column 'x'; the columns are a, b, c, d, e",
         ),
         (
             {"delete_by": "d"},
             TypeError,
-            "table 't': delete_by column 'd' must be of one type out of str, int, float and bytes",
+            f"table 't': delete_by column 'd' {ONE_TYPE}",
         ),
     ],
 )
-def test_a_declaration_that_cannot_hold_is_refused(
+def test_an_invalid_declaration_is_refused(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    """The error names the argument, its value, and what would do."""
+    """The error names the argument and its value, and says what is valid."""
     columns = arguments.pop("columns", COLUMNS)
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         Table.from_columns(columns, **{"name": "t", **arguments})
 
 
 @pytest.mark.parametrize("rule", [Replace, Keep, Sum, Min, Max])
-def test_one_rule_for_all_is_a_rule_for_the_columns_outside_the_key(rule: Merge) -> None:
-    """A key column is never merged, so that the rule need not fit it."""
+def test_one_rule_for_all_columns_does_not_apply_to_the_key(rule: Merge) -> None:
+    """Key columns are never merged, so a rule that does not fit their type is valid."""
     table = Table.from_columns({"k": str, "n": int}, name="t", key="k", merge=rule)
 
     assert [Replace, rule] == [column.merge for column in table.columns]
 
 
-def test_rows_with_an_integer_key_keep_it_when_the_others_add_up() -> None:
-    """`Sum` for all adds up values, not keys."""
+def test_a_rule_for_all_columns_does_not_add_up_keys() -> None:
+    """With `Sum` for all columns, an integer key stays unchanged."""
     table = Table.from_columns({"k": int, "n": int}, name="t", key="k", merge=Sum)
 
     assert (7, 3) == RowMerger(table).merge((7, 1), (7, 2))
 
 
-def test_names_that_differ_beyond_ascii_case_are_two_columns() -> None:
-    """SQLite folds the case of the letters A to Z alone."""
+def test_names_that_differ_in_the_case_of_other_letters_are_two_columns() -> None:
+    """SQLite ignores the case of the letters A to Z only."""
     table = Table.from_columns({"É": int, "é": int, "ß": int, "ss": int}, name="t")
 
     assert ["É", "é", "ß", "ss"] == [column.name for column in table.columns]
@@ -406,21 +417,21 @@ def test_names_that_differ_beyond_ascii_case_are_two_columns() -> None:
         (Table.from_columns({"a": int}, name="t"), "<forebay.Table 't' of tuple, append-only>"),
     ],
 )
-def test_a_table_tells_what_it_is(table: Table[Any], text: str) -> None:
-    """The repr names the table, its row type and its key."""
+def test_repr(table: Table[Any], text: str) -> None:
+    """The repr shows the table's name, its row type and its key."""
     assert text == repr(table)
 
 
 @pytest.mark.parametrize(
     ("key", "expected"), [("url", "a"), (["url"], "a"), (("size", "url"), (1, "a"))]
 )
-def test_a_key_is_a_value_or_a_tuple_in_the_order_it_was_declared(key: Any, expected: Any) -> None:
-    """One key column gives its value, several give a tuple."""
+def test_key_getter(key: Any, expected: Any) -> None:
+    """A key is a value, or a tuple in the declared order if the key has several columns."""
     assert expected == key_getter(Table(Hit, name="hits", key=key))(Hit("a", 1, 2.0))
 
 
-def test_an_append_only_table_has_no_key_to_give() -> None:
-    """Asking for a key is an error that names the table."""
+def test_key_getter_refuses_an_append_only_table() -> None:
+    """The error names the table."""
     with pytest.raises(TypeError, match=r"^table 'hits' has no key$"):
         key_getter(Table(Hit, name="hits"))
 
@@ -429,13 +440,13 @@ def test_an_append_only_table_has_no_key_to_give() -> None:
     ("merge", "replaces"),
     [(Replace, True), (Keep, False), ({"size": Sum}, False), ({"size": Replace}, True)],
 )
-def test_a_table_replaces_when_all_its_rules_do(merge: Any, replaces: bool) -> None:
-    """Only then a later row makes an earlier one void."""
+def test_rows_replace_each_other_if_all_rules_are_replace(merge: Any, replaces: bool) -> None:
+    """Only then does a later row replace an earlier one as a whole."""
     assert replaces == RowMerger(Table(Hit, name="hits", key="url", merge=merge)).replaces_rows
 
 
 @pytest.mark.parametrize("name", ["forebay_dead_letters", "Forebay_progress"])
-def test_the_names_of_forebays_own_tables_are_refused(name: str) -> None:
-    """A program's table cannot take the place of one that forebay keeps its letters in."""
-    with pytest.raises(ValueError, match="is forebay's own: choose one without 'forebay_'"):
+def test_names_of_forebays_own_tables_are_reserved(name: str) -> None:
+    """A program cannot declare a table that forebay creates itself, such as its dead letters."""
+    with pytest.raises(ValueError, match="is reserved for forebay; choose a name that does not"):
         Table.from_columns({"k": int}, name=name, key="k")

@@ -1,4 +1,4 @@
-"""What callers hand in: what is taken, as what, and what is refused to the caller alone."""
+"""Check values: which are valid, what they become, and the errors that the caller gets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from forebay import Keep, Max, Min, Sum, Table
 from forebay._table.validation import RowValidator
 
 LARGEST = 2**63 - 1
+EXPECTED = "expected str, int, float, bytes or None"
 
 
 class Colour(enum.StrEnum):
@@ -47,12 +48,12 @@ class Blob(bytes):
 
 
 def any_table(**arguments: Any) -> Table[tuple[Any, ...]]:
-    """A table that stores whatever SQLite takes."""
+    """Return a table with a column for values of every type."""
     return Table.from_columns({"k": str, "v": Any}, name="t", **arguments)
 
 
-def taken(table: Table[tuple[Any, ...]], *row: object) -> tuple[Any, ...]:
-    """The one row as the table takes it."""
+def validated(table: Table[tuple[Any, ...]], *row: object) -> tuple[Any, ...]:
+    """Return the values of one row after its validation."""
     [values] = RowValidator(table).validate_rows([row])
     return tuple(values)
 
@@ -81,9 +82,9 @@ def taken(table: Table[tuple[Any, ...]], *row: object) -> tuple[Any, ...]:
         (memoryview(b"a"), b"a"),
     ],
 )
-def test_a_value_is_taken_as_the_plain_type_that_sqlite_stores(value: Any, plain: Any) -> None:
-    """Enums, subclasses and mutable bytes become plain values; what they override is not asked."""
-    [_, actual] = taken(any_table(), "k", value)
+def test_a_value_becomes_a_plain_value(value: Any, plain: Any) -> None:
+    """Enums, subclasses and mutable bytes become plain values; their overrides are not called."""
+    [_, actual] = validated(any_table(), "k", value)
 
     assert (type(plain), plain) == (type(actual), actual)
 
@@ -91,40 +92,43 @@ def test_a_value_is_taken_as_the_plain_type_that_sqlite_stores(value: Any, plain
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ([1], TypeError, "SQLite cannot take [1] of type list; expected a value or None"),
-        (1j, TypeError, "SQLite cannot take 1j of type complex; expected a value or None"),
+        ([1], TypeError, f"SQLite cannot store [1] of type list; {EXPECTED}"),
+        (1j, TypeError, f"SQLite cannot store 1j of type complex; {EXPECTED}"),
         (
             dataclasses,
             TypeError,
-            f"SQLite cannot take {dataclasses!r} of type module; expected a value or None",
+            f"SQLite cannot store {dataclasses!r} of type module; {EXPECTED}",
         ),
         (
             math.nan,
             ValueError,
             (
-                "SQLite would store NaN as NULL; pass None where the column allows it, which "
-                "nan_as_null=True in the table's declaration does by itself"
+                "SQLite would store NaN as NULL; pass None, or declare the table with "
+                "nan_as_null=True (in both cases the column must allow None)"
             ),
         ),
         (
             Fraction("nan"),
             ValueError,
             (
-                "SQLite would store NaN as NULL; pass None where the column allows it, which "
-                "nan_as_null=True in the table's declaration does by itself"
+                "SQLite would store NaN as NULL; pass None, or declare the table with "
+                "nan_as_null=True (in both cases the column must allow None)"
             ),
         ),
         (
             Number(LARGEST + 1),
             ValueError,
-            "SQLite holds integers of 64 bits, which 9223372036854775808 is past",
+            (
+                "9223372036854775808 does not fit into SQLite's 64-bit integer; "
+                "store larger numbers as str or float"
+            ),
         ),
     ],
 )
-def test_a_value_that_sqlite_cannot_hold_is_refused(
+def test_a_value_that_sqlite_cannot_store_is_refused(
     value: Any, error: type[Exception], message: str
 ) -> None:
-    """The error names table, column, value and what was expected."""
+    """The error names the table, the column and the value, and says what is valid."""
     table = any_table(key="k")
     message = f"table 't', column 'v': {message}"
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
@@ -133,12 +137,12 @@ def test_a_value_that_sqlite_cannot_hold_is_refused(
         RowValidator(table).validate_update({"v": value})
 
 
-def test_none_is_refused_where_the_annotation_does_not_allow_it() -> None:
-    """A row that a NOT NULL column would refuse is refused to the one who hands it in."""
+def test_none_is_refused_unless_the_annotation_allows_it() -> None:
+    """The caller gets the error that a NOT NULL column would otherwise raise in the flush."""
     table = Table.from_columns({"k": str, "n": int, "v": str | None}, name="t")
 
-    assert ("a", 1, None) == taken(table, "a", 1, None)
-    message = "table 't', column 'n': expected int, got None; where that is meant, declare"
+    assert ("a", 1, None) == validated(table, "a", 1, None)
+    message = "table 't', column 'n': expected int, got None; to allow None, declare"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
         RowValidator(table).validate_rows([("a", None, None)])
 
@@ -167,10 +171,10 @@ STRICT = {"s": str, "i": int, "f": float, "b": bytes}
         ("b", "a", "bytes, got 'a' of type str"),
     ],
 )
-def test_a_column_that_is_compared_or_added_takes_its_one_type(
+def test_a_strict_column_allows_its_declared_type_only(
     arguments: dict[str, Any], column: str, value: object, expected: str
 ) -> None:
-    """In keys and under `Sum`, `Min` and `Max` a value of another type is refused."""
+    """In a key, and with `Sum`, `Min` or `Max`, a value of another type is refused."""
     table = Table.from_columns(STRICT, name="t", **arguments)
     row = {"s": "a", "i": 1, "f": 1.0, "b": b"a", column: value}
     message = f"table 't', column '{column}': expected {expected}"
@@ -180,22 +184,20 @@ def test_a_column_that_is_compared_or_added_takes_its_one_type(
 
 @pytest.mark.parametrize("rule", [Sum, Min, Max])
 @pytest.mark.parametrize("value", [LARGEST + 1, -LARGEST - 2, 10**400])
-def test_an_integer_past_64_bits_is_refused_where_python_would_compute_with_it(
-    rule: Any, value: int
-) -> None:
-    """In memory it would add up and compare, but SQLite never could have held it."""
+def test_an_integer_beyond_64_bits_is_refused_in_a_strict_column(rule: Any, value: int) -> None:
+    """Python could add and compare such an integer in memory, but SQLite cannot store it."""
     table = Table.from_columns(
         {"k": int, "n": int | None, "f": float}, name="t", key="k", merge=rule
     )
 
-    assert (1, None, 2.0) == taken(table, 1, None, 2.0)
+    assert (1, None, 2.0) == validated(table, 1, None, 2.0)
     for row in [(value, 1, 1.0), (1, value, 1.0), (1, 1, value)]:
-        with pytest.raises(ValueError, match=r"SQLite holds integers of 64 bits"):
+        with pytest.raises(ValueError, match=r"does not fit into SQLite's 64-bit integer"):
             RowValidator(table).validate_rows([(0, 0, 0.0), row])
 
 
 def test_an_int_in_a_float_key_becomes_a_float() -> None:
-    """Two ints past 53 bits may be one REAL in the table, so they are one key in memory."""
+    """Two ints beyond 53 bits can be the same REAL in the table, so they are the same key."""
     table = Table.from_columns({"k": float}, name="t", key="k")
 
     rows = RowValidator(table).validate_rows([(2**53,), (2**53 + 1,), (True,)])
@@ -205,17 +207,17 @@ def test_an_int_in_a_float_key_becomes_a_float() -> None:
     assert float is type(RowValidator(table).validate_key(1))
 
 
-def test_nan_is_taken_as_none_where_the_table_says_so() -> None:
-    """`nan_as_null` turns NaN into None, in columns that allow None."""
+def test_nan_as_null() -> None:
+    """`nan_as_null` turns NaN into None in columns that allow None."""
     table = Table.from_columns(
         {"k": float, "n": float | None}, name="t", key="k", nan_as_null=True, delete_by="n"
     )
 
-    assert (1.0, None) == taken(table, 1.0, math.nan)
+    assert (1.0, None) == validated(table, 1.0, math.nan)
     assert {"n": None} == RowValidator(table).validate_update({"n": math.nan})
     with pytest.raises(ValueError, match=r"column 'k': SQLite would store NaN as NULL"):
         RowValidator(table).validate_rows([(math.nan, 1.0)])
-    with pytest.raises(TypeError, match=r"delete by None matches nothing"):
+    with pytest.raises(TypeError, match=r"a delete by None matches no row"):
         RowValidator(table).validate_delete_by(math.nan)
 
 
@@ -225,7 +227,7 @@ class Hit(NamedTuple):
 
 
 class LongHit(Hit):
-    """A row of a subclass."""
+    """A subclass of a row type."""
 
 
 @dataclasses.dataclass
@@ -243,8 +245,8 @@ HITS = Table(Hit, name="hits", key="url")
 OPEN = Table(Open, name="open", key="url")
 
 
-def test_what_happens_to_a_row_later_does_not_reach_the_buffer() -> None:
-    """Values are taken as they are: neither the object nor its bytes are kept."""
+def test_later_changes_of_a_row_have_no_effect() -> None:
+    """The validator copies the values: it keeps neither the row nor its mutable bytes."""
     payload = bytearray(b"a")
     row = Open("u", payload)
 
@@ -255,8 +257,8 @@ def test_what_happens_to_a_row_later_does_not_reach_the_buffer() -> None:
     assert [("u", b"a")] == rows
 
 
-def test_a_mutable_value_in_a_tuple_is_copied_too() -> None:
-    """A NamedTuple cannot change, but a bytearray in it can."""
+def test_a_mutable_value_in_a_tuple_is_copied() -> None:
+    """A NamedTuple is immutable, but a bytearray in it is not."""
     payload = bytearray(b"a")
 
     rows = RowValidator(HITS).validate_rows([Hit("u", payload)])  # type: ignore[arg-type]  # on purpose
@@ -268,13 +270,13 @@ def test_a_mutable_value_in_a_tuple_is_copied_too() -> None:
 @pytest.mark.parametrize(
     ("table", "row"), [(HITS, LongHit("u", b"a")), (OPEN, Longer("u", b"a", 1))]
 )
-def test_a_row_of_a_subclass_gives_the_columns_of_the_table(table: Table[Any], row: Any) -> None:
-    """What a subclass adds is left out."""
+def test_a_row_of_a_subclass_is_valid(table: Table[Any], row: Any) -> None:
+    """Fields that the subclass adds are ignored."""
     assert [("u", b"a")] == RowValidator(table).validate_rows([row])
 
 
-def test_what_a_row_raises_reaches_the_caller() -> None:
-    """A property that raises is the caller's affair, and so it is the caller's error."""
+def test_an_exception_of_the_row_itself_reaches_the_caller() -> None:
+    """A property of the caller's row may raise; the exception propagates unchanged."""
 
     class Lazy(Open):
         def __getattribute__(self, name: str) -> Any:
@@ -287,10 +289,10 @@ def test_what_a_row_raises_reaches_the_caller() -> None:
 @pytest.mark.parametrize(
     ("table", "row", "error", "message"),
     [
-        (HITS, ("u", b"a"), TypeError, "table 'hits' takes rows of Hit, not ('u', b'a')"),
-        (HITS, None, TypeError, "table 'hits' takes rows of Hit, not None"),
-        (OPEN, Hit("u", b""), TypeError, "table 'open' takes rows of Open, not Hit("),
-        (any_table(), ["u", 1], TypeError, "table 't' takes rows of tuple, not ['u', 1]"),
+        (HITS, ("u", b"a"), TypeError, "table 'hits': expected a row of type Hit, got ('u', b'a')"),
+        (HITS, None, TypeError, "table 'hits': expected a row of type Hit, got None"),
+        (OPEN, Hit("u", b""), TypeError, "table 'open': expected a row of type Open, got Hit("),
+        (any_table(), ["u", 1], TypeError, "table 't': expected a row of type tuple, got ['u', 1]"),
         (
             any_table(),
             ("u", 1, 2),
@@ -305,10 +307,10 @@ def test_what_a_row_raises_reaches_the_caller() -> None:
         ),
     ],
 )
-def test_what_is_no_row_of_the_table_is_refused(
+def test_an_invalid_row_is_refused(
     table: Table[Any], row: Any, error: type[Exception], message: str
 ) -> None:
-    """The error names the table, what it takes and what it got."""
+    """The error names the table, the expected type and the value."""
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         RowValidator(table).validate_rows([row])
 
@@ -325,10 +327,8 @@ PAIRS = Table.from_columns({"a": str, "n": int, "b": int}, name="p", key=("b", "
         (PAIRS, (Level.LOW, Colour.RED), (1, "red")),
     ],
 )
-def test_a_key_is_taken_as_the_buffer_compares_it(
-    table: Table[Any], key: Any, checked: Any
-) -> None:
-    """A value for one key column, a tuple in the declared order for several."""
+def test_a_valid_key(table: Table[Any], key: Any, checked: Any) -> None:
+    """A key is a value, or a tuple in the declared order if the key has several columns."""
     actual = RowValidator(table).validate_key(key)
 
     assert (checked, type(checked)) == (actual, type(actual))
@@ -337,20 +337,20 @@ def test_a_key_is_taken_as_the_buffer_compares_it(
 @pytest.mark.parametrize(
     ("table", "key", "error", "message"),
     [
-        (any_table(), "k", TypeError, "table 't' has no key: its rows can only be appended"),
+        (any_table(), "k", TypeError, "table 't' has no key: rows can only be appended"),
         (HITS, 5, TypeError, "table 'hits', column 'url': expected str, got 5 of type int"),
         (HITS, None, TypeError, "table 'hits', column 'url': expected str, got None"),
-        (HITS, ("u",), TypeError, "table 'hits', column 'url': SQLite cannot take ('u',) of type"),
-        (PAIRS, "x", ValueError, "table 'p': the key is a tuple (b, a), not 'x'"),
-        (PAIRS, [1, "x"], ValueError, "table 'p': the key is a tuple (b, a), not [1, 'x']"),
-        (PAIRS, (1,), ValueError, "table 'p': the key is a tuple (b, a), not (1,)"),
+        (HITS, ("u",), TypeError, "table 'hits', column 'url': SQLite cannot store ('u',) of type"),
+        (PAIRS, "x", ValueError, "table 'p': expected a key tuple (b, a), got 'x'"),
+        (PAIRS, [1, "x"], ValueError, "table 'p': expected a key tuple (b, a), got [1, 'x']"),
+        (PAIRS, (1,), ValueError, "table 'p': expected a key tuple (b, a), got (1,)"),
         (PAIRS, ("x", 1), TypeError, "table 'p', column 'b': expected int, got 'x' of type str"),
     ],
 )
-def test_what_is_no_key_of_the_table_is_refused(
+def test_an_invalid_key_is_refused(
     table: Table[Any], key: Any, error: type[Exception], message: str
 ) -> None:
-    """The error names the table, the key's columns and what it got."""
+    """The error names the table, the key's columns and the value."""
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         RowValidator(table).validate_key(key)
 
@@ -358,21 +358,21 @@ def test_what_is_no_key_of_the_table_is_refused(
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, "table 'p': an update names columns outside the key (n), not none"),
-        ({"x": 1, "n": 2}, "table 'p': an update names columns outside the key (n), not 'x'"),
-        ({"a": "x"}, "table 'p': an update names columns outside the key (n), not 'a'"),
+        ({}, "table 'p': an update must name columns outside the key (n), got none"),
+        ({"x": 1, "n": 2}, "table 'p': an update must name columns outside the key (n), got 'x'"),
+        ({"a": "x"}, "table 'p': an update must name columns outside the key (n), got 'a'"),
     ],
 )
-def test_an_update_of_what_is_no_column_outside_the_key_is_refused(
+def test_an_update_of_a_key_column_or_an_unknown_column_is_refused(
     columns: Mapping[str, object], message: str
 ) -> None:
-    """The error names the columns that can be set, and those that cannot."""
+    """The error names the columns that can be updated, and those that cannot."""
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         RowValidator(PAIRS).validate_update(columns)
 
 
-def test_a_delete_by_a_column_takes_its_one_type() -> None:
-    """The value is taken as SQLite compares it; what could match nothing is refused."""
+def test_delete_by_allows_values_of_the_columns_type_only() -> None:
+    """A value of another type, or None, would match no row and is refused."""
     table = Table.from_columns({"k": str, "n": int | None}, name="t", key="k", delete_by="n")
 
     assert 1 == RowValidator(table).validate_delete_by(Level.LOW)
@@ -381,8 +381,8 @@ def test_a_delete_by_a_column_takes_its_one_type() -> None:
         (
             None,
             (
-                "table 't': delete by None matches nothing, as NULLs are never equal in SQL; set "
-                "the column to a value that can be looked for"
+                "table 't': a delete by None matches no row, since NULLs are never equal in SQL; "
+                "store another value in the rows to delete"
             ),
         ),
     ]:
@@ -390,14 +390,14 @@ def test_a_delete_by_a_column_takes_its_one_type() -> None:
             RowValidator(table).validate_delete_by(value)
 
 
-def test_a_delete_by_needs_a_declared_column() -> None:
-    """A table without `delete_by` says so."""
-    with pytest.raises(TypeError, match=r"^table 't' declares no delete_by column$"):
+def test_delete_by_needs_a_declared_column() -> None:
+    """The error names the table and the argument that declares the column."""
+    with pytest.raises(TypeError, match=r"^table 't' has no delete_by column; declare one with"):
         RowValidator(any_table(key="k", merge=Keep)).validate_delete_by(1)
 
 
-def test_plain_rows_are_handed_on_as_they_are() -> None:
-    """Rows that are tuples of plain values already cost no copy."""
+def test_tuples_of_plain_values_are_not_copied() -> None:
+    """Rows that need no conversion are returned themselves."""
     rows = [Hit("a", b"1"), Hit("b", b"2")]
 
     assert rows is RowValidator(HITS).validate_rows(rows)
@@ -405,7 +405,7 @@ def test_plain_rows_are_handed_on_as_they_are() -> None:
 
 class Reading(NamedTuple):
     sensor: str
-    count: int | None  # type: ignore[assignment]  # a column may well be called as a method of tuples
+    count: int | None  # type: ignore[assignment]  # a column may have the name of a method of tuple
     level: float = 0.0
 
 
@@ -422,8 +422,8 @@ READINGS = Table(Reading, name="readings", key="sensor", merge={"count": Sum})
         (tuple.__new__(Reading, ("a", 1)), ValueError),
     ],
 )
-def test_one_row_is_checked_as_many_are(bad: Reading, error: type[Exception]) -> None:
-    """That rows of the same types passed before says nothing of a value, or of other types."""
+def test_validate_row_checks_like_validate_rows(bad: Reading, error: type[Exception]) -> None:
+    """An invalid row is refused even if rows of the same types were valid before."""
     good = [Reading("a", 1), Reading("b", None, 2.5), Reading("c", LARGEST)]
     for row in (*good, *good):
         assert row == RowValidator(READINGS).validate_row(row)
@@ -431,8 +431,8 @@ def test_one_row_is_checked_as_many_are(bad: Reading, error: type[Exception]) ->
         RowValidator(READINGS).validate_row(bad)
 
 
-def test_one_row_is_taken_as_plain_values() -> None:
-    """What is no plain value becomes one, each time, and so does a row that is an object."""
+def test_validate_row_converts_to_plain_values() -> None:
+    """Every row is converted, also after rows of the same types; a row may be any object."""
 
     @dataclasses.dataclass
     class Lamp:

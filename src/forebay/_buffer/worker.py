@@ -25,7 +25,7 @@ from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import FlushObserver, Observe, unobserved
 from forebay._errors import DrainError, FlushError, Unsettled
 from forebay._options import BufferOptions
-from forebay._table.operations import Operation, operation
+from forebay._table.operations import Operation, to_operation
 from forebay._table.table import Table
 from forebay.stores import Batch, BatchError, FailureKind, FloodError, Outcome, Store
 
@@ -251,7 +251,7 @@ class Worker:
             operations.extend(self._in_flight.operations())
         operations.extend(self._coalescer.take(FlushReason.DRAIN).operations())
         while (taken := self.channel.take(sys.maxsize, flush_due=True)) is not None:
-            operations.extend(map(operation, taken.entries))
+            operations.extend(map(to_operation, taken.entries))
         oldest = self.ledger.oldest
         return Unsettled(
             entries=tuple(operations),

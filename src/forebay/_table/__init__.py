@@ -1,4 +1,4 @@
 """What a program declares: tables, their columns and merge rules, and the operations on them.
 
-Pure: no module here knows Trio, a database or OpenTelemetry.
+The modules here are pure: they import neither Trio nor a database nor OpenTelemetry.
 """

@@ -1,11 +1,11 @@
-"""Columns: what a row type's annotations say of the values that SQLite is to hold."""
+"""The columns of a table, as the annotations of a row type declare them."""
 
 from __future__ import annotations
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, Union
 
@@ -19,7 +19,7 @@ VALUE_TYPES: Final[Mapping[Storage, frozenset[type]]] = {
     float: frozenset({float}),
     bytes: frozenset({bytes}),
 }
-"""Which exact types of values belong to a storage type."""
+"""The exact types of the values that a column with this storage type holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        name: the column's name, the row type's field.
-        storage: the one type its values have, or None where the annotation allows several.
+        name: the column's name, which is the name of the row type's field.
+        storage: the storage type of its values; None if the annotation allows several.
         nullable: whether the annotation allows None.
-        merge: what a later row does to this column.
+        merge: the rule by which a later row changes this column.
     """
 
     name: str
@@ -40,36 +40,46 @@ class Column:
 
     @property
     def expected(self) -> str:
-        """What the column takes, in words for an error."""
-        name = "a value" if self.storage is None else self.storage.__name__
-        return f"{name} or None" if self.nullable else name
+        """The types of values that the column accepts, as an error message names them."""
+        accepted = [t.__name__ for t in (VALUE_TYPES if self.storage is None else [self.storage])]
+        return join_alternatives([*accepted, "None"] if self.nullable else accepted)
+
+
+def join_alternatives(names: Iterable[str]) -> str:
+    """Return names as a list for a message, such as `str, int or None`."""
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def resolve_annotations(row_type: type) -> Mapping[str, Any]:
-    """Give the annotation of each field of a row type, by the field's name, in order.
+    """Return the annotation of each field of a row type, by the field's name, in order.
+
+    Args:
+        row_type: the class.
 
     Raises:
-        TypeError: it is no NamedTuple, dataclass, attrs class or msgspec Struct, or one of its
-            fields has no annotation, or one names what cannot be found from the class's module.
+        TypeError: the class is not a NamedTuple, dataclass, attrs class or msgspec Struct, or a
+            field has no annotation, or an annotation contains a name that is not defined in the
+            module of the class.
     """
     fields = _fields_of(row_type)
     try:
         annotations = typing.get_type_hints(row_type, include_extras=True)
     except NameError as error:
         raise TypeError(
-            f"the annotations of row_type {row_type.__qualname__} cannot be resolved: {error}; "
-            f"define the row type, and what it names, at the top of a module"
+            f"row_type {row_type.__qualname__}: cannot resolve its annotations: {error}; define "
+            f"the row type, and every type that it names, at the top level of a module"
         ) from error
     if missing := [field for field in fields if field not in annotations]:
         raise TypeError(
-            f"row_type {row_type.__qualname__}: {', '.join(map(repr, missing))} without an "
-            f"annotation; write the type that SQLite is to hold, as in `{missing[0]}: str`"
+            f"row_type {row_type.__qualname__}: no annotation on {', '.join(map(repr, missing))}; "
+            f"annotate each field with the type of its values, such as `{missing[0]}: str`"
         )
     return {field: annotations[field] for field in fields}
 
 
 def _fields_of(row_type: Any) -> tuple[str, ...]:
-    declared = row_type  # stays of any type, where the class does not
+    declared = row_type  # keeps the type Any, which isinstance narrows below
     if isinstance(row_type, type):
         if issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
             return tuple(declared._fields)
@@ -86,13 +96,16 @@ def _fields_of(row_type: Any) -> tuple[str, ...]:
 
 
 def parse_annotation(annotation: Any) -> tuple[Storage | None, bool]:
-    """Tell which storage type an annotation means, and whether it allows None.
+    """Return the storage type that an annotation means, and whether it allows None.
+
+    Args:
+        annotation: the annotation of a field.
 
     Returns:
-        The storage type (None where several fit) and whether None is allowed.
+        The storage type, or None if the annotation allows several; and whether it allows None.
 
     Raises:
-        TypeError: SQLite cannot hold such a value.
+        TypeError: SQLite cannot store values of this type.
     """
     members = [_parse_member(member) for member in _members(annotation)]
     nullable = type(None) in members
@@ -131,6 +144,6 @@ def _parse_member(member: Any) -> Any:
             if issubclass(member, storage):
                 return storage
     raise TypeError(
-        f"SQLite cannot hold a {getattr(member, '__name__', member)}; "
+        f"SQLite cannot store a value of type {getattr(member, '__name__', member)}; "
         f"declare str, int, float, bytes or bool (times as numbers, ids as str or bytes)"
     )

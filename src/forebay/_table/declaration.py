@@ -5,31 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from forebay._table.columns import VALUE_TYPES, Column, parse_annotation
+from forebay._table.columns import VALUE_TYPES, Column, join_alternatives, parse_annotation
 from forebay._table.merge import Max, Merge, Min, Replace, Sum
-from forebay._table.sqlite_rules import fold_case
+from forebay._table.sqlite_rules import find_duplicate, fold_case
+
+_ONE_TYPE = "must have exactly one of the types str, int, float and bytes"
 
 
 def check_table_name(name: object) -> str:
     """Return the name of a table, after a check.
 
+    Args:
+        name: the name that the program passed.
+
     Raises:
-        ValueError: the name is not a text that can name a table, or it is reserved.
+        ValueError: SQLite cannot store such a name, or the name is reserved.
     """
     if not isinstance(name, str) or not _is_name(name):
-        raise ValueError(f"name must be text that is not empty, without NUL; got {name!r}")
-    if fold_case(name).startswith("sqlite_"):
-        raise ValueError(f"name {name!r} is SQLite's own: choose one without 'sqlite_'")
-    if fold_case(name).startswith("forebay_"):
-        raise ValueError(f"name {name!r} is forebay's own: choose one without 'forebay_'")
+        raise ValueError(
+            f"table name must be a non-empty text without NUL characters, got {name!r}"
+        )
+    for prefix, owner in (("sqlite_", "SQLite"), ("forebay_", "forebay")):
+        if fold_case(name).startswith(prefix):
+            raise ValueError(
+                f"table name {name!r} is reserved for {owner}; "
+                f"choose a name that does not start with {prefix!r}"
+            )
     return name
 
 
-def key_names(key: object) -> tuple[str, ...]:
+def key_names(table: str, key: object) -> tuple[str, ...]:
     """Return the names of the key columns.
 
     Args:
-        key: one name, or several.
+        table: the table's name, for the error.
+        key: the name of one column, or the names of several.
 
     Raises:
         TypeError: `key` is neither a text nor iterable.
@@ -37,7 +47,9 @@ def key_names(key: object) -> tuple[str, ...]:
     if isinstance(key, str):
         return (key,)
     if not isinstance(key, Iterable):
-        raise TypeError(f"key must be the name of a column, or names of several; got {key!r}")
+        raise TypeError(
+            f"table {table!r}: key must be a column name or a sequence of column names, got {key!r}"
+        )
     return tuple(key)
 
 
@@ -51,25 +63,27 @@ def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Colum
         rule: the column's merge rule.
 
     Raises:
-        TypeError: SQLite cannot store such values, or the rule does not work on them.
-        ValueError: a column cannot have this name.
+        TypeError: SQLite cannot store such values, or the rule cannot merge them.
+        ValueError: SQLite cannot store such a name.
     """
     if not _is_name(name):
         raise ValueError(
-            f"table {table!r}: a column cannot be named {name!r}; choose text that is not empty, "
-            f"without NUL"
+            f"table {table!r}: invalid column name {name!r}; "
+            f"use a non-empty text without NUL characters"
         )
     if not isinstance(rule, Merge):
-        raise TypeError(f"table {table!r}: merge of {name!r} must be a forebay.Merge, not {rule!r}")
+        raise TypeError(
+            f"table {table!r}, column {name!r}: merge must be a forebay.Merge, got {rule!r}"
+        )
     try:
         storage, nullable = parse_annotation(annotation)
     except TypeError as error:
         raise TypeError(f"table {table!r}, column {name!r}: {error}") from None
-    fits = {Sum: (int, float), Min: tuple(VALUE_TYPES), Max: tuple(VALUE_TYPES)}.get(rule)
-    if fits is not None and storage not in fits:
+    mergeable = {Sum: (int, float), Min: tuple(VALUE_TYPES), Max: tuple(VALUE_TYPES)}.get(rule)
+    if mergeable is not None and storage not in mergeable:
         raise TypeError(
-            f"table {table!r}: column {name!r} is declared {annotation!r}, but "
-            f"{rule.name.capitalize()} needs one of {', '.join(kind.__name__ for kind in fits)}"
+            f"table {table!r}, column {name!r}: declared as {annotation!r}, but "
+            f"{rule.name.capitalize()} needs {join_alternatives(t.__name__ for t in mergeable)}"
         )
     return Column(name, storage, nullable, rule)
 
@@ -82,68 +96,67 @@ def check_columns(
     rules: Mapping[str, Merge],
     delete_by: str | None,
 ) -> None:
-    """Check that a table's columns, key, merge rules and `delete_by` fit together.
+    """Check that the columns, key, merge rules and `delete_by` of a table fit together.
 
     Args:
         table: the table's name, for the errors.
         columns: the table's columns.
         key: the names of the key columns; None for an append-only table.
         rules: the merge rules that the program passed, by column.
-        delete_by: the column for `enqueue_delete_by`, or None.
+        delete_by: the column by whose value rows may be deleted, or None.
 
     Raises:
         TypeError: the type of a key column, or of the `delete_by` column, cannot be compared.
-        ValueError: a name is unknown or doubled, or a rule has no use.
+        ValueError: a name is unknown or duplicate, or a merge rule can have no effect.
     """
     known = {column.name: column for column in columns}
-    if len(set(map(fold_case, known))) < len(known):
+    if duplicate := find_duplicate(known):
         raise ValueError(
-            f"table {table!r}: two columns have one name, as SQLite tells no case: "
-            f"{', '.join(known)}"
+            f"table {table!r}: duplicate column names {duplicate[0]!r} and {duplicate[1]!r}: "
+            f"column names are case-insensitive in SQLite"
         )
     for argument, names in (
         ("key", key or ()),
         ("merge", rules),
         ("delete_by", () if delete_by is None else (delete_by,)),
     ):
-        for column in names:
-            if column not in known:
+        for name in names:
+            if name not in known:
                 raise ValueError(
-                    f"table {table!r}: {argument} names {column!r}, "
-                    f"which is no column; there are {', '.join(known)}"
+                    f"table {table!r}: {argument} names the unknown column {name!r}; "
+                    f"the columns are {', '.join(known)}"
                 )
     if key is not None:
         _check_key(table, known, key, rules)
     elif any(rule is not Replace for rule in rules.values()):
         raise ValueError(
-            f"table {table!r}: merge rules need a key, which tells what a row is merged "
-            f"with; name one, or drop the rules"
+            f"table {table!r}: merge rules need a key, since rows merge by key; "
+            f"add a key or remove the rules"
         )
     if delete_by is not None and known[delete_by].storage is None:
-        raise TypeError(
-            f"table {table!r}: delete_by column {delete_by!r} must be of one type "
-            f"out of str, int, float and bytes"
-        )
+        raise TypeError(f"table {table!r}: delete_by column {delete_by!r} {_ONE_TYPE}")
 
 
 def _check_key(
     table: str, known: Mapping[str, Column], key: tuple[str, ...], rules: Mapping[str, Merge]
 ) -> None:
     if not key or len(set(key)) < len(key):
-        raise ValueError(f"table {table!r}: key must name each column once, got {key!r}")
-    for part in (known[name] for name in key):
-        if part.storage is None or part.nullable:
+        raise ValueError(
+            f"table {table!r}: key must name one or more columns, each only once, got {key!r}"
+        )
+    for column in (known[name] for name in key):
+        if column.storage is None or column.nullable:
             raise TypeError(
-                f"table {table!r}: key column {part.name!r} must be of one type out of "
-                f"str, int, float and bytes, and never None (NULLs are never equal in SQL)"
+                f"table {table!r}: key column {column.name!r} {_ONE_TYPE}, "
+                f"and must not allow None (NULLs are never equal in SQL)"
             )
-        if rules.get(part.name, Replace) is not Replace:
+        if rules.get(column.name, Replace) is not Replace:
             raise ValueError(
-                f"table {table!r}: key column {part.name!r} has a merge rule, "
-                f"but rows with one key have it in common; drop the rule"
+                f"table {table!r}: key column {column.name!r} has a merge rule, but rows that "
+                f"merge have the same key; remove the rule"
             )
 
 
 def _is_name(name: str) -> bool:
-    # A name with a lone surrogate cannot be encoded as UTF-8, as SQLite stores names.
+    # SQLite stores names as UTF-8, which cannot encode a lone surrogate.
     return bool(name) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)

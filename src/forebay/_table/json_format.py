@@ -1,17 +1,18 @@
-r"""Operations and declarations as text: JSON that a person can read and any tool can parse. Pure.
+r"""Encode operations and table declarations as JSON, which people and other tools can read.
 
-A dead letter and a spill file hold what a table refused, or what there was no time for, until
-somebody has mended the cause: days later, perhaps in a program that knows the table no more. So
-an operation names its columns, and the declaration of its table is kept beside it.
+Dead letters and spill files use this format. They are read once the cause is fixed: perhaps days
+later, by a program that no longer declares the table. So an operation names its columns, and the
+declaration of its table is stored next to it.
 
-JSON carries texts, most numbers and null. For the rest a value is an object with one member:
+JSON has texts, most numbers and null. Every other value is an object with one member:
 
 - ``{"base64": "AP8="}``: bytes;
-- ``{"float": "inf"}``: a float that is no finite number;
-- ``{"int": "9007199254740993"}``: an integer past 53 bits, which readers that know only floats
-  would change; past 64 bits in hexadecimal, since Python limits the digits of a decimal one;
-- ``{"escaped": "caf\\udce9"}``: a text with lone surrogates, which no UTF-8 holds, in the escapes
-  of a Python string.
+- ``{"float": "inf"}``: an infinite float;
+- ``{"int": "9007199254740993"}``: an integer beyond 53 bits, which readers that store numbers as
+  floats would change. An integer beyond 64 bits is hexadecimal, since Python limits the number of
+  decimal digits that it converts;
+- ``{"escaped": "caf\\udce9"}``: a text with lone surrogates, which UTF-8 cannot encode, with the
+  escapes of a Python string.
 """
 
 from __future__ import annotations
@@ -28,41 +29,41 @@ from forebay._table.sqlite_rules import INT64
 from forebay._table.table import Table, key_getter
 
 _EXACT_IN_A_FLOAT: Final = range(-(2**53) + 1, 2**53)
-_LONGEST_NAME: Final = 200
-"""Characters of a row or a key that a message shows."""
+_MAX_DESCRIPTION: Final = 200
+"""How many characters of a row or a key a message shows."""
 
 
 def operation_name(operation: Operation) -> str:
-    """Name what an operation does: ``write``, ``update``, ``delete`` or ``delete_by``."""
+    """Return the name of an operation: ``write``, ``update``, ``delete`` or ``delete_by``."""
     return _NAMES[type(operation)]
 
 
-def named(table: Table[Any], operation: Operation) -> str:
-    """Name an operation in a message: what it does, and to which key or which row."""
+def describe_operation(table: Table[Any], operation: Operation) -> str:
+    """Return a short text for a message: the operation's name, and its key, row or value."""
     match operation:
         case Write(row) if table.key:
-            of = _encode_key(table, key_getter(table)(row))
+            target = _encode_key(table, key_getter(table)(row))
         case Write(row):
-            of = _encode_columns((column.name for column in table.columns), row)
+            target = _encode_columns((column.name for column in table.columns), row)
         case Update(key) | Delete(key):
-            of = _encode_key(table, key)
+            target = _encode_key(table, key)
         case DeleteBy(value):
-            of = _encode_columns((str(table.delete_by),), (value,))
-    text = _dump(of)
-    if len(text) > _LONGEST_NAME:
-        text = f"{text[:_LONGEST_NAME]}…"
+            target = _encode_columns((str(table.delete_by),), (value,))
+    text = _dump(target)
+    if len(text) > _MAX_DESCRIPTION:
+        text = f"{text[:_MAX_DESCRIPTION]}…"
     return f"{operation_name(operation)} of {text}"
 
 
 def encode_operation(table: Table[Any], operation: Operation) -> str:
-    """Give an operation as JSON.
+    """Return an operation as JSON.
 
     Args:
-        table: the table it is for.
-        operation: what was to be done.
+        table: the table of the operation.
+        operation: the operation.
 
     Returns:
-        One line, without NUL or lone surrogates: an object whose one member is named for the
+        One line without NUL or lone surrogates: an object whose only member has the name of the
         operation, such as ``{"write": {"key": "a", "size": 10}}`` or
         ``{"update": {"key": {"key": "a"}, "set": {"size": 12}}}``.
     """
@@ -82,29 +83,29 @@ def encode_operation(table: Table[Any], operation: Operation) -> str:
 
 
 def decode_operation(table: Table[Any], text: str) -> Operation:
-    """Give the operation that `encode_operation` gave as JSON.
+    """Return the operation that `encode_operation` encoded.
 
     Args:
-        table: the table it is for: the one it was encoded with, or its decoded declaration.
+        table: the table of the operation: the same one, or its decoded declaration.
         text: the JSON.
 
     Raises:
-        ValueError: it is no JSON, or no operation of this table.
+        ValueError: the text is not JSON, or not an operation of this table.
     """
-    [(name, body)] = _object(load_json(text), of=1, what="an operation").items()
+    [(name, body)] = _object(parse_json(text), members=1, what="an operation").items()
     columns = tuple(column.name for column in table.columns)
     match name:
         case "write":
             return Write(_decode_columns(columns, body))
         case "update":
-            parts = _object(body, of=2, what="an update")
+            parts = _object(body, members=2, what="an update")
             if set(parts) != {"key", "set"}:
-                raise ValueError(f"an update has 'key' and 'set', not {', '.join(parts)}")
+                raise ValueError(f"an update must have 'key' and 'set', got {', '.join(parts)}")
             changes = _object(parts["set"], what="'set'")
             if not changes or not set(changes) <= set(columns) - set(table.key):
                 raise ValueError(
-                    f"'set' names columns of {table.name!r} outside its key, "
-                    f"not {', '.join(changes) or 'none'}"
+                    f"'set' must name columns of {table.name!r} outside its key, "
+                    f"got {', '.join(changes) or 'none'}"
                 )
             values = {column: _decode_value(value) for column, value in changes.items()}
             return Update(_decode_key(table, parts["key"]), values)
@@ -112,17 +113,17 @@ def decode_operation(table: Table[Any], text: str) -> Operation:
             return Delete(_decode_key(table, body))
         case "delete_by":
             if table.delete_by is None:
-                raise ValueError(f"table {table.name!r} declares no delete_by column")
+                raise ValueError(f"table {table.name!r} has no delete_by column")
             return DeleteBy(_decode_columns((table.delete_by,), body)[0])
         case _:
-            raise ValueError(f"{name!r} is no operation: expected {', '.join(_NAMES.values())}")
+            raise ValueError(f"unknown operation {name!r}: expected {', '.join(_NAMES.values())}")
 
 
 def encode_declaration(table: Table[Any]) -> str:
-    """Give what a table was declared with as JSON, its row type aside.
+    """Return the declaration of a table, without its row type, as JSON.
 
     Returns:
-        One line, without NUL or lone surrogates.
+        One line without NUL or lone surrogates.
     """
     return _dump(
         {
@@ -145,15 +146,15 @@ def encode_declaration(table: Table[Any]) -> str:
 
 
 def decode_declaration(text: str) -> Table[tuple[Any, ...]]:
-    """Declare the table that `encode_declaration` gave as JSON. Its rows are plain tuples.
+    """Return the table that `encode_declaration` encoded. Its rows are plain tuples.
 
     Args:
         text: the JSON.
 
     Raises:
-        ValueError: it is no JSON, or no declaration of a table.
+        ValueError: the text is not JSON, or not the declaration of a table.
     """
-    declared = load_json(text)
+    declared = parse_json(text)
     try:
         key = tuple(declared["key"])
         columns = {column["name"]: _ANNOTATIONS[column["type"]] for column in declared["columns"]}
@@ -175,7 +176,7 @@ def decode_declaration(text: str) -> Table[tuple[Any, ...]]:
             coalesce=declared.get("coalesce", True),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"this is no declaration of a table ({error!r}): {text}") from error
+        raise ValueError(f"invalid declaration of a table ({error!r}): {text}") from error
 
 
 _NAMES: Final[Mapping[type[Operation], str]] = {
@@ -213,7 +214,7 @@ def _decode_columns(names: tuple[str, ...], body: Any) -> Row:
     columns = _object(body, what="a row or a key")
     if set(columns) != set(names):
         raise ValueError(
-            f"expected the columns {', '.join(names)}, not {', '.join(columns) or 'none'}"
+            f"expected the columns {', '.join(names)}, got {', '.join(columns) or 'none'}"
         )
     return tuple(_decode_value(columns[name]) for name in names)
 
@@ -221,7 +222,7 @@ def _decode_columns(names: tuple[str, ...], body: Any) -> Row:
 def _encode_value(value: Any) -> Any:
     match value:
         case bool():
-            return int(value)  # as SQLite holds it
+            return int(value)  # as SQLite stores it
         case int() if value not in _EXACT_IN_A_FLOAT:
             return {"int": str(value) if value in INT64 else hex(value)}
         case float() if not math.isfinite(value):
@@ -236,12 +237,14 @@ def _encode_value(value: Any) -> Any:
 
 def _decode_value(value: Any) -> Any:
     if isinstance(value, dict):
-        [(tag, text)] = _object(value, of=1, what="a tagged value").items()
+        [(tag, text)] = _object(value, members=1, what="a tagged value").items()
         if tag not in _TAGS or not isinstance(text, str):
-            raise ValueError(f"{value!r} is no value: expected a tag of {', '.join(_TAGS)}")
+            raise ValueError(
+                f"invalid value {value!r}: expected a text with one of the tags {', '.join(_TAGS)}"
+            )
         return _TAGS[tag](text)
     if isinstance(value, list):
-        raise ValueError(f"{value!r} is a list, which is no value")  # noqa: TRY004  # bad data
+        raise ValueError(f"invalid value {value!r}: lists are not allowed")  # noqa: TRY004  # bad data
     return value
 
 
@@ -277,24 +280,27 @@ def _dump(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def load_json(text: str) -> Any:
-    """Give what a text of JSON holds.
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: the JSON.
 
     Raises:
-        ValueError: it is no JSON, or is nested too deep for any letter.
+        ValueError: the text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError("it is nested too deep to be read") from None
+        raise ValueError("the JSON is nested too deeply") from None
 
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
-def _object(value: Any, *, what: str, of: int | None = None) -> dict[str, Any]:
-    if not isinstance(value, dict) or (of is not None and len(value) != of):
-        members = "" if of is None else f" of {of} member{'s' * (of > 1)}"
-        raise ValueError(f"{what} must be an object{members}, not {value!r}")
+def _object(value: Any, *, what: str, members: int | None = None) -> dict[str, Any]:
+    if not isinstance(value, dict) or (members is not None and len(value) != members):
+        size = "" if members is None else f" with {members} member{'s' * (members > 1)}"
+        raise ValueError(f"{what} must be an object{size}, got {value!r}")
     return value

@@ -1,7 +1,7 @@
-"""What a later row does to an earlier one with the same key, a column at a time.
+"""The merge rules: what a column becomes when a later row has the key of an earlier one.
 
-The rule is stated twice in the project, once here for rows that meet in memory and once as SQL
-for rows that meet in the table; a property test holds the two together.
+Each rule is written twice in the project: here for rows that merge in memory, and as SQL for rows
+that merge in the table. A property test checks that both give the same result.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from forebay._table.sqlite_rules import INT64
 
 
 class Merge(enum.Enum):
-    """What a column becomes when a row is written whose key is already there.
+    """What a column becomes when a row is written whose key exists already.
 
-    `None` (SQL's NULL) is no value: `SUM`, `MIN` and `MAX` yield the other one.
+    `SUM`, `MIN` and `MAX` ignore `None` (NULL in SQL): the result is the other value.
     """
 
     REPLACE = "replace"
     """The later value."""
     KEEP = "keep"
-    """The earlier value. All columns `KEEP` is "insert, or ignore"."""
+    """The earlier value. A table with `KEEP` in all columns does "insert or ignore"."""
     SUM = "sum"
-    """Both, added. Integers past 63 bits become floats, as in SQLite. Sums of floats may differ
-    in the last digits from the sum in another order, since rows add up in memory first."""
+    """The sum of both. As in SQLite, the sum of integers becomes a float if it does not fit into
+    64 bits. Rows are added in memory first, so a sum of floats may differ in its last digits from
+    the sum in the order of acceptance."""
     MIN = "min"
-    """The smaller one."""
+    """The smaller value."""
     MAX = "max"
-    """The larger one."""
+    """The larger value."""
 
     def combine(self, old: Any, new: Any) -> Any:
-        """Give the value of a column after `new` was written over `old`.
+        """Return the value of a column after `new` was written over `old`.
 
         Args:
-            old: the value that is there, None for NULL.
-            new: the value of the later row, None for NULL.
+            old: the earlier value; None for NULL.
+            new: the later value; None for NULL.
 
         Returns:
-            What SQLite would hold after the same two writes.
+            The value that SQLite stores after the same two writes.
         """
         return _COMBINE[self](old, new)
 
@@ -59,21 +60,21 @@ def _sum(old: Any, new: Any) -> Any:
     # https://sqlite.org/lang_expr.html: an integer that overflows becomes a REAL.
     if isinstance(total, int) and total not in INT64:
         return float(old) + float(new)
-    # An infinity and its opposite: NULL in SQL, where COALESCE then leaves the earlier one.
+    # Infinity plus minus infinity is NULL in SQL, where COALESCE then picks the earlier value.
     return total if total == total else old  # only NaN differs from itself
 
 
 def _min(old: Any, new: Any) -> Any:
     if old is None or new is None:
         return new if old is None else old
-    # Equal values of two types (1 and 1.0): min() of SQLite gives its last argument.
+    # If 1 and 1.0 are compared, min() of SQLite returns its last argument.
     return min(new, old)
 
 
 def _max(old: Any, new: Any) -> Any:
     if old is None or new is None:
         return new if old is None else old
-    # max() of SQLite gives its first argument when both are equal.
+    # If 1 and 1.0 are compared, max() of SQLite returns its first argument.
     return max(old, new)
 
 

@@ -1,4 +1,4 @@
-"""The four things a program can ask of a table, each the effect of one accepted entry."""
+"""The four operations that a program can request on a table: write, update, delete, delete by."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from sys import getsizeof
 from typing import Any, TypeAlias
 
 Row: TypeAlias = tuple[Any, ...]
-"""The values of a row in the order of the table's columns."""
+"""The values of a row, in the order of the table's columns."""
 
 Key: TypeAlias = Any
-"""The value of the key column, or the tuple of them where the key has several."""
+"""The value of the key column. If the key has several columns: the tuple of their values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Insert this row; where its key is there already, merge it into that row."""
+    """Insert this row. If a row with its key exists, merge this row into it."""
 
     row: Row
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Set these columns of the row with this key; nothing where there is none."""
+    """Set these columns of the row with this key. If there is no such row, do nothing."""
 
     key: Key
     columns: Mapping[str, Any]
@@ -31,14 +31,14 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove the row with this key; nothing where there is none."""
+    """Delete the row with this key. If there is no such row, do nothing."""
 
     key: Key
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteBy:
-    """Remove every row whose `delete_by` column has this value."""
+    """Delete every row whose `delete_by` column has this value."""
 
     value: Any
 
@@ -46,11 +46,11 @@ class DeleteBy:
 Operation: TypeAlias = Write | Update | Delete | DeleteBy
 
 Entry: TypeAlias = Row | Update | Delete | DeleteBy
-"""An operation on its way through the buffer, where a bare row stands for its `Write`."""
+"""An operation as a buffer holds it: a plain tuple is a `Write` of that row."""
 
 
 def size_of(entry: Entry) -> int:
-    """Measure an entry in memory, in bytes: its values and what holds them."""
+    """Return the size of an entry in memory in bytes: its values and their containers."""
     if isinstance(entry, tuple):
         return getsizeof(entry) + sum(map(getsizeof, entry))
     if isinstance(entry, Update):
@@ -58,6 +58,6 @@ def size_of(entry: Entry) -> int:
     return size_of((entry.key if isinstance(entry, Delete) else entry.value,))
 
 
-def operation(entry: Entry) -> Operation:
-    """Give the operation that an entry stands for."""
+def to_operation(entry: Entry) -> Operation:
+    """Return an entry as an operation."""
     return Write(tuple(entry)) if isinstance(entry, tuple) else entry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable
 from typing import Final
 
 INT64: Final = range(-(2**63), 2**63)
@@ -14,6 +15,17 @@ _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 def fold_case(name: str) -> str:
     """Return a name as SQLite compares it: the letters A to Z in lower case, others unchanged."""
     return name.translate(_LOWER)
+
+
+def find_duplicate(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two names that SQLite treats as the same name, or None."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = fold_case(name)
+        if folded in seen:
+            return seen[folded], name
+        seen[folded] = name
+    return None
 
 
 def affinity(declared: str) -> str:

@@ -1,4 +1,4 @@
-"""`Table`: which row type goes to which table, by which key, merged by which rules."""
+"""`Table`: the declaration of a table, from the row type to the merge rules."""
 
 from __future__ import annotations
 
@@ -20,11 +20,20 @@ R = TypeVar("R")
 
 
 class Table(Generic[R]):
-    """A table, as a program declares it: the shape of its rows and the rules of its writes.
+    """The declaration of a table: the type of its rows, its key and its merge rules.
 
-    The fields of the row type are the table's columns, in order. With a `key`, a row that is
-    written while a row with its key is there is merged into it by the `merge` rules. Without
-    one the table is append-only: each row written is a row more.
+    The fields of the row type are the table's columns, in order. If the table has a `key`, a row
+    whose key exists already is merged into the existing row by the `merge` rules. A table without
+    a key is append-only: each row written is a new row.
+
+    Attributes:
+        name: the table's name in the database, which is also the buffer's name.
+        row_type: the class of the rows.
+        columns: the columns, in the order of the row type's fields.
+        key: the names of the key columns; empty for an append-only table.
+        delete_by: the column by whose value rows may be deleted, or None.
+        nan_as_null: whether NaN is stored as NULL.
+        coalesce: whether entries of the same key are merged before they are written.
 
     Example:
         >>> from typing import NamedTuple
@@ -50,25 +59,29 @@ class Table(Generic[R]):
         """Declare a table.
 
         Args:
-            row_type: a NamedTuple, dataclass, attrs class or msgspec Struct whose fields are
-                annotated with str, int, float, bytes, bool, or one of these or None.
-            name: the table's name in the database; the buffer goes by it too.
+            row_type: a NamedTuple, dataclass, attrs class or msgspec Struct. Each field is
+                annotated with str, int, float, bytes or bool, or with a union of these and None.
+            name: the table's name in the database. The buffer has the same name.
             key: the column, or columns, that a UNIQUE constraint of the table covers; None for
-                an append-only table. Key columns have exactly one type and are never None.
-            merge: what a later row does to an earlier one with its key: one rule for all
-                columns outside the key, or a rule by column (`Replace` where none is given).
-            delete_by: a further column by whose value rows may be deleted.
-            nan_as_null: SQLite holds no NaN, it stores NULL instead. False refuses a NaN where
-                it is enqueued; True takes it as None.
-            coalesce: whether entries of one key become one operation before they are written.
-                The table does not see what was merged, so a row that it would have refused (by a
-                CHECK, a trigger, …) is neither refused nor without effect where a later entry of
-                its key is merged into it; and rows are written in the order of their keys. False
-                executes each entry by itself, in order, at the price of more work for SQLite.
+                an append-only table. A key column has exactly one type and never allows None.
+            merge: what a later row does to an earlier one with the same key: one rule for all
+                columns outside the key, or a mapping of rules by column. A column that the mapping
+                does not name has the rule `Replace`.
+            delete_by: one more column by whose value rows may be deleted.
+            nan_as_null: what to do with NaN, which SQLite would store as NULL. False refuses NaN
+                when a row is enqueued; True stores it as None.
+            coalesce: whether entries of the same key are merged into one operation before they are
+                written. The table then sees only the result: a row that it would have refused (by
+                a CHECK, a trigger, …) is not refused if a later entry of its key was merged into
+                it, and its values take part in the merge. Rows are written in the order of their
+                keys. False executes each entry on its own, in the order of acceptance, which is
+                slower.
 
         Raises:
-            TypeError: the row type, or an annotation, is nothing that SQLite can hold.
-            ValueError: a name is empty, doubled or unknown, or a rule does not fit its column.
+            TypeError: SQLite cannot store values of an annotated type, `row_type` is not such a
+                class, or a merge rule does not fit the type of its column.
+            ValueError: a name is empty, reserved, duplicate or unknown, or a merge rule can have
+                no effect.
         """
         self._declare(
             row_type,
@@ -95,9 +108,11 @@ class Table(Generic[R]):
     ) -> Table[tuple[Any, ...]]:
         """Declare a table whose columns are known only at run time.
 
+        The table's rows are plain tuples with one value per column.
+
         Args:
-            columns: the type of each column by its name, in order. Any name that SQLite takes
-                will do; rows are plain tuples with a value for each column.
+            columns: the type of each column by the column's name, in order. A name may contain
+                every character that SQLite allows in a name.
             name: as for `Table`.
             key: as for `Table`.
             merge: as for `Table`.
@@ -106,7 +121,7 @@ class Table(Generic[R]):
             coalesce: as for `Table`.
 
         Raises:
-            TypeError: a type is nothing that SQLite can hold.
+            TypeError: SQLite cannot store values of a type, or a merge rule does not fit it.
             ValueError: as for `Table`.
         """
         table: Table[tuple[Any, ...]] = Table.__new__(Table)
@@ -137,8 +152,11 @@ class Table(Generic[R]):
         self.name: str = check_table_name(name)
         self.row_type: type[R] = row_type
         if not annotations:
-            raise ValueError(f"table {name!r} has no columns: its row type has no fields")
-        self.key: tuple[str, ...] = () if key is None else key_names(key)
+            raise ValueError(
+                f"table {name!r} has no columns, since its row type has no fields; "
+                f"declare at least one"
+            )
+        self.key: tuple[str, ...] = () if key is None else key_names(name, key)
         self.delete_by: str | None = delete_by
         self.nan_as_null: bool = nan_as_null
         self.coalesce: bool = coalesce

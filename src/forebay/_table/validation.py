@@ -1,4 +1,4 @@
-"""What callers hand in, checked and taken: rows, keys, the columns of an update."""
+"""Check the values that a program passes to a buffer: rows, keys, the columns of an update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ R = TypeVar("R")
 _NONE = type(None)
 _PLAIN = frozenset({str, int, float, bytes, bool, _NONE})
 _MAX_VALID_TYPES = 256
-"""Columns that allow None, or any value, have combinations of types without number."""
+"""How many combinations of types a validator remembers. Columns that allow several types have an
+unlimited number of them."""
 
 
 def strict_columns(table: Table[Any]) -> frozenset[str]:
@@ -42,9 +43,9 @@ class RowValidator(Generic[R]):
     The values returned are of the plain types that SQLite stores. Later changes of the caller's
     objects do not reach them.
 
-    A column takes values of every type that SQLite stores, and None only if its annotation allows
-    None. A strict column (see `strict_columns`) takes values of its declared type only. An int in
-    a strict float column becomes a float, since two ints beyond 53 bits can be the same float.
+    A column allows values of every type that SQLite stores, and None only if its annotation does.
+    A strict column (see `strict_columns`) allows values of its declared type only. An int in a
+    strict float column becomes a float, since two ints beyond 53 bits can be the same float.
     """
 
     def __init__(self, table: Table[R]) -> None:
@@ -110,7 +111,7 @@ class RowValidator(Generic[R]):
 
         Raises:
             TypeError: a row is not an instance of the row type, or the type of a value is not one
-                that SQLite, or its column, takes.
+                that SQLite, or its column, allows.
             ValueError: a row has a wrong number of values, or SQLite cannot store a value.
         """
         if set(map(type, rows)) != {self._table.row_type} or (
@@ -127,8 +128,8 @@ class RowValidator(Generic[R]):
         for row in rows:
             if not isinstance(row, self._table.row_type):
                 raise TypeError(
-                    f"table {self._table.name!r} takes rows of "
-                    f"{self._table.row_type.__name__}, not {row!r}"
+                    f"table {self._table.name!r}: expected a row of type "
+                    f"{self._table.row_type.__name__}, got {row!r}"
                 )
             if isinstance(row, tuple) and len(row) != len(self._columns):
                 raise ValueError(
@@ -141,31 +142,34 @@ class RowValidator(Generic[R]):
         return list(map(getter, rows))
 
     def _validate_value(self, column: Column, value: object) -> object:
-        """Give a value as SQLite will hold it, or refuse it in words."""
+        """Return a value as SQLite will store it, or raise an error that names the column."""
         value = _plain(value)
         where = f"table {self._table.name!r}, column {column.name!r}"
         if type(value) not in _PLAIN:
             raise TypeError(
-                f"{where}: SQLite cannot take {value!r} of type {type(value).__name__}; "
+                f"{where}: SQLite cannot store {value!r} of type {type(value).__name__}; "
                 f"expected {column.expected}"
             )
         if type(value) is int and value not in INT64:
-            raise ValueError(f"{where}: SQLite holds integers of 64 bits, which {value!r} is past")
+            raise ValueError(
+                f"{where}: {value!r} does not fit into SQLite's 64-bit integer; "
+                f"store larger numbers as str or float"
+            )
         strict = column.name in self._strict
         if strict and column.storage is float and isinstance(value, int):
             value = float(value)
         if value != value:  # NaN
             if not (self._table.nan_as_null and column.nullable):
                 raise ValueError(
-                    f"{where}: SQLite would store NaN as NULL; pass None where the column allows "
-                    f"it, which nan_as_null=True in the table's declaration does by itself"
+                    f"{where}: SQLite would store NaN as NULL; pass None, or declare the table "
+                    f"with nan_as_null=True (in both cases the column must allow None)"
                 )
             value = None
         if value is None:
             if not column.nullable:
                 raise TypeError(
-                    f"{where}: expected {column.expected}, got None; where that is meant, "
-                    f"declare the field `… | None`"
+                    f"{where}: expected {column.expected}, got None; "
+                    f"to allow None, declare the field as `… | None`"
                 )
         elif strict and column.storage and type(value) not in VALUE_TYPES[column.storage]:
             raise TypeError(
@@ -174,25 +178,24 @@ class RowValidator(Generic[R]):
         return value
 
     def validate_key(self, key: Key) -> Key:
-        """Check a key as a caller gives it.
+        """Check a key and return it as the buffer compares it.
 
         Args:
-            key: the value of the key column, or a tuple with one for each.
-
-        Returns:
-            The key as the buffer compares it.
+            key: the value of the key column. If the key has several columns: a tuple with the
+                value of each, in the order of the table's `key`.
 
         Raises:
             TypeError: the table has no key, or a value is not of its column's type.
-            ValueError: it has a wrong number of values.
+            ValueError: the key is not a tuple with one value per key column, or SQLite cannot
+                store a value.
         """
         if not self._table.key:
-            raise TypeError(f"table {self._table.name!r} has no key: its rows can only be appended")
+            raise TypeError(f"table {self._table.name!r} has no key: rows can only be appended")
         values = (key,) if len(self._table.key) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(self._table.key):
             raise ValueError(
-                f"table {self._table.name!r}: the key is a tuple "
-                f"({', '.join(self._table.key)}), not {key!r}"
+                f"table {self._table.name!r}: expected a key tuple "
+                f"({', '.join(self._table.key)}), got {key!r}"
             )
         checked = tuple(
             self._validate_value(self._columns[name], value)
@@ -201,18 +204,22 @@ class RowValidator(Generic[R]):
         return checked[0] if len(checked) == 1 else checked
 
     def validate_update(self, columns: Mapping[str, object]) -> Mapping[str, Any]:
-        """Check the columns of an update.
+        """Check the columns of an update and return their values.
+
+        Args:
+            columns: the new values, by column.
 
         Raises:
-            TypeError: no column is named, or one is unknown or of the key, or a value is of a
-                type that SQLite or its column cannot take.
+            TypeError: there is no column, or a column is unknown or part of the key, or the type
+                of a value is not one that SQLite, or its column, allows.
+            ValueError: SQLite cannot store a value.
         """
-        settable = [column.name for column in value_columns(self._table)]
-        if not columns or not set(columns) <= set(settable):
-            unknown = ", ".join(map(repr, set(columns) - set(settable))) or "none"
+        settable = {column.name: None for column in value_columns(self._table)}
+        if not columns or not columns.keys() <= settable.keys():
+            refused = ", ".join(repr(name) for name in columns if name not in settable)
             raise TypeError(
-                f"table {self._table.name!r}: an update names columns outside the key "
-                f"({', '.join(settable)}), not {unknown}"
+                f"table {self._table.name!r}: an update must name columns outside the key "
+                f"({', '.join(settable)}), got {refused or 'none'}"
             )
         return {
             name: self._validate_value(self._columns[name], value)
@@ -220,19 +227,26 @@ class RowValidator(Generic[R]):
         }
 
     def validate_delete_by(self, value: object) -> Any:
-        """Check the value of a delete by another column than the key.
+        """Check the value of a delete by the `delete_by` column and return it.
+
+        Args:
+            value: the value by which rows are deleted.
 
         Raises:
-            TypeError: the table declares no `delete_by`, or the value is None or not of the
+            TypeError: the table has no `delete_by` column, or the value is None or not of the
                 column's type.
+            ValueError: SQLite cannot store the value.
         """
         if self._table.delete_by is None:
-            raise TypeError(f"table {self._table.name!r} declares no delete_by column")
+            raise TypeError(
+                f"table {self._table.name!r} has no delete_by column; "
+                f"declare one with Table(..., delete_by=COLUMN)"
+            )
         value = self._validate_value(self._columns[self._table.delete_by], value)
         if value is None:
             raise TypeError(
-                f"table {self._table.name!r}: delete by None matches nothing, as NULLs are never "
-                f"equal in SQL; set the column to a value that can be looked for"
+                f"table {self._table.name!r}: a delete by None matches no row, since NULLs are "
+                f"never equal in SQL; store another value in the rows to delete"
             )
         return value
 
@@ -264,7 +278,7 @@ class _ColumnCheck:
 
 
 def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:
-    """Give what turns an instance into the tuple of its values; None where it is one."""
+    """Return a function that returns the values of a row; None if rows are tuples themselves."""
     if issubclass(row_type, tuple):
         return None
     if len(names) == 1:
@@ -274,7 +288,7 @@ def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Ro
 
 
 def _plain(value: object) -> object:
-    """Give a value of a subclass, or a mutable buffer, as the plain type SQLite takes."""
+    """Return a value of a subclass, or a mutable buffer, as a plain type that SQLite stores."""
     if type(value) in _PLAIN:
         return value
     if isinstance(value, str):

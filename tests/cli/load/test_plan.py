@@ -115,7 +115,7 @@ def test_any_name_makes_a_column(name: str) -> None:
     ("found", "key", "problem"),
     [
         ({"a": TEXT, "b": TEXT}, ("z",), "--key names 'z', which is no column of the input"),
-        ({"a": TEXT}, ("a", "a"), "key must name each column once"),
+        ({"a": TEXT}, ("a", "a"), "key must name one or more columns, each only once"),
         ({"a": TEXT, "A": TEXT}, (), "columns 'a' and 'A'; expected each column once"),
         ({}, (), "the first rows are empty objects"),
     ],

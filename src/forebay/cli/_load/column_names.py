@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from forebay._table.sqlite_rules import fold_case
+from forebay._table.sqlite_rules import find_duplicate
 
 
 def duplicate(names: Iterable[str]) -> str | None:
     """What is wrong with `names` where SQLite would take two of them as the same one, or None."""
-    seen: dict[str, str] = {}
-    for name in names:
-        if fold_case(name) in seen:
-            return f"columns {seen[fold_case(name)]!r} and {name!r}; expected each column once"
-        seen[fold_case(name)] = name
-    return None
+    pair = find_duplicate(names)
+    return (
+        None if pair is None else f"columns {pair[0]!r} and {pair[1]!r}; expected each column once"
+    )

@@ -20,8 +20,8 @@ from typing import TypeAlias
 
 from forebay._batching.batch import Batch
 from forebay._batching.coalesce import halves, remainder
-from forebay._table.json_format import named
-from forebay._table.operations import operation
+from forebay._table.json_format import describe_operation
+from forebay._table.operations import to_operation
 from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
@@ -220,7 +220,7 @@ class BatchCommitter:
         [entry] = (entry for run in batch.accepted for entry in run)
         cause = refusal.__cause__ or refusal
         code, message = code_name(cause), str(cause)
-        row = named(batch.table, operation(entry))
+        row = describe_operation(batch.table, to_operation(entry))
         if len(self._settled.rejections) >= self._rejection_limit:
             raise FloodError(
                 f"table {batch.table.name!r} refuses more rows than may become dead letters in a "
@@ -232,7 +232,7 @@ class BatchCommitter:
             letter = dead_letters.insert(
                 raw,
                 batch.table,
-                operation(entry),
+                to_operation(entry),
                 code=code,
                 message=message,
                 attempts=self._attempts,
@@ -245,7 +245,7 @@ class BatchCommitter:
                 code=code,
             ) from error
         self._settled = self._settled.advanced_by_rejection(
-            Rejection(batch.end, operation(entry), code, message, letter)
+            Rejection(batch.end, to_operation(entry), code, message, letter)
         )
 
 
