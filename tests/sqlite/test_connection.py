@@ -1,4 +1,4 @@
-"""`forebay.sqlite` : turns, cancellation, closing. With real files and real threads."""
+"""`forebay.sqlite`: turns, cancellation and closing, with real files and real threads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import anyio
+import anyio.to_thread
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -23,7 +23,7 @@ PATIENCE = 20.0
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with an empty table ``t(x)``."""
+    """Create a database with an empty table ``t(x)``, and return its path."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("PRAGMA journal_mode=wal")
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[Any]:
-    """What another connection finds in ``t``."""
+    """Return what another connection reads from ``t``."""
     with closing(sqlite3.connect(path)) as raw:
         return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
 
@@ -44,19 +44,19 @@ def insert(raw: sqlite3.Connection, *values: object) -> int:
 
 
 class Gate:
-    """A function for a connection that stays in its thread until it is let go."""
+    """A function for a connection that stays in its thread until it is released."""
 
     def __init__(self) -> None:
         self.entered = trio.Event()
-        self._leave = threading.Event()
+        self._released = threading.Event()
 
     def __call__(self, raw: sqlite3.Connection, *values: object) -> int:
         trio.from_thread.run_sync(self.entered.set)
-        assert self._leave.wait(PATIENCE)
+        assert self._released.wait(PATIENCE)
         return insert(raw, *values)
 
-    def let_go(self) -> None:
-        self._leave.set()
+    def release(self) -> None:
+        self._released.set()
 
 
 @contextmanager
@@ -65,22 +65,7 @@ def held() -> Iterator[Gate]:
     try:
         yield gate
     finally:
-        gate.let_go()
-
-
-class CountingTurns:
-    """A connection's limiter, which every hop to a thread passes."""
-
-    def __init__(self, limiter: anyio.CapacityLimiter) -> None:
-        self._limiter = limiter
-        self.hops = 0
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        self.hops += 1
-        await self._limiter.acquire_on_behalf_of(borrower)
-
-    def release_on_behalf_of(self, borrower: object) -> None:
-        self._limiter.release_on_behalf_of(borrower)
+        gate.release()
 
 
 Call = Callable[[sqlite.Connection], Awaitable[object]]
@@ -98,19 +83,24 @@ CALLS: list[Any] = [
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_call_is_one_hop(path: Path, call: Call) -> None:
+async def test_a_call_is_one_hop(path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """However many statements a call executes, it goes to a thread once."""
+    run_sync = anyio.to_thread.run_sync
+    hops = []
+
+    def counting_run_sync(*args: Any, **keywords: Any) -> Awaitable[Any]:
+        hops.append(args)
+        return run_sync(*args, **keywords)
+
     async with sqlite.connect(path) as connection:
-        limiter = connection._turn
-        turns = CountingTurns(limiter)
-        connection._turn = cast(anyio.CapacityLimiter, turns)
-        await call(connection)
-        connection._turn = limiter
-    assert 1 == turns.hops
+        with monkeypatch.context() as patch:
+            patch.setattr(anyio.to_thread, "run_sync", counting_run_sync)
+            await call(connection)
+    assert 1 == len(hops)
 
 
 async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:
-    """Calls that wait are served first come, first served."""
+    """Calls that wait run first come, first served."""
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
         with held() as gate:
             nursery.start_soon(connection.run, gate)
@@ -122,7 +112,7 @@ async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:
 
 
 async def test_one_connection_is_used_by_one_thread_at_a_time(path: Path) -> None:
-    """While a call runs, the next one waits, and is seen to wait."""
+    """While a call runs, the next call waits, and the statistics count it."""
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
         with held() as gate:
             nursery.start_soon(connection.run, gate, "first")
@@ -140,7 +130,7 @@ async def test_one_connection_is_used_by_one_thread_at_a_time(path: Path) -> Non
 
 
 async def test_several_connections_work_at_the_same_time(path: Path) -> None:
-    """Two functions that can only end together end, on two connections."""
+    """Two functions that wait for each other both end if they run on two connections."""
     barrier = threading.Barrier(2, timeout=PATIENCE)
 
     def meet(_raw: sqlite3.Connection) -> None:
@@ -156,8 +146,8 @@ async def test_several_connections_work_at_the_same_time(path: Path) -> None:
     assert not barrier.broken
 
 
-async def test_what_a_function_raises_reaches_its_caller(path: Path) -> None:
-    """The very exception, and the connection goes on."""
+async def test_the_exception_of_a_function_reaches_its_caller(path: Path) -> None:
+    """The caller gets the same exception object, and the connection remains usable."""
     cause = LookupError("no")
 
     def fail(_raw: sqlite3.Connection) -> None:
@@ -174,7 +164,7 @@ async def test_what_a_function_raises_reaches_its_caller(path: Path) -> None:
 
 
 async def test_a_call_cancelled_on_entry_does_not_run(path: Path) -> None:
-    """In a cancelled scope, no call reaches the database."""
+    """In a cancelled scope, a call does not reach the database."""
     async with sqlite.connect(path) as connection:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -184,7 +174,7 @@ async def test_a_call_cancelled_on_entry_does_not_run(path: Path) -> None:
 
 
 async def test_a_call_cancelled_while_it_waits_never_runs(path: Path) -> None:
-    """Cancelled before its turn, a call leaves the line."""
+    """A call that is cancelled before its turn leaves the queue."""
 
     async def call(scope: trio.CancelScope) -> None:
         with scope:
@@ -205,10 +195,10 @@ async def test_a_call_cancelled_while_it_waits_never_runs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [sqlite.Connection.run, sqlite.Connection.transaction])
-async def test_a_call_cancelled_while_it_runs_still_commits_and_says_so(
+async def test_a_call_cancelled_while_it_runs_commits_and_returns(
     path: Path, method: Callable[[sqlite.Connection, Gate, str], Awaitable[int]]
 ) -> None:
-    """A call whose turn has come gives its result; the next checkpoint raises."""
+    """A call that has begun returns its result; the next checkpoint raises the cancellation."""
     results: list[int] = []
 
     async def call(scope: trio.CancelScope) -> None:
@@ -230,8 +220,8 @@ async def test_a_call_cancelled_while_it_runs_still_commits_and_says_so(
     assert ["committed"] == rows(path)
 
 
-async def test_a_function_may_let_itself_be_cancelled(path: Path) -> None:
-    """`trio.from_thread.check_cancelled` ends a long transaction, which is rolled back."""
+async def test_a_function_may_check_for_cancellation(path: Path) -> None:
+    """`trio.from_thread.check_cancelled` ends a long transaction and rolls it back."""
 
     def long(raw: sqlite3.Connection) -> None:
         gate(raw, "undone")
@@ -255,22 +245,22 @@ async def test_a_function_may_let_itself_be_cancelled(path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_closed_connection_says_so(path: Path, call: Call) -> None:
-    """After `aclose`, every call raises Trio's own error."""
+async def test_a_closed_connection_refuses_calls(path: Path, call: Call) -> None:
+    """After `aclose`, every call raises `trio.ClosedResourceError` with the path."""
     async with sqlite.connect(path) as connection:
         pass
-    with pytest.raises(trio.ClosedResourceError, match=r"a\.db.* closed"):
+    with pytest.raises(trio.ClosedResourceError, match=r"a\.db"):
         await call(connection)
 
 
 async def test_closing_waits_for_the_calls_made_before_it(path: Path) -> None:
-    """The running call ends, those in line have their turn, later ones are refused."""
+    """The running call and the waiting calls end; later calls are refused."""
     connection = await sqlite.Connection.open(path)
     async with trio.open_nursery() as nursery:
         with held() as gate:
             nursery.start_soon(connection.run, gate, "running")
             await gate.entered.wait()
-            nursery.start_soon(connection.transaction, insert, "in line")
+            nursery.start_soon(connection.transaction, insert, "waiting")
             await wait_all_tasks_blocked()
             nursery.start_soon(connection.aclose)
             nursery.start_soon(connection.aclose)
@@ -278,38 +268,40 @@ async def test_closing_waits_for_the_calls_made_before_it(path: Path) -> None:
             assert sqlite.ConnectionState.CLOSING is connection.statistics().state
             with pytest.raises(trio.ClosedResourceError):
                 await connection.run(insert, "late")
-    assert ["running", "in line"] == rows(path)
+    assert ["running", "waiting"] == rows(path)
     assert sqlite.ConnectionState.CLOSED is connection.statistics().state
 
 
 async def test_closing_again_does_nothing(path: Path) -> None:
-    """`aclose` may be called any number of times, and is a checkpoint each time."""
+    """`aclose` may be called any number of times, and each call is a checkpoint."""
     connection = await sqlite.Connection.open(path)
     await connection.aclose()
     with trio.testing.assert_checkpoints():
         await connection.aclose()
 
 
-async def test_cancelling_does_not_keep_a_connection_open(path: Path) -> None:
-    """Closing is shielded: even in a cancelled scope the connection is closed."""
+async def test_cancellation_does_not_keep_a_connection_open(path: Path) -> None:
+    """Closing is shielded: the connection is closed even in a cancelled scope."""
+    raws: list[sqlite3.Connection] = []
     with trio.CancelScope() as scope:
         async with sqlite.connect(path) as connection:
+            await connection.run(raws.append)
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert sqlite.ConnectionState.CLOSED is connection.statistics().state
     with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
-        connection._raw.execute("SELECT 1")
+        raws[0].execute("SELECT 1")
 
 
 async def test_closing_has_a_deadline(path: Path) -> None:
-    """A call that does not end delays closing by the timeout; closing again then succeeds."""
+    """A call that does not end delays `aclose` by the timeout; a second `aclose` succeeds."""
     connection = await sqlite.Connection.open(path, close_timeout=0.01)
     async with trio.open_nursery() as nursery:
         with held() as gate:
             nursery.start_soon(connection.run, gate, "slow")
             await gate.entered.wait()
             start = trio.current_time()
-            with pytest.raises(trio.TooSlowError, match=r"a\.db.*closing.*close_timeout=0\.01"):
+            with pytest.raises(trio.TooSlowError, match=r"a\.db.*close_timeout=0\.01"):
                 await connection.aclose()
             assert trio.current_time() - start < 2
             with pytest.raises(trio.ClosedResourceError):
@@ -320,15 +312,15 @@ async def test_closing_has_a_deadline(path: Path) -> None:
 
 
 async def test_a_transaction_left_open_is_rolled_back_by_closing(path: Path) -> None:
-    """Nothing that was not committed stays."""
+    """Rows that were not committed are not in the file."""
     async with sqlite.connect(path) as connection:
         await connection.execute("BEGIN")
         await connection.execute("INSERT INTO t VALUES (1)")
     assert [] == rows(path)
 
 
-async def test_the_representation_tells_path_and_state(path: Path) -> None:
-    """One line says which file, and what the connection is doing."""
+async def test_the_representation_has_path_and_state(path: Path) -> None:
+    """One line names the file, and describes what the connection is doing."""
     async with sqlite.connect(path) as connection:
         assert f"<Connection {str(path)!r} open, idle, 0 waiting>" == repr(connection)
         async with trio.open_nursery() as nursery:
@@ -341,18 +333,20 @@ async def test_the_representation_tells_path_and_state(path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 async def test_a_forked_child_does_not_touch_the_connection(path: Path) -> None:
-    """A child's COMMIT would seem to succeed and its row vanish: its calls raise instead."""
+    """In a child, calls raise: its COMMIT would seem to succeed, but its row would be lost."""
+    raws: list[sqlite3.Connection] = []
     async with sqlite.connect(path) as connection:
+        await connection.run(raws.append)
         receive, send = os.pipe()
         child = os.fork()
         if child == 0:
-            answer, status = "the call went through", 1
+            answer, status = "the call returned", 1
             try:
                 await connection.transaction(insert, "child")
             except RuntimeError as error:
                 answer = str(error)
                 await connection.aclose()
-                connection._raw.execute("SELECT 1")  # still open: it is the parent's to close
+                raws[0].execute("SELECT 1")  # still open: only the parent closes it
                 status = 0
             finally:
                 os.write(send, answer.encode())
@@ -363,6 +357,6 @@ async def test_a_forked_child_does_not_touch_the_connection(path: Path) -> None:
         _, status = os.waitpid(child, 0)
         await connection.transaction(insert, "parent")
     assert 0 == os.waitstatus_to_exitcode(status)
-    assert f"opened in process {os.getpid()}" in answer
+    assert f"process {os.getpid()}" in answer
     assert f"forked child {child}" in answer
     assert ["parent"] == rows(path)

@@ -1,4 +1,4 @@
-"""`forebay.sqlite`: opening a file, and the arguments of `connect`."""
+"""`forebay.sqlite`: open a file, and check the arguments of `connect`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forebay import sqlite
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with an empty table ``t(x)``."""
+    """Create a database with an empty table ``t(x)``, and return its path."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("PRAGMA journal_mode=wal")
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[Any]:
-    """What another connection finds in ``t``."""
+    """Return what another connection reads from ``t``."""
     with closing(sqlite3.connect(path)) as raw:
         return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
 
@@ -40,7 +40,7 @@ def insert(raw: sqlite3.Connection, *values: object) -> int:
 
 
 async def test_a_read_only_connection_refuses_writes(path: Path) -> None:
-    """It reads, and SQLite answers SQLITE_READONLY to the rest."""
+    """It can read; to write raises SQLITE_READONLY."""
     async with sqlite.connect(path, readonly=True) as connection:
         assert [] == await connection.fetch_all("SELECT x FROM t")
         with pytest.raises(sqlite3.OperationalError) as caught:
@@ -57,10 +57,10 @@ async def test_a_read_only_connection_refuses_writes(path: Path) -> None:
         ("no.db", True, FileNotFoundError),
     ],
 )
-async def test_a_path_that_cannot_be_names_itself(
+async def test_the_error_of_an_impossible_path_has_the_path(
     tmp_path: Path, name: str, readonly: bool, expected: type[OSError]
 ) -> None:
-    """The error is the operating system's, bears the path, and nothing was created."""
+    """The operating system's error is raised, with the path, and no file is created."""
     path = tmp_path / name
     with pytest.raises(expected) as caught:
         await sqlite.Connection.open(path, readonly=readonly)
@@ -69,8 +69,8 @@ async def test_a_path_that_cannot_be_names_itself(
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_what_sqlite_refuses_to_open_is_named(tmp_path: Path) -> None:
-    """A file that is no database: SQLite's error and code, with the path, and no handle kept."""
+async def test_the_error_of_an_invalid_file_has_its_path(tmp_path: Path) -> None:
+    """The file is not a database: the error has the path and the code, and the file is closed."""
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"x" * 4096)
     before = len(list(Path("/dev/fd").iterdir()))
@@ -88,16 +88,16 @@ def no_umask() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_umask")
-async def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
-    """Whatever the umask: the database, its log, and the log's index."""
+async def test_only_the_owner_can_read_a_new_file(tmp_path: Path) -> None:
+    """The database, its log and the index of the log have mode 0600, whatever the umask is."""
     async with sqlite.connect(tmp_path / "new.db", pragmas={"journal_mode": "wal"}) as connection:
         await connection.execute("CREATE TABLE t (x)")
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert {"new.db": 0o600, "new.db-wal": 0o600, "new.db-shm": 0o600} == modes
 
 
-async def test_a_file_that_is_there_keeps_its_mode(path: Path) -> None:
-    """Only a new file is given a mode."""
+async def test_an_existing_file_keeps_its_mode(path: Path) -> None:
+    """Only a new file gets mode 0600."""
     path.chmod(0o640)
     async with sqlite.connect(path) as connection:
         await connection.transaction(insert, 1)
@@ -107,10 +107,10 @@ async def test_a_file_that_is_there_keeps_its_mode(path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["a b.db", "a?mode=ro.db", "a#b%41.db", "file:a.db", "ä.db", "a\udcff.db", "-'\".db"]
 )
-async def test_a_path_is_taken_literally(
+async def test_a_path_is_not_interpreted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """No character of a path means anything but itself; a relative one starts where we are."""
+    """Every character of a path is literal; a relative path starts at the current folder."""
     monkeypatch.chdir(tmp_path)
     async with sqlite.connect(name) as connection:
         await connection.execute("CREATE TABLE t (x)")
@@ -119,15 +119,15 @@ async def test_a_path_is_taken_literally(
 
 
 async def test_a_path_may_be_any_path_like_object(path: Path) -> None:
-    """What counts is `os.fspath`, not how the object prints."""
+    """`os.fspath` returns the path, not `str`."""
     with os.scandir(path.parent) as entries:
         entry = next(entries)
     async with sqlite.connect(entry) as connection:
         assert str(path) == connection.path
 
 
-async def test_a_link_is_followed_to_a_new_file(tmp_path: Path) -> None:
-    """A symbolic link may point at a database that is yet to be created."""
+async def test_a_link_may_point_to_a_new_file(tmp_path: Path) -> None:
+    """The file to which a symbolic link points is created."""
     (tmp_path / "link.db").symlink_to("real.db")
     async with sqlite.connect(tmp_path / "link.db") as connection:
         await connection.execute("CREATE TABLE t (x)")
@@ -135,7 +135,7 @@ async def test_a_link_is_followed_to_a_new_file(tmp_path: Path) -> None:
 
 
 async def test_a_database_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It lives as long as its connection, and leaves no file."""
+    """It exists as long as its connection, and creates no file."""
     monkeypatch.chdir(tmp_path)
     async with sqlite.connect(":memory:") as connection:
         await connection.execute("CREATE TABLE t (x)")
@@ -145,7 +145,7 @@ async def test_a_database_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_pragmas_are_set_in_order(path: Path) -> None:
-    """Strings and numbers, with or without a schema; the last of two settings holds."""
+    """Values are strings or numbers, names may have a schema, and the last setting wins."""
     async with sqlite.connect(
         path,
         pragmas={
@@ -161,7 +161,7 @@ async def test_pragmas_are_set_in_order(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("options", "message"),
     [
         ({"busy_timeout": -0.1}, r"busy_timeout=-0\.1"),
         ({"busy_timeout": float("nan")}, "busy_timeout=nan"),
@@ -176,18 +176,18 @@ async def test_pragmas_are_set_in_order(path: Path) -> None:
         ({"path": ":memory:", "readonly": True}, "readonly=True"),
     ],
 )
-async def test_an_argument_that_cannot_be_used_is_refused(
-    tmp_path: Path, options: dict[str, Any], expected: str
+async def test_an_invalid_argument_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
-    """The error bears the parameter's name and value, and no file was created."""
+    """The error has the name and the value of the argument, and no file is created."""
     options = {"path": tmp_path / "new.db"} | options
-    with pytest.raises((ValueError, TypeError), match=expected):
+    with pytest.raises((ValueError, TypeError), match=message):
         await sqlite.Connection.open(**options)
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_opening_in_a_cancelled_scope_leaves_no_trace(tmp_path: Path) -> None:
-    """No thread was started, so there is no file."""
+async def test_opening_in_a_cancelled_scope_creates_no_file(tmp_path: Path) -> None:
+    """The thread that would create the file is not started."""
     with trio.CancelScope() as scope:
         scope.cancel()
         await sqlite.Connection.open(tmp_path / "new.db")

@@ -17,7 +17,7 @@ from forebay import sqlite
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A database with an empty table ``t(x)``."""
+    """Create a database with an empty table ``t(x)``, and return its path."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("PRAGMA journal_mode=wal")
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows(path: Path) -> list[Any]:
-    """What another connection finds in ``t``."""
+    """Return what another connection reads from ``t``."""
     with closing(sqlite3.connect(path)) as raw:
         return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
 
@@ -41,14 +41,14 @@ def insert(raw: sqlite3.Connection, *values: object) -> int:
 
 
 async def test_a_transaction_commits_and_returns(path: Path) -> None:
-    """What the function returned comes back once its rows are committed."""
+    """The result of the function is returned when its rows are committed."""
     async with sqlite.connect(path) as connection:
         assert 2 == await connection.transaction(insert, 1, 2)
         assert [1, 2] == rows(path)
 
 
-async def test_a_transaction_takes_the_write_lock_before_the_function(path: Path) -> None:
-    """Inside a transaction that has not written yet, no one else can write."""
+async def test_a_transaction_takes_the_write_lock_first(path: Path) -> None:
+    """While the function runs, no other connection can write, even before it writes itself."""
 
     def write_elsewhere(_raw: sqlite3.Connection) -> None:
         with closing(sqlite3.connect(path, timeout=0)) as other:
@@ -62,8 +62,8 @@ async def test_a_transaction_takes_the_write_lock_before_the_function(path: Path
 @pytest.mark.parametrize(
     "cause", [ValueError(), sqlite3.IntegrityError(), KeyboardInterrupt(), SystemExit(3)], ids=repr
 )
-async def test_whatever_a_function_raises_rolls_back(path: Path, cause: BaseException) -> None:
-    """Nothing stays of a transaction that raised, and the exception is the function's own."""
+async def test_every_exception_of_a_function_rolls_back(path: Path, cause: BaseException) -> None:
+    """Its rows are not in the table, and the caller gets the same exception object."""
 
     def fail(raw: sqlite3.Connection) -> None:
         insert(raw, 1)
@@ -85,8 +85,8 @@ def fill(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT INTO t VALUES (zeroblob(4096))")
 
 
-async def test_a_full_disk_is_what_the_caller_learns_of(path: Path) -> None:
-    """SQLite rolls back by itself then: the cause is not masked by a ROLLBACK that fails."""
+async def test_the_caller_gets_the_error_of_a_full_disk(path: Path) -> None:
+    """SQLite has rolled back by itself, and no failed ROLLBACK hides the error."""
     async with sqlite.connect(path) as connection:
         with pytest.raises(sqlite3.OperationalError) as caught:
             await connection.transaction(fill)
@@ -97,7 +97,7 @@ async def test_a_full_disk_is_what_the_caller_learns_of(path: Path) -> None:
     assert [1] == rows(path)
 
 
-def swallow_a_full_disk(raw: sqlite3.Connection) -> None:
+def catch_a_full_disk(raw: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.OperationalError):
         fill(raw)
 
@@ -114,25 +114,25 @@ def leave_a_with_block(raw: sqlite3.Connection) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        swallow_a_full_disk,
+        catch_a_full_disk,
         run_a_script,
         leave_a_with_block,
         sqlite3.Connection.commit,
         sqlite3.Connection.rollback,
     ],
 )
-async def test_a_transaction_that_has_ended_is_not_committed_in_silence(
+async def test_a_function_must_not_end_its_transaction(
     path: Path, end: Callable[[sqlite3.Connection], None]
 ) -> None:
-    """A function that returns after its transaction ended gets an error, not a COMMIT."""
+    """If the transaction has ended when the function returns, an error is raised."""
     async with sqlite.connect(path) as connection:
-        with pytest.raises(sqlite.TransactionEndedError, match="had ended"):
+        with pytest.raises(sqlite.TransactionEndedError):
             await connection.transaction(end)
         assert 1 == await connection.transaction(insert, 1)
 
 
-async def test_a_failed_commit_is_told_apart_and_rolled_back(path: Path) -> None:
-    """A deferred foreign key fails only at COMMIT, with the transaction still open."""
+async def test_a_failed_commit_is_rolled_back(path: Path) -> None:
+    """A deferred foreign key fails at COMMIT and leaves the transaction open: `CommitError`."""
 
     def break_a_reference(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT INTO child VALUES (7)")
@@ -152,7 +152,7 @@ async def test_a_failed_commit_is_told_apart_and_rolled_back(path: Path) -> None
 
 
 async def test_a_failed_rollback_is_a_note_on_the_cause(path: Path) -> None:
-    """Even a ROLLBACK that SQLite refuses does not hide why it was needed."""
+    """A ROLLBACK that SQLite refuses does not hide the exception that caused it."""
 
     def refuse(action: int, what: str | None, *_: object) -> int:
         rollback = action == sqlite3.SQLITE_TRANSACTION and what == "ROLLBACK"
@@ -168,8 +168,8 @@ async def test_a_failed_rollback_is_a_note_on_the_cause(path: Path) -> None:
     assert ["ROLLBACK failed too: not authorized"] == caught.value.__notes__
 
 
-async def test_a_transaction_inside_another_leaves_the_outer_one_alone(path: Path) -> None:
-    """A BEGIN that fails rolls nothing back: there is nothing of its own."""
+async def test_a_nested_transaction_does_not_roll_back_the_outer_one(path: Path) -> None:
+    """If BEGIN fails, nothing is rolled back."""
     async with sqlite.connect(path) as connection:
         await connection.execute("BEGIN")
         await connection.execute("INSERT INTO t VALUES (1)")
@@ -180,7 +180,7 @@ async def test_a_transaction_inside_another_leaves_the_outer_one_alone(path: Pat
 
 
 async def test_busy_is_raised_after_the_busy_timeout(path: Path) -> None:
-    """Another connection's write lock is waited for as long as was asked, and no longer."""
+    """A call waits for another connection's write lock as long as the timeout, not longer."""
     async with sqlite.connect(path, busy_timeout=0.05) as connection:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -209,27 +209,27 @@ async def test_busy_is_raised_after_the_busy_timeout(path: Path) -> None:
         ("CREATE TABLE u (x)", (), ([], (), -1)),
     ],
 )
-async def test_execute_tells_what_a_statement_gave(
+async def test_execute_returns_the_result_of_a_statement(
     path: Path,
     sql: str,
     parameters: sqlite.Parameters,
     expected: tuple[list[object], tuple[str, ...], int],
 ) -> None:
-    """Rows, their names, and how many were changed."""
+    """It has the rows, the names of their columns, and the number of changed rows."""
     async with sqlite.connect(path) as connection:
         result = await connection.execute(sql, parameters)
     assert expected == (result.rows, result.columns, result.rowcount)
 
 
-async def test_execute_tells_the_rowid_of_an_insert(path: Path) -> None:
-    """`lastrowid` is that of the last row inserted."""
+async def test_execute_returns_the_rowid_of_an_insert(path: Path) -> None:
+    """`lastrowid` is the rowid of the last inserted row."""
     async with sqlite.connect(path) as connection:
         result = await connection.execute("INSERT INTO t (rowid, x) VALUES (7, 'a'), (9, 'b')")
     assert 9 == result.lastrowid
 
 
 async def test_fetch_all_and_fetch_one(path: Path) -> None:
-    """All the rows, or the first, or None where there is none."""
+    """They return all rows; the first row; None if there are no rows."""
     async with sqlite.connect(path) as connection:
         assert [] == await connection.fetch_all("SELECT x FROM t")
         assert None is await connection.fetch_one("SELECT x FROM t")
@@ -238,8 +238,8 @@ async def test_fetch_all_and_fetch_one(path: Path) -> None:
         assert (2,) == await connection.fetch_one("SELECT x FROM t WHERE x > :low", {"low": 1})
 
 
-async def test_fetch_one_keeps_no_lock(path: Path) -> None:
-    """Rows that were not read do not keep the log from being emptied by another connection."""
+async def test_fetch_one_releases_its_lock(path: Path) -> None:
+    """Another connection can truncate the log, although not all rows were read."""
     async with sqlite.connect(path) as connection:
         await connection.transaction(insert, *range(1000))
         await connection.fetch_one("SELECT x FROM t")
@@ -248,8 +248,8 @@ async def test_fetch_one_keeps_no_lock(path: Path) -> None:
         assert 0 == busy
 
 
-async def test_a_statement_outside_a_transaction_commits_on_its_own(path: Path) -> None:
-    """No transaction is ever begun behind the caller's back."""
+async def test_a_statement_outside_a_transaction_is_committed(path: Path) -> None:
+    """`sqlite3` does not begin a transaction implicitly."""
     async with sqlite.connect(path) as connection:
         await connection.execute("INSERT INTO t VALUES (1)")
         assert [1] == rows(path)
@@ -258,9 +258,9 @@ async def test_a_statement_outside_a_transaction_commits_on_its_own(path: Path) 
 def test_the_example_of_the_module_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The example in the module's docstring is a whole program."""
+    """The example in the docstring of the module is a complete program."""
     monkeypatch.chdir(tmp_path)
     _, _, rest = str(sqlite.__doc__).partition("::\n")
-    example, _, _ = rest.partition("\nThe rules")
-    exec(textwrap.dedent(example), {})  # noqa: S102 - our own text
+    example, _, _ = rest.partition("\nEvery call")
+    exec(textwrap.dedent(example), {})  # noqa: S102  # our own text
     assert "1\n[('grace',)]\n" == capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""SQLite for Trio: the standard library's `sqlite3`, in threads, one hop a call.
+"""Run the standard library's `sqlite3` under Trio, in threads, with one thread hop per call.
 
-Usable alone, without buffers::
+You can use this module alone, without buffers::
 
     import trio
     from forebay import sqlite
@@ -18,19 +18,19 @@ Usable alone, without buffers::
 
     trio.run(main)
 
-The rules, the same for every call:
+Every call follows these rules:
 
-* One call is one hop to a worker thread and back, however many statements it runs. Statements
-  that belong together belong in one function, given to `Connection.run` or
+* A call is one hop to a worker thread and back, no matter how many statements it executes. Put
+  statements that belong together into one function, and pass it to `Connection.run` or
   `Connection.transaction`.
-* A connection serves one call at a time, in the order in which the calls were made. Several
-  connections work in several threads at once: `sqlite3` gives the GIL away inside SQLite.
-* Nothing is ever abandoned. A call that is cancelled while it waits for its turn never runs. Once
-  its turn has come it runs to its end, and its result or its exception is what the caller gets;
-  a cancellation that arrives meanwhile is raised at the caller's next checkpoint. So whether a
-  COMMIT took place is always known.
-* Transactions are explicit. `sqlite3` never begins one by itself (``isolation_level=None``), so a
-  statement outside `Connection.transaction` commits on its own.
+* A connection runs one call at a time, in the order of the calls. Several connections run in
+  several threads at the same time, because `sqlite3` releases the GIL inside SQLite.
+* No call is abandoned. A call that is cancelled while it waits for its turn never runs. A call
+  that has begun runs to its end, and its caller gets its result or its exception; a cancellation
+  in the meantime is raised at the caller's next checkpoint. So it is always known whether a
+  COMMIT took place.
+* Transactions are explicit. `sqlite3` never begins one by itself (``isolation_level=None``), so
+  each statement outside `Connection.transaction` is committed separately.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SQLite's error codes, carried over to an error that says more."""
+"""SQLite's error codes on an error that adds information."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import sqlite3
 
 
 def copy_code(source: sqlite3.Error, target: sqlite3.Error) -> None:
-    # Errors that `sqlite3` raises by itself, such as ProgrammingError, bear no code.
+    """Copy SQLite's error code and its name from one error to another."""
+    # Errors that `sqlite3` raises by itself, such as ProgrammingError, have no code.
     for name in ("sqlite_errorcode", "sqlite_errorname"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))

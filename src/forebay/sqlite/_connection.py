@@ -1,4 +1,4 @@
-"""A connection for the tasks of a Trio program, and its turns."""
+"""A connection that the tasks of a Trio program share, one call at a time."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import anyio
 import anyio.to_thread
 import trio
 
-from forebay.sqlite._handover import hand_over
-from forebay.sqlite._opening import opener
-from forebay.sqlite._thread import OwnThread
+from forebay.sqlite._gil import gil_releaser
+from forebay.sqlite._opening import make_opener
+from forebay.sqlite._thread import DedicatedThread
 from forebay.sqlite._transaction import transact
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
-"""The values bound to a statement: a sequence for ``?``, a mapping for ``:name``."""
+"""The values to bind to a statement: a sequence for ``?``, a mapping for ``:name``."""
 
 
 class ConnectionState(enum.Enum):
-    """What a connection can be."""
+    """The states of a connection."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -37,12 +37,12 @@ class ConnectionState(enum.Enum):
 
 @dataclass(frozen=True)
 class ConnectionStatistics:
-    """A connection at one moment.
+    """The state of a connection at one moment.
 
     Attributes:
         state: whether it is open, closing or closed.
-        running: whether a call's turn has come and is not over.
-        waiting: how many calls wait for their turn, that of `Connection.aclose` included.
+        running: whether a call runs in a thread.
+        waiting: the number of calls that wait for their turn, including `Connection.aclose`.
     """
 
     state: ConnectionState
@@ -52,14 +52,14 @@ class ConnectionStatistics:
 
 @dataclass(frozen=True)
 class Result:
-    """All that one statement gave.
+    """The result of one statement.
 
     Attributes:
-        rows: every row, in order; empty for a statement that returns none.
-        columns: the names of the rows' columns; empty for a statement that returns no rows.
-        rowcount: how many rows INSERT, UPDATE, DELETE or REPLACE changed; -1 otherwise.
-        lastrowid: the rowid of the last row that this INSERT or REPLACE added; without meaning
-            after any other statement.
+        rows: all rows, in order; empty if the statement returns no rows.
+        columns: the names of the columns; empty if the statement returns no rows.
+        rowcount: the number of rows that INSERT, UPDATE, DELETE or REPLACE changed; otherwise -1.
+        lastrowid: the rowid of the last row that INSERT or REPLACE added; undefined after any
+            other statement.
     """
 
     rows: list[tuple[Any, ...]]
@@ -69,17 +69,17 @@ class Result:
 
 
 class Connection:
-    """One SQLite connection, for the tasks of one Trio program.
+    """One SQLite connection that the tasks of one Trio program share.
 
-    Opened by `connect`, or by `open` where something else will call `aclose`. The module's
-    docstring has the rules that every call follows; each method says only what it adds.
+    `connect` opens a connection for a block; `open` opens one that you close with `aclose`. The
+    docstring of `forebay.sqlite` has the rules that every call follows.
 
-    Every method that calls SQLite raises `trio.ClosedResourceError` once `aclose` was called, and
-    `RuntimeError` in a forked child of the process that opened the connection. A function given to
-    a connection must not wait for that same connection: its turn would never come.
+    Every method that calls SQLite raises `trio.ClosedResourceError` after `aclose` was called, and
+    `RuntimeError` in a forked child of the process that opened the connection. A function that
+    runs on a connection must not wait for a call on the same connection: this is a deadlock.
 
     Attributes:
-        path: the database file as it was given, or ``":memory:"``.
+        path: the path of the database file, as passed, or ``":memory:"``.
     """
 
     def __init__(self, raw: sqlite3.Connection, path: str, close_timeout: float) -> None:
@@ -88,7 +88,7 @@ class Connection:
         self._close_timeout = close_timeout
         self._state = ConnectionState.OPEN
         self._turn = anyio.CapacityLimiter(1)
-        self._thread: OwnThread | None = None
+        self._thread: DedicatedThread | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -107,14 +107,16 @@ class Connection:
         pragmas: Mapping[str, str | int] | None = None,
         close_timeout: float = 30.0,
     ) -> Self:
-        """Open a connection that its owner closes with `aclose`, as a pool would.
+        """Open a connection that the caller closes with `aclose`.
 
-        Arguments, errors and cancellation are those of `connect`.
+        Arguments, errors and cancellation are the same as for `connect`.
         """
         path = os.fsdecode(path)
         if not 0 < close_timeout < math.inf:
-            raise ValueError(f"close_timeout={close_timeout!r}: expected seconds, more than 0")
-        open_raw = opener(
+            raise ValueError(
+                f"close_timeout={close_timeout!r}: expected finite seconds, more than 0"
+            )
+        open_raw = make_opener(
             path,
             readonly=readonly,
             busy_timeout=busy_timeout,
@@ -125,45 +127,48 @@ class Connection:
         return cls(raw, path, close_timeout)
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-        """Call ``fn(raw, *args)`` in a worker thread, when this call's turn comes.
+        """Wait for this call's turn, then call ``fn(raw, *args)`` in a worker thread.
 
         Args:
-            fn: called with the `sqlite3.Connection` and `args`; keyword arguments go through
-                `functools.partial`. It returns plain values, since a cursor would be read in
-                another thread, and ends every transaction it begins, since the next call may be
-                another task's. A long one can let itself be cancelled by calling
-                `trio.from_thread.check_cancelled` now and then.
+            fn: called with the `sqlite3.Connection` and `args`; bind keyword arguments with
+                `functools.partial`. It must return plain values, because a cursor would be read
+                in another thread. It must end every transaction that it begins, because the next
+                call may come from another task. A long function can call
+                `trio.from_thread.check_cancelled` at intervals, which raises if the caller is
+                cancelled.
             *args: further arguments of `fn`.
 
         Returns:
-            What `fn` returned.
+            The result of `fn`.
 
         Raises:
-            BaseException: what `fn` raised.
+            BaseException: the exception of `fn`.
         """
         self._check_usable()
-        with hand_over():
+        with gil_releaser():
             return await anyio.to_thread.run_sync(fn, self._raw, *args, limiter=self._turn)
 
-    async def run_in_own_thread(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-        """Do as `run` does, at half the cost of the hop, in a thread of the connection's own.
+    async def run_in_dedicated_thread(
+        self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts
+    ) -> T:
+        """Call ``fn(raw, *args)`` like `run`, in a thread that runs only this connection's calls.
 
-        The thread starts with the first such call and ends when the connection is closed. Trio
-        does not know it: there `trio.from_thread` needs its `trio_token`, and
-        `trio.from_thread.check_cancelled` does not work.
+        The hop takes half as long as that of `run`. The thread starts with the first such call
+        and ends when the connection is closed. It is not one of Trio's threads: `trio.from_thread`
+        needs a `trio_token` there, and `trio.from_thread.check_cancelled` does not work.
         """
         self._check_usable()
         if self._thread is None:
-            self._thread = OwnThread(f"forebay.sqlite {self.path}")
+            self._thread = DedicatedThread(f"forebay.sqlite {self.path}")
         return await self._thread.run_sync(fn, self._raw, *args, limiter=self._turn)
 
     async def transaction(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-        """Call ``fn(raw, *args)`` in a worker thread, inside one transaction: all or nothing.
+        """Call ``fn(raw, *args)`` in a worker thread, inside one transaction.
 
-        Arguments, result and errors are those of `transact`.
+        Arguments, result and errors are the same as for `transact`.
         """
         self._check_usable()
-        with hand_over():
+        with gil_releaser():
             return await anyio.to_thread.run_sync(
                 transact, self._raw, fn, *args, limiter=self._turn
             )
@@ -173,36 +178,36 @@ class Connection:
 
         Args:
             sql: one SQL statement.
-            parameters: the values bound to it.
+            parameters: the values to bind.
 
         Raises:
-            sqlite3.Error: what SQLite answered.
+            sqlite3.Error: the error of SQLite.
         """
         return await self.run(_execute, sql, parameters)
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement and return all its rows. See `execute`."""
+        """Execute one statement and return all its rows, as `execute` does."""
         return await self.run(_fetch_all, sql, parameters)
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
-        """Execute one statement and return its first row, None where there is none.
+        """Execute one statement and return its first row, or None. See `execute`.
 
-        Further rows are not read. See `execute`.
+        Further rows are not read.
         """
         return await self.run(_fetch_one, sql, parameters)
 
     async def aclose(self) -> None:
-        """Close the connection, once the calls made before this one have had their turn.
+        """Wait for the calls made before this one, then close the connection.
 
-        A transaction that is still open is rolled back by SQLite. May be called any number of
-        times. In a forked child it leaves the connection, which is the parent's, alone.
+        SQLite rolls back a transaction that is still open. You may call this any number of times.
+        In a forked child it does nothing, because the connection belongs to the parent process.
 
-        Cancelling does not cut it short: it closes the connection all the same, within
-        ``close_timeout`` seconds.
+        Cancellation does not interrupt it: it closes the connection within ``close_timeout``
+        seconds.
 
         Raises:
-            trio.TooSlowError: a call was still running after ``close_timeout`` seconds. No new
-                call is let in; the connection is closed by calling `aclose` again.
+            trio.TooSlowError: a call was still running after ``close_timeout`` seconds. New calls
+                are refused. Call `aclose` again to close the connection.
         """
         if self._state is ConnectionState.CLOSED or self._pid != os.getpid():
             await trio.lowlevel.checkpoint()
@@ -216,11 +221,11 @@ class Connection:
         if scope.cancelled_caught:
             raise trio.TooSlowError(
                 f"{self!r}: a call still runs after close_timeout={self._close_timeout} seconds; "
-                "call aclose() again once it is over"
+                "call aclose() again when it has ended"
             )
 
     def statistics(self) -> ConnectionStatistics:
-        """Return the state and the queue of the connection, at this moment."""
+        """Return the state of the connection and the number of waiting calls."""
         turn = self._turn.statistics()
         return ConnectionStatistics(
             state=self._state, running=turn.borrowed_tokens > 0, waiting=turn.tasks_waiting
@@ -229,11 +234,12 @@ class Connection:
     def _check_usable(self) -> None:
         if self._pid != os.getpid():
             raise RuntimeError(
-                f"{self.path!r} was opened in process {self._pid} and this is its forked child "
-                f"{os.getpid()}: a SQLite connection does not survive a fork, open another one here"
+                f"{self.path!r} was opened in process {self._pid}, and this is its forked child "
+                f"{os.getpid()}: a SQLite connection must not be used after a fork; open a new "
+                f"one in this process"
             )
         if self._state is not ConnectionState.OPEN:
-            raise trio.ClosedResourceError(f"{self!r}: the connection was closed by aclose()")
+            raise trio.ClosedResourceError(f"{self!r}: aclose() was called on this connection")
 
 
 @asynccontextmanager
@@ -246,32 +252,34 @@ async def connect(
     pragmas: Mapping[str, str | int] | None = None,
     close_timeout: float = 30.0,
 ) -> AsyncGenerator[Connection, None]:
-    """Open a `Connection` for the length of an ``async with`` block.
+    """Open a `Connection` for the time of an ``async with`` block.
 
-    A new database file is created with mode 0600, readable by its owner only, and SQLite gives the
-    same mode to the files it keeps beside it. The path is never taken for a URI.
+    A new database file is created with mode 0600: only its owner can read it. SQLite creates the
+    files beside it with the same mode. The path is never interpreted as a URI.
 
-    Cancelled before its thread starts, it leaves no trace; after that it opens, and leaving the
-    block closes. Leaving the block is `Connection.aclose`, however it is left.
+    If the task is cancelled before the thread starts, no file is created. After that, the
+    connection is opened, and the end of the block closes it. The block always ends with
+    `Connection.aclose`.
 
     Args:
-        path: the database file, or ``":memory:"`` for one that this connection alone can see.
-        readonly: refuse every write, and a file that is not there.
-        busy_timeout: how long SQLite waits for another connection's lock, in seconds. Short,
-            since a thread inside that wait cannot be woken: to wait for longer, call again after
-            a `trio.sleep`.
-        cached_statements: how many prepared statements are kept for reuse.
-        pragmas: settings, by name or ``schema.name``, made in this order once the file is open.
+        path: the database file, or ``":memory:"`` for a database that only this connection sees.
+        readonly: refuse to write, and refuse a file that does not exist.
+        busy_timeout: how long SQLite waits for another connection's lock, in seconds. Keep it
+            short, because a thread in that wait cannot be woken. To wait longer, sleep with
+            `trio.sleep` and call again.
+        cached_statements: the number of prepared statements to keep for reuse.
+        pragmas: settings by name or ``schema.name``, set in this order when the file is open.
         close_timeout: how long closing waits for the calls made before it, in seconds.
 
     Yields:
         The connection.
 
     Raises:
-        OSError: the file cannot be there (no such folder, a folder itself, no permission).
-        sqlite3.Error: SQLite refused the file or a pragma; the message bears the path.
-        ValueError: an argument cannot be used, a pragma unknown to SQLite among them, which SQLite
-            itself would pass over in silence.
+        OSError: the file cannot be opened or created: its folder does not exist, the path is a
+            folder, or the permission is missing.
+        sqlite3.Error: SQLite refused the file or a pragma; the message has the path.
+        ValueError: an argument is invalid, for example a pragma that SQLite does not know, which
+            SQLite itself ignores.
         trio.TooSlowError: see `Connection.aclose`.
     """
     connection = await Connection.open(
@@ -288,7 +296,7 @@ async def connect(
         await connection.aclose()
 
 
-# Cursors are closed at once: one that was not read to its end would keep its read lock.
+# These close the cursor at once: until it is read to its end, a cursor holds a read lock.
 
 
 def _execute(raw: sqlite3.Connection, sql: str, parameters: Parameters) -> Result:

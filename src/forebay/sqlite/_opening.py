@@ -1,4 +1,4 @@
-"""Opening a database file: its mode, its URI, its settings."""
+"""Open a database file: create it with a safe mode, build its URI, set its pragmas."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from forebay.sqlite._codes import copy_code
 
 IN_MEMORY = ":memory:"
 
-# SQLite keeps its busy timeout as a 32-bit number of milliseconds.
+# SQLite stores its busy timeout as a 32-bit number of milliseconds.
 _BUSY_TIMEOUT_BELOW = 2**31 / 1000
 
 _PRAGMA_NAME = re.compile(r"(?:(?P<schema>\w+)\.)?(?P<name>\w+)", re.ASCII)
 
-# Closing any descriptor of a file drops every POSIX lock that this process holds on it
-# (https://www.sqlite.org/howtocorrupt.html, 2.2), so no connection may be opened on a new file
-# before the descriptor that created it is closed.
+# If a process closes any descriptor of a file, it loses all its POSIX locks on that file
+# (https://www.sqlite.org/howtocorrupt.html, 2.2). So no connection may be opened on a new file
+# before the descriptor that created the file is closed.
 _creating = threading.Lock()
 
 
-def opener(
+def make_opener(
     path: str,
     *,
     readonly: bool,
@@ -36,21 +36,21 @@ def opener(
     cached_statements: int,
     pragmas: Mapping[str, str | int],
 ) -> Callable[[], sqlite3.Connection]:
-    """Check the arguments of `connect`, and return what opens the file, to be called in a thread.
+    """Check the arguments of `connect`, and return a function that opens the file in a thread.
 
-    Nothing is read or created before that call.
+    Nothing is read or created before that function is called.
     """
     if not path:
         raise ValueError(f"path={path!r}: expected a file or {IN_MEMORY!r}")
     if path == IN_MEMORY and readonly:
-        raise ValueError(f"readonly={readonly!r}: a new database in memory has nothing to read")
+        raise ValueError(f"readonly={readonly!r}: a new in-memory database has no rows to read")
     if not 0 <= busy_timeout < _BUSY_TIMEOUT_BELOW:
         raise ValueError(
             f"busy_timeout={busy_timeout!r}: expected seconds, at least 0 and below 2**31 / 1000"
         )
     if cached_statements < 0:
         raise ValueError(f"cached_statements={cached_statements!r}: expected 0 or more")
-    settings = [_setting(name, value) for name, value in pragmas.items()]
+    settings = [_pragma_statement(name, value) for name, value in pragmas.items()]
 
     def open_raw() -> sqlite3.Connection:
         target = path if path == IN_MEMORY else _prepare_file(path, readonly=readonly)
@@ -79,27 +79,28 @@ def opener(
 
 
 def _prepare_file(path: str, *, readonly: bool) -> str:
-    """Create the file where it is not there and may be, and return the URI that opens it."""
+    """Create the file if necessary and allowed, and return the URI that opens it."""
     file = Path(os.path.realpath(path))
     with _creating:
         if readonly:
-            file.stat()  # its error names the path, unlike SQLite's
+            file.stat()  # its error has the path, unlike SQLite's
         else:
             with suppress(FileExistsError):
                 os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-    mode = "ro" if readonly else "rw"  # "rw" creates nothing, so nothing gets the umask's mode
+    # With mode "rw" SQLite creates no file, which would get its mode from the umask.
+    mode = "ro" if readonly else "rw"
     return f"file://{quote(os.fsencode(file))}?mode={mode}"
 
 
-def _setting(name: str, value: object) -> str:
-    """Return the statement that makes one setting. PRAGMA takes no bound values."""
+def _pragma_statement(name: str, value: object) -> str:
+    """Return the statement that sets a pragma. A pragma takes no bound values."""
     match = _PRAGMA_NAME.fullmatch(name)
     if match is None or match["name"].lower() not in _known_pragmas():
         raise ValueError(
             f"pragmas: {name!r} is unknown to SQLite {sqlite3.sqlite_version}, "
-            "expected a name that `PRAGMA pragma_list` knows"
+            "expected a name from `PRAGMA pragma_list`"
         )
     if isinstance(value, str):
         literal = "'" + value.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""A thread that a connection has to itself."""
+"""A thread that runs the calls of one connection only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeVar, TypeVarTuple
 import anyio
 import trio
 
-from forebay.sqlite._handover import hand_over
+from forebay.sqlite._gil import gil_releaser
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class _Call:
-    """A function on its way to the thread, and its result or exception on the way back."""
+    """A function that the thread is to call, and later its result or exception."""
 
     __slots__ = ("context", "error", "fn", "result", "task")
 
@@ -33,54 +33,56 @@ class _Call:
     def run(self) -> None:
         try:
             self.result = self.context.run(self.fn)
-        except BaseException as error:  # noqa: BLE001  # the caller's, whatever it is
+        except BaseException as error:  # noqa: BLE001  # raised again in the caller's task
             self.error = error
 
 
-class OwnThread:
-    """A thread that serves the tasks of one Trio program, one call after another.
+class DedicatedThread:
+    """A thread that runs calls for the tasks of one Trio program, one after another.
 
-    It waits for the next call where it is, so a hop there and back costs half of one to a thread
-    out of Trio's pool: 76 µs for 151 µs, where it was measured.
+    It waits for the next call itself, so that a hop there and back takes half as long as a hop to
+    a thread of Trio's pool: 76 µs instead of 151 µs where it was measured.
     """
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
-        self._hand_over = hand_over()
-        # A daemon, as Trio's own are: a connection that nobody closed must not keep the process.
+        self._gil_releaser = gil_releaser()
+        # A daemon, like Trio's own threads: a connection that is never closed must not keep the
+        # process alive.
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
         while (call := self._calls.get()) is not None:
             call.run()
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._ended, call.task)
-            del call  # or it would keep what it returned until the next one comes
+                self._token.run_sync_soon(self._end_call, call.task)
+            del call  # otherwise its result stays in memory until the next call
 
-    def _ended(self, task: trio.lowlevel.Task) -> None:
-        # Now, and not when the task has its turn: the loop would sleep once more before.
-        self._hand_over.end()
+    def _end_call(self, task: trio.lowlevel.Task) -> None:
+        # Here, not when the task runs again: before that, the loop would sleep once more.
+        self._gil_releaser.call_ended()
         trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
     async def run_sync(
         self, fn: Callable[[*Ts], T], *args: *Ts, limiter: anyio.CapacityLimiter
     ) -> T:
-        """Call ``fn(*args)`` in the thread, as `anyio.to_thread.run_sync` does in one of a pool.
+        """Call ``fn(*args)`` in the thread, as `anyio.to_thread.run_sync` does in a pool's thread.
 
-        Cancelled while it waits for the limiter, it does not call; later, it waits for the end.
+        If it is cancelled while it waits for the limiter, the function is not called. After that,
+        it waits until the function has returned.
 
         Args:
             fn: the function.
-            *args: its arguments.
-            limiter: whose token the call holds.
+            *args: the arguments of the function.
+            limiter: the call holds one of its tokens.
 
         Returns:
-            What the function returned.
+            The result of the function.
 
         Raises:
-            BaseException: what the function raised.
+            BaseException: the exception of the function.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
@@ -89,9 +91,9 @@ class OwnThread:
             await limiter.acquire()
         try:
             call = _Call(lambda: fn(*args), trio.lowlevel.current_task())
-            self._hand_over.begin()
+            self._gil_releaser.call_begins()
             self._calls.put(call)
-            await trio.lowlevel.wait_task_rescheduled(_not_aborted)
+            await trio.lowlevel.wait_task_rescheduled(_refuse_to_abort)
         finally:
             limiter.release()
         if call.error is None:
@@ -100,12 +102,12 @@ class OwnThread:
         try:
             raise call.error
         finally:
-            del call  # the error's traceback leads here, and would make a cycle
+            del call  # the error's traceback refers to this frame, so this would be a cycle
 
     def stop(self) -> None:
-        """End the thread, once its last call is over."""
+        """End the thread after its last call."""
         self._calls.put(None)
 
 
-def _not_aborted(_raise_cancel: object) -> trio.lowlevel.Abort:
+def _refuse_to_abort(_raise_cancel: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED

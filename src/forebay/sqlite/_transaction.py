@@ -1,4 +1,4 @@
-"""One transaction around one function, in the thread that calls it."""
+"""Run one function in one transaction, in the thread that calls it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ Ts = TypeVarTuple("Ts")
 
 
 class CommitError(sqlite3.DatabaseError):
-    """COMMIT itself failed; the transaction was then rolled back.
+    """COMMIT failed, and the transaction was rolled back.
 
-    SQLite's own error is the `__cause__`, and its `sqlite_errorcode` and `sqlite_errorname` are
-    here too. After an I/O error (``SQLITE_IOERR`` and its extended codes) the outcome is in doubt:
-    the transaction is gone from this connection, but may be found in the file after a crash.
+    SQLite's error is the `__cause__`; its `sqlite_errorcode` and `sqlite_errorname` are also
+    attributes of this error. After an I/O error (``SQLITE_IOERR`` and its extended codes) the
+    COMMIT is in doubt: this connection does not see the transaction, but after a crash it may be
+    in the file.
     """
 
     in_doubt: Final = True
-    """That what was written may be in the file all the same."""
+    """The rows of the transaction may be in the file."""
 
     def __init__(self, cause: sqlite3.Error) -> None:
         super().__init__(f"COMMIT failed: {cause}")
@@ -29,39 +30,40 @@ class CommitError(sqlite3.DatabaseError):
 
 
 class TransactionEndedError(sqlite3.ProgrammingError):
-    """The function given to a transaction returned after its transaction had already ended.
+    """The function of a transaction returned when its transaction had already ended.
 
-    Either it ended it (COMMIT, ROLLBACK, ``executescript()``, ``with raw:``), or it swallowed an
-    error at which SQLite rolled back by itself, such as a full disk. What it executed after that
-    was committed statement by statement.
+    There are two reasons. The function ended the transaction (COMMIT, ROLLBACK,
+    ``executescript()``, ``with raw:``), or it caught an error after which SQLite rolls back by
+    itself, such as a full disk. Each later statement of the function was committed separately.
     """
 
 
 def transact(raw: sqlite3.Connection, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-    """Call ``fn(raw, *args)`` inside one transaction, in this thread.
+    """Call ``fn(raw, *args)`` in one transaction, in this thread.
 
-    This is what `Connection.transaction` runs in its worker thread; it is here for functions that
-    do more in the same hop, before or after the transaction.
+    `Connection.transaction` runs this in its worker thread. Call it yourself in a function that
+    does more before or after the transaction, in the same hop.
 
-    ``BEGIN IMMEDIATE`` takes the write lock first, so that the transaction cannot fail half way
-    for want of it. Whatever is raised, a ``KeyboardInterrupt`` included, the transaction is rolled
-    back and that same exception goes on. Where ROLLBACK fails too, a note on it says so.
+    The transaction begins with ``BEGIN IMMEDIATE``, which takes the write lock, so that no later
+    statement fails for want of it. After any exception, also a ``KeyboardInterrupt``, the
+    transaction is rolled back and the same exception is raised. If ROLLBACK also fails, the
+    exception has a note about it.
 
     Args:
-        raw: a connection with ``isolation_level=None`` and no transaction open.
+        raw: a connection with ``isolation_level=None`` and without an open transaction.
         fn: called with `raw` and `args`. It must leave the transaction open, and return plain
             values: a cursor would be read in another thread.
         *args: further arguments of `fn`.
 
     Returns:
-        What `fn` returned, after COMMIT.
+        The result of `fn`, after COMMIT.
 
     Raises:
-        sqlite3.OperationalError: with the code ``SQLITE_BUSY``, another connection kept the write
+        sqlite3.OperationalError: with the code ``SQLITE_BUSY``, another connection held the write
             lock for longer than the busy timeout; `fn` was not called.
-        TransactionEndedError: `fn` returned with the transaction already ended.
+        TransactionEndedError: `fn` returned when the transaction had already ended.
         CommitError: COMMIT failed.
-        BaseException: what `fn` raised.
+        BaseException: the exception of `fn`.
     """
     raw.execute("BEGIN IMMEDIATE")
     try:
@@ -76,8 +78,8 @@ def transact(raw: sqlite3.Connection, fn: Callable[[sqlite3.Connection, *Ts], T]
 def _execute_commit(raw: sqlite3.Connection, fn: object) -> None:
     if not raw.in_transaction:
         raise TransactionEndedError(
-            f"{fn!r} returned after its transaction had ended: leave COMMIT and ROLLBACK to "
-            "the transaction, do not call executescript(), and let SQLite's errors through"
+            f"the transaction ended before {fn!r} returned: do not execute COMMIT or ROLLBACK in "
+            "the function, do not call executescript(), and do not catch SQLite's errors"
         )
     try:
         raw.execute("COMMIT")
@@ -86,8 +88,8 @@ def _execute_commit(raw: sqlite3.Connection, fn: object) -> None:
 
 
 def _roll_back(raw: sqlite3.Connection, cause: BaseException) -> None:
-    # After a full disk, and some I/O errors, SQLite has rolled back by itself. A ROLLBACK would
-    # then fail with "no transaction is active" and hide the cause.
+    # SQLite rolls back by itself after a full disk and some I/O errors. ROLLBACK would then fail
+    # with "no transaction is active" and hide the cause.
     try:
         if raw.in_transaction:
             raw.execute("ROLLBACK")

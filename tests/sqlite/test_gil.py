@@ -1,0 +1,114 @@
+"""A busy event loop releases the GIL while a call runs in a thread, and only then."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+
+import pytest
+import trio
+
+from forebay import sqlite
+from forebay.sqlite import _gil
+from forebay.sqlite._gil import GilReleaser, gil_releaser
+
+BUSY, IDLE = 0.0, 0.1
+"""The timeouts of the loop's wait for I/O when it has work to do, and when it has none."""
+
+
+class Time:
+    """A clock that only `sleep` and the test move."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(_gil, "sleep", time.sleep)
+    monkeypatch.setattr(_gil, "perf_counter", lambda: time.now)
+    return time
+
+
+def test_a_busy_loop_sleeps_while_a_call_runs(time: Time) -> None:
+    """Without the sleep, the thread would not get the GIL."""
+    releaser = GilReleaser()
+    with releaser:
+        releaser.before_io_wait(BUSY)
+    assert 1 == len(time.slept)
+
+
+def test_an_idle_loop_does_not_sleep(time: Time) -> None:
+    """A loop that waits for I/O has released the GIL already."""
+    releaser = GilReleaser()
+    with releaser:
+        releaser.before_io_wait(IDLE)
+    assert [] == time.slept
+
+
+def test_it_does_not_sleep_when_nothing_runs_in_a_thread(time: Time) -> None:
+    """Before the first call and after the last call, no thread waits for the GIL."""
+    releaser = GilReleaser()
+    releaser.before_io_wait(BUSY)
+    with releaser, releaser:
+        pass
+    releaser.before_io_wait(BUSY)
+    assert [] == time.slept
+
+
+def test_it_sleeps_once_per_millisecond(time: Time) -> None:
+    """However many ticks the loop makes, it loses only a small part of its time."""
+    releaser = GilReleaser()
+    with releaser:
+        for _ in range(5):
+            releaser.before_io_wait(BUSY)
+        assert 1 == len(time.slept)
+        time.now += 0.001
+        releaser.before_io_wait(BUSY)
+    assert 2 == len(time.slept)
+
+
+async def test_each_run_has_one() -> None:
+    """All connections of a program share it, so that together they sleep once per period."""
+    assert gil_releaser() is gil_releaser()
+
+
+async def sleeps_of_busy_ticks(time: Time) -> int:
+    """Count the sleeps of a loop that is busy for ten ticks, after a long pause."""
+    time.now += 1.0
+    before = len(time.slept)
+    for _ in range(10):
+        await trio.lowlevel.checkpoint()
+    return len(time.slept) - before
+
+
+@pytest.mark.parametrize("kind", ["run", "run_in_dedicated_thread", "transaction"])
+async def test_it_is_active_during_each_kind_of_call(kind: str, time: Time) -> None:
+    """A busy loop sleeps from the begin of a call to its end, also if the call raises."""
+    entered, ended, leave = trio.Event(), trio.Event(), threading.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def stay(_raw: sqlite3.Connection) -> None:
+        token.run_sync_soon(entered.set)
+        assert leave.wait(20)
+        raise ZeroDivisionError
+
+    async def call() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await getattr(connection, kind)(stay)
+        ended.set()
+
+    async with sqlite.connect(":memory:") as connection, trio.open_nursery() as nursery:
+        assert 0 == await sleeps_of_busy_ticks(time)
+        nursery.start_soon(call)
+        await entered.wait()
+        assert 1 == await sleeps_of_busy_ticks(time)
+        leave.set()
+        await ended.wait()
+        assert 0 == await sleeps_of_busy_ticks(time)
