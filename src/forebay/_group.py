@@ -20,7 +20,7 @@ from forebay._options import BufferOptions
 from forebay._spill import write_spill
 from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
-from forebay._telemetry.otel import MeterProvider, TracerProvider, telemetry
+from forebay._telemetry.otel import MeterProvider, TracerProvider, observer_factory
 from forebay.stores import Store
 
 R = TypeVar("R")
@@ -145,7 +145,7 @@ async def open_buffers(
         FlushError: a buffer failed. The error names its entries.
         DrainError: the deadline of the drain passed. The error names the entries of each table.
     """
-    observe = telemetry(store, meter_provider, tracer_provider)
+    observe = observer_factory(store, meter_provider, tracer_provider)
     workers = _make_workers(
         store,
         tables,

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from forebay import Table, open_buffers
-from forebay._telemetry.registry import LiveBuffers
+from forebay._telemetry.registry import OpenBuffers
 from forebay.testing import MemoryStore
 
 if TYPE_CHECKING:
@@ -124,10 +124,10 @@ async def test_a_callback_of_ours_that_raises(
 ) -> None:
     """Rows are committed, and the other instruments report."""
 
-    def raises(_self: LiveBuffers) -> list[Any]:
+    def raises(_self: OpenBuffers) -> list[Any]:
         raise BrokenError
 
-    monkeypatch.setattr(LiveBuffers, "sizes", raises)
+    monkeypatch.setattr(OpenBuffers, "sizes", raises)
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].write(Pair(1))
         shown = meters.all()

@@ -18,7 +18,8 @@ from trio.testing import MockClock
 import forebay
 from forebay import BufferOptions, FlushError, RetryPolicy, Table, open_buffers
 from forebay._buffer.observer import unobserved
-from forebay._telemetry.otel import _instruments, telemetry
+from forebay._telemetry.instruments import instruments_of
+from forebay._telemetry.otel import observer_factory
 from forebay.stores import BatchError, FailureKind
 from forebay.testing import MemoryStore
 
@@ -301,9 +302,9 @@ async def test_instruments_go_with_their_provider(autojump_clock: MockClock) -> 
     """They are kept as long as somebody may read them, and no longer."""
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=provider):
-        instruments = weakref.ref(_instruments(provider))
+        instruments = weakref.ref(instruments_of(provider))
     gc.collect()
-    assert instruments() is _instruments(provider)
+    assert instruments() is instruments_of(provider)
     provider.shutdown()
     del provider
     gc.collect()
@@ -353,7 +354,7 @@ async def test_the_totals_of_a_buffer_outlive_it(meters: Meters, autojump_clock:
 
 async def test_providers_that_do_nothing_cost_nothing() -> None:
     """With no-op providers the buffers are not observed at all."""
-    observe = telemetry(MemoryStore(), NoOpMeterProvider(), NoOpTracerProvider())
+    observe = observer_factory(MemoryStore(), NoOpMeterProvider(), NoOpTracerProvider())
     assert unobserved is observe
 
 

@@ -11,18 +11,18 @@ import trio
 from trio.testing import MockClock
 
 from forebay._buffer.ledger import Ledger
-from forebay._telemetry.registry import LiveBuffer, LiveBuffers
+from forebay._telemetry.registry import OpenBuffer, OpenBuffers
 from forebay.testing import MemoryStore
 
 
-def live_buffer(ledger: Ledger, name: str = "pairs") -> LiveBuffer:
-    return LiveBuffer(name, ledger=ledger, capacity=10, store=MemoryStore(), clock=MockClock())
+def open_buffer(ledger: Ledger, name: str = "pairs") -> OpenBuffer:
+    return OpenBuffer(name, ledger=ledger, capacity=10, store=MemoryStore(), clock=MockClock())
 
 
 def test_a_buffer_that_was_abandoned_is_forgotten() -> None:
     """Buffers are held weakly: one whose block never ended goes with its program's last word."""
-    live = LiveBuffers()
-    buffer = live_buffer(Ledger("pairs"))
+    live = OpenBuffers()
+    buffer = open_buffer(Ledger("pairs"))
     live.add(buffer)
     assert [(0, {"buffer": "pairs"})] == live.sizes()
     del buffer
@@ -35,7 +35,7 @@ def test_a_buffer_that_is_removed_twice_is_counted_once() -> None:
     """The totals of a removed buffer are added when it is removed, not again."""
     ledger = Ledger("pairs")
     ledger.accept(3, 0.0)
-    live, buffer = LiveBuffers(), live_buffer(ledger)
+    live, buffer = OpenBuffers(), open_buffer(ledger)
     live.add(buffer)
     for _ in range(2):
         live.remove(buffer)
@@ -46,7 +46,7 @@ def test_a_fork_reads_nothing_of_its_parent() -> None:
     """The buffers of a process are not those of its children."""
     ledger = Ledger("pairs")
     ledger.accept(3, 0.0)
-    live, buffer = LiveBuffers(), live_buffer(ledger)
+    live, buffer = OpenBuffers(), open_buffer(ledger)
     live.add(buffer)
     reading, writing = os.pipe()
     child = os.fork()
@@ -65,8 +65,8 @@ async def test_another_thread_reads_ages(autojump_clock: MockClock) -> None:
     clock = trio.lowlevel.current_clock()
     ledger = Ledger("pairs")
     ledger.accept(1, trio.current_time())
-    live = LiveBuffers()
-    buffer = LiveBuffer("pairs", ledger=ledger, capacity=10, store=MemoryStore(), clock=clock)
+    live = OpenBuffers()
+    buffer = OpenBuffer("pairs", ledger=ledger, capacity=10, store=MemoryStore(), clock=clock)
     live.add(buffer)
     await trio.sleep(7)
     ages: list[float] = []

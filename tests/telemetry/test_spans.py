@@ -28,7 +28,7 @@ from forebay import (
 )
 from forebay._batching.coalesce import Coalescer
 from forebay._buffer.ledger import Ledger
-from forebay._telemetry.otel import telemetry
+from forebay._telemetry.otel import observer_factory
 from forebay.stores import Batch, BatchError, FailureKind, Outcome
 from forebay.testing import MemoryStore
 from tests.telemetry.conftest import Meters, Spans
@@ -274,7 +274,7 @@ async def test_the_context_of_the_opener_stays_outside(autojump_clock: MockClock
 
 async def test_a_flush_leaves_the_context_as_it_was(spans: Spans) -> None:
     """Its span is current inside, and a root even below another; afterwards that one is again."""
-    observe = telemetry(MemoryStore(), None, spans.provider)
+    observe = observer_factory(MemoryStore(), None, spans.provider)
     coalescer = Coalescer(PAIRS)
     coalescer.add([(1, 2)], only_rows=True)
     batch = coalescer.take(FlushReason.DRAIN)

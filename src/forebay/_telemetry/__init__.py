@@ -1,1 +1,1 @@
-"""What forebay measures, and how OpenTelemetry gets it."""
+"""Metrics and spans: what forebay measures, recorded with the OpenTelemetry API."""

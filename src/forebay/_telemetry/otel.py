@@ -1,15 +1,13 @@
-"""OpenTelemetry: counts are added once a flush, after COMMIT; the rest is read when asked for.
+"""Reports buffers and their flushes to OpenTelemetry.
 
-Of the data path this is the only room that imports opentelemetry, and of that only the API: the
-program chooses an SDK, or none. docs/telemetry.md lists the instruments.
+A flush adds its figures once, after COMMIT; an entry adds nothing. On the data path only this
+package imports opentelemetry, and of it only the API: the program chooses an SDK, or none.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import threading
-import weakref
 from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import TracebackType
@@ -19,153 +17,47 @@ import trio
 from opentelemetry import context as context_api
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, CallbackT, MeterProvider, Observation
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanContext, TracerProvider
 
 from forebay._batching.batch import FlushReason
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Observe, unobserved
 from forebay._errors import FlushError
-from forebay._telemetry.registry import LiveBuffer, LiveBuffers, Reading
+from forebay._telemetry.attributes import database_attributes, encodable
+from forebay._telemetry.instruments import SCHEMA_URL, Instruments, instruments_of
+from forebay._telemetry.registry import OpenBuffer
 from forebay._version import __version__
 from forebay.stores import Batch, BatchError, Outcome, Store
 
-__all__ = ["MeterProvider", "TracerProvider", "telemetry"]
-
-_SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.33.0"
-"""The version of the semantic conventions in which those of databases became stable."""
-
-_FLUSH_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-_FLUSH_ROWS: Final = (1, 5, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
-_OPERATION_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
-"""As https://opentelemetry.io/docs/specs/semconv/database/database-metrics/ has them."""
+__all__ = ["MeterProvider", "TracerProvider", "observer_factory"]
 
 _VERBS: Final = {"write": "INSERT", "update": "UPDATE", "delete": "DELETE", "delete_by": "DELETE"}
-"""`db.operation.name`, by the operation of a step."""
+"""The value of `db.operation.name`, by the operation of a step."""
 
 _MIXED: Final = "mixed"
-"""The operation of a flush that has several."""
+"""The value of `operation` for a flush of several operations."""
 
-_UNKNOWN: Final = {"db.system.name": "other_sql"}
-"""The attributes of a store that does not describe itself."""
-
-MOST_LINKS: Final = 128
-"""The links that a span of OpenTelemetry's SDK keeps by default."""
+MAX_LINKS: Final = 128
+"""The number of links that a span of OpenTelemetry's SDK keeps by default."""
 
 _logger = logging.getLogger(__name__)
 
 
-class _Instruments:
-    """The instruments of one meter.
-
-    They are created once: where a meter has an observable instrument already, it drops the
-    callback of a second one of its name without an error, and it gives no callback back. So the
-    callbacks read whatever buffers live when they are called.
-    """
-
-    def __init__(self, meter: metrics.Meter, provider: Callable[[], MeterProvider | None]) -> None:
-        self.provider = provider
-        self.live = live = LiveBuffers()
-        self.flush_duration = meter.create_histogram(
-            "forebay.flush.duration",
-            unit="s",
-            description="From taking a batch to its COMMIT or failure, all attempts together",
-            explicit_bucket_boundaries_advisory=_FLUSH_SECONDS,
-        )
-        self.flush_size = meter.create_histogram(
-            "forebay.flush.size",
-            unit="{row}",
-            description="Rows that a flush committed",
-            explicit_bucket_boundaries_advisory=_FLUSH_ROWS,
-        )
-        self.rows_flushed = meter.create_counter(
-            "forebay.rows.flushed", unit="{row}", description="Rows committed"
-        )
-        self.flush_retries = meter.create_counter(
-            "forebay.flush.retries",
-            unit="{retry}",
-            description="Attempts to flush that were made again after one that failed",
-        )
-        self.operation_duration = meter.create_histogram(
-            "db.client.operation.duration",
-            unit="s",
-            description="Duration of database client operations.",
-            explicit_bucket_boundaries_advisory=_OPERATION_SECONDS,
-        )
-        for name, read, description in (
-            ("accepted", live.accepted, "Entries accepted"),
-            ("superseded", live.superseded, "Entries folded into a later one of their key"),
-            ("dead_lettered", live.dead_lettered, "Entries that the dead letters hold"),
-        ):
-            meter.create_observable_counter(
-                f"forebay.entries.{name}",
-                [self._callback(read)],
-                unit="{entry}",
-                description=description,
-            )
-        meter.create_observable_up_down_counter(
-            "forebay.queue.size",
-            [self._callback(live.sizes)],
-            unit="{entry}",
-            description="Entries accepted and not settled",
-        )
-        for name, read, unit, description in (
-            ("queue.utilization", live.utilizations, "1", "Pending entries as a share of capacity"),
-            ("queue.oldest.age", live.oldest_ages, "s", "Age of the oldest pending entry"),
-            ("wal.size", live.wal_sizes, "By", "Size of the write-ahead log"),
-        ):
-            meter.create_observable_gauge(
-                f"forebay.{name}", [self._callback(read)], unit=unit, description=description
-            )
-
-    def _callback(self, read: Callable[[], list[Reading]]) -> CallbackT:
-        def observe(_options: CallbackOptions) -> list[Observation]:
-            return self._observations(read())
-
-        return observe  # it holds self: so the meter keeps its instruments, buffers or none
-
-    @staticmethod
-    def _observations(readings: list[Reading]) -> list[Observation]:
-        return [Observation(value, attributes) for value, attributes in readings]
-
-
-_known: weakref.WeakSet[_Instruments] = weakref.WeakSet()
-"""The instruments in use, as long as their meters keep them."""
-_known_lock = threading.Lock()
-
-
-def _instruments(given: MeterProvider | None) -> _Instruments:
-    """Give the instruments of a provider; those of the global one where None is given.
-
-    The program may set the global provider after buffers were opened: it takes over the
-    instruments from what stood in for it, so they are not created again.
-    """
-    current = metrics.get_meter_provider()
-    wanted = current if given is None else given
-    with _known_lock:
-        for known in _known:
-            if known.provider() is wanted:
-                return known
-        provider = metrics.get_meter_provider if wanted is current else weakref.ref(wanted)
-        made = _Instruments(wanted.get_meter("forebay", __version__, _SCHEMA_URL), provider)
-        _known.add(made)
-        return made
-
-
-def _tracer(given: TracerProvider | None) -> trace.Tracer | None:
-    """Give the tracer of a provider; None where there is no SDK that would record."""
-    provider = trace.get_tracer_provider() if given is None else given
-    tracer = provider.get_tracer("forebay", __version__, _SCHEMA_URL)
-    return None if isinstance(tracer, trace.NoOpTracer | trace.ProxyTracer) else tracer
-
-
-def telemetry(
+def observer_factory(
     store: Store, meter_provider: MeterProvider | None, tracer_provider: TracerProvider | None
 ) -> Observe:
-    """Give what observes the buffers of one `open_buffers` block, in Trio's thread.
+    """Return the function that creates the observers of an `open_buffers` block's buffers.
+
+    Call it in Trio's thread.
+
+    Args:
+        store: the store of the buffers.
+        meter_provider: the provider of the instruments; None for the global one.
+        tracer_provider: the provider of the spans; None for the global one.
 
     Raises:
-        TypeError: a provider is none.
+        TypeError: a provider is of another type.
     """
     if not isinstance(meter_provider, MeterProvider | None):
         raise TypeError(
@@ -179,14 +71,21 @@ def telemetry(
     tracer = _tracer(tracer_provider)
     if tracer is None and isinstance(meter_provider, metrics.NoOpMeterProvider):
         return unobserved
-    instruments = _instruments(meter_provider)
+    instruments = instruments_of(meter_provider)
     clock = trio.lowlevel.current_clock()
 
     def observe(name: str, ledger: Ledger, capacity: int) -> BufferObserver:
-        buffer = LiveBuffer(name, ledger=ledger, capacity=capacity, store=store, clock=clock)
+        buffer = OpenBuffer(name, ledger=ledger, capacity=capacity, store=store, clock=clock)
         return _BufferTelemetry(buffer, instruments, tracer)
 
     return observe
+
+
+def _tracer(given: TracerProvider | None) -> trace.Tracer | None:
+    """Return the tracer of a provider; None if the provider records no spans."""
+    provider = trace.get_tracer_provider() if given is None else given
+    tracer = provider.get_tracer("forebay", __version__, SCHEMA_URL)
+    return None if isinstance(tracer, trace.NoOpTracer | trace.ProxyTracer) else tracer
 
 
 class _Named(Protocol):
@@ -198,49 +97,53 @@ N = TypeVar("N", bound=_Named)
 P = ParamSpec("P")
 
 
-def _harmless(method: Callable[Concatenate[N, P], None]) -> Callable[Concatenate[N, P], None]:
-    """Have a method log what it raises, instead."""
+def _logs_errors(method: Callable[Concatenate[N, P], None]) -> Callable[Concatenate[N, P], None]:
+    """Wrap a method so that it logs an exception instead of raising it."""
 
     @functools.wraps(method)
     def call(self: N, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
-        except Exception:  # providers and processors are the program's: anything may come
+        except Exception:  # providers and span processors are the program's: any error is possible
             _logger.exception("telemetry of buffer %r failed; the buffer goes on", self.name)
 
     return call
 
 
 class _Producers:
-    """The spans in which entries were accepted that are pending still."""
+    """The spans in which the pending entries of a buffer were accepted."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._context: Context | None = None
         self._numbers: list[int] | None = None
-        """The numbers of the span in that context; None where none is recorded there."""
+        """The entry in `_spans` of the span in `_context`; None if that span is not recorded."""
         self._spans: dict[int, tuple[SpanContext, list[int]]] = {}
-        """By the span's id, in the order of their first entries: the first and the last one."""
+        """By span id, in the order of the first entry: a span, and the numbers of the first and
+        the last entry that were accepted in it."""
 
     def capture(self, first: int, last: int) -> None:
-        """Note the current span, if it is recorded, as that of entries with these numbers."""
-        # Called once an entry: what is the same as for the one before is not looked up again.
+        """Note that the entries with these numbers were accepted in the current span."""
+        # Called for each entry: nothing is looked up while the context stays the same.
         if (context := context_api.get_current()) is not self._context:
-            self._look(context, first)
+            self._find_span(context, first)
         if self._numbers is not None:
             self._numbers[1] = last
 
-    @_harmless
-    def _look(self, context: Context, first: int) -> None:
+    @_logs_errors
+    def _find_span(self, context: Context, first: int) -> None:
         self._context, self._numbers = context, None
         span = trace.get_current_span(context)
         if span.is_recording():
-            known = span.get_span_context()
-            self._numbers = self._spans.setdefault(known.span_id, (known, [first, first]))[1]
+            found = span.get_span_context()
+            self._numbers = self._spans.setdefault(found.span_id, (found, [first, first]))[1]
 
     def take(self, last: int) -> list[SpanContext]:
-        """Give the spans of the entries up to this one, and forget those without further ones."""
-        self._context = None  # the span in it may be one of those
+        """Return the spans of the entries up to this number.
+
+        A span is forgotten unless a later entry was accepted in it.
+        """
+        self._context = None  # the span in it may be forgotten now
         taken: list[SpanContext] = []
         for span, numbers in list(self._spans.values()):
             if numbers[0] > last:
@@ -252,49 +155,53 @@ class _Producers:
 
 
 class _BufferTelemetry:
-    """The telemetry of one buffer, with every set of attributes that recurs made once."""
+    """Reports one buffer. Each set of attributes that recurs is created once."""
 
     def __init__(
-        self, live: LiveBuffer, instruments: _Instruments, tracer: trace.Tracer | None
+        self, buffer: OpenBuffer, instruments: Instruments, tracer: trace.Tracer | None
     ) -> None:
-        self.live = live
-        self.name = live.name
+        self.buffer = buffer
+        self.name = buffer.name
         self.instruments = instruments
         self.tracer = tracer
-        self.producers = _Producers(live.name)
+        self.producers = _Producers(buffer.name)
         self.capture: Capture | None = None if tracer is None else self.producers.capture
-        buffer = {"buffer": live.name}
+        named = {"buffer": buffer.name}
         operations = (*_VERBS, _MIXED)
-        self.by_operation = {name: {**buffer, "operation": name} for name in operations}
+        self.by_operation = {name: {**named, "operation": name} for name in operations}
         self.by_reason = {
-            (name, reason): {**buffer, "operation": name, "flush.reason": reason.value}
+            (name, reason): {**named, "operation": name, "flush.reason": reason.value}
             for name in operations
             for reason in FlushReason
         }
-        attributes = live.store.attributes or _UNKNOWN
-        self._database = {**attributes, "db.collection.name": live.name}
-        self._databases: dict[tuple[str, bool], dict[str, str]] = {}
+        self._table = {**database_attributes(buffer.store), "db.collection.name": buffer.name}
+        self._transactions: dict[tuple[str, bool], dict[str, str]] = {}
 
-    def database(self, verb: str, *, batch: bool) -> dict[str, str]:
-        """Give the attributes of a transaction, by the conventions for databases."""
-        if (known := self._databases.get((verb, batch))) is None:
+    def transaction(self, verb: str, *, batch: bool) -> dict[str, str]:
+        """Return the attributes of a transaction, as the conventions for databases define them.
+
+        Args:
+            verb: the SQL verb of its statements; empty if there are several verbs.
+            batch: whether it has more than one operation.
+        """
+        if (known := self._transactions.get((verb, batch))) is None:
             name = f"BATCH {verb}" if batch else verb
-            known = {**self._database, "db.operation.name": name.strip()}
-            self._databases[verb, batch] = known
+            known = {**self._table, "db.operation.name": name.strip()}
+            self._transactions[verb, batch] = known
         return known
 
     def opened(self) -> None:
-        self.instruments.live.add(self.live)
+        self.instruments.open_buffers.add(self.buffer)
 
     def flush(self, batch: Batch) -> FlushObserver:
         return _FlushTelemetry(self, batch, self.producers.take(batch.end))
 
     def closed(self) -> None:
-        self.instruments.live.remove(self.live)
+        self.instruments.open_buffers.remove(self.buffer)
 
 
 class _FlushTelemetry:
-    """The telemetry of one flush: its span, and what is added when it has ended."""
+    """Reports one flush: its span, and its figures when it ends."""
 
     def __init__(
         self, buffer: _BufferTelemetry, batch: Batch, producers: list[SpanContext]
@@ -303,65 +210,69 @@ class _FlushTelemetry:
         self._buffer = buffer
         self._batch = batch
         self._producers = producers
-        kinds = {step.operation for step in batch.steps}
-        self._operation = kinds.pop() if len(kinds) == 1 else _MIXED
+        operations = {step.operation for step in batch.steps}
+        self._operation = operations.pop() if len(operations) == 1 else _MIXED
         verbs = {_VERBS[step.operation] for step in batch.steps}
-        self._database = buffer.database(
+        self._transaction = buffer.transaction(
             verbs.pop() if len(verbs) == 1 else "", batch=len(batch) > 1
         )
         self._span: trace.Span = trace.INVALID_SPAN
         self._token: Token[Context] | None = None
-        self._started = self._attempted = buffer.live.clock.current_time()
+        self._started = self._attempt_started = self._now()
         self._failure: BatchError | None = None
+
+    def _now(self) -> float:
+        return self._buffer.buffer.clock.current_time()
 
     def __enter__(self) -> Self:
         if self._buffer.tracer is not None:
             self._start_span(self._buffer.tracer)
         return self
 
-    @_harmless
+    @_logs_errors
     def _start_span(self, tracer: trace.Tracer) -> None:
         attributes: dict[str, str | int] = {
             **self._buffer.by_reason[self._operation, self._batch.reason],
-            **self._database,
+            **self._transaction,
         }
         if len(self._batch) > 1:
             attributes["db.operation.batch.size"] = len(self._batch)
-        if (omitted := len(self._producers) - MOST_LINKS) > 0:
+        if (omitted := len(self._producers) - MAX_LINKS) > 0:
             attributes["forebay.links.omitted"] = omitted
-        # An empty context: the span is a root, whatever the task was started in.
+        # The empty context makes it a root span, whatever context the task was started in.
         self._span = tracer.start_span(
             f"flush {self.name}",
             context=Context(),
-            links=[trace.Link(span) for span in self._producers[:MOST_LINKS]],
+            links=[trace.Link(span) for span in self._producers[:MAX_LINKS]],
             attributes=attributes,
         )
         self._token = context_api.attach(trace.set_span_in_context(self._span, Context()))
 
-    @_harmless
+    @_logs_errors
     def attempt(self) -> None:
-        self._attempted = self._buffer.live.clock.current_time()
+        self._attempt_started = self._now()
         if self._failure is not None:
-            why = {"error.type": self._failure.code}
-            self._buffer.instruments.flush_retries.add(1, {"buffer": self.name, **why})
-            self._span.add_event("retry", why)
+            error_type = {"error.type": self._failure.code}
+            self._buffer.instruments.flush_retries.add(1, {"buffer": self.name, **error_type})
+            self._span.add_event("retry", error_type)
 
-    @_harmless
+    @_logs_errors
     def failed(self, error: BatchError) -> None:
         self._failure = error
-        took = self._buffer.live.clock.current_time() - self._attempted
-        attributes = {**self._database, "error.type": error.code}
-        if error.code != type(error.__cause__).__name__:  # the database gave it
+        attributes = {**self._transaction, "error.type": error.code}
+        if error.code != type(error.__cause__).__name__:  # the code is the database's
             attributes["db.response.status_code"] = error.code
-        self._buffer.instruments.operation_duration.record(took, attributes)
+        self._buffer.instruments.operation_duration.record(
+            self._now() - self._attempt_started, attributes
+        )
 
-    @_harmless
+    @_logs_errors
     def committed(self, outcome: Outcome) -> None:
         instruments, by_operation = self._buffer.instruments, self._buffer.by_operation
         self._add_rows(outcome)
         for operation, rows in outcome.operations.items():
             instruments.flush_size.record(rows, by_operation[operation])
-        instruments.operation_duration.record(outcome.duration, self._database)
+        instruments.operation_duration.record(outcome.duration, self._transaction)
 
     def _add_rows(self, outcome: Outcome) -> None:
         for operation, rows in outcome.operations.items():
@@ -377,21 +288,20 @@ class _FlushTelemetry:
         if self._token is not None:
             context_api.detach(self._token)
 
-    @_harmless
+    @_logs_errors
     def _end(self, error: BaseException | None) -> None:
         attributes: Mapping[str, str] = self._buffer.by_reason[self._operation, self._batch.reason]
         if error is not None:
             last = self._failure
-            why = last.code if isinstance(error, FlushError) and last else _name_of(error)
+            error_type = last.code if isinstance(error, FlushError) and last else _type_name(error)
             if isinstance(error, FlushError | trio.Cancelled) and last and last.outcome:
-                self._add_rows(last.outcome)  # of the parts of the batch that are in the table
-            attributes = {**attributes, "error.type": why}
-            self._span.set_attribute("error.type", why)
-            self._span.set_status(trace.StatusCode.ERROR, str(error))
-        took = self._buffer.live.clock.current_time() - self._started
-        self._buffer.instruments.flush_duration.record(took, attributes)
+                self._add_rows(last.outcome)  # the part of the batch that was committed
+            attributes = {**attributes, "error.type": error_type}
+            self._span.set_attribute("error.type", error_type)
+            self._span.set_status(trace.StatusCode.ERROR, encodable(str(error)))
+        self._buffer.instruments.flush_duration.record(self._now() - self._started, attributes)
         self._span.end()
 
 
-def _name_of(error: BaseException) -> str:
+def _type_name(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")

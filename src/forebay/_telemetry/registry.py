@@ -1,7 +1,7 @@
-"""The buffers that live, and what any thread may read of them at any time.
+"""The registry of open buffers: the values that a metrics reader asks for, in its own thread.
 
-A metrics reader asks from a thread of its own. All that is read here are plain numbers of the
-ledgers, and a clock: nothing of Trio's is called that needs its thread, and nobody waits.
+Everything here may be called from any thread at any time. It reads integers from the ledgers, and
+a clock, calls nothing that needs Trio's thread, and waits for nothing but a short lock.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from typing import Final, TypeAlias
 from trio.abc import Clock
 
 from forebay._buffer.ledger import Ledger
+from forebay._telemetry.attributes import database_attributes
 from forebay.stores import Store
 
 Reading: TypeAlias = tuple[float, Mapping[str, str]]
-"""A value, and the attributes that tell whose it is."""
+"""A value and its attributes."""
 
 _COUNTS: Final = ("accepted", "superseded", "dead_lettered")
-"""What the ledgers count of entries, by the names of their attributes."""
+"""The attributes of a ledger that count entries."""
 
 
-class LiveBuffer:
-    """One buffer, as a reader sees it."""
+class OpenBuffer:
+    """The state of one open buffer, readable from any thread."""
 
     def __init__(
         self, name: str, *, ledger: Ledger, capacity: int, store: Store, clock: Clock
@@ -39,99 +40,108 @@ class LiveBuffer:
 
     @property
     def pending(self) -> int:
-        """How many accepted entries are not settled; never less than none."""
-        settled = self.ledger.settled  # read first: it only grows, and never past the other
+        """The number of pending entries; never negative."""
+        # Read first, since `settled` never exceeds `accepted` and both only grow.
+        settled = self.ledger.settled
         return self.ledger.accepted - settled
 
     @property
     def oldest_age(self) -> float:
-        """How long the oldest pending entry has been waiting, in seconds."""
+        """The age of the oldest pending entry, in seconds; 0.0 if no entry is pending."""
         oldest = self.ledger.oldest
-        # A clock reads a counter: it may be asked outside of Trio's thread.
+        # Trio's clocks read a counter, so another thread may ask them.
         return 0.0 if oldest is None else max(0.0, self.clock.current_time() - oldest)
 
 
-class LiveBuffers:
-    """The buffers whose `open_buffers` blocks are open, weakly held, and totals of the others."""
+class OpenBuffers:
+    """The open buffers of a process, and the counts of those that were closed.
+
+    Open buffers are held by weak references. A forked child starts with an empty registry, since
+    the buffers belong to its parent.
+    """
 
     def __init__(self) -> None:
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._buffers: weakref.WeakSet[LiveBuffer] = weakref.WeakSet()
-        self._ended: dict[str, Counter[str]] = {count: Counter() for count in _COUNTS}
+        self._buffers: weakref.WeakSet[OpenBuffer] = weakref.WeakSet()
+        self._closed: dict[str, Counter[str]] = {count: Counter() for count in _COUNTS}
+        """For each count: the sum over the closed buffers, by their names."""
 
     def _locked(self) -> threading.Lock:
-        """Give the lock; in a forked child, begin anew: the buffers are the parent's."""
+        """Return the lock. In a forked child, reset the registry first."""
         if self._pid != os.getpid():
-            self._begin()
+            self._reset()
         return self._lock
 
-    def add(self, buffer: LiveBuffer) -> None:
-        """Read this buffer from now on."""
+    def add(self, buffer: OpenBuffer) -> None:
+        """Register a buffer that was opened."""
         with self._locked():
             self._buffers.add(buffer)
 
-    def remove(self, buffer: LiveBuffer) -> None:
-        """Read this buffer no more, but for what it has counted: a counter never falls."""
+    def remove(self, buffer: OpenBuffer) -> None:
+        """Unregister a buffer that is closed, and keep its counts: a counter never falls.
+
+        Removing a buffer a second time has no effect.
+        """
         with self._locked():
             if buffer in self._buffers:
                 self._buffers.remove(buffer)
-                for count, ended in self._ended.items():
-                    ended[buffer.name] += getattr(buffer.ledger, count)
+                for count, closed in self._closed.items():
+                    closed[buffer.name] += getattr(buffer.ledger, count)
 
     def accepted(self) -> list[Reading]:
-        """Tell how many entries were accepted, in the whole process."""
-        return self._entries("accepted")
+        """Return the number of entries that were accepted in this process, per buffer name."""
+        return self._totals("accepted")
 
     def superseded(self) -> list[Reading]:
-        """Tell how many entries were folded into another one, in the whole process."""
-        return self._entries("superseded")
+        """Return the number of entries that were superseded in this process, per buffer name."""
+        return self._totals("superseded")
 
     def dead_lettered(self) -> list[Reading]:
-        """Tell how many entries became dead letters, in the whole process."""
-        return self._entries("dead_lettered")
+        """Return the number of entries that became dead letters, per buffer name."""
+        return self._totals("dead_lettered")
 
-    def _entries(self, count: str) -> list[Reading]:
+    def _totals(self, count: str) -> list[Reading]:
         with self._locked():
-            totals = self._ended[count].copy()
+            totals = self._closed[count].copy()
             for buffer in self._buffers:
                 totals[buffer.name] += getattr(buffer.ledger, count)
         return [(total, {"buffer": name}) for name, total in totals.items()]
 
     def sizes(self) -> list[Reading]:
-        """Tell how many entries are pending."""
-        return self._each(lambda buffers: sum(buffer.pending for buffer in buffers))
+        """Return the number of pending entries, per buffer name."""
+        return self._per_name(lambda buffers: sum(buffer.pending for buffer in buffers))
 
     def utilizations(self) -> list[Reading]:
-        """Tell how many entries are pending, as a share of the capacity."""
-        return self._each(
+        """Return the pending entries as a share of the capacity, per buffer name."""
+        return self._per_name(
             lambda buffers: sum(b.pending for b in buffers) / sum(b.capacity for b in buffers)
         )
 
     def oldest_ages(self) -> list[Reading]:
-        """Tell how long the oldest pending entries have been waiting, in seconds."""
-        return self._each(lambda buffers: max(buffer.oldest_age for buffer in buffers))
+        """Return the age of the oldest pending entry in seconds, per buffer name."""
+        return self._per_name(lambda buffers: max(buffer.oldest_age for buffer in buffers))
 
     def wal_sizes(self) -> list[Reading]:
-        """Tell the sizes of the stores' write-ahead logs, in bytes, one a database."""
+        """Return the size of the write-ahead log in bytes, per database that has one."""
         stores = {
-            frozenset(buffer.store.attributes.items()): buffer.store
+            frozenset(database_attributes(buffer.store).items()): buffer.store
             for buffers in self._by_name().values()
             for buffer in buffers
         }
-        sizes = [(store.wal_size(), store.attributes) for store in stores.values()]
+        sizes = [(store.wal_size(), dict(attributes)) for attributes, store in stores.items()]
         return [(size, attributes) for size, attributes in sizes if size is not None]
 
-    def _each(self, value: Callable[[Sequence[LiveBuffer]], float]) -> list[Reading]:
+    def _per_name(self, value: Callable[[Sequence[OpenBuffer]], float]) -> list[Reading]:
         return [(value(same), {"buffer": name}) for name, same in self._by_name().items()]
 
-    def _by_name(self) -> dict[str, list[LiveBuffer]]:
-        """Give the live buffers by name: two open blocks may each have one of a name."""
+    def _by_name(self) -> dict[str, list[OpenBuffer]]:
+        """Return the open buffers by name. Two `open_buffers` blocks may share a name."""
         with self._locked():
-            buffers: dict[str, list[LiveBuffer]] = {}
+            buffers: dict[str, list[OpenBuffer]] = {}
             for buffer in self._buffers:
                 buffers.setdefault(buffer.name, []).append(buffer)
             return buffers

@@ -13,7 +13,7 @@ from forebay.cli._dead_letters.commands import dead_letters_group
 from forebay.cli._doctor import doctor_command
 from forebay.cli._load.command import load_command
 from forebay.cli._monitoring import alerts, dashboard
-from forebay.cli._top import top
+from forebay.cli._top.command import top
 
 _BROKEN_PIPE = 141  # what a shell has for a program that SIGPIPE ended
 
