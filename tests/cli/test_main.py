@@ -1,9 +1,13 @@
-"""`forebay.cli.main`: how the command ends when it is cut off from outside."""
+"""`forebay.cli.main`: how every command ends."""
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +15,20 @@ from types import ModuleType
 import pytest
 
 from forebay import cli
+
+COMMANDS = [
+    "alerts export",
+    "dashboard export",
+    "doctor a.db",
+    "doctor a.db --json",
+    "dead-letters list a.db",
+    "dead-letters list a.db --json",
+    "dead-letters show a.db 1 --json",
+    "dead-letters replay a.db",
+    "dead-letters purge a.db --older-than 1s",
+    "load --help",
+    "--version",
+]
 
 
 class Interrupting(MetaPathFinder):
@@ -20,6 +38,29 @@ class Interrupting(MetaPathFinder):
         del path, target
         if fullname == "forebay.cli._command":
             raise KeyboardInterrupt
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a database a.db the current folder's."""
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("a.db")) as connection:
+        connection.execute("CREATE TABLE t (a)")
+
+
+@contextmanager
+def started(
+    command: str, *, unbuffered: bool = False, stdout: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command, with Python's streams buffered as they are by default, or not."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    if unbuffered:
+        environment["PYTHONUNBUFFERED"] = "1"
+    arguments = [sys.executable, "-m", "forebay", *command.split()]
+    with subprocess.Popen(
+        arguments, stdout=stdout, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        yield process
 
 
 def test_sigint_during_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,13 +73,95 @@ def test_sigint_during_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 130 == caught.value.code
 
 
-def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_output_that_cannot_be_written(command: str, unbuffered: bool) -> None:
+    """Exit code 1 and one line that names the reason, on a disk that is full."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with started(command, unbuffered=unbuffered, stdout=full) as process:
+            _, errors = process.communicate()
+    finally:
+        os.close(full)
+    *others, last = errors.decode().splitlines()
+    assert "Error: the output could not be written: [Errno 28] No space left on device" == last
+    assert [] == [line for line in others if line != "Error: there is no dead letter 1"]
+    assert 1 == process.returncode
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("command", ["doctor a.db", "doctor a.db --json", "alerts export"])
+def test_a_reader_that_has_enough(command: str, unbuffered: bool) -> None:
     """As any command in a pipe: 141, without a word."""
-    (tmp_path / "none.db").touch()
-    arguments = [sys.executable, "-m", "forebay", "doctor", str(tmp_path / "none.db")]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, unbuffered=unbuffered) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         told = process.stderr.read()
     assert (141, b"") == (process.returncode, told)
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize("command", ["doctor a.db", "load nope --database a.db --table t"])
+def test_messages_that_cannot_be_written_are_lost_alone(command: str) -> None:
+    """A full disk below standard error changes no exit code."""
+    with Path("/dev/full").open("wb") as full:
+        codes = [
+            subprocess.run(
+                [sys.executable, "-m", "forebay", *command.split()],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                check=False,
+            ).returncode
+            for stderr in (full, subprocess.PIPE)
+        ]
+    assert codes[0] == codes[1]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_closed_output() -> None:
+    """A command that was started without a standard output does its work."""
+    command = [
+        "sh",
+        "-c",
+        'exec "$@" >&-',
+        "sh",
+        sys.executable,
+        "-m",
+        "forebay",
+        "alerts",
+        "export",
+    ]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (0, b"") == (done.returncode, done.stderr)
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["lo\x1b[31mad"],
+        ["load", "--\x1b[31m"],
+        ["load", "in\x1b[31m\x9b\u202e\udcff.csv", "--database", "b.db", "--table", "t"],
+        ["load", "no\x1b[31m\x9b\u202e\udcff.csv", "--database", "b.db", "--table", "t"],
+        ["load", "in\x1b[31m\x9b\u202e\udcff.txt", "--database", "b.db", "--table", "t"],
+        ["load", "in\x1b[31m\x9b\u202e\udcff.csv", "--database", "\x1b\u202e/b.db", "--table", "t"],
+        ["load", "in\x1b[31m\x9b\u202e\udcff.csv", "--database", "b.db", "--table", "\x1b\u202e\n"],
+        ["doctor", "\x1b[31m\u202e"],
+    ],
+    ids=repr,
+)
+def test_no_name_controls_the_terminal(arguments: list[str]) -> None:
+    """Control characters in names of files, tables and options are escaped in every message."""
+    for name in ("csv", "txt"):
+        Path(f"in\x1b[31m\x9b\u202e\udcff.{name}").write_text("a\n1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "forebay", *map(os.fsencode, arguments)],
+        capture_output=True,
+        check=False,
+    )
+    for text in (done.stdout.decode(), done.stderr.decode()):
+        assert "" == "".join(c for c in text if c != "\n" and not c.isprintable())
+    assert b"Traceback" not in done.stderr

@@ -1,10 +1,10 @@
-"""The `forebay` command line: its options, its help, its summary, its exit codes."""
+"""The `forebay` command: its subcommands, and how each of them ends."""
 
 from __future__ import annotations
 
-import os
+import io
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -13,19 +13,52 @@ from forebay.cli._dead_letters.commands import dead_letters_group
 from forebay.cli._doctor import doctor_command
 from forebay.cli._load.command import load_command
 from forebay.cli._monitoring import alerts, dashboard
+from forebay.cli._output import OutputError, echo, guard_streams
 from forebay.cli._top.command import top
-
-_BROKEN_PIPE = 141  # what a shell has for a program that SIGPIPE ended
 
 
 class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
+    """A group whose commands end alike, whatever happens to their output."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run a command and exit with its code.
+
+        An error of the command's is printed to standard error. The exit code is 1 when standard
+        output cannot be written, and 141 when its reader closed the pipe.
+        """
+        guard_streams()
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # as in `forebay ... | head -1`
-            # What the buffer has left would be written, and fail again, when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(_BROKEN_PIPE)
+            code = self._run(*args, **extra)
+            if sys.stdout is not None:  # as it is where the process was started with it closed
+                sys.stdout.flush()
+        except OutputError as error:
+            code = _show(error)
+        sys.exit(code)
+
+    def _run(self, *args: Any, **extra: Any) -> int:
+        """Run a command and return its exit code."""
+        try:
+            result = super().main(*args, **{**extra, "standalone_mode": False})
+        except OutputError:
+            raise
+        except click.ClickException as error:
+            return _show(error)
+        except click.Abort:
+            echo("Aborted!", err=True)
+            return 1
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0
+        return result if isinstance(result, int) else 0
+
+
+def _show(error: click.ClickException) -> int:
+    """Print an error to standard error, control characters escaped; return its exit code."""
+    text = io.StringIO()
+    try:
+        error.show(text)  # may print to standard output as well
+    finally:
+        echo(text.getvalue(), err=True, nl=False)
+    return error.exit_code
 
 
 @click.group(name="forebay", cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -14,7 +14,7 @@ import click
 import trio
 
 import forebay
-from forebay.cli._output import print_json, print_wrapped
+from forebay.cli._output import echo, print_json, print_wrapped
 from forebay.doctor import HealthReport, Integrity, Verdict, examine
 
 _INDENT = 24
@@ -88,14 +88,14 @@ def _print(report: HealthReport) -> None:
         label = f"{finding.verdict.value:<8}{finding.check:<14}"
         print_wrapped(label, finding.message, indent=_INDENT)
     problems, advice = report.count(Verdict.PROBLEM), report.count(Verdict.ADVICE)
-    click.echo()
+    echo()
     if problems:
         text = f"{problems} problem{'s' * (problems > 1)}: see above."
-        click.secho(text, fg=colors[Verdict.PROBLEM], bold=True)
+        echo(text, fg=colors[Verdict.PROBLEM], bold=True)
     elif advice:
-        click.echo(f"Nothing here needs a person; {advice} piece{'s' * (advice > 1)} of advice.")
+        echo(f"Nothing here needs a person; {advice} piece{'s' * (advice > 1)} of advice.")
     else:
-        click.echo("Nothing here needs a person.")
+        echo("Nothing here needs a person.")
 
 
 def _as_json(report: HealthReport) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 import click
 
 from forebay import monitoring
-from forebay.cli._output import writing
+from forebay.cli._output import echo
 
 
 @click.group(name="dashboard", short_help="The dashboard for Grafana.")
@@ -32,8 +32,7 @@ def export_dashboard(datasource: str | None) -> None:
         exported = monitoring.grafana_dashboard(datasource)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
-    with writing():
-        click.echo(json.dumps(exported, indent=2))
+    echo(json.dumps(exported, indent=2))
 
 
 @click.group(name="alerts", short_help="The alert rules for Prometheus.")
@@ -49,5 +48,4 @@ def export_alerts() -> None:
     Example:
       forebay alerts export > /etc/prometheus/forebay.yaml
     """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
-    with writing():
-        click.echo(monitoring.prometheus_alerts(), nl=False)
+    echo(monitoring.prometheus_alerts(), nl=False)

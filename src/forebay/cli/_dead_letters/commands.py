@@ -28,7 +28,7 @@ from forebay.cli._dead_letters.running import (
     number,
     run,
 )
-from forebay.cli._output import print_columns, print_json, printable, utc
+from forebay.cli._output import echo, print_columns, print_json, printable, utc
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -82,14 +82,14 @@ def list_command(
         print_json({"counts": [asdict(c) for c in counts], "letters": [*map(_as_json, letters)]})
         return
     if not counts:
-        click.echo(none(database))
+        echo(none(database))
         return
     print_columns(
         ("letters", "table", "error", "oldest", "newest"),
         [(c.count, c.buffer, c.error_code, utc(c.oldest), utc(c.newest)) for c in counts],
     )
     if letters:
-        click.echo()
+        echo()
         print_columns(
             ("id", "failed at", "tries", "table", "operation", "error"),
             [
@@ -105,7 +105,7 @@ def list_command(
             ],
         )
     if (more := sum(c.count for c in counts) - len(letters)) > 0:
-        click.echo(f"\n{more:,} more are not listed: see --limit.")
+        echo(f"\n{more:,} more are not listed: see --limit.")
 
 
 @dead_letters_group.command(name="show", short_help="Show one dead letter whole.")
@@ -149,7 +149,7 @@ def show_command(database: str, letter_id: int, as_json: bool) -> None:
         ("declared", letter.declaration),
     ]
     for name, value in lines:
-        click.echo(f"{name:<10} {printable(str(value))}")
+        echo(f"{name:<10} {printable(str(value))}")
 
 
 dead_letters_group.add_command(replay_command)
@@ -213,7 +213,7 @@ def purge_command(
     if as_json:
         print_json({"purged": purged})
     else:
-        click.echo(f"{purged:,} purged.")
+        echo(f"{purged:,} purged.")
 
 
 def _seconds(age: str) -> float:

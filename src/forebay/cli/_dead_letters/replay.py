@@ -22,7 +22,7 @@ from forebay.cli._dead_letters.running import (
     run,
     some,
 )
-from forebay.cli._output import print_json
+from forebay.cli._output import echo, print_json
 
 
 @click.command(name="replay", short_help="Do refused operations again.")
@@ -140,20 +140,20 @@ def replay_command(
             }
         )
     else:
-        click.echo(f"{len(result.replayed):,} replayed.")
+        echo(f"{len(result.replayed):,} replayed.")
         if result.refused:
-            click.echo(f"{len(result.refused):,} refused again: {some(result.refused)}.")
+            echo(f"{len(result.refused):,} refused again: {some(result.refused)}.")
         if result.skipped:
-            click.echo(f"{len(result.skipped):,} could not be tried:")
+            echo(f"{len(result.skipped):,} could not be tried:")
             for why in dict.fromkeys(result.skipped.values()):
                 of_it = [i for i, reason in result.skipped.items() if reason == why]
-                click.echo(f"  {some(of_it)}: {why}")
+                echo(f"  {some(of_it)}: {why}")
         if not begun_with[0] and not spills:
-            click.echo(none(database))
+            echo(none(database))
         for spill, letters_left in left.items():
             part = ", the whole lines of it," if incomplete else ""
             letters = f", {format_count(letters_left, 'dead letter')} of it" if letters_left else ""
-            click.echo(
+            echo(
                 f"What was in {spill}{part} is in the database now{letters}; the file may be "
                 f"removed."
             )

@@ -20,6 +20,7 @@ from forebay.cli._load.readers import Chunk, Reader
 from forebay.cli._load.reading import SAMPLE_PAUSE, Item, first_items, read_ahead
 from forebay.cli._load.sources import Format, name_of, size_of
 from forebay.cli._load.telemetry import telemetry_as_configured
+from forebay.cli._output import printable
 from forebay.cli._signals import HANDLED, Signals
 
 
@@ -88,6 +89,8 @@ async def load(request: Request, display: Display, tell: Callable[[Report], None
 class _Load:
     def __init__(self, request: Request, display: Display) -> None:
         self._request = request
+        self._table = printable(request.table)
+        self._database = printable(request.database)
         self._display = display
         self._begun = trio.current_time()
         self._work = trio.CancelScope()
@@ -150,7 +153,7 @@ class _Load:
             rejects = self._rejects if request.skip_malformed else None
             converter = self._reader.converter = Converter(plan.columns, request.nulls)
             self._feed = Feed(buffers[plan.table], converter, rejects)
-            self._display.tell(f"loading into table {request.table} of {request.database}")
+            self._display.tell(f"loading into table {self._table} of {self._database}")
             failure = await _feed_all(self._feed, sample, items)
         if failure is not None:
             raise failure
@@ -177,8 +180,7 @@ class _Load:
             elif trio.current_time() > self._opening + _SOON:
                 self._opening = math.inf
                 self._display.warn(
-                    f"waiting for {self._request.database} to open: another program may have it "
-                    f"locked"
+                    f"waiting for {self._database} to open: another program may have it locked"
                 )
             await trio.sleep(self._display.interval)
 
@@ -195,8 +197,8 @@ class _Load:
     def _tell_dead_letters(self, count: int) -> None:
         if count:
             self._display.warn(
-                f"{count:,} rows were refused by table {self._request.table}; they and the "
-                f"reasons are in table forebay_dead_letters of {self._request.database}"
+                f"{count:,} rows were refused by table {self._table}; they and the "
+                f"reasons are in table forebay_dead_letters of {self._database}"
             )
 
     def _on_signal(self, name: str) -> None:

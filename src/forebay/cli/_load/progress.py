@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from forebay.cli._output import echo, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Silence:
 
     def warn(self, line: str) -> None:
         """Print the line."""
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -94,7 +95,7 @@ class Lines:
 
     def tell(self, line: str) -> None:
         """Print the line."""
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     warn = tell
 
@@ -127,12 +128,12 @@ class Bar:
     def show(self, state: State) -> None:
         """Draw the bar anew."""
         self._progress.update(
-            self._task, completed=state.position, description=str(state), refresh=True
+            self._task, completed=state.position, description=printable(str(state)), refresh=True
         )
 
     def tell(self, line: str) -> None:
         """Print the line above the bar."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     warn = tell
 

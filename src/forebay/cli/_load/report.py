@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 import forebay
 from forebay.cli._load.load import Report
+from forebay.cli._output import OutputError, echo, printable
 
 LIMIT_OPTION = "--dead-letters-per-minute"
 _SHOWN_ROWS = 3  # from the front and from the end
@@ -14,18 +13,18 @@ _SHOWN_ROWS = 3  # from the front and from the end
 def print_report(report: Report, *, quiet: bool) -> None:
     """Print what became of the load."""
     for failure in report.failures:
-        click.echo(f"Error: {_told(failure)}", err=True)
+        echo(f"Error: {_told(failure)}", err=True)
     if not quiet and (report.statistics is not None or not report.failures):
         try:
-            click.echo(_summary(report))
-        except OSError as error:  # what reads the output is gone, or its disk is full
-            click.echo(f"the summary could not be printed: {error}", err=True)
+            echo(_summary(report))
+        except OutputError as error:
+            echo(f"the summary could not be printed: {error}", err=True)
 
 
 def _told(failure: Exception) -> str:
     """A failure in words, with some of the rows that it left out of the table."""
     if isinstance(failure, OSError) and failure.filename is not None:
-        return f"{failure.filename}: {failure.strerror}"
+        return f"{printable(str(failure.filename))}: {failure.strerror}"
     if isinstance(failure, forebay.FlushError):
         why = f"table {failure.buffer!r} does not take the rows: {failure.reason}"
         why = why.replace("BufferOptions.dead_letters_per_minute", LIMIT_OPTION)

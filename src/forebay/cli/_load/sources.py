@@ -19,6 +19,7 @@ from pathlib import Path, PurePath
 from typing import IO, cast
 
 from forebay.cli._errors import InputError
+from forebay.cli._output import printable
 
 STANDARD_INPUT = "-"
 
@@ -63,7 +64,7 @@ class Source:
 
 def name_of(path: str) -> str:
     """What messages call the input at `path`."""
-    return "standard input" if path == STANDARD_INPUT else path
+    return "standard input" if path == STANDARD_INPUT else printable(path)
 
 
 def size_of(path: str) -> int | None:
