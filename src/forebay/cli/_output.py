@@ -8,8 +8,7 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
@@ -84,12 +83,6 @@ def _guarded(stream: io.TextIOWrapper, *, optional: bool) -> io.TextIOWrapper:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
-
-
-@contextmanager
-def writing() -> Generator[None, None, None]:
-    """Do nothing more than `guard_streams`."""
-    yield
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:

@@ -11,7 +11,7 @@ import trio
 from rich.console import Console
 from rich.live import Live
 
-from forebay.cli._output import printable, writing
+from forebay.cli._output import printable
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError, snapshots
 from forebay.cli._top.history import History
 from forebay.cli._top.keys import cbreak_mode, keyboard, wait_for_key
@@ -47,8 +47,7 @@ def top(path: str, interval: float, *, once: bool) -> None:
       143  ended by SIGTERM
     """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
     try:
-        with writing():
-            exit_code = trio.run(_run, path, interval, once)
+        exit_code = trio.run(_run, path, interval, once)
     except KeyboardInterrupt:  # before or after Trio handles SIGINT
         exit_code = 0
     except NotWatchableError as error:
@@ -68,7 +67,7 @@ async def _run(path: str, interval: float, once: bool) -> int:
 
     Raises:
         NotWatchableError, ConnectionLostError: as `snapshots` does.
-        OSError: the output cannot be written.
+        OutputError: the output cannot be written.
     """
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width
