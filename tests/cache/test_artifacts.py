@@ -11,7 +11,7 @@ import pytest
 from trio.testing import MockClock
 
 from forebay.cache import ArtifactFiles, Cache, CacheArtifacts, CasArtifact, Removal
-from forebay.cache._gate import Gate
+from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 from tests.cache.tools import NOON, ODD_TEXTS, SECOND, FakeClock, opened, write_file
 
@@ -255,7 +255,7 @@ async def test_a_file_that_cannot_be_removed_keeps_its_row(
         assert (["b"], ["stuck"]) == (list(removal.freed), list(removal.failed))
         assert ["stuck"] == await keys(cache)
         [record] = caplog.records
-        assert "'stuck' cannot be removed, and is skipped" in record.getMessage()
+        assert "'stuck' cannot be removed and is skipped" in record.getMessage()
 
 
 class WrittenMeanwhile(ArtifactFiles):
@@ -282,7 +282,7 @@ async def test_a_file_that_comes_back_during_its_deletion_is_not_forgotten(
             cache.buffers[S3_TRANSFERS],
             files,
             clock=FakeClock(),
-            gate=Gate(),
+            guard=CloseGuard(),
         )
 
         async def come_back() -> None:

@@ -12,9 +12,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from forebay import BufferOptions
-from forebay.cache import ArtifactFiles, Cache, CacheOptions, Evictor, EvictorStatistics, open_cache
-from forebay.cache import evictor as eviction
-from forebay.cache.files import Fill
+from forebay.cache import (
+    ArtifactFiles,
+    Cache,
+    CacheArtifacts,
+    CacheOptions,
+    Evictor,
+    EvictorStatistics,
+    open_cache,
+)
+from forebay.cache.files import Usage
+from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 from tests.cache.tools import BY_HAND, SECOND, FakeClock, opened, until, write_file, writer_held
 
 
@@ -133,8 +141,8 @@ class CountedFiles(ArtifactFiles):
         self.used = used
         self.limit = limit
 
-    async def disk(self) -> Fill:
-        return Fill(self.used(), self.limit)
+    async def disk_usage(self) -> Usage:
+        return Usage(self.used(), self.limit)
 
 
 def disk_evictor(cache: Cache, disk: CountedFiles) -> Evictor:
@@ -179,7 +187,7 @@ async def test_an_evictor_with_nothing_left_to_evict_says_so(
             evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", lambda: 99))
             done = await evictor.run_once()
         assert (2, 2) == (done.removed, done.freed_bytes)
-        assert ["the fill is 97 of 100 bytes still, but no artifact is left to evict"] == [
+        assert ["the usage is still 97 of 100 bytes, but no artifact is left to evict"] == [
             record.getMessage() for record in caplog.records
         ]
 
@@ -213,22 +221,30 @@ async def test_it_works_in_batches_of_500(tmp_path: Path, mock_clock: MockClock)
             return await super().remove(keys)
 
     clock = FakeClock()
-    async with opened(tmp_path, clock, budget_bytes=1_300, target=0.0) as cache:
-        cache.evictor._artifacts._files = Counted(tmp_path / "artifacts")
+    options = replace(BY_HAND, budget_bytes=1_300, target=0.0)
+    async with opened(tmp_path, clock) as cache:
+        counted = Counted(tmp_path / "artifacts")
+        artifacts = CacheArtifacts(
+            cache.store,
+            cache.buffers[CAS_ARTIFACTS],
+            cache.buffers[S3_TRANSFERS],
+            counted,
+            clock=clock,
+        )
         for i in range(1_203):
             await write_file(cache, f"k{i}", 1)
             await cache.artifacts.track_access(f"k{i}")
-        done = await cache.evictor.run_once()
+        done = await Evictor(artifacts, counted, options).run_once()
         assert 1_203 == done.removed
         assert [500, 500, 203] == batches
 
 
 @pytest.mark.parametrize("capacity", [2, 1_000])
 async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capacity: int
+    tmp_path: Path, mock_clock: MockClock, capacity: int
 ) -> None:
-    """On a full disk only eviction makes a flush possible: it goes by what the table has."""
-    monkeypatch.setattr(eviction, "_PATIENCE", 0.01)
+    """On a full disk only eviction makes a flush possible, so it uses what is committed."""
+    mock_clock.rate = 100.0
     clock = FakeClock()
     small = {"cas_artifacts": BufferOptions(capacity=capacity)}
     options = replace(BY_HAND, budget_bytes=100)
@@ -238,7 +254,7 @@ async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
         async with writer_held(cache):
             await cache.artifacts.track_access("k8")
             await cache.artifacts.track_access("k9")
-            with trio.fail_after(20):
+            with trio.fail_after(20 * mock_clock.rate):
                 done = await cache.evictor.run_once()
             assert (2, 20) == (done.removed, done.freed_bytes)
             assert [f"k{i}" for i in range(2, 9)] == files(cache, 9)
@@ -261,7 +277,7 @@ async def test_a_run_that_fails_is_tried_again(
         with caplog.at_level(logging.WARNING, "forebay.cache"):
             await wait_all_tasks_blocked()
             mock_clock.jump(60)
-            await until(lambda: "run failed" in caplog.text)
+            await until(lambda: "a run of the" in caplog.text)
         await cache.store.run(rename, "away", "cas_artifacts")
         await wait_all_tasks_blocked()
         mock_clock.jump(60)
@@ -296,7 +312,7 @@ async def test_what_is_to_be_uploaded_goes_last(
         with caplog.at_level(logging.WARNING, "forebay.cache"):
             assert 7 == (await cache.evictor.run_once()).removed
         assert [] == await keys(cache)
-        assert ["3 artifacts are evicted whose upload is queued still, and will not be done"] == [
+        assert ["3 artifacts were evicted before their queued upload, which is lost"] == [
             record.getMessage() for record in caplog.records
         ]
 

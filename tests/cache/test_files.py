@@ -136,7 +136,7 @@ async def test_files_are_closed_with_the_cache(tmp_path: Path) -> None:
 async def test_the_fill_of_the_disk_is_what_df_tells(tmp_path: Path) -> None:
     """What is kept for the superuser is neither used nor free."""
     async with opened(tmp_path) as cache:
-        fill = await cache.files.disk()
+        fill = await cache.files.disk_usage()
         disk = os.statvfs(tmp_path)
         assert fill.used + disk.f_bavail * disk.f_frsize == pytest.approx(fill.limit, rel=0.01)
         assert fill.limit <= disk.f_blocks * disk.f_frsize

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from forebay import BufferOptions, SqliteStore, open_buffers
 from forebay.cache import Cache, KeyValueStore, open_cache
-from forebay.cache._gate import Gate
+from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import KEY_VALUE_ENTRIES
 from forebay.testing import MemoryStore
 from tests.cache.tools import (
@@ -145,47 +148,87 @@ async def test_a_mark_does_not_hide_a_put_that_memory_dropped(
         assert 0 == cache.buffers[KEY_VALUE_ENTRIES].statistics().flushes
 
 
-async def test_what_is_flushed_is_held_once_only(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Values wait in memory for their flush, beyond the bound in bytes, and no longer."""
+@contextmanager
+def traced_memory() -> Iterator[Callable[[], int]]:
+    """Yield a function that returns how many bytes were allocated since, and not freed."""
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+
+        def growth() -> int:
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0] - before
+
+        yield growth
+    finally:
+        tracemalloc.stop()
+
+
+LARGE = 1_000_000
+
+
+async def test_a_flushed_value_is_not_held_in_memory(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Values that wait for their flush exceed the bound in bytes, and are freed after it."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=0) as cache:
-        for i in range(10):
-            await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 1_000])
+        await cache.key_values.put("first", "acme", "app", ["a"])
         await cache.flush()
-        await cache.key_values.put("last", "acme", "app", ["a"])
-        assert ["keyvalue:acme:app:last"] == list(cache.key_values._unsettled)
+        with traced_memory() as growth:
+            for i in range(10):
+                await cache.key_values.put(f"id{i}", "acme", "app", ["x" * LARGE])
+            assert 10 * LARGE < growth()
+            for value in ("a", "b"):  # a buffer may hold the batch that it flushed last
+                await cache.flush()
+                await cache.key_values.put("last", "acme", "app", [value])
+            assert LARGE > growth()
 
 
-async def test_a_hot_key_does_not_hold_what_others_had_flushed(
+async def test_a_hot_key_does_not_hold_the_flushed_values_of_others(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A key that is put again and again, and always waits, keeps no other value in memory."""
+    """A key that is put again and again, and is always pending, keeps no other value in memory."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=0) as cache:
-        await cache.key_values.put("hot", "acme", "app", ["1"])
-        await cache.key_values.put("cold", "acme", "app", ["1"])
-        async with trio.open_nursery() as nursery, writer_held(cache):
-            nursery.start_soon(cache.flush)
-            await wait_all_tasks_blocked()
-            await cache.key_values.put("hot", "acme", "app", ["2"])
-        assert 1 == cache.statistics().pending
-        await cache.key_values.put("last", "acme", "app", ["1"])
-        expected = ["keyvalue:acme:app:hot", "keyvalue:acme:app:last"]
-        assert expected == list(cache.key_values._unsettled)
+        await cache.key_values.put("first", "acme", "app", ["a"])
+        await cache.flush()
+        with traced_memory() as growth:
+            await cache.key_values.put("hot", "acme", "app", ["1"])
+            await cache.key_values.put("cold", "acme", "app", ["x" * LARGE])
+            assert LARGE < growth()
+            for value in ("2", "3"):  # a buffer may hold the batch that it flushed last
+                async with trio.open_nursery() as nursery, writer_held(cache):
+                    nursery.start_soon(cache.flush)
+                    await wait_all_tasks_blocked()
+                    await cache.key_values.put("hot", "acme", "app", [value])
+                assert 1 == cache.statistics().pending
+            await cache.key_values.put("last", "acme", "app", ["1"])
+            assert LARGE // 2 > growth()
+
+
+def change_all(folder: Path) -> None:
+    """Change every payload, as another process may."""
+    with sqlite3.connect(folder / "cache.db") as other:
+        other.execute("UPDATE key_value_entries SET json_payload = 'changed'")
+    other.close()
 
 
 async def test_memory_is_bounded_in_bytes(tmp_path: Path) -> None:
-    """The least recently used values go first, so that the rest fits the bound."""
+    """The least recently used values are removed first, so that the others fit the bound."""
     async with opened(tmp_path, memory_bytes=100_000) as cache:
         for i in range(200):
             await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 2_000])
             assert await cache.key_values.get("id0", "acme", "app") is not None
-        memory = cache.key_values._memory
-        assert 100_000 >= memory.currsize > 90_000
-        assert "keyvalue:acme:app:id0" in memory
-        assert "keyvalue:acme:app:id1" not in memory
-        # Each is counted with what it takes beside its 2,000 characters.
-        assert 100_000 / 2_500 > len(memory)
+        await cache.flush()
+        change_all(tmp_path)
+        # What is unchanged comes from memory. The most recently used are read first, so that a
+        # value that is read from the table removes none of those that are still to be read.
+        newest_first = ["id0", *(f"id{i}" for i in range(199, 0, -1))]
+        read = [await cache.key_values.get(name, "acme", "app") for name in newest_first]
+        cached = read.index("changed")
+        assert {"changed"} == set(read[cached:])
+        # Each value takes its 2,000 characters, and some 550 bytes beside them.
+        assert 100_000 // 3_000 < cached < 100_000 // 2_500
 
 
 async def test_a_value_too_large_for_memory_replaces_a_small_one(tmp_path: Path) -> None:
@@ -204,9 +247,7 @@ async def test_a_value_is_kept_for_a_week_and_no_longer(
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
         await cache.flush()
-        with sqlite3.connect(tmp_path / "cache.db") as other:
-            other.execute("UPDATE key_value_entries SET json_payload = 'changed'")
-        other.close()
+        change_all(tmp_path)
         mock_clock.jump(WEEK - 1)
         assert payload("a") == await cache.key_values.get("id", "acme", "app")
         mock_clock.jump(2)
@@ -445,7 +486,7 @@ def key_values(
         time_to_live=60.0,
         touch_interval=60.0,
         clock=clock,
-        gate=Gate(),
+        guard=CloseGuard(),
     )
 
 
@@ -485,18 +526,30 @@ async def test_two_reads_of_one_key_mark_one_access(autojump_clock: MockClock) -
             await until(lambda: reads.reading == 10)
             reads.gate.set()
         assert 1 == buffer.statistics().accepted
-        assert {} == values._reads
 
 
-async def test_a_cancelled_read_leaves_nothing_behind(autojump_clock: MockClock) -> None:
-    """A read that is cancelled keeps no place among those under way."""
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_read_leaves_nothing_behind(autojump_clock: MockClock, *, cancelled: bool) -> None:
+    """A read that found nothing, or that was cancelled, frees all its memory."""
     del autojump_clock
+    reads = SlowReads(None)
     async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
-        values = key_values(SlowReads(None), buffers[KEY_VALUE_ENTRIES], FakeClock())
-        with trio.move_on_after(1) as scope:
-            await values.get("id", "acme", "app")
-        assert scope.cancelled_caught
-        assert {} == values._reads
+        values = key_values(reads, buffers[KEY_VALUE_ENTRIES], FakeClock())
+
+        async def read_many(first: int) -> None:
+            reads.reading, reads.gate = 0, trio.Event()
+            async with trio.open_nursery() as nursery:
+                for i in range(first, first + 100):
+                    nursery.start_soon(values.get, f"{i}" * 10_000, "acme", "app")
+                await until(lambda: reads.reading == 100)
+                if cancelled:
+                    nursery.cancel_scope.cancel()
+                reads.gate.set()
+
+        await read_many(100)
+        with traced_memory() as growth:
+            await read_many(200)
+            assert 100_000 > growth()
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)

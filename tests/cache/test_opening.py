@@ -25,9 +25,10 @@ from forebay import (
     StoreError,
     Write,
 )
-from forebay.cache import Cache, CacheOptions, TransferType, open_cache
+from forebay.cache import Cache, CacheOptions, TransferStatistics, TransferType, open_cache
 from tests.cache.tools import (
     BY_HAND,
+    FakeClock,
     FakeStorage,
     opened,
     until,
@@ -261,16 +262,21 @@ async def test_a_worker_that_fails_ends_the_block_with_its_exception(
 ) -> None:
     """The body is cancelled, what it had put is drained, and the failure comes out as is."""
 
-    def broken() -> None:
-        raise trio.BrokenResourceError("a buffer failed")
+    class Breaking(FakeClock):
+        broken = False
+
+        def __call__(self) -> int:
+            if self.broken:
+                raise trio.BrokenResourceError("a buffer failed")
+            return super().__call__()
+
+    clock = Breaking()
 
     async def run() -> None:
-        async with opened(
-            tmp_path, storage=FakeStorage(), eviction_interval=1.0, transfer_interval=1.0
-        ) as cache:
+        async with opened(tmp_path, clock, storage=FakeStorage(), transfer_interval=1.0) as cache:
+            await until(lambda: cache.statistics().transfers == TransferStatistics(runs=1))
             await use(cache, "a")
-            await until(lambda: cache.evictor.statistics().runs == 1)
-            cache.evictor._fill = broken  # type: ignore[assignment]
+            clock.broken = True
             await wait_all_tasks_blocked()
             mock_clock.jump(1)
             await trio.sleep_forever()
@@ -522,7 +528,7 @@ async def test_a_clock_that_tells_no_time_is_named(
             lambda: cache.transfers.enqueue_upload("acme", "app", "cas", "a"),
         ]
         for call in calls:
-            with pytest.raises(expected, match=r"^clock must tell"):
+            with pytest.raises(expected, match=r"^clock must return"):
                 await call()
         assert 0 == cache.statistics().pending
     with pytest.raises(TypeError, match=r"^clock must be callable"):

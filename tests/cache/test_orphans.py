@@ -62,7 +62,7 @@ async def test_what_a_crash_left_without_a_row_is_removed(
         async with opened(tmp_path) as cache:
             assert [cache.files.path("stored")] == there(tmp_path)
             assert {"stored"} == await cache.artifacts.existing_keys(["stored", "lost"])
-    assert ["removed 1 files of 5 bytes that no row told of"] == [
+    assert ["removed 1 files without a row, of 5 bytes"] == [
         record.getMessage() for record in caplog.records
     ]
 
@@ -114,7 +114,7 @@ async def test_what_is_no_artifacts_file_is_left_alone(
             assert sorted([*others, cache.files.path("a")]) == there(tmp_path)
             assert stuck.is_dir()
     [record] = caplog.records
-    assert f"'{stuck}', of which no row tells, cannot be removed" in record.getMessage()
+    assert f"file '{stuck}' without a row cannot be removed" in record.getMessage()
 
 
 async def test_files_stay_while_their_rows_may_be_in_the_spill(
@@ -146,7 +146,7 @@ async def test_files_stay_while_their_rows_may_be_in_the_spill(
     with caplog.at_level(logging.WARNING, "forebay.cache"):
         async with opened(tmp_path) as cache:
             assert [cache.files.path("a")] == there(tmp_path)
-    assert "files that no row tells of stay" in caplog.text
+    assert "files without a row are not removed" in caplog.text
     (tmp_path / "unsettled.spill").unlink()
     async with opened(tmp_path):
         assert [] == there(tmp_path)
@@ -225,7 +225,7 @@ async def test_what_cannot_be_removed_of_unfinished_files_is_left(
         async with opened(tmp_path):
             assert [partial / "folder"] == list(partial.iterdir())
     [record] = caplog.records
-    assert f"'{partial / 'folder'}', left unfinished, cannot be removed" in record.getMessage()
+    assert f"unfinished file '{partial / 'folder'}' cannot be removed" in record.getMessage()
 
 
 async def test_the_event_loop_goes_on_while_files_are_looked_through(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ async def test_a_missing_object_is_told_from_a_missing_bucket(
     async with open_s3(bucket, endpoint_url=server) as storage:
         with pytest.raises(MissingError, match="NoSuchKey"):
             await storage.download("none", tmp_path / "target")
-        with pytest.raises(MissingError, match="there is no file"):
+        with pytest.raises(MissingError, match="does not exist"):
             await storage.upload("none", tmp_path / "none")
     async with open_s3("no-such-bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="NoSuchBucket"):

@@ -24,7 +24,6 @@ from forebay.cache import (
     UnavailableError,
     open_cache,
 )
-from forebay.cache._lane import Lane
 from tests.cache.tools import (
     BY_HAND,
     FakeClock,
@@ -422,7 +421,7 @@ async def test_an_outage_is_told_once_a_run(
                 storage.gate.set()
         statistics = worker(cache).statistics()
     [record] = caplog.records
-    assert "the storage is out of order: 3 transfers stay in the queue" in record.getMessage()
+    assert "the storage is unavailable: 3 transfers stay in the queue" in record.getMessage()
     assert "UnavailableError('down')" in record.getMessage()
     assert TransferStatistics(runs=1, unavailable=3) == statistics
 
@@ -737,7 +736,7 @@ async def test_a_run_that_fails_is_tried_again(
         await cache.flush()
         await cache.store.run(rename, "s3_transfers", "away")
         with caplog.at_level(logging.WARNING, "forebay.cache"):
-            await until(lambda: passes() and "run failed" in caplog.text)
+            await until(lambda: passes() and "a run of the" in caplog.text)
         await cache.store.run(rename, "away", "s3_transfers")
         await until(lambda: passes() and worker(cache).statistics().done == 1)
     assert "no such table: s3_transfers" in caplog.text
@@ -831,7 +830,7 @@ async def test_a_failure_that_cannot_be_noted_stops_nothing(
         )
         with caplog.at_level(logging.WARNING, "forebay.cache"):
             await worker(cache).run_once()
-        assert "this attempt is not counted, since the database takes no note" in caplog.text
+        assert "this attempt is not counted, since the database cannot be written" in caplog.text
         assert [("bad", 0)] == await left(cache)
         await cache.store.run(limit, "DROP TRIGGER refused")
         await worker(cache).run_once()
@@ -882,29 +881,40 @@ async def test_a_slow_transfer_does_not_hold_up_others_when_the_storage_ended_it
         await until(lambda: done(2))
 
 
-async def test_a_transfer_that_ended_since_the_batch_was_read_is_not_given_again(
-    tmp_path: Path,
+@pytest.mark.parametrize("error", [None, ValueError("odd")], ids=repr)
+async def test_a_transfer_that_ends_after_the_batch_was_read_is_not_repeated(
+    tmp_path: Path, error: Exception | None
 ) -> None:
-    """A run before may have it in hand when the batch is read, and be done when its turn comes."""
-    async with opened(tmp_path, storage=FakeStorage()) as cache:
-        await queue(cache, "a", "b", "c")
-        lane = Lane(cache.transfers, TransferType.UPLOAD, BY_HAND)
-        _, second, _ = await cache.transfers.pending("upload", 3)
-        await lane.begin()
-        given = [await lane.next(())]
-        lane.ended(second)
-        given += [await lane.next(()), await lane.next(())]
-        assert ["a", "c", None] == [transfer and transfer.key for transfer in given]
-        await lane.begin()
-        assert second == await lane.next({given[0].id} if given[0] else ())
+    """A run skips a transfer that an earlier run finished, even if its own batch still has it."""
+    storage = FakeStorage()
+    tried: list[str] = []
+    slow_started, slow_may_end, second_may_end = trio.Event(), trio.Event(), trio.Event()
 
+    async def upload(key: str, path: Path) -> None:
+        del path
+        tried.append(key)
+        if key == "slow":
+            slow_started.set()
+            await slow_may_end.wait()
+            if error is not None:
+                raise error
+        elif tried.count(key) == 1:
+            await slow_started.wait()
+            raise RateLimitedError("slow down")
+        else:
+            await second_may_end.wait()
 
-async def test_each_way_is_told_what_ended(tmp_path: Path) -> None:
-    """So a run that goes on beside it passes it over: what was done, and what was turned away."""
-    async with opened(tmp_path, storage=FakeStorage()) as cache:
-        told: list[str] = []
-        for lane in worker(cache)._lanes:
-            lane.ended = lambda transfer: told.append(transfer.key)  # type: ignore[method-assign]
-        await queue(cache, "a", "b")
-        await worker(cache).run_once()
-        assert ["a", "a", "b", "b"] == sorted(told)
+    storage.upload = upload  # type: ignore[method-assign]
+    async with opened(tmp_path, storage=storage, transfer_concurrency=2) as cache:
+        await queue(cache, "rejected", "slow")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: worker(cache).statistics().rate_limited == 1)
+            nursery.start_soon(worker(cache).run_once)
+            # The second run has read both transfers, and waits for the place of the slow one.
+            await until(lambda: tried == ["rejected", "slow", "rejected"])
+            slow_may_end.set()
+            await until(lambda: worker(cache).statistics().runs == 1)
+            second_may_end.set()
+        assert ["rejected", "slow", "rejected"] == tried
+        assert 2 == worker(cache).statistics().runs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +263,7 @@ async def test_failed_attempts_are_counted_in_the_table(
         for attempts in range(3):
             [transfer] = await cache.transfers.pending(UP, 10)
             assert attempts == transfer.attempts
-            await cache.transfers.note_failure(transfer)
+            await cache.transfers.record_failure(transfer)
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
         assert [transfer._replace(attempts=3)] == await cache.transfers.pending(UP, 10)
@@ -280,7 +282,7 @@ async def test_a_failure_does_not_reach_a_later_insert_of_its_key(
         await upload(cache, "k")
         if flushed:
             await cache.flush()
-        await cache.transfers.note_failure(first, wait=60.0)
+        await cache.transfers.record_failure(first, delay=60.0)
         [second] = await cache.transfers.pending(UP, 10)
         assert ("k", 0, 0) == (second.key, second.attempts, second.next_attempt_at)
         assert first.id != second.id
@@ -292,7 +294,7 @@ async def test_a_failure_brings_no_transfer_back(tmp_path: Path) -> None:
         await upload(cache, "k")
         [transfer] = await cache.transfers.pending(UP, 10)
         await cache.transfers.delete([transfer.id])
-        await cache.transfers.note_failure(transfer)
+        await cache.transfers.record_failure(transfer)
         assert [] == await keys(cache)
 
 
@@ -301,31 +303,31 @@ async def test_a_failure_says_when_the_next_attempt_is(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
         [transfer] = await cache.transfers.pending(UP, 10)
-        await cache.transfers.note_failure(transfer, wait=1.5)
+        await cache.transfers.record_failure(transfer, delay=1.5)
     async with opened(tmp_path) as cache:
         [noted] = await cache.transfers.pending(UP, 10)
         assert (1, NOON + SECOND * 3 // 2) == (noted.attempts, noted.next_attempt_at)
 
 
 async def test_failures_of_many_tasks_share_a_transaction(tmp_path: Path) -> None:
-    """Fifty notes at once are two turns of the writer at the most."""
-    turns: list[int] = []
+    """Fifty failures that are recorded at once are committed in at most two transactions."""
+    statements: list[str] = []
+
+    def trace(raw: sqlite3.Connection, callback: Callable[[str], None] | None) -> None:
+        raw.set_trace_callback(callback)
+
     async with opened(tmp_path) as cache:
         for i in range(50):
             await upload(cache, f"k{i}")
         pending = await cache.transfers.pending(UP, 100)
-        together = cache.transfers._note_all
-        ask = together._ask
-
-        async def counted(failures: Any) -> Any:
-            turns.append(len(failures))
-            return await ask(failures)
-
-        together._ask = counted
+        await cache.store.run(trace, statements.append)
         async with trio.open_nursery() as nursery:
             for transfer in pending:
-                nursery.start_soon(cache.transfers.note_failure, transfer)
-        assert (50, True) == (sum(turns), len(turns) <= 2)
+                nursery.start_soon(cache.transfers.record_failure, transfer)
+        updates = [each for each in statements if each.startswith("UPDATE s3_transfers")]
+        transactions = [each for each in statements if each.startswith("BEGIN")]
+        await cache.store.run(trace, None)
+        assert (50, True) == (len(updates), 1 <= len(transactions) <= 2)
         assert {1} == {t.attempts for t in await cache.transfers.pending(UP, 100)}
 
 
@@ -340,7 +342,7 @@ async def test_any_text_is_a_key_a_handle_and_a_kind(tmp_path: Path, text: str) 
         assert [(text,) * 4, (text, text, text, f"{text}x")] == [t[2:6] for t in ups]
         [down] = await cache.transfers.pending(DOWN, 10)
         assert (text,) * 4 == down[2:6]
-        await cache.transfers.note_failure(down)
+        await cache.transfers.record_failure(down)
         await cache.transfers.delete([ups[0].id])
         assert [f"{text}x"] == await keys(cache, UP)
         assert [1] == [t.attempts for t in await cache.transfers.pending(DOWN, 10)]

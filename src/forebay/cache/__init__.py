@@ -1,15 +1,15 @@
-"""The tables of a build-cache server, on forebay's buffers.
+"""The storage of a build-cache server, built on forebay's buffers.
 
-A build cache keeps what build actions produced, so that other machines need not do them again.
-Its server has three tables that are written at every request, each in its own shape:
+A build cache keeps the results of build actions, so that other machines need not run the same
+actions again. Its server writes to three tables at every request:
 
-* `KeyValueStore`: which artifacts an action produced, by key, read through memory;
-* `CacheArtifacts`: how large each artifact's file is and when it was last used, by which the
-  `Evictor` removes files before the disk is full;
-* `S3Transfers`: which artifacts are to be copied to and from an object storage, which the
-  `TransferWorker` does.
+* `KeyValueStore`: the artifacts that each action produced, cached in memory;
+* `CacheArtifacts`: the size and last access of each artifact's file, by which the `Evictor`
+  removes files before the disk is full;
+* `S3Transfers`: the queue of artifacts to copy to and from an object storage, which the
+  `TransferWorker` works through.
 
-`open_cache` opens all of it::
+`open_cache` opens all of them::
 
     async with (
         open_s3("artifacts") as storage,
@@ -22,8 +22,8 @@ Its server has three tables that are written at every request, each in its own s
         await cache.artifacts.track_access("tuist/app/a")
         await cache.transfers.enqueue_upload("tuist", "app", "cas", "tuist/app/a")
 
-It needs the extra ``forebay[cache]``. `forebay.cache.s3` is imported on its own, since it takes
-boto3 with it.
+Install the extra ``forebay[cache]``. `forebay.cache.s3` is not imported here, since it imports
+boto3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`open_cache`: the file, the buffers, the stores and the workers, opened and closed in order."""
+"""`open_cache`: opens the database, buffers, stores and workers, and closes them in order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 import anyio.to_thread
 
 from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
-from forebay.cache._check import checked_clock, checked_storage
-from forebay.cache._gate import Gate
-from forebay.cache._lock import locked
+from forebay.cache._arguments import check_storage, checked_clock
+from forebay.cache._folder import locked
 from forebay.cache._orphans import remove_orphans
-from forebay.cache._working import Worker, working
+from forebay.cache._workers import CloseGuard, Worker, run_workers
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles
@@ -33,7 +32,7 @@ from forebay.cache.tables import (
     utc_now,
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
-from forebay.cache.transfers import S3Transfers, newest_insertion
+from forebay.cache.transfers import S3Transfers, latest_insertion
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class CacheStatistics:
 
     @property
     def pending(self) -> int:
-        """How many entries, in all buffers, are accepted and not settled."""
+        """The number of pending entries in all buffers."""
         return sum(buffer.pending for buffer in self.buffers.values())
 
 
@@ -58,34 +57,34 @@ class Cache:
     """A build cache on one machine. `open_cache` opens it."""
 
     store: SqliteStore
-    """The database, for queries and transactions of the program's own."""
+    """The database, for the program's own queries and transactions."""
     buffers: Buffers
-    """The buffers in front of its tables."""
+    """The buffers in front of the tables."""
     files: ArtifactFiles
-    """The artifacts' files, to read and write them."""
+    """The artifacts' files."""
     key_values: KeyValueStore
-    """What build actions produced."""
+    """The artifacts that each build action produced."""
     artifacts: CacheArtifacts
-    """What is known of the artifacts."""
+    """The size and last access of each artifact."""
     transfers: S3Transfers
-    """The artifacts to be copied to and from the object storage."""
+    """The queue of artifacts to copy to and from the object storage."""
     evictor: Evictor
-    """What keeps the disk from filling."""
+    """Removes the least recently used artifacts."""
     transfer_worker: TransferWorker | None
-    """What works off the transfers; None without an object storage."""
+    """Does the queued transfers; None without an object storage."""
 
     async def flush(self) -> None:
-        """Flush all buffers; return once all that was accepted before is settled.
+        """Flush all buffers, and return once everything accepted before is settled.
 
         Cancelled, it only stops waiting.
 
         Raises:
-            trio.BrokenResourceError: the worker of one of them failed first.
+            trio.BrokenResourceError: the worker task of a buffer failed first.
         """
         await self.buffers.flush()
 
     def statistics(self) -> CacheStatistics:
-        """Tell the state of the cache now."""
+        """Return the current state of the cache."""
         worker = self.transfer_worker
         return CacheStatistics(
             buffers=self.buffers.statistics(),
@@ -104,49 +103,53 @@ async def open_cache(
     buffer_overrides: Mapping[str, BufferOptions] | None = None,
     clock: Clock = utc_now,
 ) -> AsyncGenerator[Cache, None]:
-    """Open a build cache, for the time of an `async with` block.
+    """Open a build cache for the duration of an `async with` block.
 
-    The folder is created, for its owner only, where it is not there. It holds ``cache.db``, with
-    the three tables, ``cache.lock``, which is locked while the cache is open, ``artifacts``, with
-    the artifacts' files, and, only where entries could not
-    be written before the end, ``unsettled.spill`` with these: `open_buffers` says how to bring
-    them back.
+    The folder is created if it does not exist, with access for its owner only. It holds
+    ``cache.db`` with the three tables, ``cache.lock``, which is locked while the cache is open,
+    ``artifacts`` with the artifacts' files, and ``unsettled.spill`` if entries could not be written
+    before the cache was closed. `open_buffers` documents how to replay a spill.
 
     Opening removes the files that a crash left without a row, since nothing would ever evict
-    them: it reads all keys and lists all files, in batches, in threads, some seconds for a
-    million. While any ``unsettled.spill*`` is there, or a dead letter of ``cas_artifacts`` or
-    ``s3_transfers``, it removes none, since the rows may be in these.
+    them. It reads all keys and lists all files, in batches, in threads, which takes some seconds
+    for a million files. It removes none while an ``unsettled.spill*`` or a dead letter of
+    ``cas_artifacts`` or ``s3_transfers`` exists, since the rows may be there.
 
-    Leaving the block, normally, by an exception or by cancellation, closes in order. First the
-    stores take nothing more: their methods raise `trio.ClosedResourceError`. Then the evictor
-    ends its batch, and the transfers under way end, within `CacheOptions.stop_timeout`; what is
-    not done by then stays in the queue. Then the buffers drain, within their `drain_timeout`.
-    Then the file is closed. So it takes the sum of the two at the most, and one call that cannot
-    be interrupted.
+    Leaving the block, normally, by an exception or by cancellation, closes in this order:
 
-    What leaves the block is the body's exception, as it is. A worker that fails cancels the
-    body, and its exception leaves the block; failures of buffers leave it as `open_buffers` has
-    it. Where more than one is left, an `ExceptionGroup` of them all. `KeyboardInterrupt` in the
-    body closes like any exception; one while the cache closes cuts that short.
+    1. The stores accept no more calls: their methods raise `trio.ClosedResourceError`.
+    2. The evictor finishes its batch and the transfers in progress end, within
+       `CacheOptions.stop_timeout`. Transfers that are not done by then stay in the queue.
+    3. The buffers drain, within their `drain_timeout`.
+    4. The database is closed.
+
+    So leaving takes at most the sum of both timeouts, plus one call that cannot be interrupted.
+
+    If only the body fails, its exception is raised unchanged. A worker that fails cancels the
+    body, and its exception is raised. A buffer that fails is reported as by `open_buffers`. Several
+    exceptions are raised as one `ExceptionGroup`. A `KeyboardInterrupt` in the body closes the
+    cache like any exception; a `KeyboardInterrupt` while the cache closes cuts the closing short.
 
     Args:
-        directory: the folder; one process at a time has it, until it ends or dies.
-        storage: where the transfers go: `forebay.cache.s3.open_s3` gives one. None: transfers
-            are queued, and wait.
-        options: of the stores and the workers; the defaults where it is None.
-        buffer_options: for all three buffers; the defaults where it is None.
-        buffer_overrides: other options for some of them, by the table's name.
-        clock: what tells the time that the tables store.
+        directory: the folder. One process at a time can use it, until it ends or is killed.
+        storage: the object storage of the transfers, such as one by `forebay.cache.s3.open_s3`.
+            None: transfers are queued and wait.
+        options: the options of the stores and the workers; None for the defaults.
+        buffer_options: the options of all three buffers; None for the defaults.
+        buffer_overrides: other options for some buffers, by the name of the table.
+        clock: returns the times that the tables store.
 
     Yields:
         The cache.
 
     Raises:
-        TypeError: `options` are none, or `storage` or `clock` is none. A clock that tells no
-            int, or one out of range, shows in the calls that ask it.
+        TypeError: `options` is not a CacheOptions, `storage` is not an ObjectStorage, or `clock`
+            is not callable. A clock that returns an invalid time makes the calls that use it
+            raise.
         OSError: the folder cannot be created.
-        StoreError: the folder is open already; or the file is no database, or cannot be written.
-        SchemaError: one of its tables is not as it should be.
+        StoreError: the folder is open already, or the file is not a database or cannot be
+            written.
+        SchemaError: a table has other columns than expected.
         FlushError: a buffer failed; the error names its entries.
         DrainError: the buffers did not drain in time; the error names the entries.
     """
@@ -155,7 +158,7 @@ async def open_cache(
     elif not isinstance(options, CacheOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"options must be a CacheOptions, got {options!r}")
     if storage is not None:
-        checked_storage(storage)
+        check_storage(storage)
     clock = checked_clock(clock)
     root = Path(os.fsdecode(directory))
     spill = root / "unsettled.spill"
@@ -166,7 +169,7 @@ async def open_cache(
         async with open_sqlite(root / "cache.db") as store:
             await prepare(store)
             await remove_orphans(store, files, spill)
-            newest = await newest_insertion(store)
+            latest = await latest_insertion(store)
             async with open_buffers(
                 store,
                 *TABLES,
@@ -174,11 +177,11 @@ async def open_cache(
                 overrides=buffer_overrides,
                 spill=spill,
             ) as buffers:
-                gate = Gate()
-                cache, workers = _assembled(
-                    store, buffers, root / "artifacts", storage, options, clock, gate, newest
+                guard = CloseGuard()
+                cache, workers = _assemble(
+                    store, buffers, root / "artifacts", storage, options, clock, guard, latest
                 )
-                async with working(workers, gate, options.stop_timeout):
+                async with run_workers(workers, guard, options.stop_timeout):
                     yield cache
 
 
@@ -186,35 +189,38 @@ def _create(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def _assembled(
+def _assemble(
     store: SqliteStore,
     buffers: Buffers,
     directory: Path,
     storage: ObjectStorage | None,
     options: CacheOptions,
     clock: Clock,
-    gate: Gate,
-    newest: int,
+    guard: CloseGuard,
+    latest: int,
 ) -> tuple[Cache, list[Worker]]:
-    # The workers go on when the gate is closed to producers.
-    workers_gate = Gate()
+    # The workers have a guard that stays open, since they finish their work while the cache is
+    # closed to its users.
+    workers_guard = CloseGuard()
     files = ArtifactFiles(directory)
-    tracked, queue = buffers[CAS_ARTIFACTS], buffers[S3_TRANSFERS]
-    artifacts = CacheArtifacts(store, tracked, queue, files, clock=clock, gate=workers_gate)
-    evictor = Evictor(artifacts, files, options, gate=gate)
+    buffer, queue = buffers[CAS_ARTIFACTS], buffers[S3_TRANSFERS]
+    artifacts = CacheArtifacts(store, buffer, queue, files, clock=clock, guard=workers_guard)
+    evictor = Evictor(artifacts, files, options, guard=guard)
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers.append(evictor.run)
     transfer_worker = None
     if storage is not None:
-        transfers = S3Transfers(store, queue, clock=clock, gate=workers_gate, newest=newest)
-        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, gate=gate)
+        transfers = S3Transfers(
+            store, queue, clock=clock, guard=workers_guard, latest_insertion=latest
+        )
+        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, guard=guard)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
     cache = Cache(
         store=store,
         buffers=buffers,
-        files=ArtifactFiles(directory, gate=gate),
+        files=ArtifactFiles(directory, guard=guard),
         key_values=KeyValueStore(
             store,
             buffers[KEY_VALUE_ENTRIES],
@@ -222,10 +228,10 @@ def _assembled(
             time_to_live=options.time_to_live,
             touch_interval=options.touch_interval,
             clock=clock,
-            gate=gate,
+            guard=guard,
         ),
-        artifacts=CacheArtifacts(store, tracked, queue, files, clock=clock, gate=gate),
-        transfers=S3Transfers(store, queue, clock=clock, gate=gate, newest=newest),
+        artifacts=CacheArtifacts(store, buffer, queue, files, clock=clock, guard=guard),
+        transfers=S3Transfers(store, queue, clock=clock, guard=guard, latest_insertion=latest),
         evictor=evictor,
         transfer_worker=transfer_worker,
     )

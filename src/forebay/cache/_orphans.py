@@ -1,4 +1,4 @@
-"""Files that no row tells of: what a crash between a file and its row leaves on the disk."""
+"""Removal of orphans: artifact files without a row, which a crash leaves on the disk."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import anyio
 import anyio.to_thread
 
 from forebay import SqliteStore, dead_letters
-from forebay.cache._check import checked_text
+from forebay.cache._arguments import checked_text
 from forebay.cache.files import FOLDERS, ArtifactFiles
 from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 
 _log = logging.getLogger("forebay.cache")
 
 _BATCH = 5_000
-"""How many keys are read, and hashed in a thread, at a time."""
+"""How many keys are read at a time, and then hashed in a thread."""
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -29,14 +29,14 @@ _KEYS = (
     "SELECT key FROM cas_artifacts WHERE key > ? ORDER BY key LIMIT ?",
     "SELECT key FROM s3_transfers WHERE type = 'upload' AND key > ? ORDER BY key LIMIT ?",
 )
-"""The keys whose files are wanted: an upload needs its file though nobody has used it yet."""
+"""The keys whose files are kept. An upload needs its file even if the file was never tracked."""
 
 
-class _Known:
-    """The names of the files that are wanted, as the first 64 bits of each.
+class _Kept:
+    """The names of the files to keep, as the first 64 bits of each.
 
-    So a million of them take 8 MB. Of two names that begin alike, one that is not wanted stays:
-    with a million names, one chance in ten million.
+    A million names take 8 MB. A file whose name begins like one to keep is kept as well: with a
+    million names, the probability of that is one in ten million.
     """
 
     def __init__(self) -> None:
@@ -47,62 +47,62 @@ class _Known:
             digest = hashlib.sha256(key.encode()).digest()
             self._folders[digest[0]].append(int.from_bytes(digest[:8], "big"))
 
-    def beginnings(self, folder: int) -> set[str]:
+    def prefixes(self, folder: int) -> set[str]:
         return {f"{bits:016x}" for bits in self._folders[folder]}
 
 
 async def remove_orphans(store: SqliteStore, files: ArtifactFiles, spill: Path) -> None:
-    """Remove the files that no row tells of, since nothing would ever evict them.
+    """Remove the artifact files without a row, since nothing would ever evict them.
 
-    To be called before anybody adds files. It reads all keys and lists all files, in batches,
-    each in a thread. Names that are no artifact's are left alone; a file that cannot be removed
-    is left with a warning. Where rows may be elsewhere than in the tables, or cannot be read,
-    all files stay, with a warning. Cancelled, it ends after the batch in hand.
+    This must be called before any file is added. It reads all keys and lists all files, in
+    batches, in threads. Files with other names are left alone. A file that cannot be removed is
+    logged as a warning. If rows may be outside the tables, or the keys cannot be read, all files
+    stay and a warning is logged. Cancelled, it ends after the batch in progress.
 
     Args:
-        store: the file.
+        store: the database.
         files: the artifacts' files.
-        spill: where what a drain could not write is put; others are beside it, numbered.
+        spill: the path of the spill. Further spills have the same path with a suffix.
 
     Raises:
         OSError: a folder cannot be read.
     """
     threads = anyio.CapacityLimiter(1)
-    spills = await anyio.to_thread.run_sync(_beside, spill, limiter=threads)
+    spills = await anyio.to_thread.run_sync(_spills, spill, limiter=threads)
     if spills:
-        _stay(
-            f"their rows may be in {', '.join(spills)}: bring back the entries by "
+        _warn_kept(
+            f"their rows may be in {', '.join(spills)}: replay the entries with "
             f"`forebay dead-letters replay --spill`, and move these files out of the folder"
         )
         return
     try:
         letters = await _dead_letters(store)
-        known = await _known(store, threads)
-    except Exception as error:  # noqa: BLE001  # whatever it is: a file is not removed on a guess
-        _stay(f"the keys cannot be read: {error!r}")
+        kept = await _kept(store, threads)
+    except Exception as error:  # noqa: BLE001  # after any error, a removal would be a guess
+        _warn_kept(f"the keys cannot be read: {error!r}")
         return
     if letters:
-        _stay(
+        _warn_kept(
             f"their rows may be among the {letters} dead letters of cas_artifacts and "
-            f"s3_transfers: see to these by `forebay dead-letters list`, `replay` and `purge`"
+            f"s3_transfers: handle these with `forebay dead-letters list`, `replay` and `purge`"
         )
         return
     removed = size = 0
     for number, folder in enumerate(files.folders()):
         sizes = await anyio.to_thread.run_sync(
-            _remove_others, folder, known.beginnings(number), limiter=threads
+            _remove_others, folder, kept.prefixes(number), limiter=threads
         )
         removed += len(sizes)
         size += sum(sizes)
     if removed:
-        _log.warning("removed %d files of %d bytes that no row told of", removed, size)
+        _log.warning("removed %d files without a row, of %d bytes", removed, size)
 
 
-def _stay(why: str) -> None:
-    _log.warning("files that no row tells of stay, since %s", why)
+def _warn_kept(reason: str) -> None:
+    _log.warning("files without a row are not removed, since %s", reason)
 
 
-def _beside(spill: Path) -> list[str]:
+def _spills(spill: Path) -> list[str]:
     return sorted(str(path) for path in spill.parent.glob(f"{spill.name}*"))
 
 
@@ -111,29 +111,33 @@ async def _dead_letters(store: SqliteStore) -> int:
     return sum(each.count for each in await dead_letters.counts(store) if each.buffer in tables)
 
 
-async def _known(store: SqliteStore, threads: anyio.CapacityLimiter) -> _Known:
-    known = _Known()
+async def _kept(store: SqliteStore, threads: anyio.CapacityLimiter) -> _Kept:
+    kept = _Kept()
     for query in _KEYS:
         last = ""
         while rows := await store.fetch_all(query, (last, _BATCH)):
             keys = [checked_text("key", key) for (key,) in rows]
-            await anyio.to_thread.run_sync(known.add, keys, limiter=threads)
+            await anyio.to_thread.run_sync(kept.add, keys, limiter=threads)
             last = keys[-1]
-    return known
+    return kept
 
 
-def _remove_others(folder: Path, known: set[str]) -> list[int]:
-    """Remove the files of a folder whose names do not begin as a known one; give their sizes."""
+def _remove_others(folder: Path, prefixes: set[str]) -> list[int]:
+    """Remove the artifact files of a folder whose names have none of the prefixes.
+
+    Returns:
+        The sizes of the removed files, in bytes.
+    """
     sizes: list[int] = []
-    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # no Path a name
-        if name[:16] in known or not _NAME.fullmatch(name):
+    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # saves a Path per file
+        if name[:16] in prefixes or not _NAME.fullmatch(name):
             continue
         path = folder / name
         try:
             size = path.stat().st_size
             path.unlink()
         except OSError as error:
-            _log.warning("%r, of which no row tells, cannot be removed: %s", str(path), error)
+            _log.warning("file %r without a row cannot be removed: %s", str(path), error)
         else:
             sizes.append(size)
     return sizes

@@ -1,4 +1,4 @@
-"""Whose fault an error of boto3's is: one table, by the error's code and the answer's status."""
+"""boto3's errors as errors of an `ObjectStorage`, by the error code and the HTTP status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from forebay import ForebayError
 from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 
-_ANSWERS: Final[Mapping[type[ForebayError], frozenset[str | int]]] = {
+_RESPONSES: Final[Mapping[type[ForebayError], frozenset[str | int]]] = {
     RateLimitedError: frozenset(
         {
             429,
@@ -41,8 +41,8 @@ _ANSWERS: Final[Mapping[type[ForebayError], frozenset[str | int]]] = {
         }
     ),
     MissingError: frozenset({"NoSuchKey"}),
-    # What is refused to every object, or to none, until somebody mends it; and what another
-    # request, or the way to the server, was in the way of. See `UnavailableError`.
+    # Errors that every object meets until an operator fixes the cause, and conflicts with other
+    # requests or on the way to the server. See `UnavailableError`.
     UnavailableError: frozenset(
         {
             401,
@@ -65,15 +65,14 @@ _ANSWERS: Final[Mapping[type[ForebayError], frozenset[str | int]]] = {
         }
     ),
 }
-"""The first of these that has the answer's code or its status."""
+"""The codes and statuses of each error. The first error that has the code or the status counts."""
 
 _SERVER_ERROR = 500
-"""From here on, a status that is in no line says that the server does not work."""
+"""A status from here on that is not listed above means that the server does not work."""
 
-# A request that reached no server, or whose answer did not arrive, or that nobody could sign.
-# Nor is a parameter that cannot be used the transfer's fault: a key is any text, so it is the
-# bucket's name.
-_UNANSWERED = (
+# Errors of requests that could not be signed, did not reach the server, or were not answered.
+# ParamValidationError is among them since any text is a valid key, so the bucket's name is invalid.
+_NO_RESPONSE = (
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
@@ -85,14 +84,18 @@ _UNANSWERED = (
 )
 
 
-def translated(error: ClientError | BotoCoreError) -> Exception:
-    """Give an error as an `ObjectStorage` tells it; as it is, where the transfer has failed."""
+def translate(error: ClientError | BotoCoreError) -> Exception:
+    """Return the error that an `ObjectStorage` raises for an error of boto3.
+
+    Returns:
+        An error of `forebay.cache.object_storage`, or `error` itself if the transfer failed.
+    """
     if not isinstance(error, ClientError):
-        return UnavailableError(str(error)) if isinstance(error, _UNANSWERED) else error
-    answer = cast("Mapping[str, Any]", error.response)
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = answer.get("Error", {}).get("Code")
-    for kind, told in _ANSWERS.items():
-        if code in told or status in told:
+        return UnavailableError(str(error)) if isinstance(error, _NO_RESPONSE) else error
+    response = cast("Mapping[str, Any]", error.response)
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = response.get("Error", {}).get("Code")
+    for kind, values in _RESPONSES.items():
+        if code in values or status in values:
             return kind(str(error))
     return UnavailableError(str(error)) if status >= _SERVER_ERROR else error

@@ -1,4 +1,4 @@
-"""`CacheArtifacts`: what is known of each artifact, for eviction."""
+"""`CacheArtifacts`: the size and last access of each artifact, for eviction."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from itertools import islice
 import trio
 
 from forebay import Buffer, RowError, SqliteStore
-from forebay.cache._check import checked_limit, checked_row, checked_text, checked_texts
-from forebay.cache._gate import Gate
+from forebay.cache._arguments import check_row, checked_limit, checked_text, checked_texts
+from forebay.cache._workers import CloseGuard
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.tables import CasArtifact, Clock, S3Transfer
 
 _log = logging.getLogger("forebay.cache")
 
 BATCH = 500
-"""How many keys one statement, or one call of a thread, is given. Below SQLite's lowest limit of
-parameters in use, 999."""
+"""How many keys one statement or one call of a thread handles. SQLite's lowest limit of parameters
+in use is 999."""
 
-_BEGINNING = (-(2**63), "")
-"""Before every access."""
+_START = (-(2**63), "")
+"""A position before every artifact."""
 
 _UPLOAD_QUEUED = (
     "EXISTS (SELECT 1 FROM s3_transfers AS t WHERE t.type = 'upload' AND t.key = cas_artifacts.key)"
 )
 
-_WHICH = {None: "TRUE", True: _UPLOAD_QUEUED, False: f"NOT {_UPLOAD_QUEUED}"}
+_CONDITIONS = {None: "TRUE", True: _UPLOAD_QUEUED, False: f"NOT {_UPLOAD_QUEUED}"}
 
 
 class CacheArtifacts:
-    """The table `cas_artifacts`, and the files it tells of.
+    """The table `cas_artifacts`, and the files that its rows describe.
 
-    Keys are the server's own. `delete_project` takes those of a project to begin with
+    The server chooses the keys. `delete_project` expects the keys of a project to begin with
     ``account/project/``.
 
-    What reads, flushes before, so that it sees each access and each deletion that was accepted.
-    A flush lasts while the disk is full or the file locked; where that may not be waited for,
-    `patience` bounds it, and then what counts is what the table has.
+    The methods that read flush first, so that they see every access and delete that was accepted.
+    A flush waits while the disk is full or the database is locked. `flush_timeout` bounds the
+    wait; after it, the method reads what is committed.
 
-    Once the cache is closed, all methods raise `trio.ClosedResourceError`; once the buffer's
-    worker has failed, `trio.BrokenResourceError`.
+    All methods raise `trio.ClosedResourceError` once the cache is closed, and
+    `trio.BrokenResourceError` once the buffer's worker task has failed.
     """
 
     def __init__(
@@ -54,28 +54,28 @@ class CacheArtifacts:
         files: ArtifactFiles,
         *,
         clock: Clock,
-        gate: Gate,
+        guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
         self._buffer = buffer
         self._queue = queue
         self._files = files
         self._clock = clock
-        self._gate = gate
+        self._guard = guard or CloseGuard()
 
     async def track_access(self, key: str) -> None:
-        """Note that an artifact was used, now, and how large its file is.
+        """Record that an artifact is used now, and the size of its file.
 
-        Waits while the buffer is full. Cancelled, it has noted nothing.
+        Waits while the buffer is full. Cancelled, it has recorded nothing.
 
         Args:
             key: the artifact's key.
 
         Raises:
-            TypeError: the key is no text.
-            ValueError: it is empty, or not to be expressed in UTF-8.
+            TypeError: the key is not a str.
+            ValueError: the key is empty or cannot be encoded as UTF-8.
         """
-        self._gate.check()
+        self._guard.check_open()
         await self._track(checked_text("key", key))
 
     async def _track(self, key: str) -> None:
@@ -86,11 +86,11 @@ class CacheArtifacts:
         now = self._clock()
         return CasArtifact(key, size, now, now, now)
 
-    async def track_stored(self, key: str) -> None:
-        """Note an access as `track_access` does, and return once it is in the file.
+    async def write_access(self, key: str) -> None:
+        """Record an access as `track_access` does, and return once it is committed.
 
-        Tasks that do so at the same time share a transaction. An access that the table refuses
-        is in the dead letters.
+        Tasks that do this at the same time share a transaction. If the table refuses the row, it
+        becomes a dead letter.
 
         Args:
             key: as for `track_access`.
@@ -99,7 +99,7 @@ class CacheArtifacts:
             TypeError: as for `track_access`.
             ValueError: as for `track_access`.
         """
-        self._gate.check()
+        self._guard.check_open()
         with suppress(RowError):
             await self._buffer.write(await self._accessed(checked_text("key", key)))
 
@@ -109,124 +109,128 @@ class CacheArtifacts:
         *,
         after: CasArtifact | None = None,
         upload_queued: bool | None = None,
-        patience: float = math.inf,
+        flush_timeout: float = math.inf,
     ) -> list[CasArtifact]:
-        """Give the artifacts that were used least recently, in the order of their last access.
+        """Return the least recently used artifacts, in the order of their last access.
 
-        Artifacts of one time are in the order of their keys. Cancelled, it has changed nothing.
+        Artifacts with the same time are in the order of their keys. Cancelled, it has changed
+        nothing.
 
         Args:
-            limit: how many at the most.
-            after: the last one of a batch before, to go on from there.
-            upload_queued: only those whose upload is queued, or, if False, is not; None for all.
-            patience: how long to wait for the flush, in seconds.
+            limit: the maximum number of artifacts.
+            after: the last artifact of the previous batch, to continue behind it.
+            upload_queued: True for only those whose upload is queued, False for only the others,
+                None for all.
+            flush_timeout: how long to wait for the flush, in seconds.
 
         Raises:
-            TypeError: `limit` is no whole number, or `after` no artifact.
-            ValueError: `limit` is less than 1, or past 63 bits.
+            TypeError: `limit` is not an int, or `after` is not a CasArtifact.
+            ValueError: `limit` is less than 1 or does not fit into SQLite's 64-bit integer.
         """
-        self._gate.check()
+        self._guard.check_open()
         checked_limit("limit", limit)
-        checked_row("after", after, CasArtifact)
-        await self._flush(patience)
-        start = _BEGINNING if after is None else (after.last_accessed_at, after.key)
+        check_row("after", after, CasArtifact)
+        await self._flush(flush_timeout)
+        start = _START if after is None else (after.last_accessed_at, after.key)
         rows = await self._store.fetch_all(
             "SELECT key, size_bytes, last_accessed_at, inserted_at, updated_at "  # noqa: S608  # no values
             "FROM cas_artifacts WHERE (last_accessed_at, key) > (?, ?) "
-            f"AND {_WHICH[upload_queued]} ORDER BY last_accessed_at, key LIMIT ?",
+            f"AND {_CONDITIONS[upload_queued]} ORDER BY last_accessed_at, key LIMIT ?",
             (*start, limit),
         )
         return [CasArtifact(*row) for row in rows]
 
-    async def _flush(self, patience: float) -> None:
-        with trio.move_on_after(patience):
+    async def _flush(self, flush_timeout: float) -> None:
+        with trio.move_on_after(flush_timeout):
             await self._buffer.flush()
             await self._queue.flush()
 
     async def existing_keys(self, keys: Iterable[str]) -> set[str]:
-        """Tell which of these keys are in the table. Cancelled, it has changed nothing.
+        """Return those of the given keys that are in the table.
+
+        Cancelled, it has changed nothing.
 
         Args:
-            keys: any number of them.
+            keys: any number of keys.
 
         Raises:
-            TypeError: one is no text, or `keys` is a single text.
-            ValueError: one is empty, or not to be expressed in UTF-8.
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or cannot be encoded as UTF-8.
         """
-        self._gate.check()
+        self._guard.check_open()
         wanted = dict.fromkeys(checked_texts("keys", keys))
         await self._buffer.flush()
         found: set[str] = set()
-        for some in _batches(wanted):
+        for batch in _batches(wanted):
             rows = await self._store.fetch_all(
-                f"SELECT key FROM cas_artifacts WHERE key IN ({', '.join('?' * len(some))})",  # noqa: S608  # only question marks
-                some,
+                f"SELECT key FROM cas_artifacts WHERE key IN ({', '.join('?' * len(batch))})",  # noqa: S608  # only question marks
+                batch,
             )
             found.update(key for (key,) in rows)
         return found
 
-    async def total_bytes(self, *, patience: float = math.inf) -> int:
-        """Tell how many bytes all artifacts together have.
+    async def total_bytes(self, *, flush_timeout: float = math.inf) -> int:
+        """Return the total size of all artifacts, in bytes.
 
-        Reads every row, so it takes the longer the more there are. Cancelled, it has changed
-        nothing.
+        Reads every row, so the time it takes grows with the number of artifacts. Cancelled, it
+        has changed nothing.
 
         Args:
-            patience: how long to wait for the flush, in seconds.
+            flush_timeout: how long to wait for the flush, in seconds.
         """
-        self._gate.check()
-        await self._flush(patience)
+        self._guard.check_open()
+        await self._flush(flush_timeout)
         row = await self._store.fetch_one("SELECT SUM(size_bytes) FROM cas_artifacts")
         return 0 if row is None or row[0] is None else int(row[0])
 
-    async def delete(self, keys: Iterable[str], *, patience: float = math.inf) -> Removal:
-        """Delete artifacts: the files first, then the rows.
+    async def delete(self, keys: Iterable[str], *, enqueue_timeout: float = math.inf) -> Removal:
+        """Delete artifacts: first the files, then the rows.
 
-        A file that is gone already counts as removed. One that cannot be removed is skipped with
-        a warning in the log, and keeps its row, so that it is not forgotten on the disk.
+        A file that does not exist counts as removed. A file that cannot be removed is skipped with
+        a warning in the log and keeps its row, so that the cache still accounts for it.
 
-        Cancelled, it may have removed files of which the rows are still there; to delete them
-        again is right.
+        Cancelled, it may have removed files whose rows remain. It is safe to delete the same keys
+        again.
 
         Args:
-            keys: the artifacts' keys; those that are not there are no error.
-            patience: how long 500 of them may wait for room in the buffer, in seconds. The rows
-                for which there was none stay; to delete them again is right.
+            keys: the artifacts' keys. Unknown keys are ignored.
+            enqueue_timeout: how long each batch of 500 may wait for capacity of the buffer, in
+                seconds. Rows that do not get any remain. It is safe to delete them again.
 
         Returns:
-            What became of the files.
+            What happened to each file.
 
         Raises:
-            TypeError: one is no text, or `keys` is a single text.
-            ValueError: one is empty, or not to be expressed in UTF-8.
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or cannot be encoded as UTF-8.
         """
-        self._gate.check()
-        whole = Removal({}, {})
-        for some in _batches(checked_texts("keys", keys)):
-            removal = await self._delete(some, patience)
-            whole.freed.update(removal.freed)
-            whole.failed.update(removal.failed)
-        return whole
+        self._guard.check_open()
+        total = Removal({}, {})
+        for batch in _batches(checked_texts("keys", keys)):
+            removal = await self._delete(batch, enqueue_timeout)
+            total.freed.update(removal.freed)
+            total.failed.update(removal.failed)
+        return total
 
-    async def _delete(self, keys: Sequence[str], patience: float = math.inf) -> Removal:
+    async def _delete(self, keys: Sequence[str], enqueue_timeout: float = math.inf) -> Removal:
         removal = await self._files.remove(keys)
         for key, error in removal.failed.items():
-            _log.warning("artifact %r cannot be removed, and is skipped: %s", key, error)
-        with trio.move_on_after(patience):
-            await self._forget(tuple(removal.freed))
+            _log.warning("artifact %r cannot be removed and is skipped: %s", key, error)
+        with trio.move_on_after(enqueue_timeout):
+            await self._delete_rows(tuple(removal.freed))
         return removal
 
-    async def _forget(self, removed: Sequence[str]) -> None:
+    async def _delete_rows(self, removed: Sequence[str]) -> None:
         for key in removed:
             await self._buffer.enqueue_delete(key)
-        # A file that was written again meanwhile, and tracked before its row was deleted, would
-        # have no row: nobody would ever evict it.
+        # A file may have been written again, and tracked before its row was deleted. It is tracked
+        # again, since a file without a row is never evicted.
         for key, size in zip(removed, await self._files.sizes(removed), strict=True):
             if size is not None:
                 await self._track(key)
 
     async def delete_project(self, account: str, project: str) -> int:
-        """Delete the artifacts of a project, as `delete` does: all whose key begins with it.
+        """Delete the artifacts of a project as `delete` does: all whose key has its prefix.
 
         Args:
             account: the account's handle.
@@ -236,30 +240,30 @@ class CacheArtifacts:
             How many artifacts were deleted.
 
         Raises:
-            TypeError: a handle is no text.
-            ValueError: a handle is empty, has a slash, or cannot be expressed in UTF-8.
+            TypeError: a handle is not a str.
+            ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8.
         """
-        self._gate.check()
+        self._guard.check_open()
         for argument, handle in (("account", account), ("project", project)):
             if "/" in checked_text(argument, handle):
                 raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
         prefix = f"{account}/{project}"
         await self._buffer.flush()
-        last = f"{prefix}/"
+        start = f"{prefix}/"
         deleted = 0
-        # Not LIKE or GLOB: to these, characters of the handle mean something, and NUL the end.
-        # "0" is the character after "/".
+        # A range instead of LIKE or GLOB, to which some characters of a handle are wildcards and
+        # NUL is the end. "0" is the character after "/".
         while rows := await self._store.fetch_all(
             "SELECT key FROM cas_artifacts WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
-            (last, f"{prefix}0", BATCH),
+            (start, f"{prefix}0", BATCH),
         ):
             keys = [key for (key,) in rows]
             deleted += len((await self._delete(keys)).freed)
-            last = f"{keys[-1]}\0"
+            start = f"{keys[-1]}\0"
         return deleted
 
 
 def _batches(keys: Iterable[str]) -> Iterator[tuple[str, ...]]:
     left = iter(keys)
-    while some := tuple(islice(left, BATCH)):
-        yield some
+    while batch := tuple(islice(left, BATCH)):
+        yield batch

@@ -1,4 +1,4 @@
-"""`Evictor`: removes the artifacts used least recently, before the disk is full."""
+"""`Evictor`: removes the least recently used artifacts before the disk is full."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass
 
 import trio
 
-from forebay.cache._gate import Gate
-from forebay.cache._pause import outlived, pause
+from forebay.cache._workers import CloseGuard, log_and_continue, pause
 from forebay.cache.artifacts import BATCH, CacheArtifacts
-from forebay.cache.files import ArtifactFiles, Fill
+from forebay.cache.files import ArtifactFiles, Usage
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import CasArtifact
 
 _log = logging.getLogger("forebay.cache")
 
-_PATIENCE = 1.0
-"""How long, in seconds, a flush is waited for: on a full disk, only eviction makes it possible."""
+_TIMEOUT = 1.0
+"""How long to wait for the buffer, in seconds. On a full disk, no flush succeeds before artifacts
+are evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvictorStatistics:
-    """What an evictor has done: in one run, or in all of them."""
+    """What an evictor has done, in one run or in all runs."""
 
     runs: int = 0
-    """Looks at the fill."""
+    """Checks of the usage."""
     evictions: int = 0
-    """Runs that found it past the high watermark."""
+    """Runs that found the usage at the high watermark or above."""
     removed: int = 0
-    """Artifacts removed, those whose file was gone already included."""
+    """Artifacts removed, including those whose file did not exist any more."""
     freed_bytes: int = 0
-    """The bytes these had."""
+    """The total size of the removed artifacts, in bytes."""
     skipped: int = 0
-    """Files that could not be removed; one is counted in each run that meets it."""
+    """Files that could not be removed; a file is counted in each run that tries to remove it."""
 
     def __add__(self, other: EvictorStatistics) -> EvictorStatistics:
-        """Give the sum of both."""
+        """Return the sum of both."""
         return EvictorStatistics(
             self.runs + other.runs,
             self.evictions + other.evictions,
@@ -48,15 +48,16 @@ class EvictorStatistics:
 
 
 class Evictor:
-    """Removes files and their rows, least recently used first, in batches of 500.
+    """Removes files and their rows in batches of 500, the least recently used first.
 
-    Artifacts whose upload is queued go last, with a warning: what is removed is not uploaded.
+    Artifacts that are queued for upload are removed last, with a warning, since they cannot be
+    uploaded any more.
 
-    It does not wait for a flush for longer than a second: while the disk is full, or the file
-    locked, it goes by what the table has, and the deletes of rows wait in the buffer.
+    The evictor waits at most one second for a flush. While the disk is full or the database is
+    locked, it uses the rows that are committed, and the deletes of rows are pending in the buffer.
 
-    With a byte budget, what counts is the sum of the sizes in `cas_artifacts`; without, the fill
-    of the disk that the files are on, whoever fills it.
+    With a byte budget, the usage is the sum of the sizes in `cas_artifacts`. Without one, it is
+    the usage of the disk that the files are on, including the files of other programs.
     """
 
     def __init__(
@@ -65,94 +66,94 @@ class Evictor:
         files: ArtifactFiles,
         options: CacheOptions,
         *,
-        gate: Gate | None = None,
+        guard: CloseGuard | None = None,
     ) -> None:
-        """Make an evictor; `open_cache` does.
+        """Create an evictor. `open_cache` does this.
 
         Args:
-            artifacts: what it evicts.
-            files: where their files are.
+            artifacts: the artifacts to evict.
+            files: their files.
             options: the watermarks, the budget and the interval.
-            gate: what closes to `run_once`.
+            guard: makes `run_once` raise once the cache is closed.
         """
         self._artifacts = artifacts
         self._files = files
         self._options = options
-        self._gate = gate or Gate()
+        self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
         self._total = EvictorStatistics()
 
     def statistics(self) -> EvictorStatistics:
-        """Tell what was done since the cache was opened."""
+        """Return what was done since the cache was opened."""
         return self._total
 
     async def run(self, stopping: trio.Event) -> None:
-        """Look at the fill at every interval, and evict where it is too high.
+        """Check the usage at every interval until stopped, and evict artifacts when it is high.
 
-        A run that fails is a warning, and the next one tries again. Cancelled, it ends after the
-        batch in hand.
+        A run that fails is logged as a warning, and the next one tries again. Cancelled, this
+        ends after the batch in progress.
 
         Args:
-            stopping: set it to let this end after the batch in hand.
+            stopping: set this event to make the worker end after the batch in progress.
 
         Raises:
-            trio.BrokenResourceError: the buffer's worker has failed.
+            trio.BrokenResourceError: the buffer's worker task has failed.
         """
         while not stopping.is_set():
-            with outlived("the evictor's"):
+            with log_and_continue("evictor"):
                 await self._run(stopping)
             await pause(stopping, self._options.eviction_interval)
 
     async def run_once(self) -> EvictorStatistics:
-        """Look at the fill once, and evict if it has passed the high watermark.
+        """Check the usage once, and evict artifacts if it has reached the high watermark.
 
-        Waits while another run is under way. Cancelled, it ends after the batch in hand.
+        Waits while another run is in progress. Cancelled, it ends after the batch in progress.
 
         Returns:
             What this run did.
 
         Raises:
             trio.ClosedResourceError: the cache is closed.
-            trio.BrokenResourceError: the buffer's worker has failed.
+            trio.BrokenResourceError: the buffer's worker task has failed.
         """
-        self._gate.check()
+        self._guard.check_open()
         return await self._run(trio.Event())
 
     async def _run(self, stopping: trio.Event) -> EvictorStatistics:
         async with self._turn:
             done = EvictorStatistics(runs=1)
             try:
-                fill = await self._fill()
+                usage = await self._usage()
             except OSError as error:
-                _log.warning("nothing is evicted, since the disk's fill cannot be told: %s", error)
-                fill = None
-            if fill is not None and fill.used >= self._options.high_watermark * fill.limit:
-                done += await self._evict(fill, stopping)
+                _log.warning("nothing is evicted: the usage of the disk cannot be read: %s", error)
+                usage = None
+            if usage is not None and usage.used >= self._options.high_watermark * usage.limit:
+                done += await self._evict(usage, stopping)
             self._total += done
             return done
 
-    async def _fill(self) -> Fill:
+    async def _usage(self) -> Usage:
         budget = self._options.budget_bytes
         if budget is None:
-            return await self._files.disk()
-        return Fill(await self._artifacts.total_bytes(patience=_PATIENCE), budget)
+            return await self._files.disk_usage()
+        return Usage(await self._artifacts.total_bytes(flush_timeout=_TIMEOUT), budget)
 
-    async def _evict(self, fill: Fill, stopping: trio.Event) -> EvictorStatistics:
-        excess = fill.used - self._options.target * fill.limit
+    async def _evict(self, usage: Usage, stopping: trio.Event) -> EvictorStatistics:
+        excess = usage.used - self._options.target * usage.limit
         done = await self._evict_some(excess, stopping, upload_queued=False)
         if done.freed_bytes < excess and not stopping.is_set():
             queued = await self._evict_some(excess - done.freed_bytes, stopping, upload_queued=True)
             if queued.removed:
                 _log.warning(
-                    "%d artifacts are evicted whose upload is queued still, and will not be done",
+                    "%d artifacts were evicted before their queued upload, which is lost",
                     queued.removed,
                 )
             done += queued
         if done.freed_bytes < excess and not stopping.is_set():
             _log.warning(
-                "the fill is %d of %d bytes still, but no artifact is left to evict",
-                fill.used - done.freed_bytes,
-                fill.limit,
+                "the usage is still %d of %d bytes, but no artifact is left to evict",
+                usage.used - done.freed_bytes,
+                usage.limit,
             )
         return done + EvictorStatistics(evictions=1)
 
@@ -163,15 +164,15 @@ class Evictor:
         last: CasArtifact | None = None
         while done.freed_bytes < excess and not stopping.is_set():
             batch = await self._artifacts.oldest(
-                BATCH, after=last, upload_queued=upload_queued, patience=_PATIENCE
+                BATCH, after=last, upload_queued=upload_queued, flush_timeout=_TIMEOUT
             )
-            chosen = list(_enough(batch, excess - done.freed_bytes))
+            chosen = list(_first_bytes(batch, excess - done.freed_bytes))
             if not chosen:
                 break
-            # What could not be removed is passed over: the next batch starts behind it.
+            # Continue behind the last one, so that files that cannot be removed are skipped.
             last = chosen[-1]
             removal = await self._artifacts.delete(
-                [artifact.key for artifact in chosen], patience=_PATIENCE
+                [artifact.key for artifact in chosen], enqueue_timeout=_TIMEOUT
             )
             done += EvictorStatistics(
                 removed=len(removal.freed),
@@ -181,16 +182,16 @@ class Evictor:
         return done
 
     def _freed(self, chosen: list[CasArtifact], freed: dict[str, int]) -> int:
-        """Tell how much less there is of what the fill counts."""
+        """Return by how much the usage has fallen, in bytes."""
         if self._options.budget_bytes is None:
             return sum(freed.values())
         return sum(artifact.size_bytes or 0 for artifact in chosen if artifact.key in freed)
 
 
-def _enough(batch: list[CasArtifact], excess: float) -> Iterator[CasArtifact]:
-    """Give the first of a batch, up to the one with which they have so many bytes."""
+def _first_bytes(batch: list[CasArtifact], size: float) -> Iterator[CasArtifact]:
+    """Yield the first artifacts of a batch, until they have this many bytes in total."""
     for artifact in batch:
-        if excess <= 0:
+        if size <= 0:
             return
         yield artifact
-        excess -= artifact.size_bytes or 0
+        size -= artifact.size_bytes or 0

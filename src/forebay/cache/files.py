@@ -1,4 +1,4 @@
-"""The artifacts' files: where they are, how large, how they come and go."""
+"""`ArtifactFiles`: the artifacts' files on the local disk."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import anyio
 import anyio.to_thread
 import trio
 
-from forebay.cache._check import checked_text, checked_texts
-from forebay.cache._gate import Gate
-from forebay.cache._together import Together
+from forebay.cache._arguments import checked_text, checked_texts
+from forebay.cache._call_batcher import CallBatcher
+from forebay.cache._workers import CloseGuard
 
 _log = logging.getLogger("forebay.cache")
 
 FOLDERS = 256
-"""How many folders the files are spread over."""
+"""The number of folders that the files are spread over."""
 
 _THREADS = 8
-"""Most threads that work on files at once."""
+"""The maximum number of threads that access files at once."""
 
 _CLEANUP_TIMEOUT = 10.0
-"""How long, in seconds, the removal of an unfinished file may hold up a cancellation."""
+"""How long the removal of an unfinished file may delay a cancellation, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """How full something is, in bytes."""
+class Usage:
+    """How many bytes of a disk or of a budget are used."""
 
     used: int
     limit: int
@@ -42,11 +42,11 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of files that were to be removed.
+    """What happened to files that were to be removed.
 
     Attributes:
-        freed: the bytes that each key's file had; 0 where it was gone already.
-        failed: why the others are still there, by key.
+        freed: the size of each removed file in bytes, by key; 0 if the file did not exist.
+        failed: the errors of the files that could not be removed, by key.
     """
 
     freed: dict[str, int]
@@ -54,84 +54,84 @@ class Removal:
 
 
 class ArtifactFiles:
-    """A folder with a file an artifact.
+    """A folder with one file per artifact.
 
-    A file's name is the SHA-256 of its key: a key may be of any length and have any character
-    (a slash, two dots, a NUL), and still no two share a file, on any file system, and none is
+    The name of a file is the SHA-256 of its key. So a key may have any length and any characters
+    (a slash, two dots, a NUL); still no two keys share a file on any file system, and no file is
     outside the folder.
 
-    All calls of the file system are made in threads. Cancelled, a call still runs to its end.
-    Once the cache is closed, `writing` and `remove` raise `trio.ClosedResourceError`.
+    All calls of the file system run in threads. Cancelled, a call that has begun runs to its end.
+    `writing` and `remove` raise `trio.ClosedResourceError` once the cache is closed.
     """
 
-    def __init__(self, directory: Path, *, gate: Gate | None = None) -> None:
-        """Name a folder; `prepare` creates it.
+    def __init__(self, directory: Path, *, guard: CloseGuard | None = None) -> None:
+        """Set the folder, without creating it. `prepare` does.
 
         Args:
-            directory: the folder. It is for these files alone.
-            gate: what closes to whoever adds files, or removes them.
+            directory: the folder, which must hold nothing else.
+            guard: makes `writing` and `remove` raise once the cache is closed.
         """
         self._directory = directory
-        self._gate = gate or Gate()
+        self._guard = guard or CloseGuard()
         self._partial = directory / "partial"
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._ask_sizes: Together[str, int | None] = Together(self.sizes)
+        self._batched_sizes: CallBatcher[str, int | None] = CallBatcher(self.sizes)
 
     def __repr__(self) -> str:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
 
     async def prepare(self) -> None:
-        """Create the folder, and remove what a crash left unfinished in it.
+        """Create the folder, and remove unfinished files that a crash left in it.
 
-        What cannot be removed there is left with a warning.
+        A file that cannot be removed is logged as a warning.
 
         Raises:
-            OSError: the folder cannot be created, or written.
+            OSError: the folder cannot be created or read.
         """
         await anyio.to_thread.run_sync(self._prepare, limiter=self._threads)
 
     def _prepare(self) -> None:
-        # Each by itself: the mode of those above the last would be the umask's.
+        # One by one, since mkdir applies the mode only to the last folder of a path.
         for folder in (self._directory, self._partial):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in self._partial.iterdir():
+        for unfinished in self._partial.iterdir():
             try:
-                left.unlink()
+                unfinished.unlink()
             except OSError as error:
-                _log.warning("%r, left unfinished, cannot be removed: %s", str(left), error)
+                _log.warning("unfinished file %r cannot be removed: %s", str(unfinished), error)
 
     def path(self, key: str) -> Path:
-        """Tell where the file of a key is, or would be.
+        """Return the path of a key's file, whether the file exists or not.
 
         Raises:
-            TypeError: the key is no text.
-            ValueError: it is empty, or has half of a surrogate pair.
+            TypeError: the key is not a str.
+            ValueError: the key is empty or has half of a surrogate pair.
         """
         digest = hashlib.sha256(checked_text("key", key).encode()).hexdigest()
         return self._directory / digest[:2] / digest
 
     def folders(self) -> list[Path]:
-        """Name the folders that files may be in: by the first byte of their names, in order."""
+        """Return the folders that files may be in, in the order of the first byte of the names."""
         return [self._directory / f"{number:02x}" for number in range(FOLDERS)]
 
     async def size(self, key: str) -> int | None:
-        """Tell how many bytes the file of a key has; None where there is no file to be seen.
+        """Return the size of a key's file in bytes, or None if the file cannot be found.
 
-        Tasks that ask at the same time share a call of a thread.
+        Tasks that call this at the same time share a call of a thread.
 
         Raises:
-            TypeError: the key is no text.
-            ValueError: it is empty, or has half of a surrogate pair.
+            TypeError: the key is not a str.
+            ValueError: the key is empty or has half of a surrogate pair.
         """
-        checked_text("key", key)  # here: the others that share the call have done nothing wrong
-        return await self._ask_sizes(key)
+        checked_text("key", key)  # before the key joins a batch, so that only this caller fails
+        return await self._batched_sizes(key)
 
     async def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """Tell the sizes of many files, as `size` does, in one call of a thread.
+        """Return the sizes of many files, as `size` does, in one call of a thread.
 
         Raises:
-            TypeError: one of the keys is no text, or `keys` is a single text.
-            ValueError: one is empty, or has half of a surrogate pair.
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or has half of a surrogate pair.
         """
         keys = checked_texts("keys", keys)
         return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
@@ -143,13 +143,13 @@ class ArtifactFiles:
         """Remove the files of these keys, in one call of a thread.
 
         Returns:
-            What became of each. That one cannot be removed does not keep the others.
+            What happened to each file. A file that cannot be removed does not affect the others.
 
         Raises:
-            TypeError: one of the keys is no text, or `keys` is a single text.
-            ValueError: one is empty, or has half of a surrogate pair.
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or has half of a surrogate pair.
         """
-        self._gate.check()
+        self._guard.check_open()
         keys = checked_texts("keys", keys)
         return await anyio.to_thread.run_sync(self._remove, keys, limiter=self._threads)
 
@@ -170,11 +170,11 @@ class ArtifactFiles:
 
     @asynccontextmanager
     async def writing(self, key: str) -> AsyncGenerator[Path, None]:
-        """Write the file of a key whole or not at all.
+        """Write the whole file of a key, or leave it unchanged.
 
-        Yields a path to write to. When the block ends, that file takes the place of the key's;
-        when it raises or is cancelled, it is removed. Nothing is synced to the disk: a power cut
-        may leave the file empty, as it may with any cache.
+        Yields the path of a temporary file. When the block ends, this file replaces the key's
+        file; when the block raises or is cancelled, it is removed. The file is not synced to the
+        disk: after a power failure it may be empty.
 
         Args:
             key: the artifact's key.
@@ -183,17 +183,18 @@ class ArtifactFiles:
             The path of an empty file.
 
         Raises:
-            TypeError: the key is no text.
-            ValueError: it is empty, or has half of a surrogate pair.
-            OSError: a file cannot be created, or not be moved into its place.
-            trio.ClosedResourceError: the cache is closed, or was meanwhile; the file is removed.
+            TypeError: the key is not a str.
+            ValueError: the key is empty or has half of a surrogate pair.
+            OSError: a file cannot be created or moved.
+            trio.ClosedResourceError: the cache is closed, or was closed during the block; the
+                temporary file is removed.
         """
-        self._gate.check()
+        self._guard.check_open()
         checked_text("key", key)
         part = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
         try:
             yield part
-            self._gate.check()
+            self._guard.check_open()
             await anyio.to_thread.run_sync(self._finish, part, key, limiter=self._threads)
         except BaseException:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
@@ -210,16 +211,16 @@ class ArtifactFiles:
         path.parent.mkdir(exist_ok=True, mode=0o700)
         part.replace(path)
 
-    async def disk(self) -> Fill:
-        """Tell how full the disk is, as `df` does: without what is kept for the superuser.
+    async def disk_usage(self) -> Usage:
+        """Return the usage of the disk as `df` shows it, without the blocks reserved for root.
 
         Raises:
-            OSError: the file system does not tell.
+            OSError: the file system does not report its usage.
         """
         usage = await anyio.to_thread.run_sync(
             shutil.disk_usage, self._directory, limiter=self._threads
         )
-        return Fill(usage.used, usage.used + usage.free)
+        return Usage(usage.used, usage.used + usage.free)
 
 
 def _size(path: Path) -> int | None:

@@ -1,4 +1,4 @@
-"""`KeyValueStore`: what build actions produced, by key, read through a memory of bounded size."""
+"""`KeyValueStore`: the artifacts that build actions produced, cached in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,47 +12,45 @@ import trio
 from cachetools import TTLCache
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._check import checked_text, encodable, several
-from forebay.cache._gate import Gate
+from forebay.cache._arguments import checked_iterable, checked_text, checked_utf8
+from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, KeyValueEntry
 
 _OVERHEAD = 400
-"""What `TTLCache` and the entry take beside the two texts, in bytes: measured, 350 on CPython."""
+"""The memory of a cached value beside its two texts, in bytes: measured as 350 on CPython."""
 
 
 @dataclass(slots=True)
-class _Kept:
-    """A value in memory."""
-
+class _CachedValue:
     payload: str
     accessed_at: int
     size: int
 
 
 @dataclass(slots=True)
-class _Unsettled:
-    """What the buffer holds of a key, and the table may not have yet."""
+class _Pending:
+    """What the buffer holds for a key, and the table may not have yet."""
 
     number: int
-    """All of it is settled when so many entries are."""
+    """The entry is settled once the buffer has settled this many entries."""
     payload: str | None
-    """None where only an access is pending."""
+    """None if only an access is pending."""
     accessed_at: int
 
 
 class KeyValueStore:
-    """The table `key_value_entries`, and the values of it that are kept in memory.
+    """The table `key_value_entries`, with its values cached in memory.
 
-    What was put is what is read, from the moment `put` returns, whether it has been flushed or
-    not, and whether the memory still has it or not. Values are kept in memory up to a number of
-    bytes, the least recently used go first, and each for its time to live at most: so long may
-    it take to see a change that another process made in the file.
+    `get` returns what `put` stored from the moment `put` returns, whether it is flushed or not and
+    whether it is cached or not. The cache is bounded in bytes; the least recently used values are
+    removed first. Each value is cached for at most its time to live, so a change that another
+    process made in the database is visible after that time at the latest.
 
-    A read marks the access in the table, but only when the last one that is marked is longer
-    ago than the touch interval. A mark never displaces a value that is to be written.
+    A read records the access in the table, but only if the last recorded access is older than the
+    touch interval. A recorded access never replaces a pending value.
 
-    Once the cache is closed, both methods raise `trio.ClosedResourceError`; once the buffer's
-    worker has failed, `trio.BrokenResourceError`.
+    Both methods raise `trio.ClosedResourceError` once the cache is closed, and
+    `trio.BrokenResourceError` once the buffer's worker task has failed.
     """
 
     def __init__(
@@ -64,54 +62,56 @@ class KeyValueStore:
         time_to_live: float,
         touch_interval: float,
         clock: Clock,
-        gate: Gate,
+        guard: CloseGuard,
     ) -> None:
         self._store = store
         self._buffer = buffer
         self._clock = clock
-        self._gate = gate
+        self._guard = guard
         self._touch_interval = touch_interval * 1_000_000
-        self._memory: TTLCache[str, _Kept] = TTLCache(
+        self._memory: TTLCache[str, _CachedValue] = TTLCache(
             memory_bytes, time_to_live, timer=trio.current_time, getsizeof=_size
         )
-        self._unsettled: OrderedDict[str, _Unsettled] = OrderedDict()
+        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        """In the order in which the buffer settles them."""
         self._reads: dict[str, object] = {}
-        """The last read of the table that is under way, by key; a put ends its say."""
-        self._putting = trio.Lock()
+        """The latest read of the table in progress, by key. A put removes it, so that the read's
+        older value is not cached."""
+        self._put_lock = trio.Lock()
 
     async def put(self, cas_id: str, account: str, project: str, values: Iterable[str]) -> None:
-        """Store the values of a key, in place of those it had.
+        """Store the values of a key, and replace those it had.
 
-        Returns once they are accepted, as `Buffer.enqueue` does: waits while the buffer is full.
-        Cancelled, it has stored nothing.
+        Returns once the buffer has accepted them, as `Buffer.enqueue` does; waits while the buffer
+        is full. Cancelled, it has stored nothing.
 
         Args:
-            cas_id: the key, within the project.
+            cas_id: the key within the project.
             account: the account's handle.
             project: the project's handle.
-            values: the values, in order; none at all is a value too.
+            values: the values, in order. An empty list is stored as such.
 
         Raises:
-            TypeError: an argument, or one of the values, is no text, or `values` is a single one.
-            ValueError: one cannot be expressed in UTF-8, or a name is empty.
+            TypeError: an argument or a value is not a str, or `values` is a single str.
+            ValueError: a text cannot be encoded as UTF-8, or the key or a handle is empty.
         """
-        self._gate.check()
+        self._guard.check_open()
         key = entry_key(cas_id, account, project)
         payload = _encoded(values)
-        # One at a time: what memory has last must be what the buffer accepted last.
-        async with self._putting:
+        # Under a lock, so that memory and the buffer agree on which put was the last one.
+        async with self._put_lock:
             now = self._clock()
             await self._buffer.enqueue(KeyValueEntry(key, payload, now, now, now))
-            self._settle()
-            self._mark_unsettled(key, payload, now)
+            self._forget_settled()
+            self._add_pending(key, payload, now)
             self._reads.pop(key, None)
-            self._keep(key, payload, now)
+            self._cache(key, payload, now)
 
     async def get(self, cas_id: str, account: str, project: str) -> str | None:
-        """Give the values of a key, as the JSON text ``{"entries":[{"value":…},…]}``.
+        """Return the values of a key, as the JSON text ``{"entries":[{"value":…},…]}``.
 
-        Never waits for a flush or for room in the buffer: while it is full, accesses are not
-        marked. Cancelled, it has changed nothing.
+        Never waits for a flush or for capacity of the buffer. While the buffer is full, accesses
+        are not recorded. Cancelled, it has changed nothing.
 
         Args:
             cas_id: as for `put`.
@@ -119,33 +119,33 @@ class KeyValueStore:
             project: as for `put`.
 
         Returns:
-            The text, or None where there are no values of this key in this project.
+            The text, or None if the project has no values under this key.
 
         Raises:
-            TypeError: an argument is no text.
-            ValueError: one is empty, or cannot be expressed in UTF-8.
+            TypeError: an argument is not a str.
+            ValueError: an argument is empty or cannot be encoded as UTF-8.
         """
-        self._gate.check()
+        self._guard.check_open()
         key = entry_key(cas_id, account, project)
         await trio.lowlevel.checkpoint()
-        kept = self._recall(key) or await self._read(key)
-        if kept is None:
+        value = self._cached(key) or await self._read(key)
+        if value is None:
             return None
-        self._touch(key, kept)
-        return kept.payload
+        self._record_access(key, value)
+        return value.payload
 
-    def _recall(self, key: str) -> _Kept | None:
-        """Give what memory has, or what the buffer holds."""
-        kept = self._memory.get(key)
-        if kept is None:
-            self._settle()
-            unsettled = self._unsettled.get(key)
-            if unsettled is not None and unsettled.payload is not None:
-                return self._keep(key, unsettled.payload, unsettled.accessed_at)
-        return kept
+    def _cached(self, key: str) -> _CachedValue | None:
+        """Return the value of a key from memory, or from what the buffer holds."""
+        value = self._memory.get(key)
+        if value is None:
+            self._forget_settled()
+            pending = self._pending.get(key)
+            if pending is not None and pending.payload is not None:
+                return self._cache(key, pending.payload, pending.accessed_at)
+        return value
 
-    async def _read(self, key: str) -> _Kept | None:
-        """Read the table, and keep what it has, unless a put overtook the read."""
+    async def _read(self, key: str) -> _CachedValue | None:
+        """Read the value of a key from the table, and cache it unless a put was faster."""
         token = self._reads[key] = object()
         try:
             row = await self._store.fetch_one(
@@ -158,60 +158,60 @@ class KeyValueStore:
         if row is None:
             return None
         payload, accessed_at = row
-        unsettled = self._unsettled.get(key)
-        if unsettled is not None:
-            accessed_at = max(accessed_at, unsettled.accessed_at)
+        pending = self._pending.get(key)
+        if pending is not None:
+            accessed_at = max(accessed_at, pending.accessed_at)
         if latest:
-            return self._keep(key, payload, accessed_at)
-        return _kept(key, payload, accessed_at)
+            return self._cache(key, payload, accessed_at)
+        return _cached_value(key, payload, accessed_at)
 
-    def _touch(self, key: str, kept: _Kept) -> None:
-        """Mark an access, unless one was marked within the interval."""
+    def _record_access(self, key: str, value: _CachedValue) -> None:
+        """Enqueue an access, unless one was recorded within the touch interval."""
         now = self._clock()
-        # Where the clock was set back, an access in the future is no reason to mark none.
-        if 0 <= now - kept.accessed_at < self._touch_interval:
+        # An access in the future means that the clock was set back, so this one is recorded.
+        if 0 <= now - value.accessed_at < self._touch_interval:
             return
         try:
             self._buffer.enqueue_update_nowait(key, last_accessed_at=now, updated_at=now)
         except trio.WouldBlock:
             return
-        kept.accessed_at = now
-        self._settle()
-        unsettled = self._unsettled.get(key)
-        self._mark_unsettled(key, None if unsettled is None else unsettled.payload, now)
+        value.accessed_at = now
+        self._forget_settled()
+        pending = self._pending.get(key)
+        self._add_pending(key, None if pending is None else pending.payload, now)
 
-    def _keep(self, key: str, payload: str, accessed_at: int) -> _Kept:
-        kept = _kept(key, payload, accessed_at)
+    def _cache(self, key: str, payload: str, accessed_at: int) -> _CachedValue:
+        value = _cached_value(key, payload, accessed_at)
         self._memory.pop(key, None)
-        if kept.size <= self._memory.maxsize:
-            self._memory[key] = kept
-        return kept
+        if value.size <= self._memory.maxsize:
+            self._memory[key] = value
+        return value
 
-    def _mark_unsettled(self, key: str, payload: str | None, accessed_at: int) -> None:
+    def _add_pending(self, key: str, payload: str | None, accessed_at: int) -> None:
         accepted = self._buffer.statistics().accepted
-        self._unsettled[key] = _Unsettled(accepted, payload, accessed_at)
-        self._unsettled.move_to_end(key)
+        self._pending[key] = _Pending(accepted, payload, accessed_at)
+        self._pending.move_to_end(key)
 
-    def _settle(self) -> None:
-        """Forget what the table has by now: a buffer settles in the order of acceptance."""
+    def _forget_settled(self) -> None:
+        """Forget the entries that are settled. A buffer settles in the order of acceptance."""
         buffer = self._buffer.statistics()
         settled = buffer.accepted - buffer.pending
-        while self._unsettled:
-            key, oldest = next(iter(self._unsettled.items()))
+        while self._pending:
+            key, oldest = next(iter(self._pending.items()))
             if oldest.number > settled:
                 return
-            del self._unsettled[key]
+            del self._pending[key]
 
 
 def entry_key(cas_id: str, account: str, project: str) -> str:
-    """Give the key of an entry: ``keyvalue:{account}:{project}:{cas_id}``.
+    """Return the key of an entry: ``keyvalue:{account}:{project}:{cas_id}``.
 
-    A colon in a handle is written as ``%3A`` and a percent sign as ``%25``, so that no two
+    In a handle, a colon is written as ``%3A`` and a percent sign as ``%25``, so that no two
     projects share a key.
 
     Raises:
-        TypeError: an argument is no text.
-        ValueError: one is empty, or cannot be expressed in UTF-8.
+        TypeError: an argument is not a str.
+        ValueError: an argument is empty or cannot be encoded as UTF-8.
     """
     parts = [
         checked_text(argument, handle).replace("%", "%25").replace(":", "%3A")
@@ -221,14 +221,16 @@ def entry_key(cas_id: str, account: str, project: str) -> str:
 
 
 def _encoded(values: Iterable[str]) -> str:
-    entries = [{"value": encodable("values", value)} for value in several("values", values)]
+    entries = [
+        {"value": checked_utf8("values", value)} for value in checked_iterable("values", values)
+    ]
     return json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _kept(key: str, payload: str, accessed_at: int) -> _Kept:
+def _cached_value(key: str, payload: str, accessed_at: int) -> _CachedValue:
     size = sys.getsizeof(key) + sys.getsizeof(payload) + _OVERHEAD
-    return _Kept(payload, accessed_at, size)
+    return _CachedValue(payload, accessed_at, size)
 
 
-def _size(kept: _Kept) -> int:
-    return kept.size
+def _size(value: _CachedValue) -> int:
+    return value.size

@@ -1,9 +1,16 @@
-"""`ObjectStorage`: what the transfer worker asks of a storage of objects by key."""
+"""`ObjectStorage`: what the transfer worker needs of a storage, and how it reads its errors."""
 
 from __future__ import annotations
 
+import enum
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+import trio
 
 from forebay import ForebayError
 
@@ -11,33 +18,33 @@ from forebay import ForebayError
 class RateLimitedError(ForebayError):
     """The storage asks for fewer requests (429 Too Many Requests, 503 Slow Down).
 
-    It ends the run. The transfer stays in the queue, and the pause before the next run is longer.
+    The run ends, the transfer stays in the queue, and the worker backs off before the next run.
     """
 
 
 class UnavailableError(ForebayError):
-    """The storage itself does not work, as far as one can tell.
+    """The storage itself seems not to work.
 
-    No connection, no answer in time, an error of the server (500 and above), credentials that it
-    does not take: what will go on failing for every transfer until somebody mends it. The
-    transfer stays in the queue, however long that takes, and the pause before the next run is
-    longer. Where the storage does other transfers meanwhile, it is the transfer that has failed.
+    Examples are a refused connection, a timeout, a server error (500 and above), and refused
+    credentials: errors that every transfer meets until an operator fixes the cause. The transfer
+    stays in the queue, for as long as that takes, and the worker backs off before the next run.
+    If the storage completes other transfers in the same run, the transfer counts as failed.
     """
 
 
 class MissingError(ForebayError):
-    """There is nothing to transfer: no object of this key, or no file at this path."""
+    """There is nothing to transfer: the object or the file does not exist."""
 
 
 class ObjectStorage(Protocol):
     """A storage of objects by key, such as S3.
 
-    Many calls are made at once. One that is cancelled may or may not have taken effect; it will
-    be made again, so both ways must be safe to repeat.
+    The transfer worker makes many calls at once. It repeats a call that was cancelled, which may
+    or may not have taken effect, so both methods must be safe to repeat.
     """
 
     async def upload(self, key: str, path: Path) -> None:
-        """Copy a file to the object of this key, in place of the one that may be there.
+        """Copy a file to the object with this key, and replace the object if there is one.
 
         Args:
             key: the object's key.
@@ -45,27 +52,96 @@ class ObjectStorage(Protocol):
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.
-            UnavailableError: the storage does not work. So say `ConnectionError` and
-                `TimeoutError`, too.
-            MissingError: there is no file.
-            Exception: it failed; it will be tried again, a few times. An `ExceptionGroup` is
-                judged by what is in it.
+            UnavailableError: the storage does not work. `ConnectionError` and `TimeoutError`
+                have the same effect.
+            MissingError: the file does not exist.
+            Exception: the transfer failed; it is retried a few times. The members of an
+                `ExceptionGroup` are classified one by one, and the first `TransferResult` of
+                the enum that one of them has counts.
         """
         ...
 
     async def download(self, key: str, path: Path) -> None:
-        """Copy the object of this key to a file. The caller discards the file if this raises.
+        """Copy the object with this key to a file. If this raises, the caller removes the file.
 
         Args:
             key: the object's key.
-            path: the file, which is there and empty.
+            path: the file, which exists and is empty.
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.
-            UnavailableError: the storage does not work. So say `ConnectionError` and
-                `TimeoutError`, too.
-            MissingError: there is no object.
-            Exception: it failed; it will be tried again, a few times. An `ExceptionGroup` is
-                judged by what is in it.
+            UnavailableError: the storage does not work. `ConnectionError` and `TimeoutError`
+                have the same effect.
+            MissingError: the object does not exist.
+            Exception: the transfer failed; it is retried a few times. The members of an
+                `ExceptionGroup` are classified as for `upload`.
         """
         ...
+
+
+class TransferResult(enum.Enum):
+    """Why an attempt at a transfer failed. In a group of exceptions the first of these counts."""
+
+    RATE_LIMITED = enum.auto()
+    """The storage asks for fewer requests."""
+    UNAVAILABLE = enum.auto()
+    """The storage, the network, the local disk or this process does not work."""
+    FAILED = enum.auto()
+    """The transfer itself failed, or the error is unknown."""
+    MISSING = enum.auto()
+    """There is nothing to transfer."""
+
+
+_UNAVAILABLE = (
+    UnavailableError,
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    ssl.SSLError,
+    # What Trio's streams raise when a connection breaks.
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+
+_UNAVAILABLE_ERRNOS = frozenset(
+    {
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        # Errors of the local disk, and a lack of memory or file descriptors.
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
+
+def classify(error: Exception) -> TransferResult:
+    """Return why an attempt failed, from the exception that it raised."""
+    results = {_classify_one(each) for each in _ungrouped(error)}
+    return next(result for result in TransferResult if result in results)
+
+
+def _classify_one(error: BaseException) -> TransferResult:
+    if isinstance(error, RateLimitedError):
+        return TransferResult.RATE_LIMITED
+    if isinstance(error, MissingError):
+        return TransferResult.MISSING
+    if isinstance(error, _UNAVAILABLE):
+        return TransferResult.UNAVAILABLE
+    if isinstance(error, OSError) and error.errno in _UNAVAILABLE_ERRNOS:
+        return TransferResult.UNAVAILABLE
+    return TransferResult.FAILED
+
+
+def _ungrouped(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a group and of its subgroups, or the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _ungrouped(member)
+    else:
+        yield error

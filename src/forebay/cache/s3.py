@@ -1,4 +1,4 @@
-"""`S3Storage`: an `ObjectStorage` over S3's API, by boto3 in threads."""
+"""`S3Storage`: an `ObjectStorage` for S3 and compatible servers, with boto3 in threads."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from forebay.cache._check import checked_limit, checked_seconds
-from forebay.cache._s3_errors import translated
+from forebay.cache._arguments import check_seconds, checked_limit
+from forebay.cache._s3_errors import translate
 from forebay.cache.object_storage import MissingError
 
-# A call has a thread already; more of them would not be bounded by its limiter.
+# Each call has a thread already. Threads that boto3 starts would not count in its limiter.
 _ONE_THREAD = TransferConfig(use_threads=False)
 
 _CHUNK = 16 * 1024
-"""How many bytes of a download are read between two looks at whether it is still wanted."""
+"""How many bytes of a download are read between two checks for cancellation."""
 
 
 class S3Client(Protocol):
-    """What is used of boto3's client of S3; it may be called from many threads at once."""
+    """The methods of boto3's S3 client that are used, from many threads at once."""
 
     def upload_fileobj(
         self,
@@ -44,7 +44,7 @@ class S3Client(Protocol):
         ...
 
     def get_object(self, *, Bucket: str, Key: str) -> Mapping[str, Any]:  # noqa: N803
-        """Read an object; its `Body` is to be read and closed."""
+        """Read an object. The caller reads and closes its `Body`."""
         ...
 
     def close(self) -> None:
@@ -53,24 +53,24 @@ class S3Client(Protocol):
 
 
 class S3Storage:
-    """One bucket of S3, or of a server that speaks its API. `open_s3` opens it.
+    """One bucket of S3 or of a compatible server. `open_s3` opens it.
 
-    Objects have the artifacts' keys. A call is one attempt: retrying, and waiting before it, is
-    the transfer worker's.
+    Objects have the artifacts' keys. A call is one attempt; the transfer worker retries and backs
+    off.
 
-    A call runs in a thread, which cannot be interrupted. Cancelled, a call returns at once, and
-    its thread ends when it has the next 16 KiB of a download, has sent the next block of an
-    upload, or has waited `open_s3`'s timeouts for the server: these bound each silence of the
-    server, not the sum of them. Until then it counts among the `concurrency`.
+    A call runs in a thread, which cannot be interrupted. Cancelled, a call returns at once. Its
+    thread ends after the next 16 KiB of a download, after the next block of an upload, or when
+    `open_s3`'s timeouts expire; these bound each wait for the server, not the sum of all waits.
+    Until then the thread counts towards the `concurrency`.
     """
 
     def __init__(self, client: S3Client, bucket: str, *, concurrency: int) -> None:
-        """Wrap a client; `open_s3` makes one that suits.
+        """Wrap a client. `open_s3` creates a suitable one.
 
         Args:
-            client: boto3's client of S3, made with no retries of its own.
+            client: boto3's S3 client, configured not to retry.
             bucket: the bucket's name.
-            concurrency: how many calls may be under way at once.
+            concurrency: how many calls may be in progress at once.
         """
         self._client = client
         self._bucket = bucket
@@ -80,20 +80,19 @@ class S3Storage:
         return f"<forebay.cache.s3.S3Storage {self._bucket!r}>"
 
     async def upload(self, key: str, path: Path) -> None:
-        """Copy a file to an object; a large one in parts. Cancelled, it may be done yet.
+        """Copy a file to an object, a large file in parts. Cancelled, it may still complete.
 
         Args:
             key: the object's key.
             path: the file.
 
         Raises:
-            RateLimitedError: the server answered 429 or 503, or asks for fewer requests.
-            UnavailableError: the server did not answer, or not in time; or it answered 401, 403,
-                407, 408 or 500 and above; or there are no credentials, or they are used no
-                more; or there is no such bucket.
-            MissingError: there is no file.
-            botocore.exceptions.ClientError: the server refused in another way.
-            botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
+            RateLimitedError: the server answered 429 or 503, or with a code for too many requests.
+            UnavailableError: the server did not answer in time; it answered 401, 403, 407, 408 or
+                500 and above; credentials are missing or expired; or the bucket does not exist.
+            MissingError: the file does not exist.
+            botocore.exceptions.ClientError: the server refused the request for another reason.
+            botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
         await self._call(self._upload, key, path)
 
@@ -101,40 +100,39 @@ class S3Storage:
         try:
             body = path.open("rb")
         except FileNotFoundError as error:
-            raise MissingError(f"there is no file {os.fspath(path)!r}") from error
+            raise MissingError(f"the file {os.fspath(path)!r} does not exist") from error
         with body:
             self._client.upload_fileobj(
-                body, self._bucket, key, Callback=_check_wanted, Config=_ONE_THREAD
+                body, self._bucket, key, Callback=_check_cancelled, Config=_ONE_THREAD
             )
 
     async def download(self, key: str, path: Path) -> None:
-        """Copy an object to a file. Cancelled, it may write to that yet.
+        """Copy an object to a file. Cancelled, it may still write to the file.
 
         Args:
             key: the object's key.
             path: the file.
 
         Raises:
-            RateLimitedError: the server answered 429 or 503, or asks for fewer requests.
-            UnavailableError: the server did not answer, or not in time; or it answered 401, 403,
-                407, 408 or 500 and above; or there are no credentials, or they are used no
-                more; or there is no such bucket.
-            MissingError: there is no such object.
-            botocore.exceptions.ClientError: the server refused in another way.
-            botocore.exceptions.BotoCoreError: the request cannot be made, or the answer not read.
+            RateLimitedError: the server answered 429 or 503, or with a code for too many requests.
+            UnavailableError: the server did not answer in time; it answered 401, 403, 407, 408 or
+                500 and above; credentials are missing or expired; or the bucket does not exist.
+            MissingError: the object does not exist.
+            botocore.exceptions.ClientError: the server refused the request for another reason.
+            botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
         await self._call(self._download, key, path)
 
     def _download(self, key: str, path: Path) -> None:
-        # Not download_fileobj: it asks for the head first, and an answer to that cannot tell a
-        # missing object from a missing bucket.
-        answer = self._client.get_object(Bucket=self._bucket, Key=key)
-        with closing(answer["Body"]) as body:
-            # The answer may have taken long, and the file be discarded by now.
-            _check_wanted()
+        # Not download_fileobj: it requests the head first, whose response is the same for a missing
+        # object and a missing bucket.
+        response = self._client.get_object(Bucket=self._bucket, Key=key)
+        with closing(response["Body"]) as body:
+            # While the server was silent, the call may have been cancelled and the file removed.
+            _check_cancelled()
             with path.open("wb") as file:
                 while chunk := body.read(_CHUNK):
-                    _check_wanted()
+                    _check_cancelled()
                     file.write(chunk)
 
     async def _call(self, call: Callable[[str, Path], None], key: str, path: Path) -> None:
@@ -143,21 +141,21 @@ class S3Storage:
                 call, key, path, limiter=self._threads, abandon_on_cancel=True
             )
         except (ClientError, BotoCoreError) as error:
-            told = translated(error)
-            if told is error:
+            translated = translate(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
 
 
-class _UnwantedError(Exception):
-    """The call was cancelled; nobody hears of this, but boto3, which tidies up after it."""
+class _CancelledError(Exception):
+    """Raised in the thread of a cancelled call, so that boto3 cleans up after it."""
 
 
-def _check_wanted(_sent: int = 0) -> None:
+def _check_cancelled(_sent: int = 0) -> None:
     try:
         anyio.from_thread.check_cancelled()
     except trio.Cancelled:
-        raise _UnwantedError from None
+        raise _CancelledError from None
 
 
 @asynccontextmanager
@@ -170,35 +168,34 @@ async def open_s3(
     connect_timeout: float = 5.0,
     read_timeout: float = 60.0,
 ) -> AsyncGenerator[S3Storage, None]:
-    """Open a bucket, for the time of an `async with` block.
+    """Open a bucket for the duration of an `async with` block.
 
-    Credentials, and what is not given here, are found as boto3 finds them: in the environment,
-    in ``~/.aws``, by the role of the machine. No call is made: a bucket that is not there shows
-    in the first transfer.
+    boto3 finds the credentials and other settings: in the environment, in ``~/.aws``, or from the
+    role of the machine. No request is made, so a missing bucket is noticed by the first transfer.
 
-    Cancelled before its thread starts, it leaves no trace; after that it opens, and leaving the
-    block closes.
+    Cancelled before its thread starts, it opens nothing. Cancelled later, it opens the client and
+    closes it when the block ends.
 
     Args:
         bucket: the bucket's name.
-        endpoint_url: the server, where it is not Amazon's.
-        region: the region.
-        concurrency: how many connections, and threads, there may be. Let it be the cache's
+        endpoint_url: the URL of the server; None for Amazon's.
+        region: the region; None for the one in boto3's settings.
+        concurrency: the maximum number of connections and threads. Use the cache's
             `transfer_concurrency`.
-        connect_timeout: how long a connection may take, in seconds.
+        connect_timeout: the time limit to connect, in seconds.
         read_timeout: how long the server may be silent, in seconds.
 
     Yields:
         The storage, for `open_cache`.
 
     Raises:
-        botocore.exceptions.BotoCoreError: the arguments, or boto3's settings, cannot be used.
-        TypeError: `concurrency`, or a timeout, is no number.
-        ValueError: one is out of range; or the endpoint's URL is none.
+        botocore.exceptions.BotoCoreError: the arguments or boto3's settings are invalid.
+        TypeError: `concurrency` is not an int, or a timeout is not a number.
+        ValueError: `concurrency` or a timeout is out of range, or the URL is invalid.
     """
     checked_limit("concurrency", concurrency)
-    checked_seconds("connect_timeout", connect_timeout)
-    checked_seconds("read_timeout", read_timeout)
+    check_seconds("connect_timeout", connect_timeout)
+    check_seconds("read_timeout", read_timeout)
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
@@ -207,7 +204,7 @@ async def open_s3(
     )
 
     def client() -> S3Client:
-        session: Any = boto3.session.Session()  # its stubs know no S3Client of ours
+        session: Any = boto3.session.Session()  # boto3's stubs do not know our S3Client
         return cast(
             "S3Client",
             session.client("s3", endpoint_url=endpoint_url, region_name=region, config=config),

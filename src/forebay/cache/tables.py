@@ -1,7 +1,7 @@
-"""The three tables of a build cache: their rows, their rules and their SQL.
+"""The three tables of a build cache: their rows, merge rules and schema.
 
-Every time is an integer: microseconds since 1970-01-01T00:00:00 UTC. Integers compare and sort
-exactly, and no time zone can get in.
+Every time is an integer, in microseconds since 1970-01-01T00:00:00 UTC. Integers compare and sort
+exactly, and have no time zone.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from forebay import Keep, Max, SqliteStore, Table
 
 Clock: TypeAlias = Callable[[], int]
-"""What tells the time: microseconds since 1970-01-01T00:00:00 UTC."""
+"""Returns the time, in microseconds since 1970-01-01T00:00:00 UTC."""
 
 
 def utc_now() -> int:
-    """Tell the time by the system's clock, in microseconds since 1970-01-01T00:00:00 UTC."""
+    """Return the system's time, in microseconds since 1970-01-01T00:00:00 UTC."""
     return time.time_ns() // 1_000
 
 
 class TransferType(enum.StrEnum):
-    """Which way an artifact goes."""
+    """The direction in which an artifact is copied."""
 
     UPLOAD = "upload"
     """From the local disk to the object storage."""
@@ -32,7 +32,7 @@ class TransferType(enum.StrEnum):
 
 
 class KeyValueEntry(NamedTuple):
-    """A row of `key_value_entries`: what one build action produced."""
+    """A row of `key_value_entries`: the artifacts that one build action produced."""
 
     key: str
     json_payload: str
@@ -42,7 +42,7 @@ class KeyValueEntry(NamedTuple):
 
 
 class CasArtifact(NamedTuple):
-    """A row of `cas_artifacts`: what is known of one artifact, a file on the local disk."""
+    """A row of `cas_artifacts`: the size and last access of one artifact's file."""
 
     key: str
     size_bytes: int | None
@@ -52,7 +52,7 @@ class CasArtifact(NamedTuple):
 
 
 class S3Transfer(NamedTuple):
-    """A row of `s3_transfers`: an artifact that is to be copied."""
+    """A row of `s3_transfers`: an artifact to copy."""
 
     id: str
     type: str
@@ -62,23 +62,24 @@ class S3Transfer(NamedTuple):
     key: str
     inserted_at: int
     attempts: int
-    """How many attempts have failed."""
+    """How many attempts failed."""
     next_attempt_at: int
-    """Before this time the transfer is not tried again. 0: it has not failed yet."""
+    """The transfer is not tried before this time; 0 before its first failure."""
 
 
-# A later write of a key replaces all but the time of the first one.
+# A later write of a key replaces everything except the time of the first one.
 KEY_VALUE_ENTRIES: Final = Table(
     KeyValueEntry, name="key_value_entries", key="key", merge={"inserted_at": Keep}
 )
-# The last access never goes back: a clock that was set back makes no artifact in use the oldest.
+# The last access never decreases: otherwise a clock that is set back would make an artifact in use
+# the first one to evict.
 CAS_ARTIFACTS: Final = Table(
     CasArtifact,
     name="cas_artifacts",
     key="key",
     merge={"inserted_at": Keep, "last_accessed_at": Max},
 )
-# A transfer that is queued stays as it is: to queue it again does nothing.
+# Queueing a transfer that is queued already has no effect.
 S3_TRANSFERS: Final = Table(
     S3Transfer, name="s3_transfers", key=("type", "key"), merge=Keep, delete_by="id"
 )
@@ -123,14 +124,13 @@ _SCHEMA: Final = (
 )
 
 _INDEXES: Final = (
-    # For eviction. The key makes the order of artifacts with one time certain, so that a batch
-    # can start where the one before ended.
+    # For eviction. The key makes the order of artifacts with the same time definite, so that a
+    # batch can continue where the previous one ended.
     """
     CREATE INDEX IF NOT EXISTS cas_artifacts_last_accessed_at
     ON cas_artifacts (last_accessed_at, key)
     """,
-    # The last column is for the transfers that are put off: however many, none of their rows is
-    # read to pass them over.
+    # The last column lets the index skip delayed transfers without reading their rows.
     """
     CREATE INDEX IF NOT EXISTS s3_transfers_queue
     ON s3_transfers (type, inserted_at, id, next_attempt_at)
@@ -139,7 +139,7 @@ _INDEXES: Final = (
 
 
 class Executes(Protocol):
-    """What executes SQL: a `sqlite3.Connection`."""
+    """The part of `sqlite3.Connection` that executes SQL."""
 
     def execute(self, sql: str, parameters: Sequence[str | int] = (), /) -> object:
         """Execute one statement."""
@@ -147,17 +147,17 @@ class Executes(Protocol):
 
 
 async def prepare(store: SqliteStore) -> None:
-    """Create the tables and their indexes, where they are not there yet.
+    """Create the tables and indexes that do not exist yet.
 
     Args:
-        store: the file.
+        store: the database.
 
     Raises:
-        SchemaError: there is a table of one of the names already, and it is another one.
-        sqlite3.Error: what SQLite answered.
+        SchemaError: a table of one of these names exists and has other columns.
+        sqlite3.Error: SQLite failed to create a table or an index.
     """
     await store.run(_execute_all, _SCHEMA)
-    # Before the indexes: SQLite would only say that it knows no column of such a name.
+    # Checked before the indexes are created, since its error explains more than SQLite's.
     await store.prepare(TABLES)
     await store.run(_execute_all, _INDEXES)
 

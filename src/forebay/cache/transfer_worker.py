@@ -1,4 +1,4 @@
-"""`TransferWorker`: works off the queue of transfers, many at once."""
+"""`TransferWorker`: copies the queued artifacts to and from the object storage, many at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from dataclasses import dataclass, replace
 import trio
 
 from forebay import RetryPolicy
-from forebay.cache._gate import Gate
-from forebay.cache._lane import Lane
-from forebay.cache._pause import outlived, pause
-from forebay.cache._tally import Run, Tally
-from forebay.cache._verdict import Verdict, verdict
+from forebay.cache._transfer_run import FairQueue, StorageHealth, TransferRun
+from forebay.cache._workers import CloseGuard, log_and_continue, pause
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.files import ArtifactFiles
-from forebay.cache.object_storage import ObjectStorage
+from forebay.cache.object_storage import ObjectStorage, TransferResult, classify
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import S3Transfer, TransferType
 from forebay.cache.transfers import S3Transfers
@@ -31,35 +28,36 @@ class TransferStatistics:
     """What a transfer worker has done since the cache was opened."""
 
     runs: int = 0
-    """How often the queue was gone through, to its end or until the storage ended the run."""
+    """Runs through the queue, those that the storage ended included."""
     done: int = 0
     """Transfers that are done."""
     missing: int = 0
-    """Transfers given up at once, since there was no file, or no object, to copy."""
+    """Transfers that were dropped at once, since there was no file or no object to copy."""
     rate_limited: int = 0
-    """Attempts that the storage turned away; these transfers stay in the queue."""
+    """Attempts that the storage rejected to limit requests; these transfers stay queued."""
     unavailable: int = 0
-    """Attempts that found the storage out of order; these transfers stay in the queue."""
+    """Attempts that found the storage unavailable; these transfers stay queued."""
     failed: int = 0
-    """Attempts that failed in any other way, and those of `unavailable` that the storage's other
-    work showed to be such; these transfers are put off."""
+    """Attempts that failed in any other way, and attempts counted in `unavailable` whose run
+    showed that the storage works. These transfers are retried after a delay."""
     dropped: int = 0
-    """Transfers given up after the last attempt that they had."""
+    """Transfers that were dropped after their last attempt failed."""
 
 
 class TransferWorker:
-    """Takes transfers from the queue, and copies artifacts by an `ObjectStorage`.
+    """Takes transfers from the queue and copies artifacts by means of an `ObjectStorage`.
 
-    A run goes through the queue once, in batches, an upload and a download in turn. The next one
-    begins at the interval though slow transfers go on: it takes what was queued meanwhile, for
-    the places that are left, and passes over what the others have in hand. What is done leaves
-    the queue. What fails is counted in the table and put off, for longer from one failure
-    to the next, and dropped with the last attempt it has.
+    A run goes through the queue once, in batches, and alternates between uploads and downloads.
+    The next run begins at the interval even while slow transfers of earlier runs continue: it
+    uses the free places and skips the transfers in progress. A transfer that is done leaves the
+    queue. A transfer that failed is counted in the table and retried after a delay, which grows
+    with each failure; after its last attempt it is dropped.
 
-    What the storage turns away stays, and has lost no attempt: when it asks for fewer requests
-    the run ends; when it is out of order the run ends for this way, unless it does as many
-    transfers as it does not, which have failed then. The next run begins behind those, with the
-    other way, after a pause that grows from one such run to the next until something is done.
+    A transfer that the storage rejects stays queued and loses no attempt. When the storage asks
+    for fewer requests, the run ends. When more transfers of one type find the storage unavailable
+    than are done, the run ends for this type; otherwise those transfers count as failed. The next
+    run starts behind the last transfer that was tried, with the other type, after a backoff that
+    grows until a run completes a transfer.
     """
 
     def __init__(
@@ -70,184 +68,196 @@ class TransferWorker:
         files: ArtifactFiles,
         options: CacheOptions,
         *,
-        gate: Gate | None = None,
+        guard: CloseGuard | None = None,
     ) -> None:
-        """Make a worker; `open_cache` does.
+        """Create a worker. `open_cache` does this.
 
         Args:
-            storage: where objects are.
+            storage: where the objects are.
             transfers: the queue.
-            artifacts: where downloads are noted.
-            files: where the artifacts' files are.
-            options: how many, how often, how long.
-            gate: what closes to `run_once`.
+            artifacts: where downloads are tracked.
+            files: the artifacts' files.
+            options: the intervals, limits and delays.
+            guard: makes `run_once` raise once the cache is closed.
         """
         self._storage = storage
         self._transfers = transfers
         self._artifacts = artifacts
         self._files = files
         self._options = options
-        self._gate = gate or Gate()
+        self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
         self._slots = trio.Semaphore(options.transfer_concurrency)
-        self._in_hand: set[str] = set()
-        """The ids of transfers that are under way, or whose run is not judged yet."""
-        self._vain_runs = 0
-        self._lanes = deque(Lane(transfers, way, options) for way in TransferType)
+        self._in_progress: set[str] = set()
+        """The ids of transfers that are being tried, or that their run has not classified yet."""
+        self._backoffs = 0
+        """How many runs in a row backed off without completing a transfer."""
+        self._queues = deque(FairQueue(transfers, each, options) for each in TransferType)
         self._total = TransferStatistics()
 
     def statistics(self) -> TransferStatistics:
-        """Tell what was done since the cache was opened."""
+        """Return what was done since the cache was opened."""
         return self._total
 
     async def run(self, stopping: trio.Event) -> None:
-        """Work off the queue at every interval.
+        """Run through the queue at every interval until stopped.
 
-        A run that fails is a warning, and the next one tries again. Cancelled, it waits for calls
-        of the storage that cannot be cancelled; what these did will be done again.
+        A run that fails is logged as a warning, and the next one tries again. Cancelled, this
+        waits for calls of the storage that cannot be cancelled; their transfers stay queued and
+        are repeated.
 
         Args:
-            stopping: set it to let this end after the transfers under way.
+            stopping: set this event to make the worker end after the transfers in progress.
 
         Raises:
-            trio.BrokenResourceError: a buffer's worker has failed.
+            trio.BrokenResourceError: a buffer's worker task has failed.
         """
         async with trio.open_nursery() as nursery:
             while not stopping.is_set():
-                run = Run()
-                nursery.start_soon(self._outlive, run, stopping)
-                await run.taken.wait()
+                run = TransferRun()
+                nursery.start_soon(self._run_and_log, run, stopping)
+                await run.dispatched.wait()
                 with trio.move_on_after(self._options.transfer_interval):
                     await run.ended.wait()
-                if run.turned_away:
-                    # A slow transfer of it holds up the others for no longer than the pause.
-                    with trio.move_on_after(self._pause(self._vain_runs + 1)):
+                if run.backs_off:
+                    # A slow transfer delays the other ones no longer than the backoff does.
+                    with trio.move_on_after(self._pause(self._backoffs + 1)):
                         await run.ended.wait()
                 if run.ended.is_set():
-                    await pause(stopping, self._pause(self._vain_runs))
+                    await pause(stopping, self._pause(self._backoffs))
 
-    async def _outlive(self, run: Run, stopping: trio.Event) -> None:
+    async def _run_and_log(self, run: TransferRun, stopping: trio.Event) -> None:
         try:
-            with outlived("the transfer worker's"):
+            with log_and_continue("transfer worker"):
                 await self._run(run, stopping)
         finally:
-            run.taken.set()
+            run.dispatched.set()
             run.ended.set()
-        vain = (0 if run.done else self._vain_runs) + 1
-        self._vain_runs = vain if run.turned_away else 0
+        backoffs = (0 if run.done else self._backoffs) + 1
+        self._backoffs = backoffs if run.backs_off else 0
 
-    def _pause(self, vain_runs: int) -> float:
+    def _pause(self, backoffs: int) -> float:
         interval = self._options.transfer_interval
-        if vain_runs == 0:
+        if backoffs == 0:
             return interval
-        return interval + _delay(self._options.transfer_backoff, vain_runs)
+        return interval + _delay(self._options.transfer_backoff, backoffs)
 
     async def run_once(self) -> bool:
-        """Go through the queue once.
+        """Run through the queue once.
 
-        Waits while another run takes transfers from it; what that one has in hand is passed over.
-        Cancelled as `run` is.
+        Waits while another run starts transfers, and skips those that other runs still work on.
+        Cancelled, this behaves as `run` does.
 
         Returns:
-            Whether the storage ended the run: it asked for fewer requests, or is out of order.
+            Whether the storage ended the run: it asked for fewer requests or is unavailable.
 
         Raises:
             trio.ClosedResourceError: the cache is closed.
-            trio.BrokenResourceError: a buffer's worker has failed.
+            trio.BrokenResourceError: a buffer's worker task has failed.
         """
-        self._gate.check()
-        run = Run()
+        self._guard.check_open()
+        run = TransferRun()
         await self._run(run, trio.Event())
-        return run.turned_away
+        return run.backs_off
 
-    async def _run(self, run: Run, stopping: trio.Event) -> None:
-        limited = self._total.rate_limited
+    async def _run(self, run: TransferRun, stopping: trio.Event) -> None:
+        rate_limited = self._total.rate_limited
 
         def ends() -> bool:
-            run.limited = self._total.rate_limited > limited
-            return stopping.is_set() or run.limited
+            run.rate_limited = self._total.rate_limited > rate_limited
+            return stopping.is_set() or run.rate_limited
 
         try:
             async with trio.open_nursery() as nursery:
                 async with self._turn:
-                    limited = self._total.rate_limited
-                    for lane in self._lanes:
-                        await lane.begin()
-                    await self._take(run, ends, nursery)
-                    self._lanes.rotate()
-                run.taken.set()
+                    rate_limited = self._total.rate_limited
+                    for queue in self._queues:
+                        await queue.begin()
+                    await self._dispatch(run, ends, nursery)
+                    self._queues.rotate()
+                run.dispatched.set()
             ends()
             async with trio.open_nursery() as nursery:
-                for tally in run.tallies.values():
-                    nursery.start_soon(self._judge, tally)
+                for health in run.health.values():
+                    nursery.start_soon(self._classify_unavailable, health)
         finally:
-            for tally in run.tallies.values():
-                for transfer, _ in tally.unavailable:
-                    self._leave(transfer)
+            for health in run.health.values():
+                for transfer, _ in health.unavailable:
+                    self._finish(transfer)
         self._count("runs")
 
-    async def _take(self, run: Run, ends: Callable[[], bool], nursery: trio.Nursery) -> None:
-        going = deque(self._lanes)
-        while going:
-            # Before a transfer is taken: one that were taken and not tried would lose its turn.
+    async def _dispatch(
+        self, run: TransferRun, ends: Callable[[], bool], nursery: trio.Nursery
+    ) -> None:
+        """Start the transfers of a run, as slots become free."""
+        queues = deque(self._queues)
+        while queues:
+            # Acquired first: a transfer that the queue returned but that was not tried would
+            # lose its turn.
             await self._slots.acquire()
             started = False
             try:
                 if ends():
                     return
-                lane = going.popleft()
-                tally = run.tallies[lane.way]
-                if tally.works and (transfer := await lane.next(self._in_hand)) is not None:
-                    going.append(lane)
-                    self._in_hand.add(transfer.id)
-                    nursery.start_soon(self._transfer, tally, transfer)
+                queue = queues.popleft()
+                health = run.health[queue.transfer_type]
+                if health.healthy and (transfer := await queue.next(self._in_progress)) is not None:
+                    queues.append(queue)
+                    self._in_progress.add(transfer.id)
+                    nursery.start_soon(self._transfer, health, transfer)
                     started = True
             finally:
                 if not started:
                     self._slots.release()
 
-    async def _transfer(self, tally: Tally, transfer: S3Transfer) -> None:
-        judged = True
+    async def _transfer(self, health: StorageHealth, transfer: S3Transfer) -> None:
+        classified = True
         try:
-            judged = await self._attempt(tally, transfer)
+            classified = await self._attempt(health, transfer)
         finally:
             self._slots.release()
-            if judged:
-                self._leave(transfer)
+            if classified:
+                self._finish(transfer)
 
-    def _leave(self, transfer: S3Transfer) -> None:
-        self._in_hand.discard(transfer.id)
-        for lane in self._lanes:
-            lane.ended(transfer)
+    def _finish(self, transfer: S3Transfer) -> None:
+        self._in_progress.discard(transfer.id)
+        for queue in self._queues:
+            if queue.transfer_type == transfer.type:
+                queue.finish(transfer)
 
-    async def _attempt(self, tally: Tally, transfer: S3Transfer) -> bool:
-        """Try a transfer once, and note what came of it; tell whether that is judged already."""
+    async def _attempt(self, health: StorageHealth, transfer: S3Transfer) -> bool:
+        """Try a transfer once and record the result.
+
+        Returns:
+            Whether the result is final. False if the run decides at its end whether the transfer
+            failed or the storage was unavailable.
+        """
         try:
             with trio.fail_after(self._options.transfer_timeout):
                 await self._copy(transfer)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it stops no other transfer
-            match verdict(error):
-                case Verdict.RATE_LIMITED:
+        except Exception as error:  # noqa: BLE001  # no error of one transfer may stop the others
+            match classify(error):
+                case TransferResult.RATE_LIMITED:
                     self._count("rate_limited")
-                    _log.info("%s of %r is turned away: %s", transfer.type, transfer.key, error)
-                case Verdict.UNAVAILABLE:
+                    _log.info("%s of %r is rate limited: %s", transfer.type, transfer.key, error)
+                case TransferResult.UNAVAILABLE:
                     self._count("unavailable")
-                    tally.unavailable.append((transfer, error))
+                    health.unavailable.append((transfer, error))
                     return False
-                case Verdict.FAILED:
-                    await self._failed(transfer, error)
-                case Verdict.MISSING:
+                case TransferResult.FAILED:
+                    await self._record_failure(transfer, error)
+                case TransferResult.MISSING:
                     self._count("missing")
-                    _log.info("%s of %r is given up: %s", transfer.type, transfer.key, error)
+                    _log.info("%s of %r is dropped: %s", transfer.type, transfer.key, error)
                     await self._transfers.delete([transfer.id])
         else:
-            tally.done += 1
+            health.done += 1
             self._count("done")
-            # Not within the timeout: to wait for a buffer is not the transfer's fault.
+            # Outside the timeout, since waiting for a buffer is not a failure of the transfer.
             if transfer.type == TransferType.DOWNLOAD:
-                # In the file before the queue forgets it: a crash between the two, and the next
-                # start would take the artifact's file for one that nobody knows.
-                await self._artifacts.track_stored(transfer.key)
+                # The row is committed before the transfer is deleted. After a crash between the
+                # two, the next opening would otherwise remove the file as an orphan.
+                await self._artifacts.write_access(transfer.key)
             await self._transfers.delete([transfer.id])
         return True
 
@@ -258,12 +268,12 @@ class TransferWorker:
             async with self._files.writing(transfer.key) as path:
                 await self._storage.download(transfer.key, path)
 
-    async def _judge(self, tally: Tally) -> None:
-        """Tell the transfers that failed from a storage that is out of order."""
-        if not tally.works:
-            count, (transfer, error) = len(tally.unavailable), tally.unavailable[-1]
+    async def _classify_unavailable(self, health: StorageHealth) -> None:
+        """Count the transfers that found the storage unavailable as failed, if it is healthy."""
+        if not health.healthy:
+            count, (transfer, error) = len(health.unavailable), health.unavailable[-1]
             _log.warning(
-                "the storage is out of order: %d transfers stay in the queue, the last of them the "
+                "the storage is unavailable: %d transfers stay in the queue, the last of them the "
                 "%s of %r: %r",
                 count,
                 transfer.type,
@@ -272,25 +282,27 @@ class TransferWorker:
             )
             return
         async with trio.open_nursery() as nursery:
-            for transfer, error in tally.unavailable:
-                nursery.start_soon(self._failed, transfer, error)
+            for transfer, error in health.unavailable:
+                nursery.start_soon(self._record_failure, transfer, error)
 
-    async def _failed(self, transfer: S3Transfer, error: Exception) -> None:
+    async def _record_failure(self, transfer: S3Transfer, error: Exception) -> None:
+        """Count a failed attempt in the table, or drop the transfer after its last attempt."""
         self._count("failed")
-        attempts, most = transfer.attempts + 1, self._options.transfer_attempts
-        log = (transfer.type, transfer.key, attempts, most, repr(error))
-        if attempts >= most:
-            _log.error("%s of %r failed, and is dropped, attempt %d of %d: %s", *log)
+        attempts, limit = transfer.attempts + 1, self._options.transfer_attempts
+        log = (transfer.type, transfer.key, attempts, limit, repr(error))
+        if attempts >= limit:
+            _log.error("%s of %r failed and is dropped, attempt %d of %d: %s", *log)
             self._count("dropped")
             await self._transfers.delete([transfer.id])
             return
         _log.warning("%s of %r failed, attempt %d of %d: %s", *log)
         try:
-            wait = _delay(self._options.transfer_retry, attempts)
-            await self._transfers.note_failure(transfer, wait=wait)
-        except Exception as trouble:  # noqa: BLE001  # the disk is full: buffers wait, so do we
+            delay = _delay(self._options.transfer_retry, attempts)
+            await self._transfers.record_failure(transfer, delay=delay)
+        except Exception as write_error:  # noqa: BLE001  # such as a full disk; the worker goes on
             _log.warning(
-                "this attempt is not counted, since the database takes no note: %r", trouble
+                "this attempt is not counted, since the database cannot be written: %r",
+                write_error,
             )
 
     def _count(self, what: str) -> None:

@@ -1,4 +1,4 @@
-"""`S3Transfers`: the queue of artifacts that are to be copied to and from the object storage."""
+"""`S3Transfers`: the queue of artifacts to copy to and from the object storage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 from uuid_utils import uuid7
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._check import checked_limit, checked_row, checked_text, checked_texts
-from forebay.cache._gate import Gate
-from forebay.cache._together import Together
+from forebay.cache._arguments import check_row, checked_limit, checked_text, checked_texts
+from forebay.cache._call_batcher import CallBatcher
+from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, Executes, S3Transfer, TransferType
 
 _COLUMNS = (
@@ -18,36 +18,36 @@ _COLUMNS = (
     "next_attempt_at"
 )
 
-_BEGINNING = (-(2**63), "")
-"""Before every transfer."""
+_START = (-(2**63), "")
+"""A position before every transfer."""
 
 
 class _Failure(NamedTuple):
-    """What one row of the table becomes by a failed attempt."""
+    """The new values of a row after a failed attempt."""
 
     attempts: int
     next_attempt_at: int
     id: str
 
 
-async def newest_insertion(store: SqliteStore) -> int:
-    """Tell when the last transfer of the table was queued; 0 where it is empty."""
-    # One look at the index for each way, not a scan of the table.
+async def latest_insertion(store: SqliteStore) -> int:
+    """Return when the newest transfer of the table was queued, or 0 if the table is empty."""
+    # One search of the index per type, instead of a scan of the table.
     latest = [
-        await store.fetch_one("SELECT MAX(inserted_at) FROM s3_transfers WHERE type = ?", (way,))
-        for way in TransferType
+        await store.fetch_one("SELECT MAX(inserted_at) FROM s3_transfers WHERE type = ?", (each,))
+        for each in TransferType
     ]
     return max((row[0] or 0) for row in latest if row is not None)
 
 
 class S3Transfers:
-    """The table `s3_transfers`.
+    """The table `s3_transfers`, a queue in the order of insertion.
 
-    One key is queued once for each way at the most: to queue it again, while it is, does
-    nothing. It may be queued for upload and for download.
+    A key is in the queue at most once per type. Queueing it again has no effect while it is
+    queued. It may be queued for upload and for download at the same time.
 
-    Once the cache is closed, all methods raise `trio.ClosedResourceError`; once the buffer's
-    worker has failed, `trio.BrokenResourceError`.
+    All methods raise `trio.ClosedResourceError` once the cache is closed, and
+    `trio.BrokenResourceError` once the buffer's worker task has failed.
     """
 
     def __init__(
@@ -56,39 +56,41 @@ class S3Transfers:
         buffer: Buffer[S3Transfer],
         *,
         clock: Clock,
-        gate: Gate,
-        newest: int,
+        guard: CloseGuard,
+        latest_insertion: int,
     ) -> None:
         self._store = store
         self._buffer = buffer
         self._clock = clock
-        self._gate = gate
-        self._newest = newest
-        self._note_all: Together[_Failure, None] = Together(self._note_failures)
+        self._guard = guard
+        self._latest_insertion = latest_insertion
+        self._update_all: CallBatcher[_Failure, None] = CallBatcher(self._record_failures)
 
     async def enqueue_upload(
         self, account: str, project: str, artifact_type: str, key: str
     ) -> None:
-        """Queue an artifact's file to be copied to the object storage.
+        """Queue the upload of an artifact's file to the object storage.
 
-        Waits while the buffer is full. Cancelled, it has queued nothing.
+        Waits while the buffer is full. Cancelled, it has not queued the upload.
 
         Args:
             account: the account's handle.
             project: the project's handle.
-            artifact_type: what kind of artifact it is, as the server names it.
-            key: the artifact's key; the object has the same.
+            artifact_type: the kind of the artifact, as the server names it.
+            key: the artifact's key, which is the object's key as well.
 
         Raises:
-            TypeError: an argument is no text.
-            ValueError: one is empty, or cannot be expressed in UTF-8.
+            TypeError: an argument is not a str.
+            ValueError: an argument is empty or cannot be encoded as UTF-8.
         """
         await self._enqueue(TransferType.UPLOAD, account, project, artifact_type, key)
 
     async def enqueue_download(
         self, account: str, project: str, artifact_type: str, key: str
     ) -> None:
-        """Queue an object to be copied to the artifact's file. As `enqueue_upload`.
+        """Queue the download of an object to the artifact's file.
+
+        Waits while the buffer is full. Cancelled, it has not queued the download.
 
         Args:
             account: as for `enqueue_upload`.
@@ -103,78 +105,88 @@ class S3Transfers:
         await self._enqueue(TransferType.DOWNLOAD, account, project, artifact_type, key)
 
     async def _enqueue(
-        self, way: TransferType, account: str, project: str, artifact_type: str, key: str
+        self,
+        transfer_type: TransferType,
+        account: str,
+        project: str,
+        artifact_type: str,
+        key: str,
     ) -> None:
-        self._gate.check()
+        self._guard.check_open()
         transfer = S3Transfer(
             id=str(uuid7()),
-            type=way.value,
+            type=transfer_type.value,
             account_handle=checked_text("account", account),
             project_handle=checked_text("project", project),
             artifact_type=checked_text("artifact_type", artifact_type),
             key=checked_text("key", key),
-            inserted_at=self._next(),
+            inserted_at=self._next_insertion(),
             attempts=0,
             next_attempt_at=0,
         )
         await self._buffer.enqueue(transfer)
 
-    def _next(self) -> int:
-        # Later than the last one, if two fall on one microsecond or the clock is set back, before
-        # a restart too: the queue is in the order of insertion.
-        self._newest = max(self._newest + 1, self._clock())
-        return self._newest
+    def _next_insertion(self) -> int:
+        # Always later than the latest one, even within one microsecond or after the clock was set
+        # back, across restarts too: the queue is sorted by this time.
+        self._latest_insertion = max(self._latest_insertion + 1, self._clock())
+        return self._latest_insertion
 
     async def pending(
-        self, way: TransferType | str, limit: int, *, after: S3Transfer | None = None
+        self,
+        transfer_type: TransferType | str,
+        limit: int,
+        *,
+        after: S3Transfer | None = None,
     ) -> list[S3Transfer]:
-        """Give transfers that are queued, in the order of their insertion.
+        """Return the queued transfers of one type, in the order of their insertion.
 
-        Flushes before. Cancelled, it has changed nothing.
+        Flushes the buffer first. Cancelled, it has changed nothing.
 
         Args:
-            way: `TransferType.UPLOAD` or `TransferType.DOWNLOAD`, or their values.
-            limit: how many at the most.
-            after: the last one of a batch before, to go on from there.
+            transfer_type: `TransferType.UPLOAD` or `TransferType.DOWNLOAD`, or the value of one.
+            limit: the maximum number of transfers.
+            after: the last transfer of the previous batch, to continue behind it.
 
         Raises:
-            TypeError: `limit` is no whole number, or `after` no transfer.
-            ValueError: `way` is neither, or `limit` is less than 1, or past 63 bits.
+            TypeError: `limit` is not an int, or `after` is not an S3Transfer.
+            ValueError: `transfer_type` is unknown, or `limit` is less than 1 or does not fit into
+                SQLite's 64-bit integer.
         """
-        self._gate.check()
-        way = TransferType(way)
+        self._guard.check_open()
+        transfer_type = TransferType(transfer_type)
         checked_limit("limit", limit)
-        checked_row("after", after, S3Transfer)
+        check_row("after", after, S3Transfer)
         await self._buffer.flush()
         rows = await self._store.fetch_all(
             f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? AND (inserted_at, id) > (?, ?) "  # noqa: S608  # no values
             "ORDER BY inserted_at, id LIMIT ?",
-            (way.value, *_place(after), limit),
+            (transfer_type.value, *_position(after), limit),
         )
         return [S3Transfer(*row) for row in rows]
 
     async def due(
         self,
-        way: TransferType,
+        transfer_type: TransferType,
         limit: int,
         *,
         after: S3Transfer | None,
         until: S3Transfer,
-        longest: float,
+        longest_delay: float,
     ) -> list[S3Transfer]:
-        """Give those of the queued transfers that are not put off, as `pending` gives them.
+        """Return queued transfers as `pending` does, without those whose next attempt is not due.
 
-        Flushes before. Cancelled, it has changed nothing.
+        Flushes the buffer first. Cancelled, it has changed nothing.
 
         Args:
-            way: which way.
-            limit: how many at the most.
-            after: the one to go on behind; None for the first of the queue.
-            until: the last one to give.
-            longest: how long a transfer may be put off, in seconds. One that is put off for
-                longer is due: the clock was set back since.
+            transfer_type: the type of the transfers.
+            limit: the maximum number of transfers.
+            after: the transfer to continue behind; None to begin with the first of the queue.
+            until: the last transfer to return.
+            longest_delay: the longest delay of an attempt, in seconds. A transfer whose next
+                attempt is later than that is due, since the clock must have been set back.
         """
-        self._gate.check()
+        self._guard.check_open()
         await self._buffer.flush()
         now = self._clock()
         rows = await self._store.fetch_all(
@@ -182,64 +194,70 @@ class S3Transfers:
             "AND (inserted_at, id) <= (?, ?) "
             "AND (next_attempt_at > ? AND next_attempt_at <= ?) IS NOT TRUE "
             "ORDER BY inserted_at, id LIMIT ?",
-            (way.value, *_place(after), *_place(until), now, now + _micros(longest), limit),
+            (
+                transfer_type.value,
+                *_position(after),
+                *_position(until),
+                now,
+                now + _microseconds(longest_delay),
+                limit,
+            ),
         )
         return [S3Transfer(*row) for row in rows]
 
-    async def newest(self, way: TransferType) -> S3Transfer | None:
-        """Give the transfer that was queued last; None where none is.
+    async def newest(self, transfer_type: TransferType) -> S3Transfer | None:
+        """Return the transfer of one type that was queued last, or None if there is none.
 
-        Flushes before. Cancelled, it has changed nothing.
+        Flushes the buffer first. Cancelled, it has changed nothing.
 
         Args:
-            way: which way.
+            transfer_type: the type of the transfer.
         """
-        self._gate.check()
+        self._guard.check_open()
         await self._buffer.flush()
         row = await self._store.fetch_one(
             f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? "  # noqa: S608  # no values
             "ORDER BY inserted_at DESC, id DESC LIMIT 1",
-            (way.value,),
+            (transfer_type.value,),
         )
         return None if row is None else S3Transfer(*row)
 
     async def delete(self, ids: Iterable[str]) -> None:
-        """Take transfers out of the queue: they are done, or given up.
+        """Remove transfers from the queue, since they are done or dropped.
 
-        Waits while the buffer is full. Cancelled, it may have taken out some of them.
+        Waits while the buffer is full. Cancelled, it may have removed some of them.
 
         Args:
-            ids: which; those that are not there, or named twice, are no error, and no ids at all
-                are nothing to do.
+            ids: the transfers' ids. Unknown and repeated ids are ignored.
 
         Raises:
-            TypeError: one is no text, or `ids` is a single text; nothing is taken out.
-            ValueError: one is empty, or cannot be expressed in UTF-8; nothing is taken out.
+            TypeError: an id is not a str, or `ids` is a single str; nothing is removed.
+            ValueError: an id is empty or cannot be encoded as UTF-8; nothing is removed.
         """
-        self._gate.check()
+        self._guard.check_open()
         for identifier in checked_texts("ids", ids):
             await self._buffer.enqueue_delete_by(identifier)
 
-    async def note_failure(self, transfer: S3Transfer, *, wait: float = 0.0) -> None:
-        """Count a failed attempt at a transfer, in the table, so that a restart forgets none.
+    async def record_failure(self, transfer: S3Transfer, *, delay: float = 0.0) -> None:
+        """Count a failed attempt at a transfer in the table, so that a restart does not forget it.
 
-        It goes by the transfer's id: one that was taken out of the queue meanwhile is not there
-        to be counted, and one of the same key that was queued since is another. Not by way of
-        the buffer, since that goes by the key; the notes of many tasks share a transaction.
-        Cancelled, it may have counted the attempt.
+        The row is found by the transfer's id. If the transfer was deleted meanwhile, nothing is
+        changed, and a later transfer of the same key is not affected. The update does not go
+        through the buffer, which finds rows by their key; the updates of many tasks share a
+        transaction. Cancelled, it may have counted the attempt.
 
         Args:
-            transfer: the transfer, as `pending` gave it.
-            wait: how long it is put off, in seconds: before that the worker does not try it again.
+            transfer: the transfer, as `pending` returned it.
+            delay: how long the worker waits before the next attempt, in seconds.
 
         Raises:
-            sqlite3.Error: what SQLite answered; nothing was counted.
+            sqlite3.Error: the update failed; the attempt is not counted.
         """
-        self._gate.check()
-        next_attempt_at = self._clock() + _micros(wait)
-        await self._note_all(_Failure(transfer.attempts + 1, next_attempt_at, transfer.id))
+        self._guard.check_open()
+        next_attempt_at = self._clock() + _microseconds(delay)
+        await self._update_all(_Failure(transfer.attempts + 1, next_attempt_at, transfer.id))
 
-    async def _note_failures(self, failures: Sequence[_Failure]) -> list[None]:
+    async def _record_failures(self, failures: Sequence[_Failure]) -> list[None]:
         await self._store.run(_update, failures)
         return [None] * len(failures)
 
@@ -251,10 +269,10 @@ def _update(raw: Executes, failures: Sequence[_Failure]) -> None:
         )
 
 
-def _place(transfer: S3Transfer | None) -> tuple[int, str]:
-    """Give where a transfer stands in the queue."""
-    return _BEGINNING if transfer is None else (transfer.inserted_at, transfer.id)
+def _position(transfer: S3Transfer | None) -> tuple[int, str]:
+    """Return the position of a transfer in the queue, or the start of the queue for None."""
+    return _START if transfer is None else (transfer.inserted_at, transfer.id)
 
 
-def _micros(seconds: float) -> int:
+def _microseconds(seconds: float) -> int:
     return int(seconds * 1_000_000)

@@ -9,8 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from forebay.cache._gate import Gate
-from forebay.cache._working import working
+from forebay.cache._workers import CloseGuard, run_workers
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +56,12 @@ async def failing(_stopping: trio.Event) -> None:
 async def test_the_workers_stop_when_the_block_ends(autojump_clock: MockClock) -> None:
     """They have the time they need, up to the deadline; the gate is closed by then."""
     del autojump_clock
-    gate, quick, slow, stuck = Gate(), Steady(1), Steady(5), Steady(100)
-    async with working([quick, slow, stuck], gate, 10.0):
+    guard, quick, slow, stuck = CloseGuard(), Steady(1), Steady(5), Steady(100)
+    async with run_workers([quick, slow, stuck], guard, 10.0):
         await trio.sleep(3)
-        gate.check()
+        guard.check_open()
     with pytest.raises(trio.ClosedResourceError):
-        gate.check()
+        guard.check_open()
     assert (4.0, 8.0, 13.0) == (quick.ended_at, slow.ended_at, stuck.ended_at)
     assert (False, False, True) == (quick.cancelled, slow.cancelled, stuck.cancelled)
 
@@ -74,7 +73,7 @@ async def test_a_cancelled_block_gives_its_workers_the_same_time(
     del autojump_clock
     slow = Steady(5)
     with trio.move_on_after(1) as scope:
-        async with working([slow], Gate(), 10.0):
+        async with run_workers([slow], CloseGuard(), 10.0):
             await trio.sleep_forever()
     assert scope.cancelled_caught
     assert (6.0, False) == (slow.ended_at, slow.cancelled)
@@ -85,7 +84,7 @@ async def test_the_bodys_exception_leaves_as_it_is(autojump_clock: MockClock) ->
     del autojump_clock
     slow = Steady(5)
     with pytest.raises(BodyError):
-        async with working([slow], Gate(), 10.0):
+        async with run_workers([slow], CloseGuard(), 10.0):
             raise BodyError
     assert 5.0 == slow.ended_at
 
@@ -95,7 +94,7 @@ async def test_a_failing_worker_ends_the_block_and_the_others(autojump_clock: Mo
     del autojump_clock
     slow = Steady(5)
     with pytest.raises(WorkerError):
-        async with working([failing, slow], Gate(), 10.0):
+        async with run_workers([failing, slow], CloseGuard(), 10.0):
             await trio.sleep_forever()
     assert 6.0 == slow.ended_at
 
@@ -107,7 +106,7 @@ async def test_the_body_and_a_worker_that_both_fail_are_both_raised(
     del autojump_clock
 
     async def run() -> None:
-        async with working([failing, Steady()], Gate(), 10.0):
+        async with run_workers([failing, Steady()], CloseGuard(), 10.0):
             try:
                 await trio.sleep_forever()
             finally:
@@ -122,7 +121,7 @@ async def test_two_workers_that_fail_are_both_raised(autojump_clock: MockClock) 
     del autojump_clock
 
     async def run() -> None:
-        async with working([failing, failing], Gate(), 10.0):
+        async with run_workers([failing, failing], CloseGuard(), 10.0):
             await trio.sleep_forever()
 
     with pytest.RaisesGroup(WorkerError, WorkerError):
@@ -134,7 +133,7 @@ async def test_a_failure_is_not_hidden_by_a_cancellation(autojump_clock: MockClo
     del autojump_clock
     with trio.CancelScope() as scope:
         try:
-            async with working([failing], Gate(), 10.0):
+            async with run_workers([failing], CloseGuard(), 10.0):
                 scope.cancel()
                 await trio.sleep_forever()
         except WorkerError as error:
@@ -158,7 +157,7 @@ def test_an_interrupt_of_the_body_stops_the_workers_in_their_time(*, in_worker: 
         await stopping.wait()
 
     async def main() -> None:
-        async with working([slow, interrupted], Gate(), 10.0):
+        async with run_workers([slow, interrupted], CloseGuard(), 10.0):
             if not in_worker:
                 signal.raise_signal(signal.SIGINT)
             await trio.sleep_forever()
@@ -178,7 +177,7 @@ def test_an_interrupt_while_the_workers_stop_cancels_them() -> None:
         signal.raise_signal(signal.SIGINT)
 
     async def main() -> None:
-        async with working([slow, second], Gate(), 10.0):
+        async with run_workers([slow, second], CloseGuard(), 10.0):
             pass
 
     with pytest.raises(KeyboardInterrupt):

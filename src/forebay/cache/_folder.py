@@ -1,4 +1,4 @@
-"""One process a folder: the lock that says so."""
+"""The folder of a cache, which one process at a time may use."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from forebay import StoreError
 
 @contextmanager
 def locked(folder: Path) -> Generator[None, None, None]:
-    """Have the folder for oneself, for the time of the block.
+    """Lock a folder for this process, for the duration of the block.
 
-    The kernel lets go of it when the process dies, however it does.
+    The kernel releases the lock when the process ends, even if it is killed.
 
     Raises:
-        StoreError: somebody has it.
-        OSError: the lock's file cannot be created, or its file system knows no locks.
+        StoreError: the folder is locked already.
+        OSError: the lock file cannot be created, or its file system does not support locks.
     """
     handle = os.open(folder / "cache.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -28,12 +28,12 @@ def locked(folder: Path) -> Generator[None, None, None]:
         except BlockingIOError:
             raise StoreError(
                 f"the cache in {os.fspath(folder)!r} is open already, in this process or another; "
-                f"one at a time: end that one first, or open another folder"
+                f"only one at a time may use it: close that one first, or open another folder"
             ) from None
         try:
             yield
         finally:
-            # Not by closing alone: a fork of this process has the same lock.
+            # Closing the file is not enough, since a fork of this process shares the lock.
             fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
         os.close(handle)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay.cache._together import Together
+from forebay.cache._call_batcher import CallBatcher
 
 
 class Ask:
@@ -30,7 +30,7 @@ class Ask:
 async def test_questions_that_come_while_one_call_runs_share_the_next() -> None:
     """A hundred tasks are two calls; each has the answer to its own question."""
     ask = Ask()
-    together = Together(ask)
+    together = CallBatcher(ask)
     answers: dict[int, int] = {}
 
     async def one(length: int) -> None:
@@ -54,7 +54,7 @@ async def test_a_task_that_is_cancelled_does_not_take_the_others_answers_with_it
     """Whether it asks for all, waits for its turn, or merely waits: the others are answered."""
     del autojump_clock
     ask = Ask()
-    together = Together(ask)
+    together = CallBatcher(ask)
     answers: dict[str, int] = {}
 
     async def one(key: str) -> None:
@@ -76,7 +76,7 @@ async def test_an_error_is_the_callers_and_the_others_ask_again() -> None:
     """The task whose turn it is gets it; its question is not asked again."""
     ask = Ask()
     ask.errors[2] = LookupError()
-    together = Together(ask)
+    together = CallBatcher(ask)
     answers: dict[str, int] = {}
 
     async def one(key: str) -> None:
@@ -99,6 +99,6 @@ async def test_without_company_a_question_is_a_call() -> None:
     """One after another, each is asked alone."""
     ask = Ask()
     ask.gate.set()
-    together = Together(ask)
+    together = CallBatcher(ask)
     assert [1, 2] == [await together(key) for key in ("a", "bb")]
     assert [["a"], ["bb"]] == ask.calls

@@ -1,0 +1,167 @@
+"""Checks of the arguments that callers pass to the cache."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+MAX_INTEGER: Final = 2**63 - 1
+"""The largest integer that SQLite can store."""
+
+MAX_TIME: Final = 2**62
+"""The latest time and the longest delay, in microseconds: the sum of two fits into 64 bits."""
+
+
+def checked_text(argument: str, value: object) -> str:
+    """Check that a value is a text that is not empty and that SQLite can store, and return it.
+
+    Args:
+        argument: the name of the argument, for the error.
+        value: the value.
+
+    Raises:
+        TypeError: the value is not a str.
+        ValueError: the text is empty, or has half of a surrogate pair, which UTF-8 cannot encode.
+    """
+    text = checked_utf8(argument, value)
+    if not text:
+        raise ValueError(f"{argument} must not be empty")
+    return text
+
+
+def checked_texts(argument: str, values: object) -> list[str]:
+    """Check each text of a collection as `checked_text` does, and return the texts.
+
+    Raises:
+        TypeError: `values` is a single str or not iterable, or an element is not a str.
+        ValueError: a text is empty or has half of a surrogate pair.
+    """
+    return [checked_text(argument, value) for value in checked_iterable(argument, values)]
+
+
+def checked_iterable(argument: str, values: object) -> Iterable[object]:
+    """Check that a value is a collection of texts, and return it.
+
+    A single str is refused, since its characters would be taken for the texts. A mapping is
+    refused, since its values would be lost.
+
+    Raises:
+        TypeError: `values` is a str, a mapping, or not iterable.
+    """
+    if isinstance(values, str):
+        raise TypeError(
+            f"{argument} must be texts, not the single text {values!r}; put it in a list"
+        )
+    if not isinstance(values, Iterable) or isinstance(values, Mapping):
+        raise TypeError(
+            f"{argument} must be texts, got {reprlib.repr(values)} of type {type(values).__name__}"
+        )
+    return values  # pyright: ignore[reportUnknownVariableType]  # the caller checks each element
+
+
+def checked_utf8(argument: str, value: object) -> str:
+    """Check that a value is a text that UTF-8 can encode, and return it.
+
+    Raises:
+        TypeError: the value is not a str.
+        ValueError: the text has half of a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be str, got {value!r} of type {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{argument} {value!r} has half of a surrogate pair at position {error.start}, "
+            f"which cannot be stored as UTF-8; decode it without 'surrogateescape'"
+        ) from None
+    return value
+
+
+def checked_limit(argument: str, value: object) -> int:
+    """Check that a value is an int from 1 to 2**63 - 1, and return it.
+
+    Raises:
+        TypeError: the value is not an int.
+        ValueError: the value is less than 1 (SQLite reads LIMIT -1 as no limit), or does not fit
+            into SQLite's 64-bit integer.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{argument} must be 1 or more, got {value!r}")
+    if value > MAX_INTEGER:
+        raise ValueError(f"{argument} must be at most {MAX_INTEGER}, got {value!r}")
+    return value
+
+
+def check_row(argument: str, value: object, kind: type[object]) -> None:
+    """Check that a value is a row of this type, or None.
+
+    Raises:
+        TypeError: the value is neither.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(
+            f"{argument} must be a {kind.__name__} or None, "
+            f"got {value!r} of type {type(value).__name__}"
+        )
+
+
+def check_seconds(argument: str, value: object) -> None:
+    """Check that a value is a finite number of seconds above 0.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: the value is 0 or less, or not finite.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(
+            f"{argument} must be a number, got {value!r} of type {type(value).__name__}"
+        )
+    if not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be a finite number above 0, got {value!r}")
+
+
+def checked_clock(clock: object) -> Callable[[], int]:
+    """Wrap a clock so that each time it returns is checked.
+
+    Returns:
+        The wrapped clock. It raises TypeError when `clock` does not return an int, and ValueError
+        when `clock` returns a time before 1970 or after `MAX_TIME`.
+
+    Raises:
+        TypeError: `clock` is not callable.
+    """
+    if not callable(clock):
+        raise TypeError(f"clock must be callable, got {clock!r}")
+
+    def checked() -> int:
+        now = clock()
+        if not isinstance(now, int) or isinstance(now, bool):
+            raise TypeError(
+                f"clock must return an int, microseconds since 1970, "
+                f"got {now!r} of type {type(now).__name__}"
+            )
+        if not 0 <= now <= MAX_TIME:
+            raise ValueError(f"clock must return 0 to {MAX_TIME} microseconds, got {now!r}")
+        return now
+
+    return checked
+
+
+def check_storage(storage: object) -> None:
+    """Check that a value can be used as an `ObjectStorage`.
+
+    Raises:
+        TypeError: `upload` or `download` is missing, or is not an async method.
+    """
+    for name in ("upload", "download"):
+        if not inspect.iscoroutinefunction(getattr(storage, name, None)):
+            raise TypeError(
+                f"storage must have async methods upload and download: {storage!r} "
+                f"of type {type(storage).__name__} has no async method {name}"
+            )
