@@ -118,7 +118,7 @@ BENCH_RESULTS = ".bench/bench.json"
 
 
 def _install_for_bench(session: nox.Session) -> None:
-    session.install(".", *group("bench"))
+    session.install(".[cache]", *group("bench"))
 
 
 @nox.session

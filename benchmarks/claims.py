@@ -116,6 +116,13 @@ def _awaited_write(tasks: str, at_least: float) -> Claim:
     )  # fmt: skip
 
 
+def _proportion(operation: str, what: str) -> Claim:
+    return Claim(
+        f"time per item {what}, 100,000 items against 1,000 items",
+        "proportion", (operation,), "time per item", "100,000 items", "1,000 items", at_most=2,
+    )  # fmt: skip
+
+
 CLAIMS = (
     _executemany("sequential", 1.6),
     _executemany("shuffled", 1.8),
@@ -153,6 +160,12 @@ CLAIMS = (
         "throughput of 10,000 tasks that enqueue row by row against 10 tasks",
         "producers", ("enqueue",), "rate", "10,000 tasks", "10 tasks", 0.8,
     ),
+    _proportion("list", "to list dead letters"),
+    _proportion("replay", "to replay dead letters"),
+    _proportion("replay by id", "to replay dead letters named by their ids"),
+    _proportion("purge", "to purge dead letters"),
+    _proportion("bisection", "to commit a batch with refused rows"),
+    _proportion("eviction", "to evict artifacts"),
     Claim(
         "memory of an overloaded process, last quarter of the run against the second quarter",
         "overload", ("15 s", "600 s"), "growth", "capacity=100,000", at_most=1.1,

@@ -31,6 +31,7 @@ from benchmarks.questions import (
     overload,
     page_cache,
     producers,
+    proportion,
     row_shapes,
     saturation,
     table_growth,
@@ -58,6 +59,7 @@ _MODULES = (
     flush_interval,
     page_cache,
     two_processes,
+    proportion,
     overload,
 )
 

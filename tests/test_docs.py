@@ -1,0 +1,49 @@
+"""Check that links in the documentation lead somewhere, and that files it names exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def without_code(page: Path) -> str:
+    """Return the text of a page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    """A link inside the repository names a file that exists, and a heading that the page has."""
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(page))
+    broken = []
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert [] == broken
+
+
+def test_the_map_names_files_that_exist() -> None:
+    """Each Python file and folder that CONTRIBUTING names is in src/forebay, or at the root."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    names = set(re.findall(r"(?<![\w./])(?:\w+/)*\w+\.py\b|(?<![\w./])(?:\w+/)+(?=`)", text))
+    places = [ROOT / "src" / "forebay", ROOT, ROOT / "benchmarks" / "questions"]
+    assert len(names) > 20
+    assert [] == sorted(n for n in names if not any((place / n).exists() for place in places))
