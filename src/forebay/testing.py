@@ -1,6 +1,6 @@
-"""`MemoryStore`: a store without a file or a thread, scripted to be slow, busy or failing.
+"""`MemoryStore`: a store for tests, without a file or a thread, that is slow or fails as scripted.
 
-With it, Trio's `autojump_clock` tells the time exactly, which it cannot where threads work.
+Since it uses no threads, times of Trio's `autojump_clock` are exact in tests that use it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ class _MemoryAttempt:
 
 
 class MemoryStore(Store):
-    """A store that keeps its tables in dictionaries, and records what it was given.
+    """A store that keeps its tables in dictionaries, and records the batches committed to it.
+
+    Args:
+        delay: how long each commit takes, in seconds of Trio's clock.
 
     Example:
         >>> from forebay.testing import FailureKind, MemoryStore
@@ -55,9 +58,9 @@ class MemoryStore(Store):
 
     Attributes:
         batches: the batches committed, in order.
-        attempts: how often a commit was tried.
-        dead_letters: the entries refused, in order.
-        delay: how long each commit takes, in seconds of Trio's clock.
+        attempts: the number of attempts to commit, failed ones included.
+        dead_letters: the entries that the tables refused, in order.
+        delay: how long each commit takes from now on, in seconds of Trio's clock.
     """
 
     def __init__(self, *, delay: float = 0.0) -> None:
@@ -73,50 +76,50 @@ class MemoryStore(Store):
         self._appended: dict[str, list[Row]] = {}
 
     def rows(self, table: Table[Any]) -> list[Row]:
-        """Give the rows that a table holds: by key, or in the order of their writes without one."""
+        """Return the rows of a table: sorted by key, or in the order of writes if it has no key."""
         if not table.key:
             return list(self._appended.get(table.name, []))
         rows = self._rows.get(table.name, {})
         return [rows[key] for key in sorted(rows)]
 
     def fail_next(self, failure: FailureKind | BaseException, *, times: int = 1) -> None:
-        """Let the next commits fail, after those that are to fail already.
+        """Make the next commits fail. Several calls add up.
 
         Args:
-            failure: the kind of a `BatchError` to raise, or any exception.
-            times: how many of them.
+            failure: the exception to raise, or the kind of the `BatchError` to raise.
+            times: how many commits fail.
         """
         error = failure
         if isinstance(error, FailureKind):
             error = BatchError(f"scripted: {error.value}", kind=error, code="SCRIPTED")
         self._failures.extend([error] * times)
 
-    def refuse(self, refuses: Callable[[Operation], bool] | None) -> None:
-        """Let the tables refuse some entries from now on, as a constraint would.
+    def refuse(self, predicate: Callable[[Operation], bool] | None) -> None:
+        """Make the tables refuse some entries from now on, as a constraint would.
 
         Args:
-            refuses: tells of an operation whether it is refused; None refuses nothing any more.
+            predicate: returns whether an operation is refused; None to refuse nothing.
         """
-        self._refuses = refuses
+        self._refuses = predicate
 
     def stop(self) -> None:
-        """Let commits hang from now on, until `resume`."""
-        if self._gate.is_set():  # what hangs already waits for this one
+        """Make commits hang from now on, until `resume`."""
+        if self._gate.is_set():  # commits that hang already wait for this event
             self._gate = trio.Event()
 
     def resume(self) -> None:
-        """Let commits go on."""
+        """Make commits continue, also those that hang."""
         self._gate.set()
 
-    async def prepare(self, tables: Sequence[Table[Any]]) -> None:  # noqa: ARG002  # the protocol's
-        """Make ready for these tables: nothing to do."""
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:  # noqa: ARG002  # as the base class has it
+        """Do nothing: every table exists."""
         await trio.lowlevel.checkpoint()
 
     def begin(self, batch: Batch) -> Attempt:
         """Return an attempt to commit a batch.
 
-        Its `commit` waits, fails and refuses entries as scripted, and otherwise applies the whole
-        batch. Cancelled, it has applied nothing.
+        Its `commit` waits, fails and refuses entries as scripted, and then applies the rest of the
+        batch. If it is cancelled, nothing was applied.
         """
         return _MemoryAttempt(partial(self._commit, batch))
 
@@ -126,7 +129,7 @@ class MemoryStore(Store):
         await trio.sleep(self.delay)
         if self._failures:
             raise self._failures.pop(0)
-        accepted, rejections = self._sorted_out(batch)
+        accepted, rejections = self._without_refused(batch)
         if len(rejections) > rejection_limit:
             raise FloodError("scripted: a flood", code="SCRIPTED")
         for step in accepted.steps:
@@ -138,8 +141,8 @@ class MemoryStore(Store):
             operations[step.operation] += len(step)
         return Outcome(operations=operations, rejections=rejections, duration=self.delay)
 
-    def _sorted_out(self, batch: Batch) -> tuple[Batch, list[Rejection]]:
-        """Give the batch without the entries that `refuse` is to refuse, and these."""
+    def _without_refused(self, batch: Batch) -> tuple[Batch, list[Rejection]]:
+        """Return the batch without the entries that are refused, and the refused entries."""
         refuses = self._refuses
         if refuses is None:
             return batch, []

@@ -23,7 +23,7 @@ class Capacity:
         self.limit = limit
         self.byte_limit: float = math.inf if byte_limit is None else byte_limit
         self.counts_bytes: bool = byte_limit is not None
-        """Whether sizes matter. If not, a caller need not measure its entries."""
+        """Whether there is a byte limit. If not, callers need not measure their entries."""
         self._entries = 0
         self._bytes = 0
         self._refused = False
@@ -33,7 +33,7 @@ class Capacity:
 
     @property
     def exhausted(self) -> bool:
-        """Whether one more entry has no room, or the last one that was tried had none."""
+        """Whether there is no room for another entry, or was none for the last one tried."""
         return self._entries >= self.limit or self._bytes >= self.byte_limit or self._refused
 
     @property
@@ -47,7 +47,8 @@ class Capacity:
         return len(self._waiters)
 
     def _has_room(self, entries: int, size: int) -> bool:
-        # An entry that is larger than the byte limit is admitted alone: else it would never be.
+        # An entry that is larger than the byte limit is admitted if it is alone. It would wait
+        # forever otherwise.
         return self._entries + entries <= self.limit and (
             self._bytes + size <= self.byte_limit or self._entries == 0
         )
@@ -73,7 +74,7 @@ class Capacity:
     async def acquire(self, size: int = 0) -> None:
         """Wait for room for one entry and acquire it, or return without it after `close`.
 
-        If cancelled, nothing was acquired.
+        If this is cancelled, nothing was acquired.
 
         Args:
             size: the entry's size in bytes.

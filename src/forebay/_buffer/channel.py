@@ -1,12 +1,12 @@
 """The way from the producers of a buffer to its worker: a Trio memory channel of bursts.
 
-Producers send single entries. One message per entry would cost more than the write of the entry,
-so a message is a burst: a list to which producers go on appending after it was sent. Each message
-is one burst, each burst at least one entry, and no producer has to wake a worker that is awake.
+Producers send single entries. One message per entry would cost more than the write of that entry,
+so a message is a burst: a list to which producers go on appending after they have sent it. A burst
+is closed when it fills a batch, or when the worker takes its entries. The next entry then opens
+another burst.
 
-A burst is closed when it fills a batch or when the worker takes its entries. The next entry then
-opens another burst, with a time of its own. Entries are counted when they are accepted, not when
-they are received, so the length of the memory channel means nothing here.
+Entries are counted when they are accepted, not when they are received. So the length of the memory
+channel does not matter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from forebay._table.operations import Entry, Row, size_of
 
 
 class _Burst:
-    """Entries in the order of acceptance, all accepted at `opened_at` or later."""
+    """Entries in the order of acceptance. All were accepted at `opened_at` or later."""
 
     __slots__ = ("entries", "only_rows", "opened_at", "size", "taken")
 
@@ -38,7 +38,7 @@ class _Burst:
         self.opened_at: float = opened_at
         self.size: int = 0
         self.taken: int = 0
-        """How many entries, from the first on, the worker has taken."""
+        """How many entries the worker has taken, counted from the first one."""
 
     def __len__(self) -> int:
         return len(self.entries) - self.taken
@@ -55,30 +55,32 @@ class Taken(NamedTuple):
 
     entries: Sequence[Entry]
     only_rows: bool
-    """Whether each entry is a row."""
+    """Whether all entries are rows."""
     opened_at: float
-    """The time before which none of them was accepted, in seconds of Trio's clock."""
+    """When the burst of the entries was opened, in seconds of Trio's clock."""
     size: int
     """The bytes to release once these entries are settled."""
 
 
 class Channel:
-    """The channel of one buffer. Only its methods change its state.
+    """The channel of one buffer.
 
     Producers call `send_nowait`, `send`, `acquire`, `send_acquired` and `request_flush`. The
     worker calls `receive_nowait`, `wait`, `take` and `release`.
 
     The channel closes in two steps. After `close`, producers get `trio.ClosedResourceError`, and
-    the worker can still take what was accepted. After `close_receive` nothing can be taken.
+    the worker can still take the entries that were accepted. After `close_receive`, the worker
+    cannot take entries either.
 
-    No KeyboardInterrupt comes between acquiring capacity, appending an entry and counting it.
+    Capacity is acquired, the entry is appended, and it is counted, without a KeyboardInterrupt in
+    between: otherwise an interrupt could leave capacity acquired forever, or an entry uncounted.
 
     Args:
-        name: the table's name, for messages.
-        capacity: the bound on entries that are accepted and not settled.
-        batch_size: the number of entries that makes a batch full, so that its burst is closed.
+        name: the table's name, for error messages.
+        capacity: the limit on the entries that are accepted and not settled.
+        batch_size: the number of entries that fills a batch, so that their burst is closed.
         ledger: counts the accepted entries.
-        capture: called with the numbers of the entries accepted, in the task that sent them.
+        capture: called with the numbers of accepted entries, in the task that sent them.
     """
 
     def __init__(
@@ -98,16 +100,16 @@ class Channel:
         self._pid = os.getpid()
         self._closed = False
         self._open: _Burst | None = None
-        """The burst to which producers append."""
+        """The burst to which producers append; None if the next entry opens one."""
         self._burst_limit = batch_size
         """The length at which the open burst fills a batch."""
         self._worker_waits = False
-        """Whether the worker waits for a message. It has then received everything sent."""
+        """Whether the worker waits for a message. If so, it has received all earlier messages."""
         self._received: deque[_Burst] = deque()
-        """Bursts that the worker has not taken in full. Only the first may be taken in part."""
+        """Received bursts of which entries are left. Only the first can be taken in part."""
         self._ended = False
-        # Each burst holds at least one entry, and besides the bursts at most one wake-up and one
-        # new burst are under way, so `send_nowait` never finds the memory channel full.
+        # Each burst has at least one entry, and at most one wake-up and one new burst are sent
+        # besides them. So the memory channel is never full, and its `send_nowait` never raises.
         self._send, self._receive = trio.open_memory_channel[_Burst | _Wake](capacity.limit + 2)
 
     # For both ends
@@ -124,7 +126,7 @@ class Channel:
 
     @property
     def counts_bytes(self) -> bool:
-        """Whether each entry needs capacity for its bytes, too."""
+        """Whether each entry also needs capacity for its bytes."""
         return self._capacity.counts_bytes
 
     @property
@@ -151,8 +153,8 @@ class Channel:
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise RuntimeError(
-                f"buffer {self._name!r} belongs to process {self._pid}, and this is a fork of it: "
-                f"open buffers after the fork"
+                f"buffer {self._name!r} belongs to process {self._pid}, but this process is a fork "
+                f"of it; open buffers after the fork"
             )
 
     @trio.lowlevel.enable_ki_protection
@@ -160,7 +162,7 @@ class Channel:
         """Accept an entry and return its number.
 
         Raises:
-            trio.WouldBlock: there is no room. The worker is woken to flush.
+            trio.WouldBlock: there is no room. The worker then flushes.
             trio.BrokenResourceError: as for `check_open`.
             trio.ClosedResourceError: as for `check_open`.
             RuntimeError: as for `check_open`.
@@ -176,9 +178,9 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, entry: Entry) -> int:
-        """Accept an entry, after waiting for room if there is none, and return its number.
+        """Wait for room, accept an entry, and return its number.
 
-        This is a cancellation point at each call, a schedule point only if it waits. If it is
+        Each call is a cancellation point. A call is a schedule point only if it waits. If it is
         cancelled, the entry was not accepted.
 
         Raises:
@@ -195,16 +197,16 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     async def acquire(self, most: int) -> int:
-        """Acquire capacity for `send_acquired`, after waiting for the first entry's if need be.
+        """Acquire capacity for several entries of `send_acquired`; wait for room for the first.
 
-        If cancelled, nothing was acquired. Bytes are not acquired: a channel that counts them
-        takes rows one by one.
+        If this is cancelled, no capacity was acquired. It acquires no capacity for bytes, so a
+        channel that counts bytes does not use it.
 
         Args:
-            most: the number of entries to acquire capacity for if there is enough room.
+            most: the number of entries to acquire capacity for if there is room for all.
 
         Returns:
-            The number of entries that capacity was acquired for: from 1 to `most`.
+            The number of entries for which capacity was acquired: from 1 to `most`.
 
         Raises:
             trio.BrokenResourceError: as for `check_open`.
@@ -222,7 +224,7 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     def send_acquired(self, rows: Sequence[Row], acquired: int) -> None:
-        """Accept rows whose capacity was acquired, and release the capacity that is left over.
+        """Accept rows for which capacity was acquired, and release the capacity left over.
 
         Args:
             rows: at most `acquired` rows.
@@ -239,8 +241,8 @@ class Channel:
         try:
             self.check_open()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
-            # If the whole program is cancelled, the buffer may close before this task is
-            # cancelled. The task then has to end as cancelled, whatever came first.
+            # If the whole program is cancelled, the buffer may close before this task notices.
+            # The task then ends with Cancelled, not with an error about the buffer.
             await trio.lowlevel.checkpoint_if_cancelled()
             raise
 
@@ -266,10 +268,10 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     def request_flush(self) -> int:
-        """Make the worker flush what was accepted so far.
+        """Make the worker flush all entries accepted so far.
 
         Returns:
-            The number of the last entry accepted, for `Ledger.wait_settled`.
+            The number of the last of these entries, for `Ledger.wait_settled`.
 
         Raises:
             RuntimeError: this process is a fork of the one that opened the buffer.
@@ -281,7 +283,7 @@ class Channel:
         return number
 
     def _wake(self) -> None:
-        """Make the worker check again whether a flush is due, if it waits."""
+        """If the worker waits, make it check again whether a flush is due."""
         if self._worker_waits:
             self._worker_waits = False
             self._send.send_nowait(_Wake.WAKE)
@@ -295,7 +297,7 @@ class Channel:
         self._capacity.close()
 
     def fail(self) -> None:
-        """Wake the producers that wait, since the worker failed: the ledger has the failure."""
+        """Wake the producers that wait. They raise the failure that the ledger has."""
         self._open = None
         self._capacity.close()
 
@@ -313,7 +315,7 @@ class Channel:
 
     @property
     def oldest(self) -> float | None:
-        """When the first burst received and not taken was opened; None if there is none."""
+        """When the first received burst with entries left was opened; None if there is none."""
         return self._received[0].opened_at if self._received else None
 
     def receive_nowait(self) -> None:
@@ -327,11 +329,11 @@ class Channel:
             self._ended = True
 
     async def wait(self, deadline: float, *, missing: int) -> None:
-        """Wait until a message comes, the channel closes, or the deadline passes.
+        """Wait until a message arrives, the channel is closed, or the deadline passes.
 
         Args:
-            deadline: the time of Trio's clock at which to return; `math.inf` for no deadline.
-            missing: how many entries the open burst has to have so that the batch is full.
+            deadline: the time at which to return, in seconds of Trio's clock; `math.inf` for none.
+            missing: the number of entries that fills the batch, so that their burst is closed.
         """
         self._burst_limit = missing
         # A cancel scope costs as much as the rest of a wait, so there is one only if needed.
@@ -350,14 +352,14 @@ class Channel:
             self._received.append(message)
 
     def take(self, limit: int, *, flush_due: bool) -> Taken | None:
-        """Take the next entries of one burst that was received.
+        """Take entries of the first received burst.
 
-        The open burst is left to the producers, so that the coalescer is called once per burst,
-        unless a flush is due or the burst holds `limit` entries.
+        The open burst is left to the producers, so that the worker coalesces it in one call. It is
+        closed and taken only if a flush is due or if it has `limit` entries.
 
         Args:
-            limit: how many entries to take at most.
-            flush_due: whether to take from the open burst in any case, which closes it.
+            limit: the largest number of entries to take.
+            flush_due: whether to take entries of the open burst, too.
 
         Returns:
             The entries; None if there are none to take.
@@ -388,5 +390,5 @@ class Channel:
         self._capacity.release(entries, size)
 
     def close_receive(self) -> None:
-        """Close the worker's end: no entry is taken any more."""
+        """Close the worker's end, after which no entry can be taken."""
         self._receive.close()
