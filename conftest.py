@@ -1,4 +1,4 @@
-"""The code in README.md and docs/ is run as tests."""
+"""Run the Python code in README.md and docs/ as tests."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ _REFUSE: Final = (
     "CREATE TRIGGER refuse BEFORE INSERT ON items WHEN NEW.number % {} = 0 "
     "BEGIN SELECT RAISE(ABORT, 'refused by the benchmark'); END"
 )
-"""A trigger that refuses every so many rows."""
+"""A trigger that refuses every n-th row; n is to be formatted in."""
 
-_REFUSED_SHARE: Final = 100
-"""One in so many rows of the batch is refused."""
+_REFUSED_EVERY: Final = 100
+"""Every 100th row of the batch is refused."""
 
 _KEYS: Final = [f"account/project/{number:06d}" for number in range(100_000)]
 """The keys of the artifacts."""
@@ -146,12 +146,12 @@ def _count(path: Path, table: str) -> int:
 
 def _bisection(size: int) -> Contestant:
     """Return the contestant that commits one batch of `size` rows."""
-    refused = size // _REFUSED_SHARE
+    refused = size // _REFUSED_EVERY
 
     def prepare(path: Path) -> None:
         async def main() -> None:
             async with forebay.open_sqlite(path, create=[ITEMS]) as store:
-                await store.run(_execute, _REFUSE.format(_REFUSED_SHARE))
+                await store.run(_execute, _REFUSE.format(_REFUSED_EVERY))
 
         trio.run(main)
 

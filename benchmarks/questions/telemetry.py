@@ -1,7 +1,7 @@
 """What does telemetry cost, with OpenTelemetry's SDK and exporters that keep all in memory?
 
-In the second case each row is enqueued by a call of its own inside a span, to which the flush then
-links: the most work that telemetry can have.
+In the second case each row is enqueued by a separate call inside a span, and the flush links to
+that span: the most work that telemetry can have.
 """
 
 from __future__ import annotations
