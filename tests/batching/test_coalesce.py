@@ -1,4 +1,4 @@
-"""What is pending for each key, and what a batch of it says: one operation where one will do."""
+"""Coalesce entries: which operations a batch has for each key, and in which steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from forebay import (
     Write,
 )
 from forebay._batching.batch import is_idempotent
-from forebay._batching.coalesce import Coalescer, halves, remainder
+from forebay._batching.coalesce import Coalescer, remaining_batch, split_batch
 from forebay._table.operations import Entry
 from forebay.stores import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
 
@@ -38,7 +38,7 @@ APPENDED = Table.from_columns({"v": str}, name="appended", delete_by="v")
 
 
 def batch_of(table: Table[Any], *entries: Entry) -> Batch:
-    """All of these entries as one batch."""
+    """Return a batch of these entries."""
     coalescer = Coalescer(table)
     coalescer.add(entries, only_rows=False)
     return coalescer.take(FlushReason.FULL)
@@ -74,10 +74,10 @@ def batch_of(table: Table[Any], *entries: Entry) -> Batch:
         ),
     ],
 )
-def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
+def test_with_replace_only_the_last_entry_of_a_key_remains(
     entries: Sequence[Entry], steps: list[Step]
 ) -> None:
-    """With `Replace` alone each key has one operation, or a delete and a write."""
+    """If all rules are `Replace`, each key has one operation, or a delete and a write."""
     batch = batch_of(REPLACED, *entries)
 
     assert tuple(steps) == batch.steps
@@ -92,13 +92,13 @@ def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
             [Delete("a"), ("a", 1, 2, 3), ("a", 10, 20, 30)],
             [DeleteStep(("a",)), WriteStep((("a", 10, 2, 33),))],
         ),
-        # Where the row is the pending one for certain, an update folds into it, whatever it sets.
+        # After a delete the row of the write is known, so every update is merged into it.
         (
             [Delete("a"), ("a", 1, 2, 3), Update("a", {"keep": 8, "sum": 9})],
             [DeleteStep(("a",)), WriteStep((("a", 1, 8, 9),))],
         ),
         ([("a", 1, 2, 3), Update("a", {"r": 7})], [WriteStep((("a", 7, 2, 3),))]),
-        # Otherwise it stays, before or after the write that may merge into a row of the table.
+        # The write may merge into a row of the table, so an update stays before or after it.
         (
             [("a", 1, 2, 3), Update("a", {"r": 7, "sum": 0})],
             [WriteStep((("a", 1, 2, 3),)), UpdateStep(("r", "sum"), (("a", (7, 0)),))],
@@ -115,7 +115,7 @@ def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
                 UpdateStep(("keep",), (("a", (6,)),)),
             ],
         ),
-        # What an update set is what the next write merges into.
+        # A later write merges into the values that the update sets.
         (
             [("a", 1, 2, 3), Update("a", {"r": 0, "keep": 5, "sum": 6}), ("a", 10, 20, 30)],
             [
@@ -127,7 +127,7 @@ def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
             [("a", 1, 2, 3), Update("a", {"keep": 5}), Update("a", {"sum": 6, "keep": 7})],
             [WriteStep((("a", 1, 2, 3),)), UpdateStep(("keep", "sum"), (("a", (7, 6)),))],
         ),
-        # An update that found no row is void once the write replaces all that it set.
+        # A write supersedes an update before it if it replaces all columns of the update.
         ([Update("a", {"r": 0}), ("a", 1, 2, 3)], [WriteStep((("a", 1, 2, 3),))]),
         (
             [("b", 1, 2, 3), Update("b", {"sum": 1}), Update("b", {"sum": 2}), Delete("b")],
@@ -135,15 +135,15 @@ def test_of_a_key_whose_rows_are_replaced_the_last_word_stays(
         ),
     ],
 )
-def test_of_a_key_whose_rows_merge_no_more_is_folded_than_memory_can_know(
+def test_with_merge_rules_an_update_is_merged_only_if_the_row_is_known(
     entries: Sequence[Entry], steps: list[Step]
 ) -> None:
-    """An update that must see the row as the table has it is an operation of its own."""
+    """An update that needs the row as it is in the table stays an operation of its own."""
     assert tuple(steps) == batch_of(MERGED, *entries).steps
 
 
-def test_keys_of_several_columns_go_in_the_order_of_their_declaration() -> None:
-    """A composite key is one key; its parts are told apart."""
+def test_a_composite_key_has_its_columns_in_declared_order() -> None:
+    """The keys (1, 2) and (2, 1) are two keys."""
     batch = batch_of(
         PAIRS, (1, 2, 0), (2, 1, 0), (1, 2, 5), Delete((1, 2)), Update((2, 1), {"v": 7})
     )
@@ -151,8 +151,8 @@ def test_keys_of_several_columns_go_in_the_order_of_their_declaration() -> None:
     assert (DeleteStep(((1, 2),)), WriteStep(((1, 2, 7),))) == batch.steps
 
 
-def test_a_delete_by_another_column_comes_between_what_was_before_and_after() -> None:
-    """It reaches the rows before it, not those after; several in a row are one step."""
+def test_a_delete_by_separates_the_entries_before_and_after_it() -> None:
+    """It deletes rows written before it, not after; consecutive ones form one step."""
     batch = batch_of(
         GROUPED,
         *(("a", 1), ("b", 1), Delete("b"), DeleteBy(1), DeleteBy(2), DeleteBy(1)),
@@ -169,8 +169,8 @@ def test_a_delete_by_another_column_comes_between_what_was_before_and_after() ->
     ) == batch.steps
 
 
-def test_rows_without_a_key_stay_in_their_order() -> None:
-    """Append-only rows are never superseded."""
+def test_rows_without_a_key_keep_their_order() -> None:
+    """Rows of an append-only table are never superseded."""
     batch = batch_of(APPENDED, ("x",), ("y",), ("x",), DeleteBy("x"), ("x",))
 
     assert (
@@ -180,8 +180,8 @@ def test_rows_without_a_key_stay_in_their_order() -> None:
     ) == batch.steps
 
 
-def test_a_batch_counts_what_it_stands_for_and_what_it_does() -> None:
-    """Entries are counted with those that were superseded, operations without."""
+def test_a_batch_counts_its_entries_and_its_operations() -> None:
+    """`entries` includes superseded entries, `len` does not."""
     coalescer = Coalescer(GROUPED, stream="s", position=10)
     coalescer.add([("a", 1), ("a", 2), ("b", 1)], only_rows=True)
     coalescer.add([DeleteBy(1), ("a", 3), Delete("a")], only_rows=False)
@@ -200,27 +200,27 @@ def test_a_batch_counts_what_it_stands_for_and_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("table", [REPLACED, MERGED, PAIRS])
-def test_rows_in_bulk_are_rows_one_by_one(table: Table[Any]) -> None:
-    """The quick way for a run of rows ends as the way for mixed entries does."""
+def test_adding_rows_at_once_equals_adding_them_as_mixed_entries(table: Table[Any]) -> None:
+    """The fast path for rows makes the same steps as the path for mixed entries."""
     width = len(table.columns) - 1
     rows = [(n % 3 if table is PAIRS else str(n % 3), *[n] * width) for n in range(10)]
-    quick, slow = Coalescer(table), Coalescer(table)
+    fast, slow = Coalescer(table), Coalescer(table)
 
-    quick.add(rows, only_rows=True)
+    fast.add(rows, only_rows=True)
     slow.add(rows, only_rows=False)
 
-    assert slow.take(FlushReason.FULL).steps == quick.take(FlushReason.FULL).steps
+    assert slow.take(FlushReason.FULL).steps == fast.take(FlushReason.FULL).steps
 
 
-def test_halves_and_the_rest_of_a_batch_know_their_places() -> None:
-    """Parts are coalesced anew, in order, each at its position in the buffer's entries."""
+def test_split_batch_and_remaining_batch() -> None:
+    """Each part is coalesced on its own and has its position in the buffer's entries."""
     coalescer = Coalescer(REPLACED, stream="s", position=5)
     coalescer.add([("a", 1, 1), ("a", 2, 2)], only_rows=True)
     coalescer.add([Delete("a"), ("b", 1, 1), ("a", 3, 3)], only_rows=False)
     batch = coalescer.take(FlushReason.REQUESTED)
 
-    first, second = halves(batch)
-    rest = remainder(batch, 8)
+    first, second = split_batch(batch)
+    rest = remaining_batch(batch, 8)
 
     assert (WriteStep((("a", 2, 2),)),) == first.steps
     assert (DeleteStep(("a",)), WriteStep((("b", 1, 1), ("a", 3, 3)))) == second.steps
@@ -236,18 +236,16 @@ def test_halves_and_the_rest_of_a_batch_know_their_places() -> None:
         ({"key": "k", "merge": {"v": Replace}}, True),
         ({}, False),
         ({"key": "k", "merge": {"v": Sum}}, False),
-        # An update that found no row, before a write that adds one, finds it the second time.
+        # On the second commit an update finds the row that the first commit wrote after it.
         ({"key": "k", "merge": {"v": Keep}}, False),
         ({"key": "k", "merge": {"v": Min}}, False),
         ({"key": "k", "merge": {"v": Max}}, False),
-        # So does a delete of the rows of a group, before an update that moves a row into it.
+        # A delete by a value finds the row that an update after it gave this value.
         ({"key": "k", "delete_by": "v"}, False),
     ],
 )
-def test_only_a_table_of_last_words_may_have_a_batch_done_twice(
-    arguments: dict[str, Any], idempotent: bool
-) -> None:
-    """Where rows are replaced by key and nothing else, the second time changes nothing."""
+def test_is_idempotent(arguments: dict[str, Any], idempotent: bool) -> None:
+    """Only if rows replace each other by key does a second commit change nothing."""
     table = Table.from_columns({"k": str, "v": int}, name="t", **arguments)
 
     assert idempotent is is_idempotent(table)

@@ -1,1 +1,4 @@
-"""How pending entries become batches: when to flush, and what one flush commits. Pure."""
+"""Turn pending entries into batches: when to flush, and what one flush commits.
+
+The modules here are pure: they import neither Trio nor a database nor OpenTelemetry.
+"""

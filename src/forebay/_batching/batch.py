@@ -1,4 +1,4 @@
-"""A batch: what one transaction does to one table, as an ordered list of steps."""
+"""A batch: the ordered steps that one transaction executes on one table."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from forebay._table.table import Table, value_columns
 
 
 class FlushReason(enum.Enum):
-    """Why a batch was taken."""
+    """Why a flush started."""
 
     FULL = "full"
-    """As many rows were pending as a batch holds, or the buffer had no room for more entries."""
+    """The pending rows filled a batch, or the buffer reached its capacity."""
     INTERVAL = "interval"
-    """The oldest pending entry had waited for the flush interval."""
+    """The oldest pending entry waited for the flush interval."""
     REQUESTED = "requested"
-    """A program waits in `flush` or `write`."""
+    """A task waits in `flush` or `write`."""
     DRAIN = "drain"
     """The buffer is closing."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteStep:
-    """Insert rows, or merge them into those with their keys, one after another."""
+    """Insert rows one after another. Merge a row whose key exists into the existing row."""
 
     rows: Sequence[Row]
     operation: ClassVar[str] = "write"
@@ -36,13 +36,13 @@ class WriteStep:
         return len(self.rows)
 
     def operations(self) -> Iterator[Operation]:
-        """Give the step's operations, one a row."""
+        """Return the step's operations, one per row."""
         return (Write(tuple(row)) for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateStep:
-    """Set the same columns of several rows, each row named by its key, no key twice."""
+    """Set the same columns of several rows by their keys. No key occurs twice."""
 
     columns: tuple[str, ...]
     updates: Sequence[tuple[Key, tuple[Any, ...]]]
@@ -52,7 +52,7 @@ class UpdateStep:
         return len(self.updates)
 
     def operations(self) -> Iterator[Operation]:
-        """Give the step's operations, one a key."""
+        """Return the step's operations, one per key."""
         return (
             Update(key, dict(zip(self.columns, values, strict=True)))
             for key, values in self.updates
@@ -61,7 +61,7 @@ class UpdateStep:
 
 @dataclass(frozen=True, slots=True)
 class DeleteStep:
-    """Remove the rows with these keys."""
+    """Delete the rows with these keys."""
 
     keys: Sequence[Key]
     operation: ClassVar[str] = "delete"
@@ -70,13 +70,13 @@ class DeleteStep:
         return len(self.keys)
 
     def operations(self) -> Iterator[Operation]:
-        """Give the step's operations, one a key."""
+        """Return the step's operations, one per key."""
         return map(Delete, self.keys)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteByStep:
-    """Remove the rows whose `delete_by` column has one of these values."""
+    """Delete the rows whose `delete_by` column has one of these values."""
 
     values: Sequence[Any]
     operation: ClassVar[str] = "delete_by"
@@ -85,7 +85,7 @@ class DeleteByStep:
         return len(self.values)
 
     def operations(self) -> Iterator[Operation]:
-        """Give the step's operations, one a value."""
+        """Return the step's operations, one per value."""
         return map(DeleteBy, self.values)
 
 
@@ -94,16 +94,16 @@ Step: TypeAlias = WriteStep | UpdateStep | DeleteStep | DeleteByStep
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Batch:
-    """What one transaction is to do to one table. It never changes once it is made.
+    """What one flush commits to one table in one transaction. A batch is immutable.
 
     Attributes:
         table: the table.
-        accepted: the entries it stands for, in runs, in the order of their acceptance.
-        entries: how many these are, superseded ones included.
-        steps: what they come to, in the order to do it.
-        reason: why it was taken.
-        stream: names the buffer it comes from, no two the same, ever.
-        position: how many entries of that buffer settled before these.
+        accepted: the entries of the batch in the order of acceptance, as one or more sequences.
+        entries: the number of these entries, superseded ones included.
+        steps: the steps that have the effect of these entries, in the order of execution.
+        reason: why the flush started.
+        stream: a unique id of the buffer that made the batch.
+        position: how many entries of that buffer precede the batch.
     """
 
     table: Table[Any]
@@ -119,7 +119,7 @@ class Batch:
 
     @property
     def end(self) -> int:
-        """How many entries of the buffer have settled once this batch has."""
+        """How many entries of the buffer are settled once this batch is committed."""
         return self.position + self.entries
 
     @property
@@ -128,7 +128,7 @@ class Batch:
         return is_idempotent(self.table)
 
     def operations(self) -> Iterator[Operation]:
-        """Give every operation of the batch, in the order they run."""
+        """Return every operation of the batch, in the order of execution."""
         return (operation for step in self.steps for operation in step.operations())
 
 

@@ -1,4 +1,4 @@
-"""When a buffer flushes, and why. Pure."""
+"""Decide when a buffer flushes, and for which reason."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from forebay._options import BufferOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
-    """What the decision needs to know of a buffer.
+class BufferState:
+    """The state of a buffer on which the decision to flush depends.
 
     Attributes:
-        rows: the operations that a batch taken now would hold, so far as they are coalesced.
-        no_room: whether the buffer has reached its capacity.
-        requested: whether somebody waits for an entry that is not settled.
-        closing: whether the buffer takes no more entries.
-        oldest: when the oldest pending entry was accepted, in seconds of Trio's clock; None
-            where nothing is pending.
+        rows: how many operations a batch would have if it were taken now.
+        full: whether the buffer has reached its capacity.
+        requested: whether a task waits for a pending entry to be settled.
+        closing: whether the buffer accepts no more entries.
+        oldest: when the oldest pending entry was accepted, in seconds of Trio's clock; None if no
+            entry is pending.
     """
 
     rows: int
-    no_room: bool
+    full: bool
     requested: bool
     closing: bool
     oldest: float | None
@@ -31,35 +31,47 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class FlushPolicy:
-    """The rule by which one buffer flushes."""
+    """The rule by which one buffer flushes.
+
+    Attributes:
+        batch_size: the number of rows that fills a batch.
+        interval: the longest wait of a pending entry, in seconds.
+    """
 
     batch_size: int
     interval: float
 
     @classmethod
-    def of(cls, options: BufferOptions) -> FlushPolicy:
-        """Give the policy that a buffer's options ask for."""
+    def from_options(cls, options: BufferOptions) -> FlushPolicy:
+        """Return the policy that a buffer's options define."""
         return cls(options.effective_batch_size, options.flush_interval)
 
-    def reason(self, pending: Pending, now: float) -> FlushReason | None:
-        """Tell why a batch is to be taken now, or None to wait.
+    def flush_reason(self, state: BufferState, now: float) -> FlushReason | None:
+        """Return why the buffer must flush now, or None if it must wait.
 
         Args:
-            pending: the state of the buffer.
+            state: the state of the buffer.
             now: the time, in seconds of Trio's clock.
         """
-        if pending.oldest is None:
+        if state.oldest is None:
             return None
-        if pending.rows >= self.batch_size or pending.no_room:
+        if state.rows >= self.batch_size or state.full:
             return FlushReason.FULL
-        if pending.closing:
+        if state.closing:
             return FlushReason.DRAIN
-        if pending.requested:
+        if state.requested:
             return FlushReason.REQUESTED
-        if now >= self.deadline(pending.oldest):
+        if now >= self.deadline(state.oldest):
             return FlushReason.INTERVAL
         return None
 
     def deadline(self, oldest: float | None) -> float:
-        """Tell when the interval ends, in seconds of Trio's clock; never, with nothing pending."""
+        """Return when the flush interval ends, in seconds of Trio's clock.
+
+        Args:
+            oldest: when the oldest pending entry was accepted; None if no entry is pending.
+
+        Returns:
+            The time, or `math.inf` if no entry is pending.
+        """
         return math.inf if oldest is None else oldest + self.interval

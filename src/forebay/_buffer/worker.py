@@ -15,9 +15,9 @@ from uuid import uuid4
 import trio
 
 from forebay._batching.batch import FlushReason
-from forebay._batching.coalesce import Coalescer, remainder
+from forebay._batching.coalesce import Coalescer, remaining_batch
 from forebay._batching.dead_letter_limit import DeadLetterLimit
-from forebay._batching.flush_policy import FlushPolicy, Pending
+from forebay._batching.flush_policy import BufferState, FlushPolicy
 from forebay._buffer.buffer import Buffer
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.channel import Channel
@@ -56,7 +56,7 @@ class Worker:
         self._table = table
         self._store = store
         self._options = options
-        self._policy = FlushPolicy.of(options)
+        self._policy = FlushPolicy.from_options(options)
         self.ledger = Ledger(table.name)
         self.observer = observe(table.name, self.ledger, options.capacity)
         self.channel = Channel(
@@ -135,7 +135,7 @@ class Worker:
         while True:
             self.channel.receive_nowait()
             self._coalesce()
-            reason = self._policy.reason(self._pending(), trio.current_time())
+            reason = self._policy.flush_reason(self._state(), trio.current_time())
             if reason is not None:
                 self._coalesce(flush_due=True)
                 return self._take(reason)
@@ -146,10 +146,10 @@ class Worker:
                 missing=self._policy.batch_size - len(self._coalescer),
             )
 
-    def _pending(self) -> Pending:
-        return Pending(
+    def _state(self) -> BufferState:
+        return BufferState(
             rows=len(self._coalescer),
-            no_room=self.channel.exhausted,
+            full=self.channel.exhausted,
             requested=self.ledger.requested > self.ledger.settled,
             closing=self.channel.ended,
             oldest=self._oldest(),
@@ -188,7 +188,7 @@ class Worker:
             observer.attempt()
             try:
                 outcome = await attempt.commit(
-                    rejection_limit=self._dead_letters.left(trio.current_time())
+                    rejection_limit=self._dead_letters.remaining(trio.current_time())
                 )
             except BatchError as error:
                 permanent = error.kind not in _RETRIED
@@ -213,7 +213,7 @@ class Worker:
         self._in_flight = None
         self._retry_error = None
         self.channel.receive_nowait()
-        self._dead_letters.count(len(outcome.rejections), trio.current_time())
+        self._dead_letters.record(len(outcome.rejections), trio.current_time())
         self.ledger.settle(
             batch.entries,
             operations=sum(outcome.operations.values()),
@@ -233,7 +233,7 @@ class Worker:
             rejections=error.outcome.rejections,
             oldest=self.ledger.oldest,
         )
-        self._in_flight = remainder(batch, batch.position + error.settled)
+        self._in_flight = remaining_batch(batch, batch.position + error.settled)
 
     def _flush_error(self, error: BatchError, attempts: int) -> FlushError:
         return FlushError(

@@ -33,7 +33,7 @@ from forebay import (
     open_sqlite,
 )
 from forebay._batching.batch import is_idempotent
-from forebay._batching.coalesce import Coalescer, halves
+from forebay._batching.coalesce import Coalescer, split_batch
 from forebay._table.operations import Entry, Operation
 from forebay._table.validation import RowValidator
 from forebay.stores import Batch
@@ -84,7 +84,9 @@ def test_bursts_and_batches_leave_what_single_operations_leave(data: st.DataObje
     batches = [
         part
         for batch in batches
-        for part in (halves(batch) if batch.entries > 1 and data.draw(st.booleans()) else [batch])
+        for part in (
+            split_batch(batch) if batch.entries > 1 and data.draw(st.booleans()) else [batch]
+        )
     ]
     variables = data.draw(st.sampled_from([5, 11, 999]))
 

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from forebay._batching.batch import Batch
-from forebay._batching.coalesce import halves, remainder
+from forebay._batching.coalesce import remaining_batch, split_batch
 from forebay._table.json_format import describe_operation
 from forebay._table.operations import to_operation
 from forebay.sqlite import CommitError, transact
@@ -100,7 +100,7 @@ class BatchCommitter:
         if self._settled.position < self.batch.end:
             batch = self.batch
             if self._settled.position > batch.position:
-                batch = remainder(batch, self._settled.position)
+                batch = remaining_batch(batch, self._settled.position)
             if self._try_transaction(raw, batch, self._write) is not None:
                 self._commit_isolating(raw, batch)
         return self.outcome(duration=perf_counter() - started)
@@ -139,7 +139,7 @@ class BatchCommitter:
         if batch.entries == 1:
             self._transact(raw, batch, lambda raw, one: self._dead_letter(raw, one, refusal))
             return
-        for half in halves(batch):
+        for half in split_batch(batch):
             self._commit_isolating(raw, half)
 
     def _try_transaction(
@@ -212,7 +212,7 @@ class BatchCommitter:
         if batch.entries == 1:
             self._dead_letter(raw, batch, refusal)
             return
-        for half in halves(batch):
+        for half in split_batch(batch):
             self._write_isolating(raw, half)
 
     def _dead_letter(self, raw: sqlite3.Connection, batch: Batch, refusal: Exception) -> None:

@@ -1,0 +1,161 @@
+"""The segments of a batch. A delete by the `delete_by` column ends a segment and is one itself.
+
+Such a delete may match rows of any key, so nothing may be coalesced across it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
+from forebay._table.operations import Key, Row
+from forebay._table.row_merger import RowMerger
+
+_Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
+"""The class of a step; for updates, the columns that they set."""
+
+
+class CoalescedSegment:
+    """The pending operations by key, between two deletes by the `delete_by` column."""
+
+    def __init__(self, merger: RowMerger) -> None:
+        """Start without operations.
+
+        Args:
+            merger: merges the rows of the table.
+        """
+        self._merger = merger
+        self._deletes: dict[Key, None] = {}
+        self._updates_before: dict[Key, Mapping[str, Any]] = {}
+        self._writes: dict[Key, Row] = {}
+        self._updates_after: dict[Key, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return (
+            len(self._deletes)
+            + len(self._updates_before)
+            + len(self._writes)
+            + len(self._updates_after)
+        )
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        """Add writes of these rows, in order."""
+        key_of = self._merger.key_of
+        if self._merger.replaces_rows and not self._updates_before:
+            # The common case, without a loop in Python: a later row replaces an earlier one.
+            self._writes.update(zip(map(key_of, rows), rows, strict=True))
+            return
+        for row in rows:
+            self._write(key_of(row), row)
+
+    def _write(self, key: Key, row: Row) -> None:
+        pending = self._writes.get(key)
+        self._writes[key] = row if pending is None else self._merger.merge(pending, row)
+        if (later := self._updates_after.get(key)) is not None:
+            self._updates_after[key] = self._merger.merge_columns(later, row)
+            return
+        earlier = self._updates_before.get(key)
+        if earlier is not None and self._merger.replaces(earlier):
+            del self._updates_before[key]
+
+    def update(self, key: Key, columns: Mapping[str, Any]) -> None:
+        """Add an update of these columns of one row."""
+        if key in self._updates_after:
+            self._updates_after[key] = {**self._updates_after[key], **columns}
+        elif (row := self._writes.get(key)) is not None:
+            if key in self._deletes or self._merger.replaces(columns):
+                self._writes[key] = self._merger.set_columns(row, columns)
+            else:
+                self._updates_after[key] = columns
+        elif key not in self._deletes:
+            self._updates_before[key] = {**self._updates_before.get(key, {}), **columns}
+
+    def delete(self, key: Key) -> None:
+        """Add a delete of one row by its key."""
+        for pending in (self._updates_before, self._writes, self._updates_after):
+            pending.pop(key, None)
+        self._deletes[key] = None
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of the segment; some may be empty."""
+        return (
+            DeleteStep(tuple(self._deletes)),
+            *_update_steps(self._updates_before),
+            WriteStep(tuple(self._writes.values())),
+            *_update_steps(self._updates_after),
+        )
+
+
+def _update_steps(updates: Mapping[Key, Mapping[str, Any]]) -> list[UpdateStep]:
+    """Return one step per set of columns, since one statement sets the same columns of all rows."""
+    by_columns: dict[tuple[str, ...], list[tuple[Key, tuple[Any, ...]]]] = {}
+    for key, columns in updates.items():
+        names = tuple(sorted(columns))
+        by_columns.setdefault(names, []).append((key, tuple(columns[name] for name in names)))
+    return [UpdateStep(names, tuple(rows)) for names, rows in by_columns.items()]
+
+
+class OrderedSegment:
+    """The pending operations of a table without coalescing: one per entry, in order.
+
+    Consecutive entries of the same kind form one step. A second update of a key starts a new step,
+    since one statement can set a row only once.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[_Kind, list[Any]]] = []
+        self._updated: set[Key] = set()
+        self._len = 0
+
+    def __len__(self) -> int:
+        return self._len
+
+    def _add(self, kind: _Kind, items: Sequence[Any]) -> None:
+        if not self._runs or self._runs[-1][0] != kind:
+            self._runs.append((kind, []))
+            self._updated.clear()
+        self._runs[-1][1].extend(items)
+        self._len += len(items)
+
+    def write_all(self, rows: Sequence[Row]) -> None:
+        """Add writes of these rows, in order."""
+        self._add(WriteStep, rows)
+
+    def update(self, key: Key, columns: Mapping[str, Any]) -> None:
+        """Add an update of these columns of one row."""
+        names = tuple(sorted(columns))
+        if key in self._updated:
+            self._runs.append((names, []))
+            self._updated.clear()
+        self._add(names, [(key, tuple(columns[name] for name in names))])
+        self._updated.add(key)
+
+    def delete(self, key: Key) -> None:
+        """Add a delete of one row by its key."""
+        self._add(DeleteStep, [key])
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of the segment; some may be empty."""
+        return tuple(
+            UpdateStep(kind, tuple(items)) if isinstance(kind, tuple) else kind(tuple(items))
+            for kind, items in self._runs
+        )
+
+
+class DeleteBySegment:
+    """Consecutive deletes by the `delete_by` column."""
+
+    def __init__(self) -> None:
+        self._values: dict[Any, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def delete(self, value: Any) -> None:
+        """Add a delete of the rows with this value."""
+        self._values[value] = None
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps of the segment; some may be empty."""
+        return (DeleteByStep(tuple(self._values)),)
