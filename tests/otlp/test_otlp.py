@@ -1,37 +1,35 @@
-"""`export_telemetry`: what OpenTelemetry's variables ask for, and how it ends."""
+"""`export_telemetry`: how it uses OpenTelemetry's variables, and how it ends."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
 from typing import Any
 
 import pytest
+import trio
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from forebay.otlp import Providers, _metric_exporters, export_telemetry
 
-REFUSED = (
-    "the process has global providers already: pass set_global=False, and give open_buffers "
-    "the providers of this block"
+ALREADY_GLOBAL = (
+    "the process already has global providers: pass set_global=False to export_telemetry, and the "
+    "providers that it yields to open_buffers"
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("OTEL_"):
-            monkeypatch.delenv(name)
+@pytest.fixture
+def without_exporters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
 
 
 @pytest.fixture
-def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
 
 
 async def set_up(**options: Any) -> Providers:
@@ -49,16 +47,17 @@ async def set_up(**options: Any) -> Providers:
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "udp", "expected grpc or http/protobuf"),
     ],
 )
-async def test_a_variable_that_cannot_be_used_is_named(
+async def test_an_invalid_value_is_named_with_its_variable(
     variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error has the variable, its value, and what was expected."""
+    """The error has the variable, its value, and the values that are expected."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=expected) as caught:
         await set_up()
     assert str(caught.value).startswith(f"{variable}='{value.rpartition(',')[2]}'")
 
 
+@pytest.mark.usefixtures("endpoint")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -69,10 +68,10 @@ async def test_a_variable_that_cannot_be_used_is_named(
         ("OTEL_METRICS_EXEMPLAR_FILTER", "some"),
     ],
 )
-async def test_what_the_sdk_refuses_is_an_error_of_the_variables(
+async def test_an_error_of_the_sdk_names_the_variables(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the SDK raises, and however little it says, the variable can be found."""
+    """The variable is in the message, even if the SDK's own error does not contain it."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=variable):
         await set_up()
@@ -87,8 +86,8 @@ async def test_what_the_sdk_refuses_is_an_error_of_the_variables(
         ("service_name", 3),
     ],
 )
-async def test_an_argument_of_another_type_is_refused(argument: str, value: object) -> None:
-    """The error has its name and value."""
+async def test_an_argument_of_a_wrong_type_is_an_error(argument: str, value: object) -> None:
+    """The error has the argument's name and value."""
     with pytest.raises(TypeError, match=f"{argument} must be .*, not {value!r}"):
         await set_up(**{argument: value})
 
@@ -98,27 +97,28 @@ async def test_an_argument_of_another_type_is_refused(argument: str, value: obje
     [
         ("OTEL_SDK_DISABLED", "maybe", "expected true or false"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "perhaps", "expected true or false"),
-        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1", "expected a number above 0"),
-        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-3", "expected a number above 0"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "nan", "expected a number above 0"),
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "missing.pem", "expected a file that can be read"),
-        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "missing", "expected a file that can be read"),
-        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "a.pem", "expected a file that can be read"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "-1", "expected a number greater than 0"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "-3", "expected a number greater than 0"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "nan", "expected a number greater than 0"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "missing.pem", "expected a readable file"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "missing", "expected a readable file"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "a.pem", "expected a readable file"),
     ],
 )
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-async def test_what_the_sdk_would_take_in_silence_is_refused(
+async def test_values_that_the_sdk_does_not_check_are_checked(
     variable: str, value: str, expected: str, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Booleans, times and the files of certificates, over either protocol."""
+    """These are booleans, times and the files of certificates, for both protocols."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=f"^{variable}='{value}': {expected}"):
         await set_up()
 
 
-async def test_what_the_sdk_refuses_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was set up before is shut down."""
+@pytest.mark.usefixtures("endpoint")
+async def test_an_error_of_the_sdk_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The providers that were set up before the error are shut down."""
     before = set(threading.enumerate())
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-5")
     with pytest.raises(ValueError, match="OTEL_METRIC_EXPORT_INTERVAL"):
@@ -128,13 +128,13 @@ async def test_what_the_sdk_refuses_leaves_no_thread(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-async def test_a_header_that_is_refused_is_not_shown(
+async def test_an_invalid_header_is_not_shown(
     protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A header may be a secret: neither the error nor the log has it."""
+    """A header may be secret: neither the error nor the log contains it."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "a=b,authorization: Bearer s3cret")
-    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_HEADERS: its header 2") as caught:
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_HEADERS: header 2") as caught:
         await set_up()
     assert "s3cret" not in str(caught.value)
     assert "s3cret" not in caplog.text
@@ -144,31 +144,66 @@ async def test_a_header_that_is_refused_is_not_shown(
     ("protocol", "endpoint"),
     [("grpc", "localhost:4317"), ("http/protobuf", "http://localhost:4318/v1/metrics")],
 )
-def test_an_empty_variable_counts_as_unset(
+def test_the_exporter_otlp_has_a_default_endpoint(
     protocol: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As OpenTelemetry has it, and as `VARIABLE=${VARIABLE}` in a file of services brings them.
+    """It is used if a variable sets the exporter. An empty variable counts as unset.
 
-    White box: an exporter tells its endpoint in a private attribute.
+    White box: an exporter has its endpoint in a private attribute.
     """
     for name in ("ENDPOINT", "METRICS_ENDPOINT", "HEADERS"):
         monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", "")
-    for name in ("OTEL_METRICS_EXPORTER", "OTEL_SDK_DISABLED"):
-        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     [exporter] = _metric_exporters()
     assert endpoint == vars(exporter)["_endpoint"]
     exporter.shutdown()
 
 
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.mark.parametrize(
+    ("variables", "warning"),
+    [
+        ({}, "metrics and spans are not exported"),
+        ({ENDPOINT: " ", "OTEL_METRICS_EXPORTER": ""}, "metrics and spans are not exported"),
+        ({"OTEL_METRICS_EXPORTER": "none"}, "spans are not exported"),
+        ({"OTEL_METRICS_EXPORTER": "console"}, "spans are not exported"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:1"}, "metrics are not exported"),
+        ({ENDPOINT: "http://a:1"}, None),
+        ({"OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_SDK_DISABLED": "true"}, None),
+    ],
+)
+async def test_a_signal_without_an_endpoint_is_not_exported(
+    variables: dict[str, str],
+    warning: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One warning in the log says which signals are not exported and what to set."""
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with trio.CancelScope() as scope:
+        async with export_telemetry(set_global=False):
+            found = [record.getMessage() for record in caplog.records]
+            scope.cancel()
+    assert len(found) == (warning is not None)
+    for message in found:
+        assert warning is not None
+        assert message.startswith(f"{warning}, since no endpoint is configured: set {ENDPOINT}")
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 86_401])
 async def test_the_shutdown_timeout_is_checked(seconds: float) -> None:
-    """It is more than 0 seconds, and a time that the SDK can wait."""
+    """It is more than 0 seconds, and no longer than the SDK can wait."""
     with pytest.raises(ValueError, match=f"shutdown_timeout={seconds}: expected more than 0"):
         await set_up(shutdown_timeout=seconds)
 
 
-@pytest.mark.usefixtures("silent")
+@pytest.mark.usefixtures("without_exporters")
 @pytest.mark.parametrize(
     ("variables", "argument", "name"),
     [
@@ -179,28 +214,28 @@ async def test_the_shutdown_timeout_is_checked(seconds: float) -> None:
         ({}, None, "unknown_service"),
     ],
 )
-async def test_the_variables_name_the_service_first(
+async def test_a_variable_for_the_service_name_takes_precedence(
     variables: dict[str, str], argument: str | None, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`service_name` is what the program calls itself where nobody says otherwise."""
+    """`service_name` is used if no variable sets the name."""
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     providers = await set_up(service_name=argument)
     assert str(providers.tracer_provider.resource.attributes["service.name"]).startswith(name)
 
 
-async def test_an_sdk_that_is_disabled_exports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`OTEL_SDK_DISABLED=true` is heeded: no exporter is made, whatever else is set."""
+async def test_a_disabled_sdk_exports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `OTEL_SDK_DISABLED=true` no exporter is created, whatever the other variables are."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "nonsense")
     await set_up()
 
 
-@pytest.mark.usefixtures("silent")
-async def test_an_export_that_fails_at_the_end_is_logged(
+@pytest.mark.usefixtures("without_exporters")
+async def test_an_error_of_the_last_export_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The program has done its work; what an exporter raises then does not undo that."""
+    """It is not raised, since the program has done its work."""
 
     def raises(_self: object, timeout_millis: float = 0) -> None:
         raise RuntimeError(timeout_millis)
@@ -217,8 +252,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_the_drain_flushed_is_exported() -> None:
-    """Even where the block is cancelled: the last export is after the drain, and is shielded."""
+def test_the_last_export_contains_what_the_drain_flushed() -> None:
+    """It takes place after the drain, and also if the block is cancelled."""
     done = run("""
 import os
 from typing import NamedTuple
@@ -256,7 +291,7 @@ trio.run(main)
 
 
 def test_the_global_providers_are_set_once() -> None:
-    """The first block's are the process's; a second block is refused, unless it is for itself."""
+    """The first block sets them. A second block must leave them alone with `set_global=False`."""
     done = run("""
 import os, trio
 os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_TRACES_EXPORTER="none")
@@ -268,7 +303,7 @@ async def main():
         print(metrics.get_meter_provider() is providers.meter_provider)
         print(trace.get_tracer_provider() is providers.tracer_provider)
     async with export_telemetry(set_global=False):
-        print("for itself")
+        print("not global")
     try:
         async with export_telemetry():
             pass
@@ -277,17 +312,12 @@ async def main():
 
 trio.run(main)
 """)
-    assert [
-        "True",
-        "True",
-        "for itself",
-        REFUSED,
-    ] == done.stdout.splitlines()
+    assert ["True", "True", "not global", ALREADY_GLOBAL] == done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("taken", ["metrics.set_meter_provider", "trace.set_tracer_provider"])
-def test_where_one_global_provider_is_taken_none_is_set(taken: str) -> None:
-    """The other one is still the program's to set, not one that was shut down at once."""
+def test_if_one_global_provider_is_set_the_other_is_left_unset(taken: str) -> None:
+    """After the error the program can still set the other provider."""
     done = run(f"""
 import os, trio
 os.environ.update(OTEL_METRICS_EXPORTER="none", OTEL_TRACES_EXPORTER="none")
@@ -311,11 +341,11 @@ async def main():
 
 trio.run(main)
 """)
-    assert [REFUSED, "True True"] == done.stdout.splitlines()
+    assert [ALREADY_GLOBAL, "True True"] == done.stdout.splitlines()
 
 
-def test_without_the_sdk_the_import_says_what_to_install() -> None:
-    """The extra is named."""
+def test_without_the_sdk_the_import_names_the_extra() -> None:
+    """The error has the command that installs it."""
     done = run("import sys; sys.modules['opentelemetry.sdk'] = None; import forebay.otlp")
     assert "ImportError: forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]'" in (
         done.stderr
@@ -323,7 +353,7 @@ def test_without_the_sdk_the_import_says_what_to_install() -> None:
 
 
 def test_forebay_itself_needs_no_sdk() -> None:
-    """Without the SDK buffers are opened and written as ever."""
+    """Without the SDK `open_buffers` works as it does otherwise."""
     done = run("""
 import sys
 sys.modules["opentelemetry.sdk"] = None

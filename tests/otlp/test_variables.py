@@ -1,24 +1,24 @@
-"""What OpenTelemetry's variables say, and what cannot be used."""
+"""OpenTelemetry's variables: their precedence, their defaults, and their invalid values."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from forebay.otlp._variables import GRPC, HTTP, Target, exporters, target
+from forebay.otlp._variables import (
+    DEFAULT_ENDPOINTS,
+    GRPC,
+    HTTP,
+    Signal,
+    Target,
+    exporters,
+    target,
+)
 
 Setter: TypeAlias = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.startswith("OTEL_"):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture
@@ -30,14 +30,32 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> Setter:
     return set_them
 
 
-def test_without_variables_it_is_otlp_over_grpc() -> None:
-    """To the endpoint that the standard names."""
-    assert ["otlp"] == list(exporters("METRICS"))
-    assert Target(GRPC, "http://localhost:4317") == target("METRICS")
+def checked(signal: Signal) -> Target:
+    """Return the target of a signal that has one."""
+    found = target(signal)
+    assert found is not None
+    return found
 
 
-def test_the_variable_of_the_signal_goes_first(variables: Setter) -> None:
-    """One that is empty counts as unset."""
+def test_without_variables_there_is_no_target() -> None:
+    """Nothing sets an endpoint or an exporter."""
+    assert ["otlp"] == exporters("METRICS")
+    assert target("METRICS") is None
+
+
+@pytest.mark.parametrize("protocol", [GRPC, HTTP])
+def test_an_exporter_without_an_endpoint_has_the_default_one(
+    protocol: str, variables: Setter
+) -> None:
+    """The variable sets the exporter of one signal, and has no effect on the other."""
+    variables(EXPORTER_OTLP_PROTOCOL=protocol, TRACES_EXPORTER="otlp")
+    path = "/v1/traces" if protocol == HTTP else ""
+    assert Target(protocol, DEFAULT_ENDPOINTS[protocol] + path) == target("TRACES")
+    assert target("METRICS") is None
+
+
+def test_the_variable_of_a_signal_takes_precedence(variables: Setter) -> None:
+    """An empty variable counts as unset."""
     variables(
         EXPORTER_OTLP_PROTOCOL="http/protobuf",
         EXPORTER_OTLP_ENDPOINT="http://all:4318",
@@ -54,42 +72,47 @@ def test_the_variable_of_the_signal_goes_first(variables: Setter) -> None:
     ("endpoint", "expected"),
     [("", "http://localhost:4318"), ("http://a:1/otlp/", "http://a:1/otlp")],
 )
-def test_over_http_the_signal_has_its_path(endpoint: str, expected: str, variables: Setter) -> None:
-    """Below the endpoint of all signals; that of one signal is taken as it is."""
-    variables(EXPORTER_OTLP_PROTOCOL="http/protobuf", EXPORTER_OTLP_ENDPOINT=endpoint)
+def test_over_http_a_signal_has_its_path(endpoint: str, expected: str, variables: Setter) -> None:
+    """It is appended to the endpoint of all signals, but not to the endpoint of one signal."""
+    variables(
+        EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        EXPORTER_OTLP_ENDPOINT=endpoint,
+        METRICS_EXPORTER="otlp",
+    )
     assert Target(HTTP, f"{expected}/v1/metrics") == target("METRICS")
     variables(EXPORTER_OTLP_TRACES_ENDPOINT="http://b:2/")
     assert Target(HTTP, "http://b:2/") == target("TRACES")
 
 
-def test_several_exporters_are_given_in_order(variables: Setter) -> None:
-    """With `none` among them, that one is left out."""
+def test_several_exporters_keep_their_order(variables: Setter) -> None:
+    """`none` among them is left out."""
     variables(TRACES_EXPORTER="console, none,otlp")
-    assert ["console", "otlp"] == list(exporters("TRACES"))
+    assert ["console", "otlp"] == exporters("TRACES")
 
 
 @pytest.mark.parametrize("value", ["", "false", "False", " true ", "TRUE"])
 def test_a_boolean_is_true_or_false(value: str, variables: Setter) -> None:
-    """In letters of any case; empty is unset."""
-    variables(SDK_DISABLED=value, EXPORTER_OTLP_INSECURE=value)
+    """Its case does not matter; an empty variable counts as unset."""
+    variables(SDK_DISABLED=value, EXPORTER_OTLP_INSECURE=value, METRICS_EXPORTER="otlp")
     disabled = value.strip().lower() == "true"
-    assert ([] if disabled else ["otlp"]) == list(exporters("METRICS"))
-    assert GRPC == target("METRICS").protocol
+    assert ([] if disabled else ["otlp"]) == exporters("METRICS")
+    assert GRPC == checked("METRICS").protocol
 
 
-def test_times_and_files_that_can_be_used(variables: Setter, tmp_path: Path) -> None:
-    """Of the signal first: what it overrides is not looked at."""
+def test_valid_times_and_files(variables: Setter, tmp_path: Path) -> None:
+    """A value that the signal's own variable overrides is not checked."""
     certificate = tmp_path / "ca.pem"
     certificate.touch()
     variables(
+        METRICS_EXPORTER="otlp",
         METRIC_EXPORT_TIMEOUT="500",
         EXPORTER_OTLP_TIMEOUT="-1",
         EXPORTER_OTLP_METRICS_TIMEOUT="0.5",
         EXPORTER_OTLP_CERTIFICATE="missing",
         EXPORTER_OTLP_METRICS_CERTIFICATE=str(certificate),
     )
-    assert ["otlp"] == list(exporters("METRICS"))
-    assert GRPC == target("METRICS").protocol
+    assert ["otlp"] == exporters("METRICS")
+    assert GRPC == checked("METRICS").protocol
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_TIMEOUT"):
         target("TRACES")
 
@@ -105,8 +128,8 @@ def test_times_and_files_that_can_be_used(variables: Setter, tmp_path: Path) -> 
         (HTTP, "http://user:password@localhost:4318"),
     ],
 )
-def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
-    """A URL; gRPC takes a host and port as well, and speaks TLS to it."""
+def test_a_valid_endpoint(protocol: str, endpoint: str, variables: Setter) -> None:
+    """It is a URL. gRPC also accepts a host and a port, and uses TLS for them."""
     variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_METRICS_ENDPOINT=endpoint)
     assert Target(protocol, endpoint) == target("METRICS")
 
@@ -124,13 +147,17 @@ def test_an_endpoint_that_can_be_used(protocol: str, endpoint: str, variables: S
         (HTTP, "http://[::1"),
     ],
 )
-def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables: Setter) -> None:
-    """The error has the variable, its value, and what was expected."""
-    variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_TRACES_ENDPOINT=endpoint)
+def test_an_invalid_endpoint(protocol: str, endpoint: str, variables: Setter) -> None:
+    """The error has the variable, its value, and an example. The other signal is not affected."""
+    variables(
+        EXPORTER_OTLP_PROTOCOL=protocol,
+        EXPORTER_OTLP_TRACES_ENDPOINT=endpoint,
+        METRICS_EXPORTER="otlp",
+    )
     with pytest.raises(ValueError, match="expected a URL, such as http://localhost:431") as caught:
         target("TRACES")
     assert str(caught.value).startswith(f"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={endpoint!r}")
-    assert protocol == target("METRICS").protocol
+    assert protocol == checked("METRICS").protocol
 
 
 @pytest.mark.parametrize(
@@ -145,7 +172,7 @@ def test_an_endpoint_that_cannot_be_used(protocol: str, endpoint: str, variables
 def test_a_password_in_an_endpoint_is_not_shown(
     protocol: str, endpoint: str, variables: Setter
 ) -> None:
-    """Over gRPC there can be none: the exporter would tell it at each attempt."""
+    """For gRPC it is invalid, since the exporter would log it at each attempt."""
     variables(EXPORTER_OTLP_PROTOCOL=protocol, EXPORTER_OTLP_ENDPOINT=endpoint)
     with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as caught:
         target("METRICS")
@@ -162,10 +189,10 @@ def test_a_password_in_an_endpoint_is_not_shown(
         "x-equals=a=b==",
     ],
 )
-def test_headers_that_can_be_used(headers: str, variables: Setter) -> None:
-    """As the exporters read them."""
-    variables(EXPORTER_OTLP_HEADERS=headers)
-    assert GRPC == target("METRICS").protocol
+def test_valid_headers(headers: str, variables: Setter) -> None:
+    """The syntax is that of the exporters."""
+    variables(EXPORTER_OTLP_HEADERS=headers, METRICS_EXPORTER="otlp")
+    assert GRPC == checked("METRICS").protocol
 
 
 @pytest.mark.parametrize(
@@ -184,11 +211,9 @@ def test_headers_that_can_be_used(headers: str, variables: Setter) -> None:
         "key=s3\ncret",
     ],
 )
-def test_headers_that_cannot_be_used(header: str, variables: Setter) -> None:
-    """They are told by their number alone: the SDK would write them to the log."""
+def test_an_invalid_header(header: str, variables: Setter) -> None:
+    """The error has its number, not its text. (The SDK would write the text to the log.)"""
     variables(EXPORTER_OTLP_TRACES_HEADERS=f"good=1,{header}")
-    with pytest.raises(
-        ValueError, match="OTEL_EXPORTER_OTLP_TRACES_HEADERS: its header 2"
-    ) as caught:
+    with pytest.raises(ValueError, match="OTEL_EXPORTER_OTLP_TRACES_HEADERS: header 2") as caught:
         target("TRACES")
     assert "s3" not in str(caught.value)

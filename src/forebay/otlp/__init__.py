@@ -1,6 +1,7 @@
-"""Export what forebay measures over OTLP, with OpenTelemetry's SDK: `pip install 'forebay[otlp]'`.
+"""Export forebay's metrics and spans over OTLP, with OpenTelemetry's SDK.
 
-A program that has providers of its own does not need this: it gives them to `open_buffers`.
+Install it with `pip install 'forebay[otlp]'`. A program that sets up providers itself does not need
+this module: it passes its providers to `open_buffers`.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ except ImportError as _missing:
         f"forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]' ({_missing})"
     ) from _missing
 
-from forebay.otlp._variables import GRPC, exporters, target
+from forebay._telemetry.attributes import encodable
+from forebay.otlp._variables import DEFAULT_ENDPOINTS, GRPC, Signal, exporters, target
 
-_LONGEST_SHUTDOWN: Final = 86_400.0
-"""A day, in seconds. With a time past its clock's range the SDK fails, without an export."""
+_MAX_SHUTDOWN: Final = 86_400.0
+"""One day, in seconds. The SDK fails without an export if a timeout exceeds its clock's range."""
+
+_SIGNALS: Final[tuple[tuple[Signal, str], ...]] = (("METRICS", "metrics"), ("TRACES", "spans"))
+"""The signals, and what each consists of."""
 
 _logger = logging.getLogger(__name__)
 
@@ -45,8 +50,8 @@ class Providers:
     """The providers that `export_telemetry` set up.
 
     Attributes:
-        meter_provider: for `open_buffers`, where it is not the global one.
-        tracer_provider: the same, for spans.
+        meter_provider: creates the instruments. Pass it to `open_buffers` unless it is global.
+        tracer_provider: creates the spans. Pass it to `open_buffers` unless it is global.
     """
 
     meter_provider: MeterProvider
@@ -62,48 +67,53 @@ async def export_telemetry(
 ) -> AsyncGenerator[Providers, None]:
     """Export metrics and spans for the time of an `async with` block.
 
-    Open it before the buffers, so that it ends after their drain: what the last flushes added is
-    exported then. That happens in threads, and has a deadline of its own: an endpoint that does
-    not answer delays the program by `shutdown_timeout`, and costs no row. Cancelled, the block
-    exports all the same, within that time.
+    Enter the block before `open_buffers`. It then ends after their drain, and the last export
+    contains what the drain flushed. That export runs in threads and has its own deadline: an
+    endpoint that does not answer delays the program by `shutdown_timeout` and loses no row. If the
+    block is cancelled, the last export still takes place, within the deadline.
 
-    OpenTelemetry's variables say what goes where: `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_PROTOCOL`
-    (`grpc`, which is also the default here, or `http/protobuf`), `…_HEADERS`, `…_TIMEOUT` and the
-    others of the exporters, each also for one signal; `OTEL_METRICS_EXPORTER` and
+    OpenTelemetry's environment variables select the destination: `OTEL_EXPORTER_OTLP_ENDPOINT`,
+    `…_PROTOCOL` (`grpc`, the default here, or `http/protobuf`), `…_HEADERS`, `…_TIMEOUT` and the
+    other variables of the exporters, each also per signal; `OTEL_METRICS_EXPORTER` and
     `OTEL_TRACES_EXPORTER` (`otlp`, `console`, `none`); `OTEL_METRIC_EXPORT_INTERVAL` in
-    milliseconds; `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`; `OTEL_SDK_DISABLED`.
+    milliseconds; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; `OTEL_SDK_DISABLED`.
     https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 
+    A signal is not exported if no variable sets its endpoint or its exporter; a warning in the log
+    says so once. Set its exporter to `otlp` to use OpenTelemetry's default endpoint on localhost.
+    By default that endpoint is not used, as a program that configures nothing would wait for it.
+
     Args:
-        service_name: the name of the service, where the variables give none.
-        shutdown_timeout: how long the last export may take, in seconds; a day at most.
-        set_global: whether these become the process's global providers, which `open_buffers` and
-            other libraries use by default. A process sets them once; a second time, take False.
+        service_name: the name of the service, unless a variable sets it.
+        shutdown_timeout: the deadline of the last export, in seconds; at most one day.
+        set_global: whether to make these providers the global ones of the process, which
+            `open_buffers` and other libraries use by default. A process can set them only once:
+            pass False for a second block.
 
     Yields:
-        The providers, for `open_buffers` where they are not the global ones.
+        The providers. Pass them to `open_buffers` unless they are the global ones.
 
     Raises:
-        TypeError: an argument is of another type.
-        ValueError: a variable has a value that cannot be used, or `shutdown_timeout` has. Headers
-            are never shown.
-        RuntimeError: the process has other global providers already.
+        TypeError: an argument has a wrong type.
+        ValueError: a variable or `shutdown_timeout` has an invalid value. The message contains no
+            headers, since they may be secret.
+        RuntimeError: the process already has global providers.
     """
     if service_name is not None and not isinstance(service_name, str):
         raise TypeError(f"service_name must be a str or None, not {service_name!r}")
     if isinstance(shutdown_timeout, bool) or not isinstance(shutdown_timeout, int | float):
         raise TypeError(f"shutdown_timeout must be a number of seconds, not {shutdown_timeout!r}")
-    if not 0 < shutdown_timeout <= _LONGEST_SHUTDOWN:
+    if not 0 < shutdown_timeout <= _MAX_SHUTDOWN:
         raise ValueError(
-            f"shutdown_timeout={shutdown_timeout!r}: expected more than 0 seconds, and a day "
-            f"at most"
+            f"shutdown_timeout={shutdown_timeout!r}: expected more than 0 and at most "
+            f"{_MAX_SHUTDOWN:.0f} seconds"
         )
     shutdowns: list[Callable[[], None]] = []
     try:
-        with _variables_named():
+        with _errors_name_variables():
             resource = _resource(service_name)
             metric_exporters, span_exporters = [*_metric_exporters()], [*_span_exporters()]
-            # None is shut down at the interpreter's exit: a dead endpoint would hold that up.
+            # With `shutdown_on_exit` the SDK would wait for the endpoint at the interpreter's exit.
             tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False)
             shutdowns.append(tracer_provider.shutdown)
             for exporter in span_exporters:
@@ -118,58 +128,81 @@ async def export_telemetry(
             )
         if set_global:
             _set_global(meter_provider, tracer_provider)
+        _warn_of_missing_endpoints()
         yield Providers(meter_provider, tracer_provider)
     finally:
         await _shut_down(shutdown_timeout, *shutdowns)
 
 
 @contextmanager
-def _variables_named() -> Generator[None, None, None]:
-    """Have whatever the SDK raises say where its cause is to be looked for."""
+def _errors_name_variables() -> Generator[None, None, None]:
+    """Convert an error of the SDK that names no variable into a ValueError that lists them."""
     try:
         yield
     except ImportError:
         raise
     except Exception as error:
-        why, names = str(error), sorted(name for name in os.environ if name.startswith("OTEL_"))
-        if isinstance(error, ValueError) and any(name in why for name in names):
+        message, names = str(error), sorted(name for name in os.environ if name.startswith("OTEL_"))
+        if isinstance(error, ValueError) and any(name in message for name in names):
             raise
         raise ValueError(
-            f"what OpenTelemetry's variables say cannot be used ({', '.join(names)}): "
-            f"{' '.join(why.split()) or repr(error)}"
+            f"OpenTelemetry's SDK rejects the value of a variable ({', '.join(names)}): "
+            f"{' '.join(message.split()) or repr(error)}"
         ) from error
 
 
+def _warn_of_missing_endpoints() -> None:
+    """Log a warning if a signal is not exported because no variable sets its endpoint."""
+    missing = [
+        (signal, data)
+        for signal, data in _SIGNALS
+        if "otlp" in exporters(signal) and target(signal) is None
+    ]
+    if missing:
+        _logger.warning(
+            "%s are not exported, since no endpoint is configured: set "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, for example to %s, or set %s to none",
+            " and ".join(data for _, data in missing),
+            DEFAULT_ENDPOINTS[GRPC],
+            " and ".join(f"OTEL_{signal}_EXPORTER" for signal, _ in missing),
+        )
+
+
 def _resource(service_name: str | None) -> Resource:
+    """Return the attributes of the process. A name set by a variable takes precedence."""
     resource = Resource.create()
     named = not str(resource.attributes[SERVICE_NAME]).startswith("unknown_service")
-    if named or service_name is None:
-        return resource
-    return resource.merge(Resource({SERVICE_NAME: service_name}))
+    if service_name is not None and not named:
+        resource = resource.merge(Resource({SERVICE_NAME: service_name}))
+    attributes = {
+        name: encodable(value) if isinstance(value, str) else value
+        for name, value in resource.attributes.items()
+    }
+    return Resource(attributes, resource.schema_url)
 
 
 def _set_global(meter_provider: MeterProvider, tracer_provider: TracerProvider) -> None:
-    """Set both or none: they can be set once."""
+    """Set both global providers, or neither: each can be set only once."""
     free = isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     if free:
         metrics.set_meter_provider(meter_provider)
         free = metrics.get_meter_provider() is meter_provider
     if not free:
         raise RuntimeError(
-            "the process has global providers already: pass set_global=False, and give "
-            "open_buffers the providers of this block"
+            "the process already has global providers: pass set_global=False to export_telemetry, "
+            "and the providers that it yields to open_buffers"
         )
     trace.set_tracer_provider(tracer_provider)
 
 
 async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  # noqa: ASYNC109
-    """Call what ends the providers, each in a thread, and wait for them for so many seconds."""
+    """Shut down the providers, each in a thread, and wait for at most `timeout` seconds."""
     limiter = trio.CapacityLimiter(math.inf)
 
     def call(shutdown: Callable[[], None]) -> None:
         try:
             shutdown()
-        except Exception:  # exporters are anybody's; the program has done its work
+        except Exception:  # exporters may raise anything, and the program has done its work
             _logger.exception("the last export of telemetry failed")
 
     async def run(shutdown: Callable[[], None]) -> None:
@@ -180,18 +213,19 @@ async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  #
             for shutdown in shutdowns:
                 nursery.start_soon(run, shutdown)
     if scope.cancelled_caught:
-        _logger.warning("the last export of telemetry took longer than %g s: given up", timeout)
+        _logger.warning("the last export of telemetry was abandoned after %g s", timeout)
 
 
-# The exporters are imported where they are chosen: one of the two protocols is not used, and the
-# import of gRPC alone takes a third of a second.
+# Only the exporters that are used are imported: importing gRPC takes a third of a second.
 
 
 def _metric_exporters() -> Iterator[MetricExporter]:
     for name in exporters("METRICS"):
         if name == "console":
             yield ConsoleMetricExporter()
-        elif (to := target("METRICS")).protocol == GRPC:
+        elif (to := target("METRICS")) is None:
+            continue
+        elif to.protocol == GRPC:
             from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415  # see above
                 metric_exporter as grpc,
             )
@@ -209,7 +243,9 @@ def _span_exporters() -> Iterator[SpanExporter]:
     for name in exporters("TRACES"):
         if name == "console":
             yield ConsoleSpanExporter()
-        elif (to := target("TRACES")).protocol == GRPC:
+        elif (to := target("TRACES")) is None:
+            continue
+        elif to.protocol == GRPC:
             from opentelemetry.exporter.otlp.proto.grpc import (  # noqa: PLC0415  # see above
                 trace_exporter as grpc,
             )

@@ -1,7 +1,7 @@
-"""What OpenTelemetry's variables say of one signal, checked before an exporter is made of it.
+"""Reads OpenTelemetry's environment variables of one signal, and checks them.
 
-The exporters check little: a malformed header they write to the log as it is, with what is secret
-in it; a malformed endpoint they meet at every export; a time below 0 ends each before it began.
+The exporters of the SDK check little: they write a malformed header to the log, with its secret;
+they report a malformed endpoint at each export; and with a negative timeout each export fails.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -20,53 +19,57 @@ Signal: TypeAlias = Literal["METRICS", "TRACES"]
 GRPC: Final = "grpc"
 HTTP: Final = "http/protobuf"
 
-_ENDPOINTS: Final = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
-"""The standard's, where no variable names another."""
+DEFAULT_ENDPOINTS: Final = {GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}
+"""OpenTelemetry's default endpoints, by protocol."""
 
 _EXPORTERS: Final = ("otlp", "console", "none")
 
 _HEADER: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ !#-+\--:<-\[\]-~\t]*")
-"""One header, as the exporters read it; its value may be percent-encoded."""
+"""One header in the syntax of the exporters. Its value may be percent-encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a signal goes by OTLP.
+    """The destination of a signal's OTLP exporter.
 
     Attributes:
         protocol: `GRPC` or `HTTP`.
-        endpoint: its URL, with the signal's path where the protocol has one; by gRPC it may also
-            be a host and port.
+        endpoint: the URL, with the signal's path for `HTTP`. For `GRPC` it may also be a host and
+            a port.
     """
 
     protocol: str
     endpoint: str
 
 
-def exporters(signal: Signal) -> Iterator[str]:
-    """Give the kinds of exporters that are asked for, `otlp` or `console`.
+def exporters(signal: Signal) -> list[str]:
+    """Return the kinds of a signal's exporters: `otlp` or `console`, or both.
 
     Raises:
-        ValueError: the variable names another one, or one for all exporters cannot be used.
+        ValueError: the variable names an unknown exporter, or a variable that applies to all
+            exporters has an invalid value.
     """
     if _boolean("OTEL_SDK_DISABLED"):
-        return
+        return []
     if signal == "METRICS":
         _check_time("OTEL_METRIC_EXPORT_TIMEOUT")
-    variable = f"OTEL_{signal}_EXPORTER"
-    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
+    variable = _exporter_variable(signal)
+    names = [name.strip() for name in (_value(variable) or "otlp").split(",")]
     for name in names:
         if name not in _EXPORTERS:
             raise ValueError(f"{variable}={name!r}: expected otlp, console or none")
-        if name != "none":
-            yield name
+    return [name for name in names if name != "none"]
 
 
-def target(signal: Signal) -> Target:
-    """Give the target of a signal's OTLP exporter.
+def target(signal: Signal) -> Target | None:
+    """Return the target of a signal's OTLP exporter.
+
+    Returns:
+        The target. None if no variable sets an endpoint or an exporter; the other variables are
+        checked nevertheless.
 
     Raises:
-        ValueError: the protocol, the endpoint, or what goes with them, cannot be used.
+        ValueError: the protocol, the endpoint, or a variable of the exporter has an invalid value.
     """
     protocol = _protocol(signal)
     _check_headers(signal)
@@ -74,34 +77,48 @@ def target(signal: Signal) -> Target:
         _boolean(found[0])
     if found := _first(signal, "TIMEOUT"):
         _check_time(found[0])
-    for what in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
-        if (found := _first(signal, what)) and not os.access(found[1], os.R_OK):
-            raise ValueError(f"{found[0]}={found[1]!r}: expected a file that can be read")
+    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        if (found := _first(signal, name)) and not os.access(found[1], os.R_OK):
+            raise ValueError(f"{found[0]}={found[1]!r}: expected a readable file")
+    if _first(signal, "ENDPOINT") is None and not _value(_exporter_variable(signal)):
+        return None
     return Target(protocol, _endpoint(signal, protocol))
 
 
-def _first(signal: Signal, what: str) -> tuple[str, str] | None:
-    """Give the variable that counts, and its value: the signal's own goes first, empty is unset."""
-    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
-        if value := os.environ.get(variable, "").strip():
+def _exporter_variable(signal: Signal) -> str:
+    return f"OTEL_{signal}_EXPORTER"
+
+
+def _value(variable: str) -> str:
+    """Return the value of a variable; empty if it is unset, as OpenTelemetry defines it."""
+    return os.environ.get(variable, "").strip()
+
+
+def _first(signal: Signal, name: str) -> tuple[str, str] | None:
+    """Return the variable of the signal, or else that of all signals, with its value.
+
+    Returns None if neither is set.
+    """
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+        if value := _value(variable):
             return variable, value
     return None
 
 
 def _boolean(variable: str) -> bool:
-    value = os.environ.get(variable, "").strip()
+    value = _value(variable)
     if value.lower() not in ("", "true", "false"):
         raise ValueError(f"{variable}={value!r}: expected true or false")
     return value.lower() == "true"
 
 
 def _check_time(variable: str) -> None:
-    if not (value := os.environ.get(variable, "").strip()):
+    if not (value := _value(variable)):
         return
     with suppress(ValueError):
         if 0 < float(value) < math.inf:
             return
-    raise ValueError(f"{variable}={value!r}: expected a number above 0")
+    raise ValueError(f"{variable}={value!r}: expected a number greater than 0")
 
 
 def _protocol(signal: Signal) -> str:
@@ -114,13 +131,20 @@ def _protocol(signal: Signal) -> str:
 
 
 def _endpoint(signal: Signal, protocol: str) -> str:
-    variable, value = _first(signal, "ENDPOINT") or ("", _ENDPOINTS[protocol])
-    if protocol == GRPC and "@" in value:  # the exporter would look for a host of that name, aloud
-        raise ValueError(f"{variable}: gRPC takes no user in an endpoint; give a header instead")
+    variable, value = _first(signal, "ENDPOINT") or ("", DEFAULT_ENDPOINTS[protocol])
+    # gRPC would look up `user:password@host` as a host name, and log it.
+    if protocol == GRPC and "@" in value:
+        raise ValueError(
+            f"{variable}: an endpoint for gRPC cannot have a user; pass credentials in "
+            f"OTEL_EXPORTER_OTLP_HEADERS"
+        )
     if not _is_url(value) and (protocol == HTTP or "://" in value):
-        shown = value.rpartition("@")[2]  # without what may be a password
-        raise ValueError(f"{variable}={shown!r}: expected a URL, such as {_ENDPOINTS[protocol]}")
-    if protocol == HTTP and signal not in variable:  # the signal's own variable has the path
+        shown = value.rpartition("@")[2]  # without user and password
+        raise ValueError(
+            f"{variable}={shown!r}: expected a URL, such as {DEFAULT_ENDPOINTS[protocol]}"
+        )
+    # The variable of a signal has the path already.
+    if protocol == HTTP and signal not in variable:
         return f"{value.rstrip('/')}/v1/{signal.lower()}"
     return value
 
@@ -129,7 +153,7 @@ def _is_url(value: str) -> bool:
     try:
         url = urlsplit(value)
         return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # no port, or one out of range
+    except ValueError:  # the port is not a number, or out of range
         return False
 
 
@@ -140,8 +164,8 @@ def _check_headers(signal: Signal) -> None:
     for number, header in enumerate(value.split(","), 1):
         if header.strip() and not _is_header(header.strip()):
             raise ValueError(
-                f"{variable}: its header {number} is not name=value, in ASCII or percent-encoded "
-                f"(it may be secret, and is not shown)"
+                f"{variable}: header {number} is invalid (not shown, since it may be secret); "
+                f"expected name=value, in ASCII or percent-encoded"
             )
 
 
