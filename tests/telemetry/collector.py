@@ -1,4 +1,4 @@
-"""rotel, a real OpenTelemetry agent, and what it prints of what it received."""
+"""A real OpenTelemetry collector, rotel, and the telemetry that it received."""
 
 from __future__ import annotations
 
@@ -12,19 +12,26 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
+"""Seconds to wait for the collector."""
 
 
 def why_no_rotel() -> str | None:
-    """Say why rotel does not run here; None where it does."""
+    """Return the reason why rotel does not run here, on one line; None if it runs."""
     agent = _agent()
     if agent is None:
-        return "the package rotel is not installed: it has no build for this machine"
+        return "not installed: PyPI has no build for this machine"
     try:
-        subprocess.run([agent, "--version"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        return f"rotel does not start: {error}"
-    return None
+        started = subprocess.run(
+            [agent, "--version"], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        return f"cannot be executed: {error.strerror}"
+    if started.returncode == 0:
+        return None
+    # The system's loader says here which library or version is missing.
+    output = " ".join(started.stdout.decode(errors="backslashreplace").split())
+    return f"exit code {started.returncode}: {output}"
 
 
 def _agent() -> Path | None:
@@ -37,7 +44,7 @@ def _agent() -> Path | None:
 
 @dataclass(frozen=True)
 class Point:
-    """One data point: a number, or the count and the sum of a histogram."""
+    """One data point: its number, or the count and the sum of a histogram."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
@@ -45,12 +52,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Collector:
+    """A collector that runs.
+
+    Attributes:
+        grpc: its endpoint for gRPC.
+        http: its endpoint for HTTP.
+        output: the file to which it prints what it receives.
+    """
+
     grpc: str
     http: str
     output: Path
 
     def metrics(self) -> dict[str, list[Point]]:
-        """Give the points received, by the name of their metric."""
+        """Return the points received so far, by the name of their metric."""
         metrics: dict[str, list[Point]] = {}
         points: list[Point] = []
         for line in self.output.read_text().splitlines():
@@ -65,29 +80,35 @@ class Collector:
         return metrics
 
     def wait_for(self, metric: str) -> dict[str, list[Point]]:
-        """Give the points received, once some of this metric are among them."""
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until points of a metric are received, and return all points."""
+        deadline = time.monotonic() + _TIMEOUT
         while metric not in (metrics := self.metrics()):
             assert time.monotonic() < deadline, self.output.read_text()
             time.sleep(0.02)
         return metrics
 
     def wait_for_text(self, pattern: str) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until the collector has printed a text that matches."""
+        deadline = time.monotonic() + _TIMEOUT
         while not re.search(pattern, self.output.read_text()):
             assert time.monotonic() < deadline, self.output.read_text()
             time.sleep(0.02)
 
 
 def free_port() -> int:
-    """Give a port of this machine that nobody listens at."""
+    """Return a port of this machine at which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
 
 @contextmanager
 def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
-    """Run rotel on loopback; it prints the metrics, or the traces, that it receives."""
+    """Run rotel on loopback, so that it prints the metrics or the traces that it receives.
+
+    Args:
+        folder: a folder for its files.
+        signal: `metrics` or `traces`.
+    """
     grpc, http = free_port(), free_port()
     output = folder / "rotel.out"
     with (
@@ -117,7 +138,7 @@ def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return

@@ -1,4 +1,4 @@
-"""Prometheus on loopback, and what it answers."""
+"""A real Prometheus on loopback."""
 
 from __future__ import annotations
 
@@ -17,31 +17,34 @@ from urllib.request import urlopen
 
 from tests.telemetry.collector import free_port
 
-_PATIENCE = 90.0
+_TIMEOUT = 90.0
+"""Seconds to wait for Prometheus."""
 
 
 def why_no_prometheus() -> str | None:
-    """Say why Prometheus does not run here; None where it does."""
+    """Return the reason why Prometheus does not run here; None if it runs."""
     if shutil.which("prometheus") is None:
-        return "it is not installed; Debian has it as the package prometheus"
+        return "not installed: Debian has a package prometheus"
     return None
 
 
 @dataclass(frozen=True)
 class Prometheus:
+    """A Prometheus that runs at a URL."""
+
     url: str
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Give the data of an answer of its API."""
+        """Return the data of a response of the API."""
         url = f"{self.url}/api/v1/{path}?{urlencode(parameters)}"
         with urlopen(url, timeout=30) as answer:  # noqa: S310  # http, on loopback
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> list[Any]:
-        """Run a query now.
+        """Run a query for the current time, and return its series.
 
         Raises:
-            AssertionError: it is not a valid one.
+            AssertionError: the query is invalid.
         """
         try:
             return list(self.get("query", query=expression)["result"])
@@ -49,8 +52,8 @@ class Prometheus:
             raise AssertionError(f"{expression}: {error.read().decode()}") from error
 
     def wait_for_data(self, expressions: dict[str, str]) -> None:
-        """Wait until each query has a result that is a number."""
-        deadline = time.monotonic() + _PATIENCE
+        """Wait until the result of each query has a number."""
+        deadline = time.monotonic() + _TIMEOUT
         missing = dict(expressions)
         while missing:
             missing = {name: e for name, e in missing.items() if not self._has_data(e)}
@@ -63,7 +66,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, *, target: str, rules: str) -> Iterator[Prometheus]:
-    """Run Prometheus on loopback; it scrapes one target five times a second."""
+    """Run Prometheus on loopback; it scrapes one target every 0.2 s."""
     (folder / "rules.yaml").write_text(rules)
     config = {
         "global": {"scrape_interval": "200ms", "evaluation_interval": "200ms"},
@@ -94,7 +97,7 @@ def prometheus(folder: Path, *, target: str, rules: str) -> Iterator[Prometheus]
 
 
 def _wait_for(server: Prometheus, output: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while True:
         try:
             server.get("status/buildinfo")
