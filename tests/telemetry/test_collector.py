@@ -20,8 +20,8 @@ NEEDS_ROTEL = "tests/otlp/test_collector.py::test_a_collector_receives_the_spans
     ("agent", "reason"),
     [
         (
-            "#!/bin/sh\necho libc.so.6: version GLIBC_2.99 not found,\necho a new one >&2\nexit 1\n",
-            "exit code 1: libc.so.6: version GLIBC_2.99 not found, a new one",
+            "#!/bin/sh\necho libc.so.6: version GLIBC_2.9 not found,\necho a new one >&2\nexit 1\n",
+            "exit code 1: libc.so.6: version GLIBC_2.9 not found, a new one",
         ),
         ("#!/missing\n", "cannot be executed: No such file or directory"),
         (None, "not installed: PyPI has no build for this machine"),
