@@ -40,6 +40,20 @@ def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     assert [] == broken
 
 
+def test_the_map_names_what_its_files_define() -> None:
+    """Each name to look for, in the table "Where is …", is defined in a file of its line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("| Where is … |") : text.index("## The layers")]
+    lines = [line.split("|")[2:4] for line in table.strip().splitlines()[2:]]
+    assert lines
+    for files, names in lines:
+        code = "".join(
+            (ROOT / "src" / "forebay" / file).read_text() for file in re.findall(r"`(.+?)`", files)
+        )
+        for name in re.findall(r"`(.+?)`", names):
+            assert re.search(rf"^\s*(async )?(class|def) {name}\b", code, re.MULTILINE), name
+
+
 def test_the_map_names_files_that_exist() -> None:
     """Each Python file and folder that CONTRIBUTING names is in src/forebay, or at the root."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
