@@ -301,7 +301,7 @@ def test_a_spill_of_another_database_is_refused() -> None:
     execute("INSERT INTO pages VALUES ('/')")
     result = run("replay", "site.db", "--spill", "spill")
     assert 2 == result.exit_code
-    assert "'spill' is of the database '/srv/other.db' (id a1)" in result.stderr
+    assert "the spill 'spill' belongs to the database '/srv/other.db' (id a1)" in result.stderr
     assert "--any-database" in result.stderr
     assert [1, 2, 3] == left()
     assert 0 == run("replay", "site.db", "--spill", "spill", "--any-database").exit_code

@@ -334,7 +334,7 @@ async def test_dead_letters_without_a_table_are_found(path: Path) -> None:
     [
         ("entry = 'junk'", "1: Expecting value"),
         ("declaration = 'junk'", "1: Expecting value"),
-        ("history = 'junk'", "1: dead letter 1: its history is not as forebay wrote it"),
+        ("history = 'junk'", "1: the history of dead letter 1 was changed"),
     ],
 )
 async def test_dead_letters_that_cannot_be_read_are_found(

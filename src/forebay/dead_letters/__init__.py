@@ -1,8 +1,8 @@
-"""Dead letters: the entries that a table refused, to look at, to replay, to throw away.
+"""Dead letters: the entries that a table refused. Read, count, replay and purge them.
 
-They are rows of the table `forebay_dead_letters`, in the same file as the table that refused
-them. What is done with them by hand is done by `forebay dead-letters`; this module is for
-programs.
+They are rows of the table `forebay_dead_letters`, in the same file as the table that refused them.
+The commit of a batch writes them there: see `forebay.stores.sqlite._dead_letter_table.insert`.
+The command `forebay dead-letters` is for people; this module is for programs.
 
 Example:
     >>> async def retry_foreign_keys(store: SqliteStore) -> None:
@@ -13,54 +13,50 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import trio
 
 from forebay._database import Database
-from forebay._errors import SchemaError, SpillError
+from forebay._errors import SpillError
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._spill import read_spill
-from forebay._table.json_format import decode_declaration, decode_operation
-from forebay._table.operations import Operation
-from forebay._table.table import Table
+from forebay.dead_letters import _windows
 from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
-from forebay.dead_letters._replay import ReplayResult, replay_operations
+from forebay.dead_letters._replay import ReplayResult, replay_windows
+from forebay.dead_letters._windows import Windows, let_others_write, query
 from forebay.sqlite import connect
-from forebay.stores.sqlite import SqliteStore
-from forebay.stores.sqlite import _dead_letter_table as sql
+from forebay.stores.sqlite import SqliteStore, _spill_import
+from forebay.stores.sqlite import _dead_letter_table as table
 from forebay.stores.sqlite._database_id import read_id
 from forebay.stores.sqlite._errors import store_errors
 
 _LOCK_TIMEOUT = 5.0
-"""Seconds that a reader waits for a program that has the file for itself."""
+"""Seconds that a reader waits for a program with an exclusive lock on the file."""
 
-_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(max_attempts=25))
-"""For a replay, which a person waits for: a lock that stays ends it in about half a minute."""
-
-_PAGE = 5_000
-"""Letters that a replay holds in memory at a time."""
+_REPLAY_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(max_attempts=25))
+"""For a replay, which a person waits for: 25 attempts at a locked file take about 30 s."""
 
 
 @asynccontextmanager
 async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[DeadLetterReader, None]:
-    """Open a file to read its dead letters, for the time of an `async with` block.
+    """Open a file to read its dead letters, for the length of an `async with` block.
 
-    It writes nothing, so it will do for a copy, or with no right to write.
+    It writes nothing. So the file may be a copy, or one that this user may not write to.
 
     Args:
         path: the file.
 
     Yields:
-        What `fetch` and `counts` read from.
+        The reader, for `fetch` and `counts`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: it cannot be a file to read.
-        StoreError: SQLite cannot open it.
+        OSError: the file cannot be read.
+        StoreError: SQLite cannot open the file.
     """
     with store_errors(os.fsdecode(path)):
         async with connect(path, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
@@ -74,94 +70,105 @@ async def fetch(
     newest_first: bool = False,
     **selection: Unpack[Selection],
 ) -> list[DeadLetter]:
-    """Read dead letters. Cancelled, it ends when the query does.
+    """Return dead letters, in the order in which they were first refused.
+
+    Cancelled, it ends when the query that runs does; no query visits more than 1,000 letters.
 
     Args:
-        reader: the store, or a connection to its file, which may be read-only.
-        limit: no more than so many; at least 0, or None for all.
-        newest_first: whether the last ones come first.
+        reader: the store, or a connection to the file, which may be read-only.
+        limit: the most letters that it returns; at least 0, or None for all.
+        newest_first: whether to reverse the order.
         **selection: which letters: see `Selection`.
-
-    Returns:
-        The letters, in the order in which they were refused first, or the reverse of it.
 
     Raises:
         ValueError: `limit` is below 0.
-        StoreError: the file cannot be read, or the history of a letter is not as it was written.
+        StoreError: the file cannot be read, or the history of a letter cannot be decoded.
     """
     if limit is not None and limit < 0:
         raise ValueError(f"limit={limit!r}: expected at least 0, or None for all")
-    return await _fetch(
-        reader,
-        sql.NEWEST if newest_first else sql.OLDEST,
-        {**sql.selection(**selection), "limit": -1 if limit is None else limit, "after": 0},
-    )
+    letters: list[DeadLetter] = []
+    if limit == 0:
+        return letters
+    async for window in Windows(reader, selection, newest_first=newest_first):
+        left = -1 if limit is None else limit - len(letters)
+        sql, parameters = table.select(window, newest_first=newest_first, limit=left)
+        letters += map(DeadLetter.from_row, await query(reader, sql, parameters))
+        if len(letters) == limit:
+            break
+    return letters
 
 
 async def counts(reader: DeadLetterReader, **selection: Unpack[Selection]) -> list[Count]:
-    """Count dead letters by buffer and error. Cancelled, it ends when the query does.
+    """Count dead letters by buffer and error.
+
+    They are counted 1,000 at a time. So of the letters that another program adds or removes
+    meanwhile, some may be counted and others not. Cancelled, it ends when the query that runs does.
 
     Args:
-        reader: the store, or a connection to its file, which may be read-only.
+        reader: the store, or a connection to the file, which may be read-only.
         **selection: which letters: see `Selection`.
+
+    Returns:
+        The counts, sorted by buffer and error code.
 
     Raises:
         StoreError: the file cannot be read.
     """
-    return [Count(*row) for row in await _query(reader, sql.COUNT, sql.selection(**selection))]
+    found: dict[tuple[str, str], Count] = {}
+    async for window in Windows(reader, selection):
+        for row in await query(reader, *table.count(window)):
+            count = Count(*row)
+            kind = (count.buffer, count.error_code)
+            found[kind] = _add(found[kind], count) if kind in found else count
+    return [found[kind] for kind in sorted(found)]
+
+
+def _add(one: Count, other: Count) -> Count:
+    return Count(
+        one.buffer,
+        one.error_code,
+        one.count + other.count,
+        min(one.oldest, other.oldest),
+        max(one.newest, other.newest),
+    )
 
 
 async def replay(
     store: SqliteStore, *, options: BufferOptions | None = None, **selection: Unpack[Selection]
 ) -> ReplayResult:
-    """Do the operations of dead letters again, now that their cause is mended.
+    """Run the entries of dead letters again, once the cause of their refusal is fixed.
 
-    They run through a buffer, as if they were enqueued now, in the order in which they were
-    refused first, one table after another. The transaction that commits an operation removes its
-    letter, so a replay that is cut short, by whatever, lost nothing and did nothing twice: replay
-    again. An operation that is refused once more stays the letter it was, with the new failure,
-    more attempts, and the failure before in its history.
+    The entries go through a buffer, as if they were enqueued now: in the order in which they were
+    first refused, 200 at a time, and of these one table after another. The transaction that
+    commits an entry removes its letter. So a replay that is interrupted loses nothing and does
+    nothing twice: start it again. An entry that is refused again keeps its letter, with the new
+    failure, more attempts, and the previous failure in its history.
 
-    Beware: it is now that they run. Where a newer row has come in for the same key, it counts as
-    the earlier one of the two. Purge the letters for which that is wrong.
+    Beware: the entries run now. An entry may overwrite a row of the same key that is newer than
+    its first refusal. Purge such letters instead.
 
-    Cancelled, it commits what the buffer had accepted, then ends.
+    Each transaction is short, and between two of them other programs can write to the file.
+
+    Cancelled, it commits the entries that the buffer has accepted, at most 200; then it ends.
 
     Args:
         store: the store.
-        options: for the buffers; None for the defaults without a limit of dead letters, and with
-            an end to the attempts at a database that is locked or full, after about half a minute.
+        options: for the buffers; None for the defaults, but without a limit of dead letters, and
+            with an end to the retries when the file stays locked or the disk full for about 30 s.
         **selection: which letters: see `Selection`.
 
     Returns:
-        What became of them.
+        The ids of the letters that were replayed, refused and skipped.
 
     Raises:
-        FlushError: the database cannot be written, or stayed locked, or another process replays or
-            purges the same letters. What was not replayed is a dead letter still.
-        DrainError: it was cancelled, and the database stayed locked. Likewise.
-        StoreError: the file cannot be read, or the history of a letter is not as it was written.
+        FlushError: the file cannot be written, or stayed locked, or another process replays or
+            purges the same letters. Letters that were not replayed are still there.
+        DrainError: the replay was cancelled, and the file stayed locked. Letters that were not
+            replayed are still there.
+        StoreError: the file cannot be read, or the history of a letter cannot be decoded.
     """
-    parameters = {**sql.selection(**selection), "limit": _PAGE, "after": 0}
-    options = options or _OPTIONS
-    replayed: list[int] = []
-    refused: list[int] = []
-    skipped: dict[int, str] = {}
-    full = True
-    while full:
-        page = await _fetch(store, sql.OLDEST, parameters)
-        full = len(page) == _PAGE  # letters that come in meanwhile do not keep this going
-        parameters["after"] = page[-1].id if page else 0
-        for table, operations in _by_table(page, skipped).items():
-            try:
-                result = await replay_operations(store, table, operations, options)
-            except SchemaError as error:
-                skipped.update(dict.fromkeys(operations, str(error)))
-                continue
-            replayed += result.replayed
-            refused += result.refused
-            skipped.update(result.skipped)
-    return ReplayResult(tuple(replayed), tuple(refused), skipped)
+    windows = Windows(store, selection, size=_windows.REPLAY_SIZE)
+    return await replay_windows(store, windows, options or _REPLAY_OPTIONS)
 
 
 async def import_spill(
@@ -171,97 +178,80 @@ async def import_spill(
     any_database: bool = False,
     incomplete: bool = False,
 ) -> range:
-    """Make dead letters of the entries in a spill file, to be replayed like others.
+    """Make dead letters of the entries in a spill file, so that they can be replayed.
 
-    Each spill is taken in once: doing it again, after a crash or from a copy, adds nothing. The
-    file is left as it is, for a person to remove.
+    Each spill is imported once: to import it again, after a crash or from a copy, adds nothing.
+    The file stays as it is; remove it afterwards.
 
-    Cancelled before its transaction has begun, nothing is taken in; later, all is.
+    Cancelled before its transaction has begun, it imports nothing; later, it imports all.
 
     Args:
         store: the store.
-        path: the file that `open_buffers` wrote, whose `spill` names it.
-        any_database: whether a spill of another database is taken in, too. A spill that does not
-            say which one it is of always is.
-        incomplete: whether a spill that was cut off is taken in as well, such as a `.part` that
-            a program left which was killed over it: its whole lines, once too.
+        path: the file that `open_buffers` wrote, at the path of its argument `spill`.
+        any_database: whether to import the spill of another database. A spill that does not name
+            its database is always imported.
+        incomplete: whether to import the whole lines of a file that was cut off, such as a `.part`
+            file of a program that was killed while it wrote. They too are imported once.
 
     Returns:
-        The ids of the letters. Where the spill was taken in before, some of them may have been
+        The ids of the letters. If the spill was imported before, some of the letters may have been
         replayed or purged since.
 
     Raises:
-        SpillError: it is no spill file, or is damaged, or is of another database, or more of it
-            is in this file than was taken in before; nothing was taken in.
-        OSError: it cannot be read.
-        StoreError: the file cannot be written; nothing was taken in.
+        SpillError: the file is not a spill, is damaged, belongs to another database, or has more
+            entries than were imported from it before. Nothing was imported.
+        OSError: the file cannot be read.
+        StoreError: the database cannot be written; nothing was imported.
     """
     spill = await trio.to_thread.run_sync(partial(read_spill, path, incomplete=incomplete))
     with store_errors(store.path):
         here = Database.at(store.path, await store.run(read_id))
         if spill.database is not None and spill.database.is_other(here) and not any_database:
             raise SpillError(
-                f"{os.fspath(path)!r} is of the database {spill.database}, and this is {here}: its "
-                f"rows do not belong here. If they do, say so (any_database=True, --any-database)"
+                f"the spill {os.fspath(path)!r} belongs to the database {spill.database}, and this "
+                f"is {here}. To import its entries here all the same, use any_database=True, "
+                f"--any-database"
             )
-        return await store.run(sql.import_spill, spill)
+        return await store.run(_spill_import.import_spill, spill)
 
 
-async def purge(store: SqliteStore, **selection: Unpack[Selection]) -> int:
-    """Remove dead letters for good, in one transaction.
+async def purge(
+    store: SqliteStore, *, all_letters: bool = False, **selection: Unpack[Selection]
+) -> int:
+    """Remove dead letters for good.
 
-    Cancelled before the transaction has begun, none is removed; later, all are.
+    Each transaction removes at most 1,000 letters, and between two of them other programs can
+    write to the file. Cancelled, or ended by an error, it may have removed some of the letters.
 
     Args:
         store: the store.
+        all_letters: whether to remove all letters, if no condition is given.
         **selection: which letters: see `Selection`.
 
     Returns:
-        How many were removed.
+        How many letters were removed.
 
     Raises:
-        ValueError: no condition is given: all is too easily meant for none.
-        StoreError: the file cannot be written; none was removed.
+        ValueError: neither a condition nor `all_letters` is given, or both are.
+        StoreError: the file cannot be written.
     """
-    parameters = sql.selection(**selection)
-    if all(value is None for value in parameters.values()):
-        raise ValueError("purge needs one of buffer, error_code, failed_before and ids")
-    with store_errors(store.path):
-        return await store.run(sql.purge, parameters)
-
-
-async def _query(
-    reader: DeadLetterReader, text: str, parameters: Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
-    with store_errors(reader.path):
-        if not await reader.fetch_all(sql.EXISTS):  # the file never had a dead letter
-            return []
-        return await reader.fetch_all(text, parameters)
-
-
-async def _fetch(
-    reader: DeadLetterReader, text: str, parameters: Mapping[str, Any]
-) -> list[DeadLetter]:
-    return [DeadLetter.from_row(row) for row in await _query(reader, text, parameters)]
-
-
-def _by_table(
-    letters: Sequence[DeadLetter], skipped: dict[int, str]
-) -> dict[Table[tuple[Any, ...]], dict[int, Operation]]:
-    """Give the operations by their tables; two declarations of one name are two tables."""
-    tables: dict[str, Table[tuple[Any, ...]]] = {}
-    groups: dict[Table[tuple[Any, ...]], dict[int, Operation]] = {}
-    for letter in letters:
-        try:
-            if letter.declaration not in tables:
-                tables[letter.declaration] = decode_declaration(letter.declaration)
-            table = tables[letter.declaration]
-            operation = decode_operation(table, letter.entry)
-        except ValueError as error:
-            skipped[letter.id] = f"it cannot be read: {error}"
-        else:
-            groups.setdefault(table, {})[letter.id] = operation
-    return groups
+    if all_letters != all(value is None for value in selection.values()):
+        raise ValueError(
+            "purge needs either a condition (buffer, error_code, failed_before, ids) or "
+            "all_letters=True"
+        )
+    removed = 0
+    windows = Windows(store, selection)
+    async for window in windows:
+        # The search is a read, so that it takes no lock.
+        ids = [letter for (letter,) in await query(store, *table.select_ids(window))]
+        if not ids:
+            continue
+        begun = trio.current_time()
+        with store_errors(store.path):
+            removed += await store.run(table.delete, table.id_in(ids) & windows.fields)
+        await let_others_write(trio.current_time() - begun)
+    return removed
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a dead letter is, as data; and which of them are meant."""
+"""What a dead letter is, as data; and how to select some of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from forebay.sqlite import Parameters
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One time that a letter's operation was refused.
+    """One refusal of a letter's entry.
 
     Attributes:
         error_code: the name of the error, such as `SQLITE_CONSTRAINT_NOTNULL`; `SPILLED` for an
-            entry that a drain had no time for.
+            entry that comes from a spill file and was not tried since.
         error: the error's text.
-        failed_at: when, in seconds since 1970, UTC.
+        failed_at: the time, in seconds since 1970, UTC.
     """
 
     error_code: str
@@ -35,22 +35,22 @@ def _failure(value: object) -> Failure:
         case {"error_code": str(code), "error": str(error), "failed_at": int() | float() as at}:
             return Failure(code, error, at)
         case _:
-            raise ValueError(f"{value!r} is no failure")
+            raise ValueError(f"expected an object with error_code, error, failed_at; got {value!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An operation that a table refused.
+    """An entry that a table refused.
 
     Attributes:
-        id: its number in the file; no other letter ever has it.
+        id: its number in the file. No other letter ever has the same one.
         buffer: the name of the table.
-        operation: what was to be done: `write`, `update`, `delete` or `delete_by`.
-        entry: the operation itself, as JSON: values by the names of their columns.
+        operation: what the entry does: `write`, `update`, `delete` or `delete_by`.
+        entry: the entry itself, as JSON: its values by the names of their columns.
         declaration: the table as the program declared it, as JSON.
-        failure: why, and when, it was refused the last time.
-        attempts: how often it was tried.
-        history: the failures before the last one, oldest first.
+        failure: the last refusal.
+        attempts: how often the entry was tried.
+        history: the earlier refusals, oldest first.
     """
 
     id: int
@@ -67,23 +67,23 @@ class DeadLetter:
         """Make a letter of its row in the file.
 
         Raises:
-            StoreError: its history is not as forebay wrote it.
+            StoreError: the history cannot be decoded.
         """
-        identity, buffer, operation, entry, declaration, *last, attempts, history = row
+        letter, buffer, operation, entry, declaration, *last, attempts, history = row
         try:
             past = tuple(map(_failure, json.loads(history)))
         except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(
-                f"dead letter {identity}: its history is not as forebay wrote it ({error}); "
+                f"the history of dead letter {letter} was changed and cannot be read ({error}); "
                 f"set it to '[]' in the table forebay_dead_letters"
             ) from error
-        return cls(identity, buffer, operation, entry, declaration, Failure(*last), attempts, past)
+        return cls(letter, buffer, operation, entry, declaration, Failure(*last), attempts, past)
 
     def decode(self) -> tuple[Table[tuple[Any, ...]], Operation]:
-        """Give the table, declared anew, and the operation.
+        """Return the table, declared anew, and the entry.
 
         Raises:
-            ValueError: somebody has changed the letter into what it cannot be.
+            ValueError: the declaration or the entry was changed and cannot be decoded.
         """
         table = decode_declaration(self.declaration)
         return table, decode_operation(table, self.entry)
@@ -91,14 +91,14 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many letters have one buffer and one error.
+    """The number of letters of one buffer and one error.
 
     Attributes:
         buffer: the name of the table.
         error_code: the name of the error.
-        count: how many there are.
-        oldest: when the first of them was refused last, in seconds since 1970, UTC.
-        newest: when the last of them was.
+        count: the number of letters.
+        oldest: the time of the earliest of their last refusals, in seconds since 1970, UTC.
+        newest: the time of the latest one.
     """
 
     buffer: str
@@ -109,13 +109,13 @@ class Count:
 
 
 class Selection(TypedDict, total=False):
-    """Which letters are meant: those that all the given conditions hold for; without any, all.
+    """The letters for which all the given conditions hold; without a condition, all letters.
 
     Attributes:
-        buffer: those of the table of this name.
-        error_code: those whose last failure has this code.
-        failed_before: those whose last failure was before this, in seconds since 1970, UTC.
-        ids: those with these ids; ids of letters that are not there are passed over.
+        buffer: letters of the table with this name.
+        error_code: letters whose last refusal has this code.
+        failed_before: letters whose last refusal was before this time, in seconds since 1970, UTC.
+        ids: letters with these ids. Ids without a letter are ignored.
     """
 
     buffer: str | None

@@ -224,7 +224,7 @@ def _dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:
     if raw.execute(dead_letters.EXISTS).fetchone() is None:
         counts: Sequence[Any] = ()
     else:
-        counts = raw.execute(dead_letters.COUNT, dead_letters.selection()).fetchall()
+        counts = raw.execute(*dead_letters.count()).fetchall()
     for buffer, code, count, oldest, newest in counts:
         yield Finding(
             "dead_letters",
@@ -266,8 +266,7 @@ def _unreadable(raw: sqlite3.Connection) -> Iterator[Finding]:
     """Tell which dead letters are not as forebay wrote them, so that a replay skips them."""
     tables: dict[str, Table[Any]] = {}
     broken: dict[int, str] = {}
-    every = {**dead_letters.selection(), "limit": -1, "after": 0}
-    for row in raw.execute(dead_letters.OLDEST, every):
+    for row in raw.execute(f"{dead_letters.SELECT} ORDER BY id"):
         try:
             letter = DeadLetter.from_row(row)
             if letter.declaration not in tables:
@@ -288,10 +287,3 @@ def _unreadable(raw: sqlite3.Connection) -> Iterator[Finding]:
 def _listed(faults: Sequence[str]) -> str:
     more = ", and maybe more" if len(faults) >= _MOST else ""
     return "; ".join(faults) + more
-
-
-def imported_spills(raw: sqlite3.Connection) -> dict[str, int]:
-    """Give the ids of the spills whose entries became dead letters, and how many did."""
-    if raw.execute(dead_letters.SPILLS_EXIST).fetchone() is None:
-        return {}
-    return dict(raw.execute("SELECT id, last_letter - first_letter + 1 FROM forebay_spills"))

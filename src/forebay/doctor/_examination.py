@@ -17,6 +17,7 @@ from forebay.doctor._findings import Finding, Verdict
 from forebay.sqlite import connect
 from forebay.stores.sqlite._database_id import read_id
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
+from forebay.stores.sqlite._spill_import import imported_entries
 
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for a program that has the file for itself."""
@@ -50,7 +51,7 @@ async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: In
             for name, check in health.checks(tables, integrity):
                 findings += await connection.run(health.run, name, check)
             known = await connection.run(read_id)
-            return Inside(findings, known, await connection.run(health.imported_spills))
+            return Inside(findings, known, await connection.run(imported_entries))
     except SQLITE_ERRORS as error:
         return Inside([*findings, health.failed("database", error)])
     except OSError as error:  # it went away meanwhile

@@ -1,7 +1,10 @@
-"""The table of dead letters: operations that SQLite refused, beside the tables that refused them.
+"""The table `forebay_dead_letters`: the SQL that writes, selects, counts and removes dead letters.
 
-What is here runs in the writer's thread, in a transaction that is open: so a bad row leaves its
-table's batch and reaches the dead letters in one commit, and on its replay goes back in one.
+A dead letter is written here, by `insert`: the commit of a batch (`_commit.py`) calls it for each
+row that the table refuses. `forebay.dead_letters` reads, replays and purges what is in the table.
+
+The functions run in the writer's thread, in a transaction that is open. So a commit moves a bad row
+from its batch to the dead letters in one transaction, and a replay moves it back in one.
 """
 
 from __future__ import annotations
@@ -9,31 +12,27 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from forebay._errors import SpillError, StoreError, format_count
-from forebay._spill import Spill
+from forebay._errors import StoreError
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay._table.operations import Operation
 from forebay._table.table import Table
 
 TABLE: Final = "forebay_dead_letters"
 
-SPILLED: Final = "SPILLED"
-"""The error code of an entry that a drain had no time for."""
-
 HISTORY: Final = ("error_code", "error", "failed_at")
-"""What a letter's history keeps of each failure."""
+"""The columns of a failure that a letter's history keeps."""
 
-# AUTOINCREMENT: the id of a letter that is gone never becomes another's, so a script or a person
-# who noted it cannot purge the wrong one.
+# AUTOINCREMENT: SQLite never gives the id of a removed letter to another one. So a script or a
+# person who wrote an id down cannot purge the wrong letter.
 CREATE: Final = f"""\
 CREATE TABLE IF NOT EXISTS {TABLE} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    buffer TEXT NOT NULL,               -- the name of the table that refused it
+    buffer TEXT NOT NULL,               -- the name of the table that refused the entry
     operation TEXT NOT NULL,            -- write, update, delete or delete_by
-    entry TEXT NOT NULL,                -- the operation itself, as JSON
+    entry TEXT NOT NULL,                -- the entry itself, as JSON
     declaration TEXT NOT NULL,          -- the table as the program declared it, as JSON
     error_code TEXT NOT NULL,           -- SQLite's name of the error, or Python's
     error TEXT NOT NULL,
@@ -42,57 +41,102 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     history TEXT NOT NULL DEFAULT '[]'  -- its earlier failures, oldest first, as JSON
 )"""
 
+_INSERTED: Final = (
+    "buffer",
+    "operation",
+    "entry",
+    "declaration",
+    "error_code",
+    "error",
+    "failed_at",
+    "attempts",
+)
 
-_CREATE_SPILLS: Final = """\
-CREATE TABLE IF NOT EXISTS forebay_spills (
-    id TEXT PRIMARY KEY,            -- the spill's own
-    first_letter INTEGER NOT NULL,  -- its entries became these dead letters
-    last_letter INTEGER NOT NULL
-)"""
-
-_SELECTED: Final = """\
-(:buffer IS NULL OR buffer = :buffer)
-AND (:error_code IS NULL OR error_code = :error_code)
-AND (:failed_before IS NULL OR failed_at < :failed_before)
-AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"""
-
-EXISTS: Final = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
-
-SPILLS_EXIST: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
-
-# A person may correct a letter by hand, and the table is not STRICT, which older SQLite's do not
-# know: so what is read is cast to what it is declared as.
-COUNT: Final = f"""\
-SELECT CAST(buffer AS TEXT), CAST(error_code AS TEXT), count(*),
-    CAST(min(failed_at) AS REAL), CAST(max(failed_at) AS REAL)
-FROM {TABLE} WHERE {_SELECTED} GROUP BY 1, 2 ORDER BY 1, 2"""
+EXISTS: Final = f"SELECT 1 FROM sqlite_schema WHERE name = '{TABLE}'"
 
 DECLARATIONS: Final = f"SELECT DISTINCT CAST(declaration AS TEXT) FROM {TABLE}"
 
-_SELECT: Final = f"""\
+LAST_ID: Final = f"SELECT max(id) FROM {TABLE}"
+
+# These find the bounds of the first, or the last, :size letters of a range. A query between the
+# bounds visits no more letters than that, however few of them it returns.
+_WINDOW: Final = f"""\
+SELECT min(id), max(id) FROM (
+    SELECT id FROM {TABLE} WHERE id BETWEEN :first AND :last ORDER BY id {{}} LIMIT :size
+)"""
+FIRST_WINDOW: Final = _WINDOW.format("ASC")
+LAST_WINDOW: Final = _WINDOW.format("DESC")
+
+# People may correct a letter by hand, and the table is not STRICT, which SQLite knows only from
+# 3.37 on. So each column is cast to its declared type when it is read.
+SELECT: Final = f"""\
 SELECT id, CAST(buffer AS TEXT), CAST(operation AS TEXT), CAST(entry AS TEXT),
     CAST(declaration AS TEXT), CAST(error_code AS TEXT), CAST(error AS TEXT),
     CAST(failed_at AS REAL), CAST(attempts AS INTEGER), CAST(history AS TEXT)
-FROM {TABLE} WHERE {_SELECTED}"""
+FROM {TABLE}"""
 
-OLDEST: Final = f"{_SELECT} AND id > :after ORDER BY id LIMIT :limit"
-NEWEST: Final = f"{_SELECT} ORDER BY id DESC LIMIT :limit"
+_COUNT: Final = f"""\
+SELECT CAST(buffer AS TEXT), CAST(error_code AS TEXT), count(*),
+    CAST(min(failed_at) AS REAL), CAST(max(failed_at) AS REAL)
+FROM {TABLE}"""
 
 
-def selection(
-    *,
-    buffer: str | None = None,
-    error_code: str | None = None,
-    failed_before: float | None = None,
-    ids: Iterable[int] | None = None,
-) -> dict[str, Any]:
-    """Give the parameters of the queries above that say which letters are meant."""
-    return {
-        "buffer": buffer,
-        "error_code": error_code,
-        "failed_before": failed_before,
-        "ids": None if ids is None else json.dumps(list(ids)),
+class Where(NamedTuple):
+    """A condition on letters: SQL that is true for those that are meant, and its parameters."""
+
+    sql: str = "TRUE"
+    parameters: Mapping[str, Any] = {}
+
+    def __and__(self, other: Where) -> Where:
+        """Return the condition that both hold."""
+        return Where(f"{self.sql} AND {other.sql}", {**self.parameters, **other.parameters})
+
+
+def fields_are(
+    *, buffer: str | None = None, error_code: str | None = None, failed_before: float | None = None
+) -> Where:
+    """Return the condition that the given fields of a letter match; None is not compared."""
+    given = {
+        "buffer = :buffer": buffer,
+        "error_code = :error_code": error_code,
+        "failed_at < :failed_before": failed_before,
     }
+    given = {sql: value for sql, value in given.items() if value is not None}
+    parameters = {sql.rpartition(":")[2]: value for sql, value in given.items()}
+    return Where(" AND ".join(["TRUE", *given]), parameters)
+
+
+def id_in(ids: Iterable[int]) -> Where:
+    """Return the condition that a letter has one of these ids. It is a search by primary key."""
+    return Where("id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(list(ids))})
+
+
+def id_between(first: int, last: int) -> Where:
+    """Return the condition that a letter's id is in a range, both ends included."""
+    return Where("id BETWEEN :first AND :last", {"first": first, "last": last})
+
+
+def select(where: Where, *, newest_first: bool, limit: int) -> tuple[str, dict[str, Any]]:
+    """Return a query for whole letters, and its parameters.
+
+    Args:
+        where: which letters.
+        newest_first: whether letters with a higher id come first.
+        limit: the most letters that it returns; -1 for all.
+    """
+    order = "DESC" if newest_first else "ASC"
+    sql = f"{SELECT} WHERE {where.sql} ORDER BY id {order} LIMIT :limit"
+    return sql, {**where.parameters, "limit": limit}
+
+
+def select_ids(where: Where) -> tuple[str, Mapping[str, Any]]:
+    """Return a query for the ids of letters, and its parameters."""
+    return f"SELECT id FROM {TABLE} WHERE {where.sql}", where.parameters
+
+
+def count(where: Where = Where()) -> tuple[str, Mapping[str, Any]]:  # noqa: B008  # immutable
+    """Return a query that counts letters by buffer and error code, and its parameters."""
+    return f"{_COUNT} WHERE {where.sql} GROUP BY 1, 2 ORDER BY 1, 2", where.parameters
 
 
 def insert(
@@ -103,143 +147,124 @@ def insert(
     code: str,
     message: str,
     attempts: int,
-    failed_at: float | None = None,
 ) -> int:
-    """Put an operation into the dead letters.
+    """Write an entry that a table refused as a dead letter.
 
     Args:
-        raw: a connection in an open transaction; the letter, and the table of dead letters
-            where there was none, are part of it.
-        table: the table that refused the operation.
-        operation: what was refused.
+        raw: a connection in an open transaction. The letter becomes part of the transaction, and
+            so does the table of dead letters if the file has none yet.
+        table: the table that refused the entry.
+        operation: the entry.
         code: the name of the error, such as ``SQLITE_CONSTRAINT_NOTNULL``.
         message: the error's text.
-        attempts: how often the operation was tried.
-        failed_at: when, in seconds since 1970, UTC; None for now.
+        attempts: how often the entry was tried.
 
     Returns:
         The id of the letter.
 
     Raises:
-        sqlite3.Error: what SQLite answered.
+        sqlite3.Error: SQLite refused the letter.
     """
     raw.execute(CREATE)
-    cursor = raw.execute(
-        f"INSERT INTO {TABLE}"
-        " (buffer, operation, entry, declaration, error_code, error, failed_at, attempts)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (
-            table.name,
-            operation_name(operation),
-            encode_operation(table, operation),
-            encode_declaration(table),
-            code,
-            storable(message),
-            time.time() if failed_at is None else failed_at,
-            attempts,
-        ),
+    row = (
+        table.name,
+        operation_name(operation),
+        encode_operation(table, operation),
+        encode_declaration(table),
+        code,
+        storable(message),
+        time.time(),
+        attempts,
     )
-    [(letter,)] = cursor.fetchall()
-    return int(letter)
+    return insert_rows(raw, [row])
+
+
+def insert_rows(raw: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Insert letters by one statement, and return the id of the last one.
+
+    Args:
+        raw: a connection in an open transaction; the table of dead letters is there.
+        rows: for each letter its buffer, operation, entry, declaration, error code, error, time of
+            failure and number of attempts. Their ids follow each other.
+    """
+    row = f"({', '.join('?' * len(_INSERTED))})"
+    cursor = raw.execute(
+        f"INSERT INTO {TABLE} ({', '.join(_INSERTED)}) VALUES {', '.join([row] * len(rows))}"
+        " RETURNING id",
+        [value for row in rows for value in row],
+    )
+    return max(int(letter) for (letter,) in cursor.fetchall())
 
 
 def storable(text: str) -> str:
-    """Give a text that SQLite takes and its shell shows whole: no lone surrogates, no NUL."""
+    """Return a text as SQLite can store it and its shell shows it: surrogates and NUL escaped."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def record_replay(
     raw: sqlite3.Connection, letters: Collection[int], refused: Mapping[int, int]
 ) -> None:
-    """Note in the transaction that replays letters what became of them.
+    """Record the outcome of a replay in the transaction that replays the letters.
+
+    The work grows with the number of these letters, not with the size of the table.
 
     Args:
         raw: a connection in that transaction.
         letters: the ids of the letters that it replays. Those that were not refused are removed.
-        refused: for each letter that was refused again, the id of the dead letter that its
-            operation has become. The old letter takes the new failure over, and keeps its own in
-            its history; the new one is removed.
+        refused: the letters that were refused again, and for each of them the id of the new dead
+            letter that the commit has written. The old letter takes over the new failure and adds
+            its previous one to its history; the new letter is removed.
 
     Raises:
-        StoreError: one of the letters is not there any more.
+        StoreError: some of the letters are gone.
     """
-    done = [letter for letter in letters if letter not in refused]
-    gone = len(done) - _delete(raw, done)
-    for letter, new in refused.items():
-        gone += not _fail_again(raw, letter, new)
+    replayed = [letter for letter in letters if letter not in refused]
+    gone = len(replayed) - delete(raw, id_in(replayed))
+    gone += len(refused) - _add_failures(raw, refused)
+    delete(raw, id_in(refused.values()))
     if gone:
         raise StoreError(
-            f"{gone} of {len(letters)} dead letters are not there any more: another process "
-            f"replays or purges them at the same time; nothing of this transaction was done"
+            f"{gone} of {len(letters)} dead letters are gone: another process replays or purges "
+            f"them at the same time. This transaction was rolled back"
         )
 
 
-def _fail_again(raw: sqlite3.Connection, letter: int, new: int) -> bool:
-    old = raw.execute(
-        f"SELECT error_code, error, failed_at, history FROM {TABLE} WHERE id = ?", (letter,)
-    ).fetchone()
-    if old is None:
-        return False
-    *failure, history = old
-    past = [*json.loads(history), dict(zip(HISTORY, failure, strict=True))]
-    raw.execute(
-        f"UPDATE {TABLE} SET attempts = {TABLE}.attempts + new.attempts,"
-        " error_code = new.error_code, error = new.error, failed_at = new.failed_at, history = ?"
-        f" FROM {TABLE} AS new WHERE {TABLE}.id = ? AND new.id = ?",
-        (json.dumps(past, ensure_ascii=False), letter, new),
-    )
-    _delete(raw, (new,))
-    return True
+# CROSS JOIN keeps the order of the tables, so that SQLite searches the letters by primary key.
+_ADD_FAILURES: Final = f"""\
+UPDATE {TABLE} SET
+    attempts = {TABLE}.attempts + new.attempts,
+    error_code = new.error_code,
+    error = new.error,
+    failed_at = new.failed_at,
+    history = new.history
+FROM (
+    SELECT json_extract(change.value, '$[0]') AS letter,
+        json_extract(change.value, '$[2]') AS history,
+        added.attempts, added.error_code, added.error, added.failed_at
+    FROM json_each(:changes) AS change
+    CROSS JOIN {TABLE} AS added ON added.id = json_extract(change.value, '$[1]')
+) AS new
+WHERE {TABLE}.id = new.letter"""
 
 
-def _delete(raw: sqlite3.Connection, ids: Iterable[int]) -> int:
-    return purge(raw, selection(ids=ids))
-
-
-def purge(raw: sqlite3.Connection, parameters: Mapping[str, Any]) -> int:
-    """Remove letters, and tell how many there were of those that are meant."""
-    raw.execute(CREATE)
-    return raw.execute(f"DELETE FROM {TABLE} WHERE {_SELECTED}", parameters).rowcount
-
-
-def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
-    """Make dead letters of a spill's entries, in the open transaction; once only.
-
-    Returns:
-        The ids of the letters: the same again where the spill was taken in before, though some
-        of them may have been replayed or purged since.
-
-    Raises:
-        SpillError: some of its entries were taken in before, from a file that was cut off.
-    """
-    raw.execute(CREATE)
-    raw.execute(_CREATE_SPILLS)
-    known = raw.execute(
-        "SELECT first_letter, last_letter FROM forebay_spills WHERE id = ?", (spill.id,)
-    ).fetchone()
-    if known is not None:
-        ids = range(known[0], known[1] + 1)
-        if len(ids) < spill.entries:
-            raise SpillError(
-                f"the spill {spill.id} was taken in before, when it was not whole: only the first "
-                f"{len(ids):,} of {format_count(spill.entries, 'entry')}. Those that follow are "
-                f"in this file alone; taking in all would do the first ones twice. "
-                f"See docs/operations.md"
-            )
-        return ids
-    letters = [
-        insert(
-            raw,
-            table,
-            operation,
-            code=SPILLED,
-            message=spill.reason,
-            attempts=0,
-            failed_at=spill.written_at,
+def _add_failures(raw: sqlite3.Connection, refused: Mapping[int, int]) -> int:
+    """Move the failures of new letters into the letters that were replayed; count those found."""
+    where = id_in(refused)
+    columns = ", ".join(HISTORY)
+    changes = [
+        (letter, refused[letter], _extended(history, failure))
+        for letter, history, *failure in raw.execute(
+            f"SELECT id, history, {columns} FROM {TABLE} WHERE {where.sql}", where.parameters
         )
-        for table, operations in spill.unsettled.items()
-        for operation in operations
     ]
-    ids = range(letters[0], letters[-1] + 1) if letters else range(0)
-    raw.execute("INSERT INTO forebay_spills VALUES (?, ?, ?)", (spill.id, ids.start, ids.stop - 1))
-    return ids
+    return raw.execute(_ADD_FAILURES, {"changes": json.dumps(changes)}).rowcount
+
+
+def _extended(history: str, failure: Sequence[Any]) -> str:
+    past = [*json.loads(history), dict(zip(HISTORY, failure, strict=True))]
+    return json.dumps(past, ensure_ascii=False)
+
+
+def delete(raw: sqlite3.Connection, where: Where) -> int:
+    """Remove letters, and return how many there were."""
+    return raw.execute(f"DELETE FROM {TABLE} WHERE {where.sql}", where.parameters).rowcount
