@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from forebay import Delete, DeleteBy, Keep, Max, Merge, Min, Replace, Sum, Table, Update, Write
 from forebay._table.operations import Operation
 from forebay._table.table import value_columns
-from forebay.stores.sqlite._statements import create
+from forebay.stores.sqlite._statements import create_sql
 
 _KEYS: dict[type, list[Any]] = {
     int: [0, 1, -7, 2**62],
@@ -81,7 +81,7 @@ def tables(draw: st.DrawFn) -> Drawn:
     few = draw(st.sampled_from([1, 2, 1, 4]))
     return Drawn(
         table,
-        draw(st.sampled_from([create(table), _with_an_id(table)])),
+        draw(st.sampled_from([create_sql(table), _with_an_id(table)])),
         {name: _KEYS[kind][:few] for name, kind in keys.items()}
         | {
             name: _VALUES[kind] + ([None] if name in nullable else [])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import forebay
-from forebay.stores.sqlite._statements import create
+from forebay.stores.sqlite._statements import create_sql
 
 
 class Slot(NamedTuple):
@@ -77,7 +77,7 @@ def make(path: Path) -> None:
     """Make the file, with a constraint that a declaration does not know."""
     with closing(sqlite3.connect(path)) as raw:
         for table in (SLOTS, EVENTS, TOTALS):
-            raw.execute(create(table))
+            raw.execute(create_sql(table))
         raw.executescript("""
             CREATE TABLE strict (key TEXT PRIMARY KEY, value INTEGER CHECK (value <> 0));
             CREATE TABLE rivals (name TEXT);

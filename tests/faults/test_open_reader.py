@@ -61,5 +61,5 @@ async def test_a_wal_past_its_limit_is_warned_of(
             while (store.wal_size() or 0) < 250_000:
                 await events.write(Event("x" * 3000, 1))
     first, second = (record.getMessage() for record in caplog.records)
-    assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: look for a reader")
+    assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: a reader")
     assert first == second

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from forebay import Keep, Max, Merge, Min, Replace, Sum, Table
 from forebay._table.row_merger import RowMerger
 from forebay.stores import WriteStep
-from forebay.stores.sqlite._statements import create, statements
+from forebay.stores.sqlite._statements import create_sql, statements
 
 LARGEST = 2**63 - 1
 INTS = [None, 0, 1, -1, 2**53, 2**53 + 1, LARGEST, LARGEST - 1, -LARGEST, -LARGEST - 1]
@@ -35,7 +35,7 @@ def raw() -> Iterator[sqlite3.Connection]:
 def merge_in_table(raw: sqlite3.Connection, table: Table[Any], *values: object) -> Any:
     """Return the value of a column after rows with these values were written one by one."""
     raw.execute('DROP TABLE IF EXISTS "t"')
-    raw.execute(create(table))
+    raw.execute(create_sql(table))
     for value in values:
         for statement in statements(table, WriteStep([(1, value)]), variables=999):
             raw.execute(statement.sql, statement.parameters)

@@ -1,4 +1,4 @@
-"""What forebay asks of a database: a `Store` commits batches, each whole or not at all."""
+"""The contract of a store: it commits batches, and each batch completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from forebay._table.table import Table
 
 
 class FailureKind(enum.Enum):
-    """What a failed commit means for the rows of its batch."""
+    """The kinds of failed commits, by what they mean for the rows of the batch."""
 
     TRANSIENT = "transient"
-    """Nothing was written, and waiting may mend it: locked, disk full, an I/O error."""
+    """Nothing was written, and a retry may succeed: locked, disk full, an I/O error."""
     ROW = "row"
-    """Nothing was written, and one of the rows is why: a constraint, an impossible value."""
+    """Nothing was written because of one row: a constraint, a value that cannot be stored."""
     FATAL = "fatal"
-    """Nothing was written, and neither waiting nor other rows mend it."""
+    """Nothing was written, and neither a retry nor other rows can succeed."""
     IN_DOUBT = "in doubt"
-    """COMMIT itself failed: the batch may be in the database, or not."""
+    """COMMIT failed in a way that does not tell whether it took place."""
 
 
 class BatchError(Exception):
-    """A store could not commit a batch. The database's own error is the `__cause__`.
+    """A store could not commit a batch. The database's error is the `__cause__`.
 
     Attributes:
-        kind: what it means for the rows.
-        code: the database's name for the error, such as `SQLITE_BUSY`: for metrics.
-        settled: how many of the batch's entries, from the first on, were settled all the same,
-            by transactions of their own before the one that failed.
-        outcome: what became of these; None where there are none.
-        in_doubt: whether the batch may be in the database all the same: so it is after a failure
-            of this kind, and as long as nobody could look what became of that COMMIT.
+        kind: what the failure means for the rows.
+        code: the database's name for the error, such as `SQLITE_BUSY`, for metrics.
+        settled: the number of entries, from the start of the batch, that earlier transactions
+            settled before the one that failed.
+        outcome: the outcome of the settled entries, or None.
+        in_doubt: whether the rest of the batch may be in the database although this error was
+            raised. True for a failure of kind `IN_DOUBT`, and for later failures until the store
+            has checked what became of that COMMIT.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class BatchError(Exception):
 
 
 class FloodError(BatchError):
-    """The table refuses more entries of a batch than may go to the dead letters: it is fatal."""
+    """The table refused more entries of a batch than may become dead letters. It is fatal."""
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message, kind=FailureKind.FATAL, code=code)
@@ -74,13 +75,13 @@ class FloodError(BatchError):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An entry that the table refused, and that is in the dead letters instead.
+    """An entry that the table refused and that is now a dead letter.
 
     Attributes:
-        number: the entry's number in its buffer, counted from 1.
-        operation: what it asked for.
+        number: the number of the entry in its buffer, counted from 1.
+        operation: the operation of the entry.
         code: the database's name for the error, such as `SQLITE_CONSTRAINT_NOTNULL`.
-        message: the error's text.
+        message: the message of the error.
         dead_letter: the id of the dead letter.
     """
 
@@ -93,11 +94,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch that was committed.
+    """The result of a committed batch.
 
     Attributes:
-        operations: how many operations of each kind the table took, by `Step.operation`.
-        rejections: the entries it refused, in their order.
+        operations: the number of committed operations of each kind, by `Step.operation`.
+        rejections: the entries that became dead letters, in their order.
         duration: how long the transaction took, in seconds.
     """
 

@@ -1,4 +1,4 @@
-"""Rows that the table refuses: they go to the dead letters, and nobody else's row with them."""
+"""Rows that the table refuses: they, and no other rows, become dead letters."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TRIGGER = """
         BEGIN SELECT RAISE(ABORT, 'no value'); END
 """
 ROLLING_BACK = "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER NOT NULL ON CONFLICT ROLLBACK)"
-CHOKING = """
+FAILING = """
     CREATE TABLE pairs (
         k INTEGER PRIMARY KEY, v INTEGER,
         w AS (json_extract(CASE WHEN v IS NULL THEN '{' ELSE '1' END, '$')) STORED
@@ -56,7 +56,7 @@ CHOKING = """
 """
 
 
-def made(folder: Path, ddl: str) -> Path:
+def create_database(folder: Path, ddl: str) -> Path:
     path = folder / "a.db"
     raw = sqlite3.connect(path)
     raw.executescript(ddl)
@@ -70,7 +70,7 @@ async def dead_letters(store: forebay.SqliteStore) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.mark.parametrize("places", [(0,), (500,), (999,), (0, 1, 2), (3, 400, 401, 998)])
+@pytest.mark.parametrize("bad", [(0,), (500,), (999,), (0, 1, 2), (3, 400, 401, 998)])
 @pytest.mark.parametrize(
     ("ddl", "code"),
     [
@@ -81,29 +81,29 @@ async def dead_letters(store: forebay.SqliteStore) -> list[tuple[object, ...]]:
         pytest.param(DEFERRED, "SQLITE_CONSTRAINT_FOREIGNKEY", id="deferred foreign key"),
         pytest.param(TRIGGER, "SQLITE_CONSTRAINT_TRIGGER", id="trigger"),
         pytest.param(ROLLING_BACK, "SQLITE_CONSTRAINT_NOTNULL", id="rolls back by itself"),
-        pytest.param(CHOKING, "SQLITE_ERROR", id="an expression that chokes"),
+        pytest.param(FAILING, "SQLITE_ERROR", id="an expression that fails"),
     ],
 )
 async def test_only_the_bad_rows_are_refused(
-    tmp_path: Path, ddl: str, code: str, places: tuple[int, ...]
+    tmp_path: Path, ddl: str, code: str, bad: tuple[int, ...]
 ) -> None:
-    """Of n rows of which k are bad, n - k are committed and k are dead letters."""
-    path = made(tmp_path, ddl)
+    """If k of n rows are bad, n - k rows are committed and k become dead letters."""
+    path = create_database(tmp_path, ddl)
     async with (
         open_sqlite(path, pragmas={"foreign_keys": 1}) as store,
         open_buffers(store, PAIRS) as buffers,
     ):
         buffer = buffers[PAIRS]
-        await buffer.enqueue_many(Pair(k, None if k in places else k) for k in range(1000))
+        await buffer.enqueue_many(Pair(k, None if k in bad else k) for k in range(1000))
         await buffer.flush()
         good = await store.fetch_all("SELECT k FROM pairs WHERE k >= 0 ORDER BY k")
         letters = await dead_letters(store)
         statistics = buffer.statistics()
-    assert [(k,) for k in range(1000) if k not in places] == good
+    assert [(k,) for k in range(1000) if k not in bad] == good
     assert [
-        ("pairs", "write", f'{{"write": {{"k": {k}, "v": null}}}}', code) for k in places
+        ("pairs", "write", f'{{"write": {{"k": {k}, "v": null}}}}', code) for k in bad
     ] == letters
-    assert (1000, 1000 - len(places), 0, len(places), 0) == (
+    assert (1000, 1000 - len(bad), 0, len(bad), 0) == (
         statistics.accepted,
         statistics.committed,
         statistics.superseded,
@@ -119,7 +119,7 @@ async def test_only_the_bad_rows_are_refused(
 async def test_a_value_that_cannot_be_bound_is_a_bad_row(
     tmp_path: Path, value: object, code: str
 ) -> None:
-    """What Python's sqlite3 refuses to bind takes no other row with it."""
+    """A value that Python's sqlite3 refuses to bind affects no other row."""
     table = Table.from_columns({"k": int, "v": object}, name="pairs", key="k")
     async with (
         open_sqlite(tmp_path / "a.db", create=[table]) as store,
@@ -133,12 +133,12 @@ async def test_a_value_that_cannot_be_bound_is_a_bad_row(
     assert [code] == [letter[3] for letter in letters]
 
 
-async def test_a_good_row_survives_the_bad_one_that_would_have_superseded_it(
+async def test_a_bad_row_does_not_supersede_a_good_one(
     tmp_path: Path,
 ) -> None:
-    """Coalescing never takes a good entry into the dead letters with a bad one."""
+    """Coalescing never turns a good entry into a dead letter because of a bad entry."""
     async with (
-        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_sqlite(create_database(tmp_path, NOT_NULL)) as store,
         open_buffers(store, PAIRS) as buffers,
     ):
         await buffers[PAIRS].enqueue_many([Pair(1, 10), Pair(1, None)])
@@ -154,8 +154,10 @@ async def test_a_good_row_survives_the_bad_one_that_would_have_superseded_it(
 
 
 async def test_sums_count_each_good_row_once(tmp_path: Path) -> None:
-    """A bad row in a table of sums makes no other row count twice."""
-    path = made(tmp_path, "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER CHECK (v < 100))")
+    """A bad row in a table with `Sum` does not cause another row to be added twice."""
+    path = create_database(
+        tmp_path, "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v INTEGER CHECK (v < 100))"
+    )
     async with open_sqlite(path) as store, open_buffers(store, COUNTS) as buffers:
         await buffers[COUNTS].enqueue_many([Pair(1, 1), Pair(1, 2), Pair(2, 500), Pair(1, 4)])
         await buffers[COUNTS].flush()
@@ -163,8 +165,8 @@ async def test_sums_count_each_good_row_once(tmp_path: Path) -> None:
     assert [(1, 7)] == rows
 
 
-async def test_write_raises_for_its_own_bad_row_and_for_no_other(tmp_path: Path) -> None:
-    """Of many tasks that share a transaction, only the one with the bad row hears of it."""
+async def test_write_raises_only_for_its_own_bad_row(tmp_path: Path) -> None:
+    """If many tasks share a transaction, only the task with the bad row gets an error."""
     refused: list[RowError] = []
     written: list[int] = []
 
@@ -177,7 +179,7 @@ async def test_write_raises_for_its_own_bad_row_and_for_no_other(tmp_path: Path)
             written.append(row.k)
 
     async with (
-        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_sqlite(create_database(tmp_path, NOT_NULL)) as store,
         open_buffers(store, PAIRS) as buffers,
         trio.open_nursery() as nursery,
     ):
@@ -195,7 +197,7 @@ async def test_write_raises_for_its_own_bad_row_and_for_no_other(tmp_path: Path)
 
 
 async def test_bisection_takes_few_statements(tmp_path: Path) -> None:
-    """k bad rows of n cost O(k log n) tries, not n."""
+    """To find k bad rows among n takes O(k log n) tries, not n."""
     statements: list[str] = []
     n, bad = 4096, {7, 3000}
 
@@ -203,24 +205,24 @@ async def test_bisection_takes_few_statements(tmp_path: Path) -> None:
         raw.set_trace_callback(statements.append)
 
     async with (
-        open_sqlite(made(tmp_path, NOT_NULL)) as store,
+        open_sqlite(create_database(tmp_path, NOT_NULL)) as store,
         open_buffers(store, PAIRS) as buffers,
     ):
         await store.run(trace)
         await buffers[PAIRS].enqueue_many(Pair(k, None if k in bad else k) for k in range(n))
         await buffers[PAIRS].flush()
     inserts = [sql for sql in statements if sql.startswith('INSERT INTO "pairs"')]
-    # Each bad row is reached through log2(n) = 12 halvings, of two halves each; a half takes a
-    # handful of statements, by the ladder of their sizes.
+    # A bad row is found after log2(n) = 12 halvings, of two halves each. Each half takes up to 12
+    # statements, because a statement has one of few sizes.
     assert len(inserts) < len(bad) * 12 * 2 * 12
 
 
 async def test_a_flood_of_bad_rows_stops_the_buffer(tmp_path: Path) -> None:
-    """More dead letters a minute than the limit are a fault of the program, and fatal."""
+    """More dead letters per minute than the limit are fatal, and no entry is lost."""
     options = BufferOptions(dead_letters_per_minute=2)
-    with pytest.raises(FlushError, match="table 'pairs' refuses more rows") as caught:
+    with pytest.raises(FlushError, match="table 'pairs' refused more rows") as caught:
         async with (
-            open_sqlite(made(tmp_path, NOT_NULL)) as store,
+            open_sqlite(create_database(tmp_path, NOT_NULL)) as store,
             open_buffers(store, PAIRS, options=options) as buffers,
         ):
             await buffers[PAIRS].enqueue_many(Pair(k, None if k < 3 else k) for k in range(10))
@@ -234,8 +236,10 @@ async def test_a_flood_of_bad_rows_stops_the_buffer(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
 
-async def test_the_limit_is_for_a_minute(autojump_clock: trio.testing.MockClock) -> None:
-    """Dead letters older than a minute do not count."""
+async def test_the_limit_is_per_minute(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Dead letters that are older than a minute do not count."""
     del autojump_clock
     store = MemoryStore()
     store.refuse(lambda operation: operation == forebay.Write((0, 0)))
@@ -255,14 +259,14 @@ async def test_the_limit_is_for_a_minute(autojump_clock: trio.testing.MockClock)
         (NOT_NULL, "ALTER TABLE pairs RENAME COLUMN v TO w", "SQLITE_ERROR"),
     ],
 )
-async def test_a_table_that_is_gone_is_fatal_and_no_flood_of_dead_letters(
+async def test_a_missing_table_or_column_causes_no_dead_letters(
     tmp_path: Path, ddl: str, break_it: str, code: str
 ) -> None:
-    """A statement that no longer compiles stops the buffer, with its entries named."""
+    """A statement that no longer compiles stops the buffer, and the error has the entries."""
     rows: Iterable[Pair] = [Pair(k, k) for k in range(5)]
     with pytest.raises(FlushError, match=code) as caught:
         async with (
-            open_sqlite(made(tmp_path, ddl)) as store,
+            open_sqlite(create_database(tmp_path, ddl)) as store,
             open_buffers(store, PAIRS) as buffers,
         ):
             await store.run(lambda raw: raw.execute(break_it).close())

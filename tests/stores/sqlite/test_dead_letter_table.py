@@ -1,4 +1,4 @@
-"""The table of dead letters: what `insert` leaves in the file."""
+"""The table of dead letters: the row that `insert` writes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def raw(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield raw
 
 
-def test_a_letter_holds_all_that_is_needed(raw: sqlite3.Connection) -> None:
-    """Its buffer, operation, declaration, error, time, and how often it was tried."""
+def test_a_letter_has_every_column(raw: sqlite3.Connection) -> None:
+    """It has the buffer, the operation, the declaration, the error, the time, the attempts."""
     before = time.time()
     raw.execute("BEGIN IMMEDIATE")
     letter = insert(raw, TABLE, Write(("a", b"\1")), code="SQLITE_X", message="bad", attempts=3)
@@ -47,8 +47,8 @@ def test_a_letter_holds_all_that_is_needed(raw: sqlite3.Connection) -> None:
     assert before <= at <= time.time()
 
 
-def test_the_table_is_part_of_the_transaction(raw: sqlite3.Connection) -> None:
-    """A rollback leaves no letter, and no table where there was none."""
+def test_the_table_is_created_in_the_transaction(raw: sqlite3.Connection) -> None:
+    """A rollback removes the letter, and the table if the transaction created it."""
     raw.execute("BEGIN IMMEDIATE")
     insert(raw, TABLE, Delete("a"), code="X", message="", attempts=1)
     raw.execute("ROLLBACK")
@@ -56,7 +56,7 @@ def test_the_table_is_part_of_the_transaction(raw: sqlite3.Connection) -> None:
 
 
 def test_an_id_is_never_used_again(raw: sqlite3.Connection) -> None:
-    """Not even that of the last letter: who noted it cannot meet another one."""
+    """Even the id of the last letter is not used again, so that it never means another letter."""
     raw.execute("BEGIN IMMEDIATE")
     first = insert(raw, TABLE, Delete("a"), code="X", message="", attempts=1)
     raw.execute("DELETE FROM forebay_dead_letters")
@@ -65,7 +65,7 @@ def test_an_id_is_never_used_again(raw: sqlite3.Connection) -> None:
 
 
 def test_any_error_text_can_be_stored(raw: sqlite3.Connection) -> None:
-    """Lone surrogates, which SQLite refuses, and NUL, where its shell stops reading."""
+    """Lone surrogates, which SQLite refuses, and NUL, at which its shell stops, are escaped."""
     raw.execute("BEGIN IMMEDIATE")
     insert(raw, TABLE, Delete("a"), code="X", message="caf\udce9\0 ä", attempts=1)
     raw.execute("COMMIT")

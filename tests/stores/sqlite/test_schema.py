@@ -1,4 +1,4 @@
-"""Whether a table in the file is what its declaration says: what is refused, what mends it."""
+"""The check of a table in the file: which tables are refused, and which SQL corrects them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from forebay.stores.sqlite._statements import statements
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a new file, in autocommit mode."""
+    """Open a connection to a new file, in autocommit mode."""
     with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
         yield connection
 
 
 def declared(**arguments: Any) -> Table[tuple[Any, ...]]:
-    """A table of a text key, a number and a text."""
+    """Return a table with a text key, a number and a text."""
     columns = {"k": str, "n": int | None, "v": str | None}
     return Table.from_columns(columns, name="t", **{"key": "k", **arguments})
 
 
 def write_a_row(raw: sqlite3.Connection, table: Table[Any], row: tuple[Any, ...]) -> None:
-    """Write a row as a buffer would."""
+    """Write a row as a buffer does."""
     for statement in statements(table, WriteStep([row]), variables=999):
         raw.execute(statement.sql, statement.parameters)
 
@@ -58,8 +58,8 @@ def write_a_row(raw: sqlite3.Connection, table: Table[Any], row: tuple[Any, ...]
         "CREATE TABLE t (k BLOB UNIQUE, n, v); CREATE UNIQUE INDEX i ON t (k) WHERE n > 1",
     ],
 )
-def test_a_table_that_keeps_the_rows_is_taken(raw: sqlite3.Connection, ddl: str) -> None:
-    """Further columns, other types and other ways to be unique are the program's affair."""
+def test_a_table_that_stores_the_rows_is_accepted(raw: sqlite3.Connection, ddl: str) -> None:
+    """The table may have more columns, other types, and its key may be unique in other ways."""
     raw.executescript(ddl)
 
     check_table(raw, declared())
@@ -96,14 +96,14 @@ def test_a_table_that_keeps_the_rows_is_taken(raw: sqlite3.Connection, ddl: str)
         ),
     ],
 )
-def test_every_type_of_key_is_found_unique(
+def test_a_unique_key_of_any_type_is_accepted(
     raw: sqlite3.Connection,
     columns: dict[str, Any],
     arguments: dict[str, Any],
     ddl: str,
     rows: list[tuple[Any, ...]],
 ) -> None:
-    """The rowid under a name, a primary key, a constraint: rows of one key become one."""
+    """The rowid, a primary key or a constraint makes it unique, and rows of one key merge."""
     table = Table.from_columns(columns, name="t", **arguments)
     raw.execute(f"CREATE TABLE {ddl}")
 
@@ -115,7 +115,7 @@ def test_every_type_of_key_is_found_unique(
 
 
 def test_an_append_only_table_needs_nothing_unique(raw: sqlite3.Connection) -> None:
-    """Without a key, columns that are there are enough; a virtual table will do."""
+    """A table without a key may be a virtual table, and needs no unique index."""
     table = Table.from_columns({"k": str, "v": str}, name="t")
     raw.execute("CREATE VIRTUAL TABLE t USING fts5(k, v)")
 
@@ -125,73 +125,73 @@ def test_an_append_only_table_needs_nothing_unique(raw: sqlite3.Connection) -> N
     assert [("three",)] == raw.execute("SELECT v FROM t WHERE t MATCH 'two'").fetchall()
 
 
-MISSING = (
-    "there is no table 't' in the database; create it, or pass create=[…] to open_sqlite\n"
-    "This would mend it:\n"
+MISSING = "there is no table 't' in the database; create it, or pass create=[…] to open_sqlite"
+CREATE = (
     'CREATE TABLE IF NOT EXISTS "t" (\n    "k" TEXT NOT NULL,\n    "n" INTEGER,\n    "v" TEXT,\n'
     '    PRIMARY KEY ("k")\n);'
 )
 NOT_UNIQUE = (
-    "table 't': nothing makes its key (k) unique; of rows that share a key, only one can stay\n"
-    "This would mend it:\n"
-    'CREATE UNIQUE INDEX "t_key" ON "t" ("k" COLLATE BINARY);'
+    "table 't': no primary key and no unique index covers exactly its key (k); before you create "
+    "the index, delete rows with duplicate keys"
 )
+CREATE_INDEX = 'CREATE UNIQUE INDEX "t_key" ON "t" ("k" COLLATE BINARY);'
 
 
 @pytest.mark.parametrize(
-    ("ddl", "message"),
+    ("ddl", "message", "sql"),
     [
-        ("", MISSING),
-        ("CREATE TABLE tt (k)", MISSING),
+        ("", MISSING, CREATE),
+        ("CREATE TABLE tt (k)", MISSING, CREATE),
         (
             "CREATE TABLE t (k TEXT PRIMARY KEY)",
-            (
-                "table 't' has no column 'n', 'v'\nThis would mend it:\n"
-                'ALTER TABLE "t" ADD COLUMN "n" INTEGER;\nALTER TABLE "t" ADD COLUMN "v" TEXT;'
-            ),
+            "table 't' has no column 'n', 'v'",
+            'ALTER TABLE "t" ADD COLUMN "n" INTEGER;\nALTER TABLE "t" ADD COLUMN "v" TEXT;',
         ),
         (
             "CREATE TABLE t (k TEXT PRIMARY KEY, n INT) STRICT",
-            (
-                "table 't' has no column 'v'\nThis would mend it:\n"
-                'ALTER TABLE "t" ADD COLUMN "v" TEXT;'
-            ),
+            "table 't' has no column 'v'",
+            'ALTER TABLE "t" ADD COLUMN "v" TEXT;',
         ),
-        ("CREATE TABLE t (k TEXT, n, v)", NOT_UNIQUE),
-        ("CREATE TABLE t (k TEXT COLLATE NOCASE, n, v)", NOT_UNIQUE),
-        ("CREATE TABLE t (k TEXT, n, v); CREATE INDEX i ON t (k)", NOT_UNIQUE),
-        ("CREATE TABLE t (k TEXT, n, v, UNIQUE (k, n))", NOT_UNIQUE),
-        ("CREATE TABLE t (k TEXT, n, v); CREATE UNIQUE INDEX i ON t (lower(k))", NOT_UNIQUE),
+        ("CREATE TABLE t (k TEXT, n, v)", NOT_UNIQUE, CREATE_INDEX),
+        ("CREATE TABLE t (k TEXT COLLATE NOCASE, n, v)", NOT_UNIQUE, CREATE_INDEX),
+        ("CREATE TABLE t (k TEXT, n, v); CREATE INDEX i ON t (k)", NOT_UNIQUE, CREATE_INDEX),
+        ("CREATE TABLE t (k TEXT, n, v, UNIQUE (k, n))", NOT_UNIQUE, CREATE_INDEX),
+        (
+            "CREATE TABLE t (k TEXT, n, v); CREATE UNIQUE INDEX i ON t (lower(k))",
+            NOT_UNIQUE,
+            CREATE_INDEX,
+        ),
         (
             (
                 "CREATE TABLE t (k TEXT, n, v); CREATE UNIQUE INDEX T_KEY ON t (k) WHERE n > 1;"
                 "CREATE TABLE t_key1 (x)"
             ),
-            NOT_UNIQUE.replace("t_key", "t_key2"),
+            NOT_UNIQUE,
+            CREATE_INDEX.replace("t_key", "t_key2"),
         ),
     ],
 )
-def test_what_can_be_mended_comes_with_the_sql_that_mends_it(
-    raw: sqlite3.Connection, ddl: str, message: str
+def test_the_error_has_sql_that_corrects_the_table(
+    raw: sqlite3.Connection, ddl: str, message: str, sql: str
 ) -> None:
-    """The SQL of the error, executed as it is, makes the table one that is taken."""
+    """The message ends with the SQL. After it is executed, the table is accepted."""
     raw.executescript(ddl)
 
     with pytest.raises(SchemaError) as caught:
         check_table(raw, declared())
 
-    assert message == str(caught.value)
-    assert "t" == caught.value.table
-    assert message.endswith(caught.value.sql or "nothing")
-    raw.executescript(caught.value.sql or "")
+    assert ("t", sql) == (caught.value.table, caught.value.sql)
+    assert message == str(caught.value).splitlines()[0]
+    assert str(caught.value).endswith(f"\n{sql}")
+    raw.executescript(sql)
     check_table(raw, declared())
     write_a_row(raw, declared(), ("a", 1, "x"))
     write_a_row(raw, declared(), ("a", 2, "y"))
     assert [("a", 2, "y")] == raw.execute("SELECT k, n, v FROM t").fetchall()
 
 
-def test_names_in_the_sql_that_mends_are_quoted(raw: sqlite3.Connection) -> None:
-    """Whatever the names, the SQL does what it says."""
+def test_names_in_the_sql_of_an_error_are_quoted(raw: sqlite3.Connection) -> None:
+    """The SQL corrects a table whose names have quotes, spaces and comment signs."""
     name = 'odd "name"; --'
     table = Table.from_columns({f"{name} 1": int, f"{name} 2": int}, name=name, key=f"{name} 1")
     raw.execute(f'CREATE TABLE "{name.replace(chr(34), chr(34) * 2)}" (x)')
@@ -205,32 +205,39 @@ def test_names_in_the_sql_that_mends_are_quoted(raw: sqlite3.Connection) -> None
 
 
 COLLATED = (
-    "table 't': the key (k) is unique under another collation than BINARY, so that keys which "
-    "differ in memory are one in the table; make it unique under BINARY instead"
+    "table 't': its key (k) is unique only under a collation other than BINARY, so different keys "
+    "in memory could become one key in the table; make it unique under BINARY"
 )
 OTHER = (
     "table 't': column 'w' is NOT NULL without a default, and the row type tuple has no such "
-    "field; add the field, or give the column a default"
+    "field; add the field, or set a default for the column"
 )
 
 
-def changes(column: str, declared: str, kind: str) -> str:
-    """What the error says of a column that changes values."""
+def converts(column: str, declared: str, kind: str) -> str:
+    """Return the message about a column that converts or refuses values."""
     return (
-        f"table 't': column '{column}' is declared '{declared}', which changes or refuses values "
-        f"of type {kind}, so that rows which differ in memory could be one in the table; declare "
-        f"the same type on both sides"
+        f"table 't': column '{column}' has the declared type '{declared}', which converts or "
+        f"refuses values of type {kind}, so different rows in memory could become one row in the "
+        f"table; use the same type in the table and in the row type"
     )
 
 
 @pytest.mark.parametrize(
     ("ddl", "arguments", "message"),
     [
-        ("CREATE VIEW t AS SELECT 1 k, 2 n, 3 v", {}, "'t' is a view; a buffer writes to a table"),
+        (
+            "CREATE VIEW t AS SELECT 1 k, 2 n, 3 v",
+            {},
+            "'t' is a view, but a buffer can only write to a table",
+        ),
         (
             "CREATE VIRTUAL TABLE t USING fts5(k, n, v)",
             {},
-            "'t' is a virtual table, to which rows can only be appended; declare it without a key",
+            (
+                "'t' is a virtual table, to which a buffer can only append rows; declare it "
+                "without a key"
+            ),
         ),
         ("CREATE TABLE t (k TEXT UNIQUE, n, v, w NOT NULL)", {}, OTHER),
         ("CREATE TABLE t (k TEXT UNIQUE, n, v, w NOT NULL DEFAULT NULL)", {}, OTHER),
@@ -255,34 +262,34 @@ def changes(column: str, declared: str, kind: str) -> str:
             "CREATE TABLE t (k TEXT UNIQUE, n, v GENERATED ALWAYS AS (k))",
             {},
             (
-                "table 't': column 'v' is generated, so that no value can be written to it; leave "
-                "it out of the row type"
+                "table 't': column 'v' is generated, so no value can be written to it; remove it "
+                "from the row type"
             ),
         ),
-        ("CREATE TABLE t (k INTEGER UNIQUE, n, v)", {}, changes("k", "INTEGER", "str")),
-        ("CREATE TABLE t (k NUMERIC UNIQUE, n, v)", {}, changes("k", "NUMERIC", "str")),
-        ("CREATE TABLE t (k REAL UNIQUE, n, v)", {}, changes("k", "REAL", "str")),
+        ("CREATE TABLE t (k INTEGER UNIQUE, n, v)", {}, converts("k", "INTEGER", "str")),
+        ("CREATE TABLE t (k NUMERIC UNIQUE, n, v)", {}, converts("k", "NUMERIC", "str")),
+        ("CREATE TABLE t (k REAL UNIQUE, n, v)", {}, converts("k", "REAL", "str")),
         (
             "CREATE TABLE t (k TEXT UNIQUE, n TEXT, v)",
             {"merge": {"n": Sum}},
-            changes("n", "TEXT", "int or None"),
+            converts("n", "TEXT", "int or None"),
         ),
         (
             "CREATE TABLE t (k TEXT UNIQUE, n REAL, v)",
             {"merge": {"n": Max}},
-            changes("n", "REAL", "int or None"),
+            converts("n", "REAL", "int or None"),
         ),
         (
             "CREATE TABLE t (k TEXT UNIQUE, n INT, v NUMERIC)",
             {"delete_by": "v"},
-            changes("v", "NUMERIC", "str or None"),
+            converts("v", "NUMERIC", "str or None"),
         ),
     ],
 )
-def test_what_would_not_keep_the_rows_is_refused(
+def test_a_table_that_would_change_rows_is_refused(
     raw: sqlite3.Connection, ddl: str, arguments: dict[str, Any], message: str
 ) -> None:
-    """The error names table and column, and what to do; there is no SQL that is safe to run."""
+    """The error names the table, the column and a remedy; it has no SQL, as none is safe."""
     raw.executescript(ddl)
 
     with pytest.raises(SchemaError) as caught:
@@ -293,10 +300,10 @@ def test_what_would_not_keep_the_rows_is_refused(
 
 @pytest.mark.parametrize("kind", [float, bytes, str])
 def test_the_rowid_takes_integers_only(raw: sqlite3.Connection, kind: type) -> None:
-    """A key of another type would meet "datatype mismatch" at the first row."""
+    """A key of another type would fail with "datatype mismatch" at the first row."""
     raw.execute("CREATE TABLE t (k INTEGER PRIMARY KEY)")
 
-    with pytest.raises(SchemaError, match=re.escape(changes("k", "INTEGER", kind.__name__))):
+    with pytest.raises(SchemaError, match=re.escape(converts("k", "INTEGER", kind.__name__))):
         check_table(raw, Table.from_columns({"k": kind}, name="t", key="k"))
 
 
@@ -309,11 +316,11 @@ def test_the_rowid_takes_integers_only(raw: sqlite3.Connection, kind: type) -> N
         (bytes, set()),
     ],
 )
-@pytest.mark.parametrize("there", ["TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"])
-def test_a_key_of_a_type_that_the_column_keeps_is_taken(
-    raw: sqlite3.Connection, kind: type, refused: set[str], there: str
+@pytest.mark.parametrize("stored_type", ["TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"])
+def test_a_key_is_accepted_if_its_column_keeps_all_values(
+    raw: sqlite3.Connection, kind: type, refused: set[str], stored_type: str
 ) -> None:
-    """What the check takes stays as it is in the file, value by value."""
+    """The check accepts a type if, and only if, the column stores its values unchanged."""
     values: dict[type, list[Any]] = {
         str: ["1", "1.0", "01", "", "a"],
         int: [0, 1, 2**53 + 1, 2**63 - 1, -(2**63)],
@@ -321,13 +328,13 @@ def test_a_key_of_a_type_that_the_column_keeps_is_taken(
         bytes: [b"", b"1", b"1.0", b"\0"],
     }
     table = Table.from_columns({"k": kind}, name="t", key="k")
-    raw.execute(f"CREATE TABLE t (k {there} UNIQUE)")
+    raw.execute(f"CREATE TABLE t (k {stored_type} UNIQUE)")
     stored = []
     for value in values[kind]:
         raw.execute("INSERT OR REPLACE INTO t VALUES (?)", (value,))
         stored.append(raw.execute("SELECT k FROM t ORDER BY rowid DESC").fetchone()[0])
 
-    if there in refused:
+    if stored_type in refused:
         assert values[kind] != stored
         with pytest.raises(SchemaError):
             check_table(raw, table)
@@ -337,20 +344,20 @@ def test_a_key_of_a_type_that_the_column_keeps_is_taken(
 
 
 async def test_tables_are_checked_before_anything_is_accepted(tmp_path: Path) -> None:
-    """`open_buffers` raises the error; once it is mended, rows are accepted."""
+    """`open_buffers` raises the error; after its SQL is executed, rows are accepted."""
     table = declared()
     async with forebay.open_sqlite(tmp_path / "t.db") as store:
         with pytest.raises(SchemaError) as caught:
             async with forebay.open_buffers(store, table):
                 pytest.fail("the block was entered")
 
-        await store.run(mend, caught.value.sql)
+        await store.run(execute, caught.value.sql)
 
         async with forebay.open_buffers(store, table) as buffers:
             await buffers[table].write(("a", 1, "x"))
         assert [("a", 1, "x")] == await store.fetch_all("SELECT k, n, v FROM t")
 
 
-def mend(raw: sqlite3.Connection, sql: str | None) -> None:
+def execute(raw: sqlite3.Connection, sql: str | None) -> None:
     """Execute the SQL of an error."""
     raw.execute(sql or "")

@@ -1,6 +1,6 @@
 """The definition of correct: a table ends as if each operation had been executed alone, in order.
 
-Whatever the table, whatever the operations, however they are cut into bursts and batches.
+This holds for every table, for all operations, and for every division into bursts and batches.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from tests.random_tables import Drawn, operations, tables
 
 
 def expected_rows(drawn: Drawn, accepted: Sequence[Operation]) -> list[tuple[Any, ...]]:
-    """What the table holds when each operation was executed alone."""
+    """Return the rows of the table after each operation was executed alone."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
         raw.execute(drawn.ddl)
         one_by_one.execute(raw, drawn.table, accepted)
@@ -52,31 +52,31 @@ def expected_rows(drawn: Drawn, accepted: Sequence[Operation]) -> list[tuple[Any
 
 
 def entry_of(table: Table[Any], operation: Operation) -> Entry:
-    """An operation as a buffer holds it."""
+    """Return the entry that a buffer stores for an operation."""
     if isinstance(operation, Write):
         return tuple(RowValidator(table).validate_row(operation.row))
     return operation
 
 
-def cuts(count: int) -> st.SearchStrategy[list[int]]:
-    """Places to cut a list of so many, in order."""
+def splits(count: int) -> st.SearchStrategy[list[int]]:
+    """Generate sorted positions at which to split a list of this length."""
     return st.lists(st.integers(0, count), max_size=6).map(sorted)
 
 
-def parts_of(items: Sequence[Any], places: Sequence[int]) -> list[Sequence[Any]]:
-    """A list, cut at these places."""
-    return [items[a:b] for a, b in zip((0, *places), (*places, len(items)), strict=True)]
+def split(items: Sequence[Any], positions: Sequence[int]) -> list[Sequence[Any]]:
+    """Split a list at these positions."""
+    return [items[a:b] for a, b in zip((0, *positions), (*positions, len(items)), strict=True)]
 
 
 @given(st.data())
-def test_bursts_and_batches_leave_what_single_operations_leave(data: st.DataObject) -> None:
-    """Cut into bursts, bursts into batches, batches into halves: it is all one to the table."""
+def test_batches_have_the_result_of_single_operations(data: st.DataObject) -> None:
+    """The division into bursts, batches and halves of batches does not change the result."""
     drawn = data.draw(tables())
     accepted = data.draw(operations(drawn))
     entries = [entry_of(drawn.table, operation) for operation in accepted]
     coalescer = Coalescer(drawn.table)
     batches = []
-    for burst in parts_of(entries, data.draw(cuts(len(entries)))):
+    for burst in split(entries, data.draw(splits(len(entries)))):
         coalescer.add(burst, only_rows=all(isinstance(entry, tuple) for entry in burst))
         if data.draw(st.booleans()):
             batches.append(coalescer.take(FlushReason.FULL))
@@ -98,7 +98,7 @@ def test_bursts_and_batches_leave_what_single_operations_leave(data: st.DataObje
 
 
 def in_sqlite(drawn: Drawn, batches: Sequence[Batch], variables: int) -> list[tuple[Any, ...]]:
-    """What a SQLite table holds after these batches."""
+    """Return the rows of a SQLite table after these batches."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
         raw.execute(drawn.ddl)
         for batch in batches:
@@ -109,7 +109,7 @@ def in_sqlite(drawn: Drawn, batches: Sequence[Batch], variables: int) -> list[tu
 
 
 async def in_memory(drawn: Drawn, batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
-    """What a MemoryStore holds after these batches."""
+    """Return the rows of a `MemoryStore` after these batches."""
     store = MemoryStore()
     for batch in batches:
         await store.begin(batch).commit(rejection_limit=math.inf)
@@ -117,8 +117,8 @@ async def in_memory(drawn: Drawn, batches: Sequence[Batch]) -> list[tuple[Any, .
 
 
 @given(st.data())
-def test_an_idempotent_batch_done_twice_is_done_once(data: st.DataObject) -> None:
-    """Where a table says so, a batch whose COMMIT is in doubt can simply be done again."""
+def test_an_idempotent_batch_may_be_executed_twice(data: st.DataObject) -> None:
+    """The second execution, after a COMMIT in doubt, does not change the result."""
     drawn = data.draw(tables().filter(lambda drawn: is_idempotent(drawn.table)))
     before = data.draw(operations(drawn, at_most=3))
     accepted = data.draw(operations(drawn, at_most=8))
@@ -133,8 +133,8 @@ def test_an_idempotent_batch_done_twice_is_done_once(data: st.DataObject) -> Non
     assert expected == in_sqlite(drawn, [*batches, batches[-1]], 999)
 
 
-async def hand_in(buffer: Buffer[Any], run: Sequence[Operation]) -> None:
-    """Enqueue operations: rows alone as many, all else one by one."""
+async def enqueue(buffer: Buffer[Any], run: Sequence[Operation]) -> None:
+    """Enqueue operations: together if all of them are writes, otherwise one by one."""
     if all(isinstance(operation, Write) for operation in run):
         assert len(run) == await buffer.enqueue_many(o.row for o in run if isinstance(o, Write))
         return
@@ -151,7 +151,7 @@ async def hand_in(buffer: Buffer[Any], run: Sequence[Operation]) -> None:
 
 
 def options() -> st.SearchStrategy[BufferOptions]:
-    """Bounds that make full buffers and full batches of a few entries."""
+    """Generate options with which a few entries fill a buffer or a batch."""
     return st.builds(
         BufferOptions,
         capacity=st.sampled_from([1, 2, 5, 100]),
@@ -162,21 +162,21 @@ def options() -> st.SearchStrategy[BufferOptions]:
 
 @st.composite
 def programs(draw: st.DrawFn) -> tuple[Drawn, list[Sequence[Operation]], list[bool]]:
-    """A table, runs of operations for it, and after which of them the program flushes."""
+    """Generate a table, runs of operations, and for each run whether a flush follows."""
     drawn = draw(tables())
     accepted = draw(operations(drawn))
-    runs = parts_of(accepted, draw(cuts(len(accepted))))
+    runs = split(accepted, draw(splits(len(accepted))))
     return drawn, runs, draw(st.lists(st.booleans(), min_size=len(runs), max_size=len(runs)))
 
 
 async def run_program(
     store: Any, drawn: Drawn, runs: list[Sequence[Operation]], flushes: list[bool], o: BufferOptions
 ) -> None:
-    """Hand all runs to a buffer, and leave it to drain."""
+    """Enqueue all runs in a buffer, and let it drain."""
     async with open_buffers(store, drawn.table, options=o) as buffers:
         buffer = buffers[drawn.table]
         for run, flush in zip(runs, flushes, strict=True):
-            await hand_in(buffer, run)
+            await enqueue(buffer, run)
             if flush:
                 await buffer.flush()
                 assert 0 == buffer.statistics().pending
@@ -191,10 +191,10 @@ def create(raw: sqlite3.Connection, drawn: Drawn) -> None:
 
 
 @given(programs(), options())
-def test_a_buffer_leaves_in_a_file_what_single_operations_leave(
+def test_a_buffer_on_a_file_has_the_result_of_single_operations(
     program: tuple[Drawn, list[Sequence[Operation]], list[bool]], o: BufferOptions
 ) -> None:
-    """Through the whole of the library, into a real file."""
+    """The entries go through the whole library into a real file."""
     drawn, runs, flushes = program
 
     async def main(path: Path) -> None:
@@ -212,10 +212,10 @@ def test_a_buffer_leaves_in_a_file_what_single_operations_leave(
 
 
 @given(programs(), options())
-def test_a_buffer_leaves_in_memory_what_single_operations_leave(
+def test_a_buffer_in_memory_has_the_result_of_single_operations(
     program: tuple[Drawn, list[Sequence[Operation]], list[bool]], o: BufferOptions
 ) -> None:
-    """The store for tests does what the real one does."""
+    """The store for tests has the same results as the SQLite store."""
     drawn, runs, flushes = program
     store = MemoryStore(delay=0.0005)
 
@@ -243,13 +243,13 @@ REFUSABLE = operations(Drawn(GUARDED, GUARDED_DDL, SMALL), at_most=12)
 async def in_a_guarded_table(
     accepted: Sequence[Operation], batch_size: int
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """The rows of a table that refuses some, and the dead letters, in their order."""
+    """Return the rows of a table that refuses some entries, and the dead letters in order."""
     with tempfile.TemporaryDirectory() as folder:
         async with open_sqlite(Path(folder, "t.db")) as store:
             await store.run(lambda raw: raw.execute(GUARDED_DDL).close())
             options = BufferOptions(batch_size=batch_size, flush_interval=math.inf)
             async with open_buffers(store, GUARDED, options=options) as buffers:
-                await hand_in(buffers[GUARDED], accepted)
+                await enqueue(buffers[GUARDED], accepted)
             seen = buffers[GUARDED].statistics()
             assert (len(accepted), 0) == (seen.accepted, seen.pending)
             letters: list[tuple[Any, ...]] = []
@@ -261,16 +261,16 @@ async def in_a_guarded_table(
 
 
 @given(REFUSABLE)
-def test_without_coalescing_each_entry_is_refused_or_taken_as_if_alone(
+def test_without_coalescing_each_entry_is_committed_or_refused_alone(
     accepted: list[Operation],
 ) -> None:
-    """However large the batches, a row that the table refuses leaves nothing in another one."""
+    """The size of the batches does not change which rows the table refuses."""
     alone = trio.run(in_a_guarded_table, accepted, 1)
     assert alone == trio.run(in_a_guarded_table, accepted, 100)
 
 
-async def test_a_refused_row_leaves_no_trace_in_the_next_one_of_its_key() -> None:
-    """A sum has nothing of a row that was refused, where the table asks for no coalescing."""
+async def test_a_refused_row_does_not_change_the_next_row_of_its_key() -> None:
+    """Without coalescing, a refused row is not added to a sum."""
     rows, letters = await in_a_guarded_table([Write(("x", 3, 1, 1)), Write(("x", 1, 5, 2))], 100)
     assert [("x", 1, 5, 2)] == rows
     assert 1 == len(letters)

@@ -1,4 +1,4 @@
-"""What each step says to SQLite: the text, the quoting, the number of rows a statement has."""
+"""The statements of each step: the SQL, the quoting, the number of rows per statement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from forebay import Keep, Max, Min, Sum, Table
 from forebay.stores import DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
-from forebay.stores.sqlite._statements import LADDER, create, quoted, statements
+from forebay.stores.sqlite._statements import STATEMENT_SIZES, create_sql, quoted, statements
 
 VARIABLES = 32766
 
@@ -30,7 +30,7 @@ APPENDED = Table.from_columns({"v": str, "n": float}, name="appended", delete_by
 
 @pytest.fixture
 def raw() -> Iterator[sqlite3.Connection]:
-    """An empty database in memory, in autocommit mode."""
+    """Open an empty database in memory, in autocommit mode."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         yield connection
 
@@ -45,7 +45,7 @@ def run(
 
 
 def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]:
-    """All rows of a table, in some order that is always the same."""
+    """Return all rows of a table, sorted."""
     return sorted(raw.execute(f"SELECT * FROM {quoted(table.name)}"))  # noqa: S608  # quoted
 
 
@@ -121,7 +121,7 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
     ],
 )
 def test_each_step_has_its_statement(table: Table[Any], step: Step, sql: str) -> None:
-    """Identifiers are quoted, values bound, and SQL states the merge rules of the table."""
+    """Identifiers are quoted, values are bound, and the SQL has the table's merge rules."""
     assert [sql] == [s.sql for s in statements(table, step, variables=VARIABLES)]
 
 
@@ -155,9 +155,9 @@ def test_each_step_has_its_statement(table: Table[Any], step: Step, sql: str) ->
         ),
     ],
 )
-def test_a_table_is_created_as_it_is_declared(table: Table[Any], sql: str) -> None:
+def test_a_table_is_created_as_declared(table: Table[Any], sql: str) -> None:
     """Types and NOT NULL follow the annotations; the key is the primary key."""
-    assert sql == create(table)
+    assert sql == create_sql(table)
 
 
 HOSTILE = [
@@ -185,8 +185,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_any_name_goes_for_a_table_and_for_a_column(raw: sqlite3.Connection, name: str) -> None:
-    """Every statement works where the table and each of its columns has a hostile name."""
+def test_a_table_and_its_columns_may_have_any_name(raw: sqlite3.Connection, name: str) -> None:
+    """Every statement works if the table and each of its columns has a hostile name."""
     table = Table.from_columns(
         {name: str, f"{name} 2": int, f"{name} 3": str | None},
         name=name,
@@ -194,7 +194,7 @@ def test_any_name_goes_for_a_table_and_for_a_column(raw: sqlite3.Connection, nam
         merge={f"{name} 2": Sum, f"{name} 3": Min},
         delete_by=f"{name} 2",
     )
-    raw.execute(create(table))
+    raw.execute(create_sql(table))
 
     run(raw, table, WriteStep([("a", 1, "x"), ("b", 1, None), ("c", 1, "x"), ("d", 7, "x")]))
     run(raw, table, WriteStep([("a", 10, "w"), ("b", 10, "x"), ("c", 10, None)]))
@@ -205,14 +205,14 @@ def test_any_name_goes_for_a_table_and_for_a_column(raw: sqlite3.Connection, nam
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_any_name_goes_for_the_columns_of_a_composite_key(
+def test_the_columns_of_a_composite_key_may_have_any_name(
     raw: sqlite3.Connection, name: str
 ) -> None:
-    """So it does where the key has several columns."""
+    """Every statement works if the columns of a composite key have hostile names."""
     table = Table.from_columns(
         {name: str, f"{name} 2": int, f"{name} 3": int}, name=name, key=(f"{name} 2", name)
     )
-    raw.execute(create(table))
+    raw.execute(create_sql(table))
 
     run(raw, table, WriteStep([("a", 1, 1), ("a", 2, 2), ("b", 1, 3), ("b", 2, 4)]))
     run(raw, table, UpdateStep((f"{name} 3",), [((2, "a"), (5,)), ((1, "b"), (6,))]))
@@ -230,8 +230,8 @@ def test_any_name_goes_for_the_columns_of_a_composite_key(
         DeleteByStep(["v"]),
     ],
 )
-def test_a_column_that_went_away_is_an_error(raw: sqlite3.Connection, step: Step) -> None:
-    """A quoted name without a column would be a string to SQLite, equal to itself in every row."""
+def test_a_missing_column_is_an_error(raw: sqlite3.Connection, step: Step) -> None:
+    """SQLite must not take the quoted name for a string, which would be equal in every row."""
     table = Table.from_columns({"k": str, "v": str}, name="t", key="k", delete_by="v")
     raw.execute('CREATE TABLE t ("other" TEXT)')
     raw.execute("INSERT INTO t VALUES ('kept')")
@@ -241,8 +241,8 @@ def test_a_column_that_went_away_is_an_error(raw: sqlite3.Connection, step: Step
     assert [("kept",)] == rows_of(raw, table)
 
 
-def test_text_is_compared_as_python_compares_it(raw: sqlite3.Connection) -> None:
-    """A collation of the column changes neither which keys are one nor which value is larger."""
+def test_text_is_compared_as_in_python(raw: sqlite3.Connection) -> None:
+    """A collation of a column changes neither which keys are equal nor which value is larger."""
     table = Table.from_columns(
         {"k": str, "v": str, "d": str},
         name="t",
@@ -266,22 +266,22 @@ def test_text_is_compared_as_python_compares_it(raw: sqlite3.Connection) -> None
 
 
 def writes(count: int) -> Step:
-    """A step that writes so many rows."""
+    """Return a step that writes this number of rows."""
     return WriteStep([(str(i), "v") for i in range(count)])
 
 
 def updates(count: int) -> Step:
-    """A step that updates so many rows."""
+    """Return a step that updates this number of rows."""
     return UpdateStep(("v",), [(str(i), ("u",)) for i in range(count)])
 
 
 def deletes(count: int) -> Step:
-    """A step that deletes so many rows."""
+    """Return a step that deletes this number of rows."""
     return DeleteStep([str(i) for i in range(count)])
 
 
 def deletes_by(count: int) -> Step:
-    """A step that deletes by so many values of another column."""
+    """Return a step that deletes by this number of values of another column."""
     return DeleteByStep([str(i) for i in range(count)])
 
 
@@ -305,30 +305,30 @@ def deletes_by(count: int) -> Step:
         (2127, [500, 500, 500, 500, 100, 20, 5, 1, 1]),
     ],
 )
-def test_rows_are_cut_into_statements_by_the_ladder(
+def test_rows_are_split_into_statements_of_few_sizes(
     kind: Callable[[int], Step], count: int, sizes: list[int]
 ) -> None:
-    """The largest size that fits, again and again: few texts serve every number of rows."""
+    """The largest size that fits is used first, so that few statements are prepared."""
     table = Table.from_columns({"k": str, "v": str}, name="t", key="k", delete_by="v")
     width = 2 if kind in {writes, updates} else 1
 
-    cut = list(statements(table, kind(count), variables=VARIABLES))
+    split = list(statements(table, kind(count), variables=VARIABLES))
 
-    assert sizes == [len(statement.parameters) // width for statement in cut]
-    assert [len(s.parameters) for s in cut] == [s.sql.count("?") for s in cut]
+    assert sizes == [len(statement.parameters) // width for statement in split]
+    assert [len(s.parameters) for s in split] == [s.sql.count("?") for s in split]
 
 
 @pytest.mark.parametrize("variables", [VARIABLES, 999, 250, 200, 199, 40, 10, 9, 3])
 @pytest.mark.parametrize("count", [1, 20, 101, 2000, 2001])
 @pytest.mark.parametrize("composite", [False, True])
-def test_no_statement_has_more_variables_than_sqlite_takes(
+def test_no_statement_has_more_variables_than_sqlite_allows(
     raw: sqlite3.Connection, variables: int, count: int, composite: bool
 ) -> None:
-    """Whatever the limit of the connection, all rows are written, updated and deleted."""
+    """All rows are written, updated and deleted under any limit of the connection."""
     key = ("k", "v") if composite else "k"
     table = Table.from_columns({"k": int, "v": int, "n": int}, name="t", key=key, delete_by="n")
     raw.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, variables)
-    raw.execute(create(table))
+    raw.execute(create_sql(table))
     keys = [(i, i % 7) if composite else i for i in range(count)]
 
     run(raw, table, WriteStep([(i, i % 7, 0) for i in range(count)]), variables=variables)
@@ -344,14 +344,14 @@ def test_no_statement_has_more_variables_than_sqlite_takes(
     assert ([(0, 0, 1)] if count == 1 else []) == rows_of(raw, table)
 
 
-@pytest.mark.parametrize("count", LADDER)
+@pytest.mark.parametrize("count", STATEMENT_SIZES)
 @pytest.mark.parametrize("ddl", ["", " WITHOUT ROWID"])
 @pytest.mark.parametrize("table", [PLAIN, PAIRS])
 def test_rows_are_found_by_the_index_of_their_key(
     raw: sqlite3.Connection, table: Table[Any], ddl: str, count: int
 ) -> None:
-    """No update and no delete scans the table, whatever the number of rows in a statement."""
-    raw.execute(create(table) + ddl)
+    """No update and no delete scans the table, for any number of rows per statement."""
+    raw.execute(create_sql(table) + ddl)
     keys: list[Any] = [(i, str(i)) if table is PAIRS else str(i) for i in range(count)]
     column = "n" if table is PAIRS else "v"
     for step in (UpdateStep((column,), [(k, (1,)) for k in keys]), DeleteStep(keys)):
@@ -363,7 +363,7 @@ def test_rows_are_found_by_the_index_of_their_key(
 
 
 def test_rows_are_written_in_the_order_of_their_keys() -> None:
-    """Neighbours in the table are neighbours in the statement; without a key, order stays."""
+    """Rows are sorted by their keys; without a key, they keep their order."""
     keyed = statements(PAIRS, WriteStep([("a", 1, 9), ("b", 2, 3), ("a", 3, 3)]), variables=9)
     appended = statements(APPENDED, WriteStep([("b", 1.0), ("a", 2.0)]), variables=9)
 
@@ -371,8 +371,8 @@ def test_rows_are_written_in_the_order_of_their_keys() -> None:
     assert ["b", 1.0, "a", 2.0] == [v for s in appended for v in s.parameters]
 
 
-def test_rows_that_are_not_coalesced_stay_in_their_order() -> None:
-    """The table may compare rows of different keys, so they are not sorted either."""
+def test_rows_that_are_not_coalesced_keep_their_order() -> None:
+    """The table may compare rows of different keys, so the rows are not sorted."""
     table = Table.from_columns({"k": str}, name="t", key="k", coalesce=False)
     written = statements(table, WriteStep([("b",), ("a",), ("b",)]), variables=9)
 

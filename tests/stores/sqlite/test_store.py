@@ -1,4 +1,4 @@
-"""The SQLite store on real files: one lane of writers, readers beside it, opening and closing."""
+"""The SQLite store on real files: transactions, reads, locks, opening and closing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from forebay import (
     FlushError,
     FlushReason,
     SchemaError,
-    SqliteStore,
     StoreError,
     Sum,
     Table,
@@ -32,7 +31,7 @@ from forebay import (
     open_sqlite,
 )
 from forebay._batching.coalesce import Coalescer
-from forebay.sqlite import CommitError
+from forebay.sqlite import CommitError, Connection
 from forebay.stores import Attempt, Batch, BatchError, FailureKind, Store
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
@@ -41,7 +40,7 @@ PATIENCE = 20.0
 
 class Hit(NamedTuple):
     url: str
-    count: int  # type: ignore[assignment]  # a column may well be called as a method of tuples
+    count: int  # type: ignore[assignment]  # a column may have the name of a method of tuples
 
 
 class Event(NamedTuple):
@@ -54,13 +53,13 @@ EVENTS = Table(Event, name="events")
 OTHERS = Table(Event, name="others", key=("kind", "number"))
 
 
-class Noted(NamedTuple):
+class Remark(NamedTuple):
     kind: str
     number: int
     note: str = ""
 
 
-NOTED = Table(Noted, name="noted", key="kind")
+REMARKS = Table(Remark, name="remarks", key="kind")
 
 
 @pytest.fixture
@@ -69,21 +68,21 @@ def path(tmp_path: Path) -> Path:
 
 
 def rows(path: Path, sql: str = "SELECT * FROM events ORDER BY rowid") -> list[Any]:
-    """What another connection finds in the file."""
+    """Return what another connection reads from the file."""
     with closing(sqlite3.connect(path)) as raw:
         return raw.execute(sql).fetchall()
 
 
 class Gate:
-    """A function for `store.run` that stays in its transaction until it is let go."""
+    """A function for `store.run` that stays in its transaction until it is released."""
 
     def __init__(self) -> None:
         self.entered = trio.Event()
-        self.leave = threading.Event()
+        self.released = threading.Event()
 
     def __call__(self, raw: sqlite3.Connection) -> None:
         trio.from_thread.run_sync(self.entered.set)
-        assert self.leave.wait(PATIENCE)
+        assert self.released.wait(PATIENCE)
         raw.execute("INSERT INTO events VALUES ('gate', 0)")
 
 
@@ -93,12 +92,12 @@ def held() -> Iterator[Gate]:
     try:
         yield gate
     finally:
-        gate.leave.set()
+        gate.released.set()
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Have the write lock, as another program would."""
+    """Hold the write lock, as another program would."""
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("BEGIN IMMEDIATE")
         yield
@@ -115,7 +114,7 @@ def insert(raw: sqlite3.Connection, *numbers: int) -> int:
 
 
 async def test_two_stores_have_two_files(tmp_path: Path) -> None:
-    """One program may buffer into several files, the same table in each."""
+    """A program may have buffers for the same table in several files."""
     async with (
         open_sqlite(tmp_path / "one.db", create=[EVENTS]) as one,
         open_sqlite(tmp_path / "two.db", create=[EVENTS]) as two,
@@ -129,7 +128,7 @@ async def test_two_stores_have_two_files(tmp_path: Path) -> None:
 
 
 async def test_three_buffers_share_a_file(path: Path) -> None:
-    """Buffers of one store take turns; with many producers every row finds its table."""
+    """Buffers of one store take turns, and every row is written to its table."""
     options = BufferOptions(capacity=50, batch_size=20, flush_interval=0)
     async with (
         open_sqlite(path, create=[HITS, EVENTS, OTHERS], synchronous="OFF") as store,
@@ -147,8 +146,8 @@ async def test_three_buffers_share_a_file(path: Path) -> None:
         assert [(300, 44850)] == rows(path, f"SELECT count(*), sum(number) FROM {table}")  # noqa: S608
 
 
-async def test_a_row_is_there_once_write_returns(path: Path) -> None:
-    """Any other connection sees it at that moment."""
+async def test_a_row_is_committed_when_write_returns(path: Path) -> None:
+    """Another connection can read the row at once."""
     async with (
         open_sqlite(path, create=[EVENTS]) as store,
         open_buffers(store, EVENTS) as buffers,
@@ -158,8 +157,8 @@ async def test_a_row_is_there_once_write_returns(path: Path) -> None:
             assert number + 1 == len(rows(path))
 
 
-async def test_a_table_that_is_dropped_stops_its_buffer_alone(path: Path) -> None:
-    """The entries are named with SQLite's own error; the other buffer commits."""
+async def test_a_dropped_table_stops_only_its_buffer(path: Path) -> None:
+    """The error has the entries and SQLite's error; the other buffer commits."""
     with pytest.raises(FlushError, match="no such table: events") as caught:
         async with (
             open_sqlite(path, create=[EVENTS, HITS]) as store,
@@ -174,11 +173,11 @@ async def test_a_table_that_is_dropped_stops_its_buffer_alone(path: Path) -> Non
     assert [("a", 1)] == rows(path, "SELECT * FROM hits")
 
 
-# The lane
+# Transactions
 
 
 async def test_a_transaction_of_the_program_takes_its_turn(path: Path) -> None:
-    """`run` and the buffers never meet a lock of each other; they wait for each other."""
+    """`run` and the buffers wait for each other, so that neither finds the file locked."""
     async with (
         open_sqlite(path, create=[EVENTS]) as store,
         open_buffers(store, EVENTS) as buffers,
@@ -196,16 +195,16 @@ async def test_a_transaction_of_the_program_takes_its_turn(path: Path) -> None:
     assert 0 == buffers[EVENTS].statistics().retries
 
 
-async def test_run_returns_what_the_function_returns(path: Path) -> None:
-    """The function gets its arguments, and its result comes back after COMMIT."""
+async def test_run_returns_the_result_of_the_function(path: Path) -> None:
+    """The function gets its arguments, and its result is returned after COMMIT."""
     async with open_sqlite(path, create=[EVENTS]) as store:
         assert 6 == await store.run(insert, 1, 2, 3)
         assert [("run", 1), ("run", 2), ("run", 3)] == rows(path)
 
 
 async def test_a_transaction_that_raises_is_rolled_back(path: Path) -> None:
-    """The exception leaves `run` as it is, and nothing was written."""
-    error = KeyError("the program's")
+    """The caller gets the same exception object, and nothing was written."""
+    error = KeyError("of the program")
 
     def fail(raw: sqlite3.Connection) -> None:
         insert(raw, 1)
@@ -223,7 +222,7 @@ async def test_a_transaction_that_raises_is_rolled_back(path: Path) -> None:
 
 
 async def test_a_reader_does_not_wait_for_the_writer(path: Path) -> None:
-    """While a transaction runs, reads see what was committed before it."""
+    """While a transaction runs, reads see the rows that were committed before it."""
     async with open_sqlite(path, create=[EVENTS]) as store, trio.open_nursery() as nursery:
         await store.run(insert, 1)
         with held() as gate:
@@ -237,32 +236,45 @@ async def test_a_reader_does_not_wait_for_the_writer(path: Path) -> None:
                 assert None is await store.fetch_one("SELECT 1 WHERE 0")
 
 
-async def test_reads_run_beside_each_other(path: Path) -> None:
-    """There are as many readers as were asked for, and the next one waits for them."""
-    async with open_sqlite(path, create=[EVENTS], readers=2) as store:
-        async with store._readers.connection() as one, store._readers.connection() as two:
-            assert one is not two
-            with trio.move_on_after(0) as scope:
-                await store.fetch_one("SELECT 1")
-            assert scope.cancelled_caught
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(store.fetch_one, "SELECT 1")
-                await wait_all_tasks_blocked()
-                assert 1 == store._readers._turns.statistics().tasks_waiting
-                nursery.cancel_scope.cancel()
+async def test_as_many_reads_run_at_once_as_there_are_readers(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A further read waits until a reader is free, and can be cancelled while it waits."""
+    fetch_one = Connection.fetch_one
+    used: list[Connection] = []
+    both_used, released = trio.Event(), trio.Event()
+
+    async def gated_fetch_one(connection: Connection, *arguments: Any) -> Any:
+        used.append(connection)
+        if len(used) == 2:
+            both_used.set()
+        await released.wait()
+        return await fetch_one(connection, *arguments)
+
+    monkeypatch.setattr(Connection, "fetch_one", gated_fetch_one)
+    async with open_sqlite(path, readers=2) as store, trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(store.fetch_one, "SELECT 1")
+        await both_used.wait()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(store.fetch_one, "SELECT 1")
+            await wait_all_tasks_blocked()
+            waiting.cancel_scope.cancel()
+        assert 2 == len(used)
+        released.set()
         assert (1,) == await store.fetch_one("SELECT 1")
-        assert 2 == len(store._readers._all)
+    assert (3, 2) == (len(used), len(set(used)))
 
 
 async def test_a_reader_cannot_write(path: Path) -> None:
-    """Writes go through the lane."""
+    """SQLite refuses a write on a read connection."""
     async with open_sqlite(path, create=[EVENTS]) as store:
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             await store.fetch_all("INSERT INTO events VALUES ('a', 1)")
 
 
 async def test_an_error_without_a_code_leaves_as_it_is(path: Path) -> None:
-    """Python's own errors, such as a text that is none, are not taken for SQLite's locks."""
+    """An error of Python, such as a text that is not UTF-8, is not taken for a lock."""
     async with open_sqlite(path) as store:
         with pytest.raises(sqlite3.OperationalError, match="Could not decode to UTF-8"):
             await store.fetch_all("SELECT CAST(x'ff' AS TEXT)")
@@ -272,26 +284,29 @@ async def test_an_error_without_a_code_leaves_as_it_is(path: Path) -> None:
 
 
 class Attempts:
-    """Counts the calls of a store's writer."""
+    """Counts the calls of `Connection.run` that have ended."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._run = store._writer.run
-        self._send, self._receive = trio.open_memory_channel[None](math.inf)
-        store._writer.run = self  # type: ignore[method-assign, assignment]
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = Connection.run
+        send, self._receive = trio.open_memory_channel[None](math.inf)
 
-    async def __call__(self, *args: Any) -> Any:
-        try:
-            return await self._run(*args)
-        finally:
-            self._send.send_nowait(None)
+        async def counting_run(connection: Connection, *arguments: Any) -> Any:
+            try:
+                return await run(connection, *arguments)
+            finally:
+                send.send_nowait(None)
+
+        monkeypatch.setattr(Connection, "run", counting_run)
 
     async def wait_for(self, count: int) -> None:
         for _ in range(count):
             await self._receive.receive()
 
 
-async def test_a_transaction_waits_for_another_programs_lock(path: Path) -> None:
-    """`run` calls its function once, when the lock is free."""
+async def test_a_transaction_waits_for_another_programs_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` calls its function once, when the lock is released."""
     calls = []
 
     def call(raw: sqlite3.Connection) -> None:
@@ -301,7 +316,7 @@ async def test_a_transaction_waits_for_another_programs_lock(path: Path) -> None
         open_sqlite(path, create=[EVENTS], busy_timeout=0.001) as store,
         trio.open_nursery() as nursery,
     ):
-        attempts = Attempts(store)
+        attempts = Attempts(monkeypatch)
         with locked(path):
             nursery.start_soon(store.run, call)
             await attempts.wait_for(3)
@@ -310,15 +325,17 @@ async def test_a_transaction_waits_for_another_programs_lock(path: Path) -> None
     assert [("run", 1)] == rows(path)
 
 
-async def test_a_wait_for_another_programs_lock_can_be_cancelled(path: Path) -> None:
-    """The function is not called then, and the lane is free for the next."""
+async def test_a_wait_for_another_programs_lock_can_be_cancelled(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function is not called, and the next transaction runs."""
     calls = []
 
     def call(_raw: sqlite3.Connection) -> None:
         calls.append(1)
 
     async with open_sqlite(path, create=[EVENTS], busy_timeout=0.001) as store:
-        attempts = Attempts(store)
+        attempts = Attempts(monkeypatch)
         with locked(path):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(store.run, call)
@@ -328,8 +345,8 @@ async def test_a_wait_for_another_programs_lock_can_be_cancelled(path: Path) -> 
         assert 3 == await store.run(insert, 3)
 
 
-async def test_a_transaction_that_was_begun_is_not_repeated(path: Path) -> None:
-    """The function is called once, also where SQLite tells it of a lock: it may have effects."""
+async def test_a_transaction_that_has_begun_is_not_repeated(path: Path) -> None:
+    """The function is called only once, even if it raises a lock error: it may have effects."""
     calls = []
 
     def call(_raw: sqlite3.Connection) -> None:
@@ -344,8 +361,8 @@ async def test_a_transaction_that_was_begun_is_not_repeated(path: Path) -> None:
     assert [1] == calls
 
 
-async def test_a_lock_that_stays_ends_the_opening(path: Path) -> None:
-    """After `lock_timeout` the error says what to do about it."""
+async def test_a_lock_that_is_not_released_ends_the_opening(path: Path) -> None:
+    """After `lock_timeout` the error names the timeout."""
     async with open_sqlite(path, create=[EVENTS]):
         pass
     with locked(path), pytest.raises(StoreError, match=r"stayed locked .* for 0\.1 s"):
@@ -420,8 +437,10 @@ async def test_nothing_of_a_failed_batch_is_kept(path: Path) -> None:
         for _ in range(5):
             await sqlite.run(lambda raw: raw.execute("CREATE TABLE events (kind, number)"))
             await fail(watching)
-        # The connection's thread keeps a call until shortly after it has returned.
-        await sqlite.run(lambda _: None)
+        # The writer's thread forgets its last call when the next one comes.
+        await sqlite.run(lambda raw: raw.execute("CREATE TABLE events (kind, number)"))
+        async with open_buffers(sqlite, EVENTS) as buffers:
+            await buffers[EVENTS].write(Event("a", 1))
         gc.collect()
         assert [None] * 5 == [batch() for batch in watching.batches]
 
@@ -430,7 +449,7 @@ async def test_nothing_of_a_failed_batch_is_kept(path: Path) -> None:
 
 
 async def test_tables_are_created_once(path: Path) -> None:
-    """`create` makes what is not there; a table that is there is left as it is."""
+    """`create` creates missing tables and does not change existing ones."""
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("CREATE TABLE events (kind TEXT, number INTEGER, note TEXT DEFAULT 'mine')")
     for _ in range(2):
@@ -444,8 +463,8 @@ async def test_tables_are_created_once(path: Path) -> None:
     assert [("a", 2)] == rows(path, "SELECT * FROM hits")
 
 
-async def test_a_table_that_is_not_there_is_named(path: Path) -> None:
-    """Buffers start when all their tables are there, with the SQL that would mend it."""
+async def test_a_missing_table_is_an_error(path: Path) -> None:
+    """Buffers do not start if a table is missing; the SQL of the error creates it."""
     async with open_sqlite(path) as store:
         with pytest.raises(SchemaError, match="there is no table 'events'") as caught:
             async with open_buffers(store, EVENTS):
@@ -458,8 +477,8 @@ async def test_a_table_that_is_not_there_is_named(path: Path) -> None:
     assert [("a", 1)] == rows(path)
 
 
-async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
-    """It is left as it was."""
+async def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
+    """The file is not changed."""
     text = b"key,size\n" * 1_000
     path.write_bytes(text)
     with pytest.raises(StoreError, match="file is not a database"):
@@ -468,8 +487,8 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     assert text == path.read_bytes()
 
 
-async def test_a_missing_folder_is_an_error_of_the_system(tmp_path: Path) -> None:
-    """The path is in it."""
+async def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
+    """The error has the path."""
     with pytest.raises(FileNotFoundError, match="missing"):
         async with open_sqlite(tmp_path / "missing" / "a.db"):
             pass
@@ -489,18 +508,18 @@ async def test_a_missing_folder_is_an_error_of_the_system(tmp_path: Path) -> Non
         ({"pragmas": {"cash_size": 1}}, "pragmas: 'cash_size' is unknown"),
     ],
 )
-async def test_what_cannot_be_used_is_refused(
+async def test_an_invalid_argument_is_refused(
     path: Path, arguments: dict[str, Any], message: str
 ) -> None:
-    """The error bears the argument's name and value; no file is made."""
+    """The error has the name and the value of the argument; no file is created."""
     with pytest.raises(ValueError, match=message):
         async with open_sqlite(**{"path": path, **arguments}):
             pass
     assert not path.exists()
 
 
-async def test_settings_hold_on_every_connection(path: Path) -> None:
-    """`synchronous` is the writer's, `pragmas` are everybody's, and the file is in WAL mode."""
+async def test_settings_apply_to_every_connection(path: Path) -> None:
+    """`synchronous` is set for the writer, `pragmas` for all; the file is in WAL mode."""
 
     def setting(name: str) -> Callable[[sqlite3.Connection], Any]:
         return lambda raw: raw.execute(f"PRAGMA {name}").fetchone()[0]
@@ -512,10 +531,10 @@ async def test_settings_hold_on_every_connection(path: Path) -> None:
         assert (-777,) == await store.fetch_one("PRAGMA cache_size")
 
 
-async def test_a_relative_path_is_that_of_the_opening(
+async def test_a_relative_path_is_resolved_when_the_store_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that changes its folder reads the file that it opened."""
+    """A program that changes its current folder still reads the same file."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     async with open_sqlite("a.db", create=[EVENTS]) as store:
@@ -526,8 +545,8 @@ async def test_a_relative_path_is_that_of_the_opening(
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-async def test_a_closed_store_is_closed(path: Path, read_before: bool) -> None:
-    """After the block neither reads nor writes reach the file."""
+async def test_a_closed_store_refuses_calls(path: Path, read_before: bool) -> None:
+    """After the block, reads and writes raise `trio.ClosedResourceError`."""
     async with open_sqlite(path, create=[EVENTS]) as store:
         if read_before:
             await store.fetch_all("SELECT 1")
@@ -541,8 +560,8 @@ async def test_a_closed_store_is_closed(path: Path, read_before: bool) -> None:
         await store.run(insert, 1)
 
 
-async def test_closing_waits_for_what_runs(path: Path) -> None:
-    """A transaction and a read that were begun before have their results."""
+async def test_closing_waits_for_running_calls(path: Path) -> None:
+    """A transaction and a read that have begun return their results."""
     read: list[Any] = []
     slow = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000) "
@@ -560,18 +579,18 @@ async def test_closing_waits_for_what_runs(path: Path) -> None:
                 nursery.start_soon(fetch)
                 await gate.entered.wait()
                 await wait_all_tasks_blocked()
-                gate.leave.set()
+                gate.released.set()
     assert [("gate", 0)] == rows(path)
     assert [(200000,)] == read
 
 
 async def test_operations_of_one_kind_are_counted_together(path: Path) -> None:
-    """Updates of different columns are steps of their own in a batch, and none goes uncounted."""
+    """Updates of different columns are separate steps of a batch, and all are counted."""
     async with (
-        open_sqlite(path, create=[NOTED]) as store,
-        open_buffers(store, NOTED) as buffers,
+        open_sqlite(path, create=[REMARKS]) as store,
+        open_buffers(store, REMARKS) as buffers,
     ):
-        buffer = buffers[NOTED]
+        buffer = buffers[REMARKS]
         await buffer.enqueue_update("a", number=1)
         await buffer.enqueue_update("b", note="x")
         await buffer.enqueue_update("c", number=1, note="x")
@@ -595,7 +614,7 @@ async def test_operations_of_one_kind_are_counted_together(path: Path) -> None:
 async def test_a_query_only_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
 ) -> None:
-    """No other file is made, and no transaction left open that would hide later commits."""
+    """A query cannot create another file or leave a transaction open."""
     monkeypatch.chdir(tmp_path)
     async with open_sqlite("a.db", create=[HITS], readers=1) as store:
         for fetch in (store.fetch_all, store.fetch_one):

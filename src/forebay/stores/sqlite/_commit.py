@@ -223,9 +223,9 @@ class BatchCommitter:
         row = describe_operation(batch.table, to_operation(entry))
         if len(self._settled.rejections) >= self._rejection_limit:
             raise FloodError(
-                f"table {batch.table.name!r} refuses more rows than may become dead letters in a "
-                f"minute: a fault of the program, not of a row; the last one, "
-                f"{row}: {message} ({code})",
+                f"table {batch.table.name!r} refused more rows than may become dead letters per "
+                f"minute, so the cause is probably the program and not a single row; the last "
+                f"refused entry is {row}: {message} ({code})",
                 code=code,
             ) from cause
         try:
@@ -239,7 +239,7 @@ class BatchCommitter:
             )
         except sqlite3.DataError as error:
             raise BatchError(
-                f"table {batch.table.name!r} refuses a row ({code}), {row}, that does not fit "
+                f"table {batch.table.name!r} refused a row ({code}), {row}, which does not fit "
                 f"into the dead letters either: {error}",
                 kind=FailureKind.FATAL,
                 code=code,

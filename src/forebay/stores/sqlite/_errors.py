@@ -1,7 +1,7 @@
-"""What a failed transaction means, by SQLite's result codes and Python's exception types.
+"""The meaning of a failed transaction, by SQLite's result codes and Python's exception types.
 
-Never by message text: messages change, and say "database is locked" and "Database busy" for one
-and the same thing. The codes: https://sqlite.org/rescode.html
+Messages are never compared: they change, and "database is locked" and "Database busy" mean the
+same. The codes: https://sqlite.org/rescode.html
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KINDS: Final = {
     sqlite3.SQLITE_TOOBIG: FailureKind.ROW,
     sqlite3.SQLITE_RANGE: FailureKind.ROW,
 }
-"""By primary result code; all that is not here (no such table, read-only, corrupt) is fatal."""
+"""The kinds by primary result code. Every other code (no such table, read-only, …) is fatal."""
 
 _ROW_EXCEPTIONS: Final = (
     OverflowError,
@@ -37,50 +37,53 @@ _ROW_EXCEPTIONS: Final = (
     sqlite3.InterfaceError,
     sqlite3.DataError,
 )
-"""What Python's sqlite3 raises for a value it cannot bind, without a result code."""
+"""Exceptions without a result code that Python's sqlite3 raises for a value it cannot bind."""
 
 SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""What sqlite3 raises for an answer of SQLite's. One that quotes a damaged schema may be no UTF-8,
-and all that is left of it then is that it could not be decoded."""
+"""The exceptions that sqlite3 raises for an error of SQLite.
 
-_DOUBTFUL_IN_COMMIT: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
-"""After these COMMIT may have left the whole transaction in the file, for a recovery to find."""
+An error message that quotes a damaged schema may be invalid UTF-8. sqlite3 then raises
+UnicodeDecodeError instead of the error.
+"""
+
+_IN_DOUBT_CODES: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
+"""If COMMIT fails with one of these codes, a recovery may find the transaction in the file."""
 
 _NAMES: Final = {3091: "SQLITE_CONSTRAINT_DATATYPE", 8714: "SQLITE_IOERR_IN_PAGE"}
-"""Codes that are younger than Python's own list of names, which calls them `unknown`."""
+"""The names of codes that Python does not know and calls `unknown`."""
 
 LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-"""The codes of a lock that somebody else has."""
+"""The codes of a lock that another connection holds."""
 
 
 def failure_code(error: BaseException) -> int | None:
-    """Give the primary result code of an exception; None where it is not SQLite's own."""
+    """Return the primary result code of an exception, or None if it has no code."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else int(code) & 0xFF
 
 
 def failure_kind(error: BaseException, *, in_commit: bool = False) -> FailureKind:
-    """Tell what an exception from a transaction means for its rows.
+    """Return what an exception means for the rows of its transaction.
 
     Args:
-        error: what sqlite3 raised.
+        error: the exception that sqlite3 raised.
         in_commit: whether COMMIT raised it.
     """
     code = failure_code(error)
     if code is None:
         return FailureKind.ROW if isinstance(error, _ROW_EXCEPTIONS) else FailureKind.FATAL
-    if in_commit and code in _DOUBTFUL_IN_COMMIT:
+    if in_commit and code in _IN_DOUBT_CODES:
         return FailureKind.IN_DOUBT
     return _KINDS.get(code, FailureKind.FATAL)
 
 
 def refuses_rows(error: BaseException) -> bool:
-    """Tell whether a statement failed for one of its rows."""
+    """Return whether a statement failed because of one of its rows."""
     return failure_kind(error) is FailureKind.ROW
 
 
 def code_name(error: BaseException) -> str:
-    """Name an error for metrics: SQLite's code, or else the exception's type."""
+    """Return the name of an error for metrics: SQLite's code, or the type of the exception."""
     name = str(getattr(error, "sqlite_errorname", type(error).__name__))
     if name != "unknown":
         return name
@@ -90,7 +93,7 @@ def code_name(error: BaseException) -> str:
 
 @contextmanager
 def store_errors(path: str) -> Generator[None, None, None]:
-    """Raise what SQLite raises as a `StoreError` that names the file."""
+    """Convert an error of SQLite into a `StoreError` that names the file."""
     try:
         yield
     except SQLITE_ERRORS as error:

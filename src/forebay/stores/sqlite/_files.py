@@ -69,8 +69,8 @@ class FileIdentity:
         if _identity(status) != self._identity:
             happened = "deleted or renamed" if status is None else "replaced"
             raise StoreError(
-                f"{self._path!r} was {happened} while it was open: what is written now may be "
-                f"lost; put the file back, or restart the program"
+                f"{self._path!r} was {happened} while it was open: rows written now may be lost; "
+                f"put the original file back, or restart the program"
             )
         return status
 
@@ -118,8 +118,8 @@ class Wal:
         status = self._identity.check()
         if status is not None and status.st_size > self._warn_at:
             _logger.warning(
-                "the WAL of %r has grown to %.0f MiB: look for a reader that stays open, which "
-                "keeps SQLite from using it again; commits go on meanwhile",
+                "the WAL of %r has grown to %.0f MiB: a reader that stays open prevents SQLite "
+                "from reusing it; find that reader and close it. Commits continue meanwhile",
                 self._database,
                 status.st_size / 2**20,
             )

@@ -17,7 +17,7 @@ from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
-from forebay.stores.sqlite._statements import create as create_sql
+from forebay.stores.sqlite._statements import create_sql
 from forebay.stores.sqlite._store import SqliteStore
 from forebay.stores.sqlite._waiting import retry_while_locked
 
@@ -68,11 +68,11 @@ async def open_sqlite(
     name = os.fsdecode(path)
     if name in ("", ":memory:"):
         raise ValueError(
-            f"path={name!r}: the store needs a file; for tests without one there is "
+            f"path={name!r}: the store needs a file; for tests without a file use "
             f"forebay.testing.MemoryStore"
         )
-    # Readers open the file later, when the program may have changed its folder.
-    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # asks no disk
+    # Readers open the file later, after the program may have changed its current folder.
+    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # pathlib would access the disk
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
@@ -87,7 +87,7 @@ async def open_sqlite(
         )
     except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be opened: {error}") from error
-    pool = Readers(name, most=readers, pragmas=settings)
+    pool = Readers(name, limit=readers, pragmas=settings)
     try:
         await _set_up(writer, name, create, lock_timeout)
         saved_positions = SavedPositions(writer)
@@ -116,7 +116,7 @@ async def _set_up(
     except trio.TooSlowError:
         raise StoreError(
             f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
-            f"that process, and try again"
+            f"the process that holds the lock, end it or wait for it, and try again"
         ) from None
     except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be written: {error}") from error
@@ -126,8 +126,9 @@ def _use_wal(raw: sqlite3.Connection, name: str) -> None:
     mode = raw.execute("PRAGMA journal_mode = wal").fetchone()[0]
     if mode != "wal":
         raise StoreError(
-            f"{name!r} stays in journal mode {mode!r}, and the store needs WAL: readers beside "
-            f"the writer; network file systems do not have it"
+            f"{name!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
+            f"readers do not wait for the writer; network file systems do not support it, so "
+            f"move the file to a local disk"
         )
 
 

@@ -1,4 +1,4 @@
-"""Connections for reading, so that a reader never waits for the writer."""
+"""Read-only connections, so that a reader never waits for the writer."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ import trio
 from forebay.sqlite import Connection
 
 _CLOSE_TIMEOUT = 30.0
-"""Seconds, as many as a connection waits for its calls when it closes."""
+"""The longest wait for running calls when the readers close, in seconds.
 
+A connection waits as long for its calls.
+"""
 
-_REFUSED = frozenset(
+_REFUSED_ACTIONS = frozenset(
     {
-        sqlite3.SQLITE_ATTACH,  # another file could be written to, or made; VACUUM INTO needs it
+        sqlite3.SQLITE_ATTACH,  # it could write to another file or create one; so could VACUUM INTO
         sqlite3.SQLITE_DETACH,
-        sqlite3.SQLITE_TRANSACTION,  # left open, it would hide all that is committed later
+        sqlite3.SQLITE_TRANSACTION,  # an open transaction would hide all later commits
         sqlite3.SQLITE_SAVEPOINT,
     }
 )
-"""What a statement may not do on a read-only connection that somebody else uses after it."""
+"""The actions that would affect another file, or the next query on the same connection."""
 
 
-def _let_it_only_read(raw: sqlite3.Connection) -> None:
-    """Refuse what a file that is opened read-only does not."""
+def _refuse_actions(raw: sqlite3.Connection) -> None:
+    """Refuse the actions that a read-only file allows and a shared connection must not do."""
 
     def authorize(action: int, *_: object) -> int:
-        return sqlite3.SQLITE_DENY if action in _REFUSED else sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY if action in _REFUSED_ACTIONS else sqlite3.SQLITE_OK
 
     raw.set_authorizer(authorize)
 
 
 class Readers:
-    """Read-only connections to one file, opened when one is needed and kept for the next."""
+    """Read-only connections to one file. They are opened when needed, and kept for reuse."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, most: int, pragmas: Mapping[str, str | int]
+        self, path: str | os.PathLike[str], *, limit: int, pragmas: Mapping[str, str | int]
     ) -> None:
         self._path = path
         self._pragmas = pragmas
-        self._turns = trio.Semaphore(most)
+        self._turns = trio.Semaphore(limit)
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
         self._closed = False
@@ -53,16 +55,16 @@ class Readers:
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:
-        """Lend a connection. Waits, first come, first served, while all are lent.
+        """Acquire a connection for the time of a block. Waiting tasks are served in order.
 
         Raises:
-            trio.ClosedResourceError: `aclose` was called.
-            RuntimeError: this is a forked child of the process that opened the store.
+            trio.ClosedResourceError: the store is closed.
+            RuntimeError: this process is a fork of the one that opened the store.
         """
         if os.getpid() != self._pid:
             raise RuntimeError(
-                f"the store {self._path!r} belongs to process {self._pid}, and this is a fork of "
-                f"it: open a store after the fork"
+                f"the store {self._path!r} was opened in process {self._pid}, and this is a fork "
+                f"of that process: open a store after the fork"
             )
         if self._closed:
             raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
@@ -85,14 +87,14 @@ class Readers:
     async def _open(self) -> Connection:
         connection = await Connection.open(self._path, readonly=True, pragmas=self._pragmas)
         self._all.append(connection)
-        await connection.run(_let_it_only_read)
+        await connection.run(_refuse_actions)
         return connection
 
     async def aclose(self) -> None:
-        """Lend no more, wait for the calls made before, and close all connections.
+        """Refuse new calls, wait for the calls made before, and close all connections.
 
-        Cancelling does not cut it short: it waits for `_CLOSE_TIMEOUT` seconds at the most, and
-        what is not over by then finds its connection closed.
+        Cancellation does not interrupt it: it waits for at most `_CLOSE_TIMEOUT` seconds. A call
+        that has not ended by then finds its connection closed.
         """
         self._closed = True
         if self._calls:

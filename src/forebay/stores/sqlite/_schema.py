@@ -1,4 +1,4 @@
-"""Whether a table in the file is what its declaration says, and the SQL that would mend it."""
+"""Check that a table in the file matches its declaration, and suggest SQL that corrects it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from forebay._table.columns import Column, Storage
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
 from forebay._table.validation import strict_columns
-from forebay.stores.sqlite._statements import column_type, create, quoted
+from forebay.stores.sqlite._statements import column_sql, create_sql, quoted
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A column as the file has it."""
+class _StoredColumn:
+    """A column of the table in the file."""
 
     declared: str
     not_null: bool
     default: str | None
     key_part: bool
     hidden: bool
-    """Whether it is generated, or a virtual table's own: such columns take no values."""
+    """Whether it is a generated column or a hidden one of a virtual table; it takes no values."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Index:
-    """An index as the file has it: its parts are names (None: an expression) and collations."""
+class _StoredIndex:
+    """An index of the table in the file.
+
+    Each of its parts is the name of a column, or None for an expression, and a collation.
+    """
 
     name: str
     unique: bool
@@ -37,20 +40,20 @@ class _Index:
     parts: tuple[tuple[str | None, str], ...]
 
     def covers(self, key: set[str]) -> bool:
-        """Whether it makes these columns unique, under whatever collation."""
+        """Return whether the index makes these columns unique, under any collation."""
         return self.unique and {None if n is None else fold_case(n) for n, _ in self.parts} == key
 
 
 def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
-    """Compare a table with its declaration.
+    """Check that a table in the file matches its declaration.
 
     Args:
         raw: a connection to the file.
         table: the declaration.
 
     Raises:
-        SchemaError: the table or one of its columns is missing, nothing makes its key unique, or
-            it would not keep rows as the buffer expects.
+        SchemaError: the table or a column is missing, the key is not unique, or the table would
+            change or refuse rows that the declaration allows.
     """
     kind = raw.execute(
         "SELECT type, sql LIKE 'CREATE VIRTUAL %' FROM sqlite_schema "
@@ -62,60 +65,66 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
             f"there is no table {table.name!r} in the database; create it, or pass "
             f"create=[…] to open_sqlite",
             table=table.name,
-            sql=create(table) + ";",
+            sql=create_sql(table) + ";",
         )
     if kind[0] != "table":
         raise SchemaError(
-            f"{table.name!r} is a {kind[0]}; a buffer writes to a table", table=table.name
+            f"{table.name!r} is a {kind[0]}, but a buffer can only write to a table",
+            table=table.name,
         )
     if table.key and kind[1]:
         raise SchemaError(
-            f"{table.name!r} is a virtual table, to which rows can only be appended; declare it "
-            f"without a key",
+            f"{table.name!r} is a virtual table, to which a buffer can only append rows; declare "
+            f"it without a key",
             table=table.name,
         )
-    found = _columns(raw, table.name)
-    indexes = _indexes(raw, table.name)
-    rowid = _rowid(found, indexes)
-    _check_columns(table, found, rowid)
-    _check_others(table, found, rowid)
+    stored = _read_columns(raw, table.name)
+    indexes = _read_indexes(raw, table.name)
+    rowid = _rowid_column(stored, indexes)
+    _check_columns(table, stored, rowid)
+    _check_undeclared_columns(table, stored, rowid)
     if table.key and {fold_case(name) for name in table.key} != {rowid}:
         _check_key(raw, table, indexes)
 
 
-def _columns(raw: sqlite3.Connection, name: str) -> dict[str, _Found]:
+def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn]:
     rows = raw.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
     return {
-        fold_case(column): _Found(declared, bool(not_null), default, bool(key_part), bool(hidden))
+        fold_case(column): _StoredColumn(
+            declared, bool(not_null), default, bool(key_part), bool(hidden)
+        )
         for _, column, declared, not_null, default, key_part, hidden in rows
     }
 
 
-def _indexes(raw: sqlite3.Connection, name: str) -> list[_Index]:
-    listed = raw.execute(f"PRAGMA index_list({quoted(name)})").fetchall()
+def _read_indexes(raw: sqlite3.Connection, name: str) -> list[_StoredIndex]:
+    rows = raw.execute(f"PRAGMA index_list({quoted(name)})").fetchall()
     return [
-        _Index(index, bool(unique and not partial), origin == "pk", _parts(raw, index))
-        for _, index, unique, origin, partial in listed
+        _StoredIndex(index, bool(unique and not partial), origin == "pk", _read_parts(raw, index))
+        for _, index, unique, origin, partial in rows
     ]
 
 
-def _parts(raw: sqlite3.Connection, index: str) -> tuple[tuple[str | None, str], ...]:
+def _read_parts(raw: sqlite3.Connection, index: str) -> tuple[tuple[str | None, str], ...]:
     rows = raw.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
     return tuple((name, collation) for _, _, name, _, collation, is_key in rows if is_key)
 
 
-def _rowid(found: dict[str, _Found], indexes: list[_Index]) -> str | None:
-    """Name the column that is the rowid: the one primary key that needs no index."""
-    parts = [name for name, column in found.items() if column.key_part]
+def _rowid_column(stored: dict[str, _StoredColumn], indexes: list[_StoredIndex]) -> str | None:
+    """Return the name of the column that is the rowid, or None.
+
+    It is the only column of a primary key that has no index.
+    """
+    parts = [name for name, column in stored.items() if column.key_part]
     indexed = any(index.is_primary_key for index in indexes)
     return parts[0] if len(parts) == 1 and not indexed else None
 
 
-def _check_columns(table: Table[Any], found: dict[str, _Found], rowid: str | None) -> None:
-    missing = [column for column in table.columns if fold_case(column.name) not in found]
+def _check_columns(table: Table[Any], stored: dict[str, _StoredColumn], rowid: str | None) -> None:
+    missing = [column for column in table.columns if fold_case(column.name) not in stored]
     if missing:
         statements = "\n".join(
-            f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column_type(column)};"
+            f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column_sql(column)};"
             for column in missing
         )
         raise SchemaError(
@@ -125,71 +134,76 @@ def _check_columns(table: Table[Any], found: dict[str, _Found], rowid: str | Non
         )
     strict = strict_columns(table)
     for column in table.columns:
-        there = found[fold_case(column.name)]
-        if there.hidden:
+        found = stored[fold_case(column.name)]
+        if found.hidden:
             raise SchemaError(
-                f"table {table.name!r}: column {column.name!r} is generated, so that no value "
-                f"can be written to it; leave it out of the row type",
+                f"table {table.name!r}: column {column.name!r} is generated, so no value can be "
+                f"written to it; remove it from the row type",
                 table=table.name,
             )
-        if column.name in strict and not _keeps(
-            column, "ROWID" if fold_case(column.name) == rowid else affinity(there.declared)
+        if column.name in strict and not _is_lossless(
+            column, "ROWID" if fold_case(column.name) == rowid else affinity(found.declared)
         ):
             raise SchemaError(
-                f"table {table.name!r}: column {column.name!r} is declared {there.declared!r}, "
-                f"which changes or refuses values of type {column.expected}, so that rows which "
-                f"differ in memory could be one in the table; declare the same type on both sides",
+                f"table {table.name!r}: column {column.name!r} has the declared type "
+                f"{found.declared!r}, which converts or refuses values of type {column.expected}, "
+                f"so different rows in memory could become one row in the table; use the same "
+                f"type in the table and in the row type",
                 table=table.name,
             )
 
 
-_KEPT: Final[dict[Storage, set[str]]] = {
+_LOSSLESS_AFFINITIES: Final[dict[Storage, set[str]]] = {
     str: {"TEXT", "BLOB"},
     int: {"ROWID", "INTEGER", "NUMERIC", "BLOB"},
     float: {"REAL", "INTEGER", "NUMERIC", "BLOB"},
     bytes: {"TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"},
 }
-"""The affinities under which different values of a type stay different. The rowid takes no
-others than integers."""
+"""The affinities under which different values of a type stay different.
+
+ROWID stands for the rowid, which takes only integers.
+"""
 
 
-def _keeps(column: Column, affinity: str) -> bool:
-    return column.storage is None or affinity in _KEPT[column.storage]
+def _is_lossless(column: Column, affinity: str) -> bool:
+    return column.storage is None or affinity in _LOSSLESS_AFFINITIES[column.storage]
 
 
-def _check_others(table: Table[Any], found: dict[str, _Found], rowid: str | None) -> None:
-    """Refuse columns that every insert would leave empty though they must not be."""
-    known = {fold_case(column.name) for column in table.columns}
-    for name, column in found.items():
-        empty = column.not_null and (column.default or "NULL").upper() == "NULL"
-        if empty and name not in known and name != rowid and not column.hidden:
+def _check_undeclared_columns(
+    table: Table[Any], stored: dict[str, _StoredColumn], rowid: str | None
+) -> None:
+    """Check that every column outside the row type may be NULL or has a default."""
+    declared = {fold_case(column.name) for column in table.columns}
+    for name, column in stored.items():
+        refuses_null = column.not_null and (column.default or "NULL").upper() == "NULL"
+        if refuses_null and name not in declared and name != rowid and not column.hidden:
             raise SchemaError(
                 f"table {table.name!r}: column {name!r} is NOT NULL without a default, and the "
-                f"row type {table.row_type.__name__} has no such field; add the field, or give "
-                f"the column a default",
+                f"row type {table.row_type.__name__} has no such field; add the field, or set a "
+                f"default for the column",
                 table=table.name,
             )
 
 
-def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_Index]) -> None:
+def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_StoredIndex]) -> None:
     key = {fold_case(name) for name in table.key}
     covering = [index for index in indexes if index.covers(key)]
     if any(all(collation == "BINARY" for _, collation in index.parts) for index in covering):
         return
     if covering:
         raise SchemaError(
-            f"table {table.name!r}: the key ({', '.join(table.key)}) is unique under another "
-            f"collation than BINARY, so that keys which differ in memory are one in the table; "
-            f"make it unique under BINARY instead",
+            f"table {table.name!r}: its key ({', '.join(table.key)}) is unique only under a "
+            f"collation other than BINARY, so different keys in memory could become one key in "
+            f"the table; make it unique under BINARY",
             table=table.name,
         )
     names = {fold_case(name) for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
-    tried = (f"{table.name}_key{n or ''}" for n in count())
-    index = next(name for name in tried if fold_case(name) not in names)
+    candidates = (f"{table.name}_key{n or ''}" for n in count())
+    index = next(name for name in candidates if fold_case(name) not in names)
     columns = ", ".join(f"{quoted(name)} COLLATE BINARY" for name in table.key)
     raise SchemaError(
-        f"table {table.name!r}: nothing makes its key ({', '.join(table.key)}) unique; of rows "
-        f"that share a key, only one can stay",
+        f"table {table.name!r}: no primary key and no unique index covers exactly its key "
+        f"({', '.join(table.key)}); before you create the index, delete rows with duplicate keys",
         table=table.name,
         sql=f"CREATE UNIQUE INDEX {quoted(index)} ON {quoted(table.name)} ({columns});",
     )

@@ -1,7 +1,7 @@
-"""Rules of a table by which SQLite drops a row, or another row for it, without an error.
+"""Find the rules of a table by which SQLite drops a row without an error.
 
-No error and no count tells that it happened: the row counts as committed. So whoever has such a
-table is told of the rules, from the text of the schema, which is all that has them.
+Neither an error nor a row count shows that a row was dropped: it counts as committed. So the store
+warns about such rules. Only the text of the schema has them.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-# Comments, texts and quoted names go by without a word.
+# Matches comments, strings and quoted names too, but without a group, so that they are skipped.
 _TOKENS: Final = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^]]*]"""
     r"|(?P<word>[\w$]+)",
     re.DOTALL,
 )
 
-_IN_TABLES: Final = (("ON", "CONFLICT", "IGNORE"), ("ON", "CONFLICT", "REPLACE"))
-_IN_TRIGGERS: Final = (("RAISE", "IGNORE"),)
+_RULES_OF_TABLES: Final = (("ON", "CONFLICT", "IGNORE"), ("ON", "CONFLICT", "REPLACE"))
+_RULES_OF_TRIGGERS: Final = (("RAISE", "IGNORE"),)
 
 
 def silent_rules(raw: sqlite3.Connection, table: str | None = None) -> Iterator[str]:
-    """Give such rules of a table, or of all tables, in words.
+    """Yield a description of each rule that drops rows, for one table or for all tables.
 
-    A rule may never apply: `PRIMARY KEY ON CONFLICT REPLACE` does not, where a buffer writes by
-    that key.
+    A rule may never apply. For example, `PRIMARY KEY ON CONFLICT REPLACE` does not apply if a
+    buffer writes by that key.
 
     Args:
         raw: a connection to the file.
-        table: the table's name; None for all.
+        table: the name of the table; None for all tables.
     """
     for kind, name, owner, sql in raw.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE type IN ('table', 'trigger') "
@@ -39,12 +39,12 @@ def silent_rules(raw: sqlite3.Connection, table: str | None = None) -> Iterator[
     ).fetchall():
         words = [m["word"].upper() for m in _TOKENS.finditer(sql or "") if m["word"]]
         if kind == "table":
-            for rule in _IN_TABLES:
-                if _has(words, rule):
+            for rule in _RULES_OF_TABLES:
+                if _contains(words, rule):
                     yield f"table {owner!r} has a constraint with {' '.join(rule)}"
-        elif any(_has(words, rule) for rule in _IN_TRIGGERS):
+        elif any(_contains(words, rule) for rule in _RULES_OF_TRIGGERS):
             yield f"table {owner!r} has a trigger {name!r} with RAISE(IGNORE)"
 
 
-def _has(words: Sequence[str], rule: tuple[str, ...]) -> bool:
+def _contains(words: Sequence[str], rule: tuple[str, ...]) -> bool:
     return any(tuple(words[i : i + len(rule)]) == rule for i in range(len(words)))

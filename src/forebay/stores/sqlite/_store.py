@@ -189,7 +189,9 @@ def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None
         check_table(raw, table)
         for rule in silent_rules(raw, table.name):
             _logger.warning(
-                "%s: SQLite drops rows by it without an error, and they count as committed", rule
+                "%s: SQLite drops rows because of it without an error, and the buffer counts "
+                "them as committed",
+                rule,
             )
 
 
