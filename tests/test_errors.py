@@ -1,4 +1,4 @@
-"""What `FlushError` and `DrainError` say to the person who has to do something about them."""
+"""The texts of `FlushError` and `DrainError`: what is lost or in doubt, and what to do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ FULL = BatchError("full", kind=FailureKind.TRANSIENT, code="SQLITE_FULL")
 
 
 def unsettled(last_error: Exception | None = None) -> Unsettled:
+    """Return one pending entry."""
     return Unsettled((Write(("a", 1)),), count=1, oldest_age=1.0, last_error=last_error)
 
 
 def flush_error(cause: Exception | None, last_error: Exception | None = None) -> FlushError:
+    """Return the error of a buffer with one pending entry."""
     error = FlushError("why", buffer="letters", unsettled=unsettled(last_error))
     error.__cause__ = cause
     return error
@@ -31,19 +33,18 @@ def flush_error(cause: Exception | None, last_error: Exception | None = None) ->
     [
         (None, None, "Not in the table"),
         (sqlite3.OperationalError("no such table"), LOCKED, "Not in the table"),
-        (StoreError("the log was deleted"), None, "Not known to be in the table"),
-        (CommitError(sqlite3.OperationalError("disk")), None, "Not known to be in the table"),
-        (None, IN_DOUBT, "Not known to be in the table"),
+        (StoreError("the log was deleted"), None, "Possibly not in the table"),
+        (CommitError(sqlite3.OperationalError("disk")), None, "Possibly not in the table"),
+        (None, IN_DOUBT, "Possibly not in the table"),
     ],
 )
-def test_a_failure_claims_no_more_than_is_known(
+def test_flush_error_states_if_the_entries_are_in_doubt(
     cause: Exception | None, last_error: Exception | None, expected: str
 ) -> None:
-    """After a COMMIT in doubt, or with the file gone, entries may have been in the table."""
+    """If a COMMIT is in doubt or the file is lost, the entries may have reached the table."""
     error = flush_error(cause, last_error)
-    assert error.in_doubt == expected.startswith("Not known")
-    told = str(error)
-    assert f"buffer 'letters' stopped: why. {expected}: 1 accepted entry, waiting" in told
+    assert error.in_doubt == expected.startswith("Possibly")
+    assert f"buffer 'letters' stopped: why. {expected}: 1 accepted entry, pending" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -51,39 +52,41 @@ def test_a_failure_claims_no_more_than_is_known(
     [
         (None, "Not in the database"),
         (LOCKED, "Not in the database"),
-        (IN_DOUBT, "Not known to be in the database"),
+        (IN_DOUBT, "Possibly not in the database"),
     ],
 )
-def test_a_late_drain_claims_no_more_than_is_known(
+def test_drain_error_states_if_the_entries_are_in_doubt(
     last_error: Exception | None, expected: str
 ) -> None:
-    """As a failure."""
-    told = str(DrainError({"letters": unsettled(last_error)}))
-    assert f"the drain was not finished in time. {expected}:" == told.splitlines()[0]
+    """If the last COMMIT is in doubt, the entries may have reached the database."""
+    text = str(DrainError({"letters": unsettled(last_error)}))
+    assert f"the drain did not finish before its deadline. {expected}:" == text.splitlines()[0]
 
 
 @pytest.mark.parametrize(
     ("last_error", "expected"),
     [
-        (None, "Find what holds the database up"),
-        (LOCKED, "Find the program that has the database locked"),
-        (FULL, "Make room on the disk of the database"),
+        (None, "Find out what blocks the database"),
+        (LOCKED, "Find the program that locks the database"),
+        (FULL, "Free space on the disk of the database"),
     ],
 )
-def test_what_to_do_first_is_told(last_error: Exception | None, expected: str) -> None:
-    """It depends on the last error."""
-    told = str(DrainError({"letters": unsettled(last_error)}))
-    assert f"{expected}, or raise BufferOptions.drain_timeout, then" in told
+def test_the_first_step_depends_on_the_last_error(
+    last_error: Exception | None, expected: str
+) -> None:
+    """The text says what to do first: find the lock, or free space on the disk."""
+    text = str(DrainError({"letters": unsettled(last_error)}))
+    assert f"{expected}, or raise BufferOptions.drain_timeout, then" in text
 
 
-def test_a_full_disk_that_stops_a_buffer() -> None:
-    """By its own code, where it was the only attempt."""
+def test_the_first_step_after_a_full_disk_without_a_retry() -> None:
+    """The code of the error's cause decides if there was only one attempt."""
     full = sqlite3.OperationalError("full")
     full.sqlite_errorname = "SQLITE_FULL"
-    assert "Make room on the disk of the database, then enqueue" in str(flush_error(full))
+    assert "Free space on the disk of the database, then enqueue" in str(flush_error(full))
 
 
-def test_the_reason_of_a_late_drain_has_each_error_once() -> None:
-    """For the file of a spill, and the dead letters that come of it."""
+def test_the_reason_of_a_drain_error_has_each_error_once() -> None:
+    """The reason goes into the spill file, and from there into dead letters."""
     late = {"a": unsettled(LOCKED), "b": unsettled(LOCKED), "c": unsettled()}
-    assert "the drain was not finished in time; locked" == DrainError(late).reason
+    assert "the drain did not finish before its deadline; locked" == DrainError(late).reason

@@ -1,7 +1,7 @@
-"""What broke, in which buffer, and how many entries it concerns.
+"""The errors of forebay: what failed, in which buffer, and which entries are affected.
 
-Two of Trio's own exceptions complete the set: `trio.ClosedResourceError` when this side closed
-the buffer, `trio.BrokenResourceError` (with its cause) when the buffer's worker failed.
+The public API also raises two exceptions of Trio: `trio.ClosedResourceError` if the program closed
+the buffer, and `trio.BrokenResourceError`, with its cause, if the buffer's worker task failed.
 """
 
 from __future__ import annotations
@@ -14,51 +14,54 @@ from forebay._table.operations import Operation
 
 
 class ForebayError(Exception):
-    """The base of every error that forebay defines."""
+    """The base class of every error that forebay defines."""
 
 
 class OptionsError(ForebayError, ValueError):
-    """An option has an unknown name or a value that cannot be used.
+    """An option has an unknown name or an invalid value.
 
-    The message bears the option's name, the value, and what was expected.
+    The message contains the option's name, its value, and what is valid.
     """
 
 
 class SchemaError(ForebayError):
-    """A table in the database is not what its declaration says.
+    """A table in the database does not match its declaration.
 
     Attributes:
         table: the table's name.
-        sql: SQL that would mend it, to read before it is run; None where there is no safe one.
+        sql: SQL that fixes the table; read it before you run it. None if no SQL is safe.
     """
 
     def __init__(self, message: str, *, table: str, sql: str | None = None) -> None:
         if sql is not None:
-            message = f"{message}\nThis would mend it:\n{sql}"
+            message = f"{message}\nTo fix it, run:\n{sql}"
         super().__init__(message)
         self.table = table
         self.sql = sql
 
 
 class StoreError(ForebayError):
-    """The database itself cannot be used: read-only, not a database, or replaced while open."""
+    """The database itself is unusable: read-only, not a database, or replaced while open."""
 
 
 class SpillError(ForebayError):
-    """A file is no spill file, or is damaged (the message has the line), or is of elsewhere."""
+    """A spill file is damaged, is not a spill file, or belongs to another database.
+
+    The message contains the number of the line.
+    """
 
 
 @dataclass(frozen=True)
 class Unsettled:
-    """What one buffer still held when it had to stop.
+    """The entries of one buffer that were pending when it stopped.
 
     Attributes:
         entries: the operations that are not in the table (`forebay.Write`, `Update`, `Delete`,
-            `DeleteBy`), in an order that does to the table what the order of acceptance would:
-            those that were coalesced are grouped by what they do.
-        count: how many accepted entries these stand for, superseded ones included.
-        oldest_age: how long the oldest had been waiting, in seconds.
-        last_error: why the last attempt to flush had to be made again; None where none had.
+            `DeleteBy`). Executed in this order, they have the effect of the accepted entries.
+            Entries that were coalesced already are grouped by the kind of operation.
+        count: the number of pending entries, superseded ones included.
+        oldest_age: how long the oldest entry was pending, in seconds.
+        last_error: why the last attempt to flush was retried; None if none was.
     """
 
     entries: tuple[Operation, ...]
@@ -68,11 +71,11 @@ class Unsettled:
 
 
 class RowError(ForebayError):
-    """The table refused a row that `Buffer.write` was given; it is in the dead letters.
+    """The table refused a row that was passed to `Buffer.write`. The row is a dead letter now.
 
     Attributes:
         buffer: the name of the buffer's table.
-        operation: what was asked for, a `forebay.Write`.
+        operation: the refused operation, a `forebay.Write`.
         code: the database's name for the error, such as `SQLITE_CONSTRAINT_NOTNULL`.
         dead_letter: the id of the dead letter.
     """
@@ -88,16 +91,15 @@ class RowError(ForebayError):
 
 
 class FlushError(ForebayError):
-    """A buffer stopped, since its store refused a batch for a reason that waiting does not mend.
+    """A buffer stopped because its store failed to commit a batch and a retry cannot help.
 
-    The store's own error is the `__cause__`.
+    The store's error is the `__cause__`.
 
     Attributes:
-        reason: why, in words.
+        reason: the text of the store's error.
         buffer: the name of the buffer's table.
-        unsettled: what is not in the table; or may not be, where the database was lost, or could
-            not tell what became of a COMMIT.
-        spill: the file that these entries are in as well; None where there is none.
+        unsettled: the entries that are not in the table. If the error is `in_doubt`, they may be.
+        spill: the spill file that also has these entries; None if there is none.
     """
 
     def __init__(
@@ -112,102 +114,104 @@ class FlushError(ForebayError):
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the entries may be in the table all the same, or were in one that is gone."""
+        """Whether the entries may be in the table, or in a database file that was lost."""
         return _in_doubt(self.__cause__, self.unsettled.last_error)
 
     def __str__(self) -> str:
-        # Made when it is asked for: the cause and the spill come after the error.
-        left, errors = self.unsettled, (self.__cause__, self.unsettled.last_error)
-        tries = f" after {self._attempts} attempts" if self._attempts > 1 else ""
+        # The text is made on demand, since the cause and the spill are set after the constructor.
+        attempts = f" after {self._attempts} attempts" if self._attempts > 1 else ""
+        fix = _first_step(self.__cause__, self.unsettled.last_error) or "Fix the cause"
         return (
-            f"buffer {self.buffer!r} stopped{tries}: {self.reason}. "
-            f"{_missing(self.in_doubt)} in the table: {_waiting(left)}. "
-            f"{_kept('unsettled.entries', self.spill)} "
-            f"{_remedy(*errors) or 'Mend the cause'}, then {_bring_back(self.spill)}."
+            f"buffer {self.buffer!r} stopped{attempts}: {self.reason}. "
+            f"{_where(self.in_doubt)} in the table: {_pending(self.unsettled)}. "
+            f"{_kept_in('unsettled.entries', self.spill)} {fix}, then {_recover(self.spill)}."
         )
 
 
 class DrainError(ForebayError):
-    """The deadline of a drain passed before everything that was accepted was settled.
+    """The deadline of a drain passed before all accepted entries were settled.
 
     Attributes:
-        unsettled: what is not in the database, by the name of the buffer's table; or may not be,
-            where it could not tell what became of a COMMIT.
-        spill: the file that these entries are in as well; None where there is none.
+        unsettled: the entries that are not in the database, by the name of the buffer's table. If
+            the error is `in_doubt`, some of them may be.
+        spill: the spill file that also has these entries; None if there is none.
     """
 
     def __init__(self, unsettled: Mapping[str, Unsettled]) -> None:
-        super().__init__("the drain was not finished in time")
+        super().__init__(_DRAIN_TIMED_OUT)
         self.unsettled: dict[str, Unsettled] = dict(unsettled)
         self.spill: str | None = None
 
     @property
     def reason(self) -> str:
-        """Why, in words: what the attempts ended with."""
-        failures = {str(left.last_error): None for left in self.unsettled.values()}
-        failures.pop("None", None)
-        return "; ".join(["the drain was not finished in time", *failures])
+        """The reason of the error: the timeout, and the last error of each buffer."""
+        errors = {str(part.last_error): None for part in self.unsettled.values()}
+        errors.pop("None", None)
+        return "; ".join([_DRAIN_TIMED_OUT, *errors])
 
     @property
     def in_doubt(self) -> bool:
-        """Whether entries may be in the database all the same."""
+        """Whether some of the entries may be in the database."""
         return _in_doubt(*self._last_errors)
 
     @property
     def _last_errors(self) -> list[BaseException | None]:
-        return [left.last_error for left in self.unsettled.values()]
+        return [part.last_error for part in self.unsettled.values()]
 
     def __str__(self) -> str:
         lines = [
-            f"- {name!r}: {_waiting(left)}"
-            + (f"; last error: {left.last_error}" if left.last_error is not None else "")
-            for name, left in self.unsettled.items()
+            f"- {name!r}: {_pending(part)}"
+            + (f"; last error: {part.last_error}" if part.last_error is not None else "")
+            for name, part in self.unsettled.items()
         ]
-        remedy = _remedy(*self._last_errors) or "Find what holds the database up"
+        fix = _first_step(*self._last_errors) or "Find out what blocks the database"
         return (
-            f"the drain was not finished in time. {_missing(self.in_doubt)} in the database:\n"
+            f"{_DRAIN_TIMED_OUT}. {_where(self.in_doubt)} in the database:\n"
             + "\n".join(lines)
-            + f"\n{_kept('unsettled', self.spill)} {remedy}, or raise "
-            f"BufferOptions.drain_timeout, then {_bring_back(self.spill)}."
+            + f"\n{_kept_in('unsettled', self.spill)} {fix}, or raise "
+            f"BufferOptions.drain_timeout, then {_recover(self.spill)}."
         )
 
 
-_REMEDIES: Final = {
-    "SQLITE_FULL": "Make room on the disk of the database",
-    "SQLITE_BUSY": "Find the program that has the database locked",
-    "SQLITE_LOCKED": "Find the program that has the database locked",
+_DRAIN_TIMED_OUT: Final = "the drain did not finish before its deadline"
+
+_FIRST_STEPS: Final = {
+    "SQLITE_FULL": "Free space on the disk of the database",
+    "SQLITE_BUSY": "Find the program that locks the database",
+    "SQLITE_LOCKED": "Find the program that locks the database",
 }
-"""What to do first, by the database's name for the error."""
+"""What the user must do first, by the database's name for the error."""
 
 
-def _remedy(*errors: BaseException | None) -> str | None:
+def _first_step(*errors: BaseException | None) -> str | None:
     codes = [getattr(e, "code", getattr(e, "sqlite_errorname", "")) for e in errors]
-    return next((_REMEDIES[code] for code in codes if code in _REMEDIES), None)
+    return next((_FIRST_STEPS[code] for code in codes if code in _FIRST_STEPS), None)
 
 
 def _in_doubt(*errors: BaseException | None) -> bool:
-    # A file that is gone has what was committed to it; a COMMIT that failed may have taken place.
+    # A lost file contains what was committed to it, and a COMMIT that failed may have taken place.
     return any(isinstance(e, StoreError) or getattr(e, "in_doubt", False) for e in errors)
 
 
-def _missing(in_doubt: bool) -> str:
-    return "Not known to be" if in_doubt else "Not"
+def _where(in_doubt: bool) -> str:
+    return "Possibly not" if in_doubt else "Not"
 
 
-def _waiting(left: Unsettled) -> str:
-    oldest = "waiting" if left.count == 1 else "the oldest waiting"
-    return f"{format_count(left.count, 'accepted entry')}, {oldest} for {left.oldest_age:,.1f} s"
+def _pending(unsettled: Unsettled) -> str:
+    oldest = "pending" if unsettled.count == 1 else "the oldest pending"
+    entries = format_count(unsettled.count, "accepted entry")
+    return f"{entries}, {oldest} for {unsettled.oldest_age:,.1f} s"
 
 
-def _kept(attribute: str, spill: str | None) -> str:
-    file = "" if spill is None else f"in the file {spill!r}, and "
-    return f"Kept {file}in this error's `{attribute}`."
+def _kept_in(attribute: str, spill: str | None) -> str:
+    file = "" if spill is None else f"the file {spill!r} and in "
+    return f"They are kept in {file}this error's `{attribute}`."
 
 
-def _bring_back(spill: str | None) -> str:
+def _recover(spill: str | None) -> str:
     if spill is None:
-        return "enqueue these again; `open_buffers(..., spill=FILE)` would keep them in a file"
-    return "bring these back by `forebay dead-letters replay DB --spill FILE`"
+        return "enqueue them again; `open_buffers(..., spill=FILE)` would keep them in a file"
+    return "replay them with `forebay dead-letters replay DB --spill FILE`"
 
 
 def format_count(count: int, noun: str) -> str:

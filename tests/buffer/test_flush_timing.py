@@ -403,9 +403,9 @@ async def test_retries_end_where_attempts_are_limited(autojump_clock: MockClock)
     assert [0.0, 0.25, 0.75] == store.attempted
     assert (
         "buffer 'letters' stopped after 3 attempts: scripted: transient. Not in the table: "
-        "1 accepted entry, waiting for 0.8 s. Kept in this error's `unsettled.entries`. Mend "
-        "the cause, then enqueue these again; `open_buffers(..., spill=FILE)` would keep them in "
-        "a file."
+        "1 accepted entry, pending for 0.8 s. They are kept in this error's `unsettled.entries`. "
+        "Fix the cause, then enqueue them again; `open_buffers(..., spill=FILE)` would keep them "
+        "in a file."
     ) == str(caught.value)
 
 

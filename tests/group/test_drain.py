@@ -122,10 +122,10 @@ async def test_the_deadline_names_what_is_not_settled(autojump_clock: MockClock)
             store.stop()
     assert 7.5 == trio.current_time()
     assert (
-        "the drain was not finished in time. Not in the database:\n"
-        "- 'letters': 5 accepted entries, the oldest waiting for 7.5 s\n"
-        "Kept in this error's `unsettled`. Find what holds the database up, or raise "
-        "BufferOptions.drain_timeout, then enqueue these again; `open_buffers(..., spill=FILE)` "
+        "the drain did not finish before its deadline. Not in the database:\n"
+        "- 'letters': 5 accepted entries, the oldest pending for 7.5 s\n"
+        "They are kept in this error's `unsettled`. Find out what blocks the database, or raise "
+        "BufferOptions.drain_timeout, then enqueue them again; `open_buffers(..., spill=FILE)` "
         "would keep them in a file."
     ) == str(caught.value)
     assert ["letters"] == list(caught.value.unsettled)
@@ -145,8 +145,8 @@ async def test_the_deadline_tells_the_last_error(autojump_clock: MockClock) -> N
             buffers[LETTERS].enqueue_nowait(Letter("a"))
             buffers[OTHERS].enqueue_nowait(Letter("a"))
     assert [
-        "- 'letters': 1 accepted entry, waiting for 1.0 s; last error: scripted: transient",
-        "- 'others': 1 accepted entry, waiting for 1.0 s; last error: scripted: transient",
+        "- 'letters': 1 accepted entry, pending for 1.0 s; last error: scripted: transient",
+        "- 'others': 1 accepted entry, pending for 1.0 s; last error: scripted: transient",
     ] == str(caught.value).splitlines()[1:3]
     errors = [str(left.last_error) for left in caught.value.unsettled.values()]
     assert ["scripted: transient"] * 2 == errors

@@ -50,8 +50,8 @@ async def test_the_others_drain_before_the_failure_leaves(autojump_clock: MockCl
             await trio.sleep_forever()
     assert (
         "buffer 'bad' stopped: no such table. Not in the table: 2 accepted entries, the oldest "
-        "waiting for 0.2 s. Kept in this error's `unsettled.entries`. Mend the cause, then enqueue "
-        "these again; `open_buffers(..., spill=FILE)` would keep them in a file."
+        "pending for 0.2 s. They are kept in this error's `unsettled.entries`. Fix the cause, then "
+        "enqueue them again; `open_buffers(..., spill=FILE)` would keep them in a file."
     ) == str(caught.value)
     assert "bad" == caught.value.buffer
     assert (Write(("a",)), Write(("b",))) == caught.value.unsettled.entries

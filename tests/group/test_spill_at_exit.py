@@ -52,8 +52,8 @@ async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
     }
     assert str(path) == caught.value.spill
     assert (
-        f"Kept in the file {str(path)!r}, and in this error's `unsettled`. Find what holds the "
-        f"database up, or raise BufferOptions.drain_timeout, then bring these back by "
+        f"They are kept in the file {str(path)!r} and in this error's `unsettled`. Find out what "
+        f"blocks the database, or raise BufferOptions.drain_timeout, then replay them with "
         f"`forebay dead-letters replay DB --spill FILE`."
     ) == str(caught.value).splitlines()[-1]
 
@@ -105,7 +105,7 @@ async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:
         table.name: list(operations) for table, operations in spill.unsettled.items()
     }
     assert "scripted: fatal" == spill.reason
-    assert f"Kept in the file {str(path)!r}, and in this error's" in str(caught.value)
+    assert f"They are kept in the file {str(path)!r} and in this error's" in str(caught.value)
 
 
 async def test_no_file_without_need(tmp_path: Path) -> None:
