@@ -16,6 +16,7 @@ LAYERS = [
     "_version",
     "_table",
     "_errors",
+    "_option_rules",
     "_options",
     "_settings",
     "_batching",
@@ -40,7 +41,16 @@ LAYERS = [
 ]
 """Packages and modules, the lowest layer first. `forebay` is the file `forebay/__init__.py`."""
 
-PURE = ("_table", "_errors", "_options", "_settings", "_batching", "_database", "_spill")
+PURE = (
+    "_table",
+    "_errors",
+    "_option_rules",
+    "_options",
+    "_settings",
+    "_batching",
+    "_database",
+    "_spill",
+)
 """Layers that know neither Trio nor a database nor OpenTelemetry."""
 
 LIBRARIES = {

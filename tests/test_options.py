@@ -1,16 +1,17 @@
-"""What each option takes, what it refuses and in which words, and how waits grow."""
+"""The valid values of each option, the errors for others, overrides, and the retry delays."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay import BufferOptions, OptionsError, RetryPolicy
+from forebay import BufferOptions, OptionRange, Options, OptionsError, RetryPolicy
 
 COUNT = "a whole number of at least 1"
 PAUSE = "a finite number of seconds above 0"
@@ -26,25 +27,29 @@ RETRY_NAMES = "the names initial_delay, multiplier, max_delay, jitter, max_attem
 BEYOND_FLOAT = 10**400
 
 
-def test_the_defaults_are_the_documented_ones() -> None:
-    """Options made without arguments have the values that the documentation gives."""
-    options = BufferOptions()
+def documented_defaults(heading: str) -> dict[str, str]:
+    """Return the defaults by option name from the table below a heading of the guide."""
+    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
+    table = guide.partition(f"\n`{heading}`:\n\n")[2].partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    return {name.strip("`"): default.strip("`") for name, default, *_ in rows}
 
-    assert {
-        "capacity": 100_000,
-        "capacity_bytes": None,
-        "batch_size": 20_000,
-        "flush_interval": 0.2,
-        "drain_timeout": 30.0,
-        "dead_letters_per_minute": 1_000,
-        "retry": {
-            "initial_delay": 0.05,
-            "multiplier": 2.0,
-            "max_delay": 2.0,
-            "jitter": 0.5,
-            "max_attempts": None,
-        },
-    } == dataclasses.asdict(options)
+
+@pytest.mark.parametrize("group", [BufferOptions, RetryPolicy])
+def test_the_documented_defaults(group: type[Any]) -> None:
+    """The guide lists every option in order, with its default."""
+    options = group()
+    defaults = {field.name: getattr(options, field.name) for field in dataclasses.fields(group)}
+    written = {
+        name: f"{value:,}" if isinstance(value, int) else str(value)
+        for name, value in defaults.items()
+        if name != "retry"
+    }
+    if "retry" in defaults:
+        assert RetryPolicy() == defaults["retry"]
+        written["retry"] = "RetryPolicy()"
+
+    assert list(written.items()) == list(documented_defaults(group.__name__).items())
 
 
 @pytest.mark.parametrize(
@@ -67,10 +72,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
         (RetryPolicy, "max_attempts", None),
     ],
 )
-def test_a_value_at_the_edge_of_its_range_is_kept(
-    group: type[Any], name: str, value: object
-) -> None:
-    """The ends of a range belong to it, and a value is kept as it was given."""
+def test_the_limits_of_a_range_are_valid(group: type[Any], name: str, value: object) -> None:
+    """A valid value is stored unchanged."""
     assert value == getattr(group(**{name: value}), name)
 
 
@@ -106,24 +109,46 @@ def test_a_value_at_the_edge_of_its_range_is_kept(
         (RetryPolicy, "max_attempts", math.inf, f"{COUNT}, or None"),
     ],
 )
-def test_a_wrong_value_is_refused(
+def test_an_invalid_value_is_refused(
     group: type[Any], name: str, value: object, expected: str
 ) -> None:
-    """The error bears the option's name, the value, and what was expected."""
+    """The error contains the option's name, the value, and the valid values."""
     with pytest.raises(OptionsError) as caught:
         group(**{name: value})
 
     assert f"{name} = {value!r}: expected {expected}" == str(caught.value)
 
 
-def test_an_int_that_no_float_can_hold_is_refused() -> None:
-    """An int beyond the floats is an option's error, not an OverflowError."""
+def test_an_int_that_is_too_large_for_a_float_is_refused() -> None:
+    """It raises an OptionsError, not an OverflowError."""
     with pytest.raises(OptionsError, match=r"^drain_timeout = 1000.*: expected a finite number"):
         BufferOptions(drain_timeout=BEYOND_FLOAT)
 
 
+NO_JITTER = RetryPolicy(jitter=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerOptions(Options):
+    port: Annotated[int, OptionRange("a port from 1 to 65535", lambda n: 1 <= n <= 65535)] = 8080
+    timeout: Annotated[float, OptionRange("seconds above 0", lambda s: s > 0)] | None = None
+    retry: RetryPolicy = NO_JITTER
+
+
+def test_a_program_defines_options_of_its_own() -> None:
+    """A subclass of `Options` is checked and overridden by its annotations."""
+    options = ServerOptions(timeout=1).override({"retry": {"max_delay": 5}, "port": 1})
+
+    retry = RetryPolicy(jitter=0, max_delay=5)
+    assert ServerOptions(port=1, timeout=1.0, retry=retry) == options
+    with pytest.raises(OptionsError, match=r"^port = 0: expected a port from 1 to 65535$"):
+        ServerOptions(port=0)
+    with pytest.raises(OptionsError, match=r"^timeout = 0: expected seconds above 0, or None$"):
+        ServerOptions(timeout=0)
+
+
 def test_an_int_becomes_a_float_where_a_float_is_expected() -> None:
-    """Whole seconds may be given as an int; the option holds a float."""
+    """A number of seconds may be an int; the option stores a float."""
     options = BufferOptions(flush_interval=1, retry=RetryPolicy(max_delay=5))
 
     assert ("1.0", "5.0") == (repr(options.flush_interval), repr(options.retry.max_delay))
@@ -140,14 +165,14 @@ def test_an_int_becomes_a_float_where_a_float_is_expected() -> None:
         (BufferOptions(capacity=100).override({"capacity": 50_000}), 20_000),
     ],
 )
-def test_a_batch_is_no_larger_than_the_capacity(options: BufferOptions, expected: int) -> None:
-    """The smaller of batch size and capacity counts, and neither forgets what it was given."""
+def test_effective_batch_size(options: BufferOptions, expected: int) -> None:
+    """It is the smaller of batch size and capacity; the options themselves stay unchanged."""
     assert expected == options.effective_batch_size
 
 
 @pytest.mark.parametrize("options", [BufferOptions(), RetryPolicy()])
-def test_options_do_not_change(options: Any) -> None:
-    """Options are frozen, and equal options are one key of a dictionary."""
+def test_options_are_immutable(options: Any) -> None:
+    """Options are frozen, and equal options have the same hash."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.capacity = 5
 
@@ -169,10 +194,10 @@ def test_options_do_not_change(options: Any) -> None:
         ),
     ],
 )
-def test_an_override_changes_what_it_names(
+def test_an_override_changes_only_the_options_that_it_names(
     changes: dict[str, object], expected: BufferOptions
 ) -> None:
-    """What an override does not name stays; a whole policy takes the place of the policy."""
+    """A mapping changes single options of the retry policy, a `RetryPolicy` replaces it."""
     options = BufferOptions(capacity=7, retry=RetryPolicy(jitter=0))
 
     assert expected == options.override(changes)
@@ -186,14 +211,14 @@ def test_an_override_changes_what_it_names(
             f"flush_intervall = 1: expected one of {NAMES} (did you mean flush_interval?)",
         ),
         ({"retry": {"tries": 3}}, f"retry.tries = 3: expected one of {RETRY_NAMES}"),
-        ({3: 1}, "3 = 1: expected a name, not 3"),
+        ({3: 1}, "3 = 1: expected a name as the key, not 3"),
         ({"retry": {"jitter": 2}}, "retry.jitter = 2: expected a number from 0 to 1"),
         ({"retry": 5}, "retry = 5: expected a RetryPolicy, or a mapping of its options"),
-        ([], "options = []: expected a mapping from names"),
+        ([], "options = []: expected a mapping with names as its keys"),
     ],
 )
-def test_a_wrong_override_is_refused(changes: Any, message: str) -> None:
-    """The error bears the path of names to the option, and the closest name to an unknown one."""
+def test_an_invalid_override_is_refused(changes: Any, message: str) -> None:
+    """The error contains the path of the option, and the name closest to an unknown one."""
     with pytest.raises(OptionsError) as caught:
         BufferOptions().override(changes)
 
@@ -208,20 +233,18 @@ def test_a_wrong_override_is_refused(changes: Any, message: str) -> None:
         (RetryPolicy(jitter=0, max_delay=0.01), [0.01] * 8),
     ],
 )
-def test_waits_grow_by_the_factor_up_to_the_longest(
-    policy: RetryPolicy, expected: list[float]
-) -> None:
-    """Without jitter, each wait is exact: the first times a power of the factor, or the longest."""
+def test_delays_without_jitter(policy: RetryPolicy, expected: list[float]) -> None:
+    """Each delay is the one before times the multiplier, up to the longest delay."""
     assert expected == pytest.approx([policy.delay(attempt, 0.9) for attempt in range(1, 9)])
 
 
 @pytest.mark.parametrize(
     ("jitter", "random", "expected"), [(0.5, 0.0, 1.0), (0.5, 0.5, 0.75), (1.0, 0.75, 0.25)]
 )
-def test_jitter_is_the_part_of_a_wait_that_is_random(
+def test_jitter_is_the_random_fraction_of_a_delay(
     jitter: float, random: float, expected: float
 ) -> None:
-    """A random number of 0 waits in full, one near 1 waits for the fixed part alone."""
+    """The random number 0 means the full delay; close to 1, only the fixed part is left."""
     policy = RetryPolicy(initial_delay=1, jitter=jitter)
 
     assert expected == policy.delay(1, random)
@@ -230,17 +253,15 @@ def test_jitter_is_the_part_of_a_wait_that_is_random(
 @pytest.mark.parametrize(
     ("attempt", "random", "message"),
     [
-        (0, 0.5, "attempt = 0: expected a count from 1 on"),
+        (0, 0.5, "attempt = 0: expected a whole number of at least 1"),
         (1, -0.1, "random = -0.1: expected at least 0 and less than 1"),
         (1, 1.0, "random = 1.0: expected at least 0 and less than 1"),
         (1, math.nan, "random = nan: expected at least 0 and less than 1"),
     ],
 )
-def test_a_wait_is_asked_for_with_an_attempt_and_a_random_number(
-    attempt: int, random: float, message: str
-) -> None:
-    """Arguments out of their range are refused by name."""
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - its message is compared whole
+def test_invalid_arguments_of_delay_are_refused(attempt: int, random: float, message: str) -> None:
+    """The error names the argument and its range."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
         RetryPolicy().delay(attempt, random)
 
     assert message == str(caught.value)
@@ -259,19 +280,19 @@ RANDOM = st.floats(0, 1, exclude_max=True)
 
 
 @given(policy=POLICIES, attempts=st.lists(ATTEMPTS, min_size=2), random=RANDOM)
-def test_waits_never_shrink_and_never_pass_the_longest(
+def test_delays_grow_up_to_the_longest(
     policy: RetryPolicy, attempts: list[int], random: float
 ) -> None:
-    """For one random number, a later attempt waits as long or longer, however late it is."""
-    waits = [policy.delay(attempt, random) for attempt in sorted(attempts)]
+    """With the same random number, the delay after a later attempt is never shorter."""
+    delays = [policy.delay(attempt, random) for attempt in sorted(attempts)]
 
-    assert sorted(waits) == waits
-    assert 0 < waits[0] <= waits[-1] <= policy.max_delay
+    assert sorted(delays) == delays
+    assert 0 < delays[0] <= delays[-1] <= policy.max_delay
 
 
 @given(policy=POLICIES, attempt=ATTEMPTS, random=RANDOM)
-def test_jitter_only_shortens_a_wait(policy: RetryPolicy, attempt: int, random: float) -> None:
-    """A wait is between the fixed part of the full wait and the full wait."""
+def test_jitter_only_shortens_a_delay(policy: RetryPolicy, attempt: int, random: float) -> None:
+    """A delay is at least its fixed part and at most the delay without jitter."""
     full = dataclasses.replace(policy, jitter=0).delay(attempt, random)
 
     assert full * (1 - policy.jitter) <= policy.delay(attempt, random) <= full

@@ -1,4 +1,4 @@
-"""Options from a mapping, a TOML file and the environment, and how these lie over each other."""
+"""Options from a mapping, a TOML file and the environment, and how these layers merge."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ VARIABLES = (
 )
 
 
-def test_settings_of_nothing_are_the_defaults() -> None:
-    """An empty mapping and an empty environment name nothing, so the defaults hold."""
+def test_empty_settings_are_the_defaults() -> None:
+    """An empty mapping, or an environment without the prefix, changes no option."""
     expected = Settings(options=BufferOptions(), overrides={})
 
     assert expected == Settings()
@@ -37,8 +37,8 @@ def test_settings_of_nothing_are_the_defaults() -> None:
     assert expected == Settings.from_env({"PATH": "/bin", "FOREBAY": "1"})
 
 
-def test_an_override_inherits_what_it_does_not_name() -> None:
-    """The options of one buffer are those of all, with what is named under `buffers` changed."""
+def test_an_override_inherits_the_options_that_it_does_not_name() -> None:
+    """The options of a buffer are those of all buffers, changed by its part of `buffers`."""
     settings = Settings.from_mapping(
         {
             "flush_interval": 0.1,
@@ -76,14 +76,17 @@ def test_an_override_inherits_what_it_does_not_name() -> None:
             f"buffers.cas.retry.max_attempts = 0: expected {COUNT}, or None",
         ),
         ({"capacity": "100"}, f"capacity = '100': expected {COUNT}"),
-        ({"buffers": {"cas": None}}, "buffers.cas = None: expected a mapping from names"),
-        ({"buffers": None}, "buffers = None: expected a mapping from names"),
-        ({"buffers": {"": {}}}, "buffers. = {}: expected a name, not ''"),
-        ("capacity", "options = 'capacity': expected a mapping from names"),
+        (
+            {"buffers": {"cas": None}},
+            "buffers.cas = None: expected a mapping with names as its keys",
+        ),
+        ({"buffers": None}, "buffers = None: expected a mapping with names as its keys"),
+        ({"buffers": {"": {}}}, "buffers. = {}: expected a name as the key, not ''"),
+        ("capacity", "options = 'capacity': expected a mapping with names as its keys"),
     ],
 )
-def test_a_wrong_mapping_is_refused(mapping: Any, message: str) -> None:
-    """The error bears the path of names, the value, and what was expected."""
+def test_an_invalid_mapping_is_refused(mapping: Any, message: str) -> None:
+    """The error contains the path of the option, the value, and the valid values."""
     with pytest.raises(OptionsError) as caught:
         Settings.from_mapping(mapping)
 
@@ -95,19 +98,21 @@ def test_a_wrong_mapping_is_refused(mapping: Any, message: str) -> None:
     [
         ({"options": None}, "options = None: expected a BufferOptions"),
         ({"overrides": {"cas": {}}}, "overrides.cas = {}: expected a BufferOptions"),
-        ({"overrides": []}, "overrides = []: expected a mapping from names"),
+        ({"overrides": []}, "overrides = []: expected a mapping with names as its keys"),
     ],
 )
-def test_settings_made_by_hand_are_checked(arguments: dict[str, Any], message: str) -> None:
-    """An argument of the wrong type is refused with its name."""
+def test_an_invalid_argument_of_settings_is_refused(
+    arguments: dict[str, Any], message: str
+) -> None:
+    """The error contains the name of the argument."""
     with pytest.raises(OptionsError) as caught:
         Settings(**arguments)
 
     assert message == str(caught.value)
 
 
-def test_settings_do_not_change_with_the_mapping_they_are_made_of() -> None:
-    """A mapping that changes afterwards changes neither the settings nor what lies over them."""
+def test_settings_are_independent_of_the_mapping() -> None:
+    """Later changes of the mapping have no effect, also not when another layer is added."""
     retry = {"max_delay": 5}
     mapping = {"retry": retry, "buffers": {"cas": {"capacity": 3}}}
     overrides = {"cas": BufferOptions()}
@@ -137,8 +142,8 @@ capacity_bytes = "none"
 
 
 @pytest.mark.parametrize("kind", [str, Path, os.fsencode])
-def test_a_toml_table_is_read(tmp_path: Path, kind: Any) -> None:
-    """A file's table holds what a mapping holds; `"none"` is the null that TOML lacks."""
+def test_from_toml(tmp_path: Path, kind: Any) -> None:
+    """A TOML table means the same as a mapping; the text `"none"` means None."""
     path = tmp_path / "pyproject.toml"
     path.write_text(TOML)
 
@@ -180,10 +185,10 @@ def test_a_toml_table_is_read(tmp_path: Path, kind: Any) -> None:
         (b"\xff", "forebay", "'utf-8' codec can't decode byte 0xff"),
     ],
 )
-def test_a_wrong_toml_file_is_refused(
+def test_an_invalid_toml_file_is_refused(
     tmp_path: Path, content: bytes, table: str, message: str
 ) -> None:
-    """The error names the file, then what is wrong in it."""
+    """The error begins with the path of the file."""
     path = tmp_path / "forebay.toml"
     path.write_bytes(content)
 
@@ -193,14 +198,14 @@ def test_a_wrong_toml_file_is_refused(
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
-def test_a_toml_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
-    """A file that cannot be read is the operating system's error, which names it."""
+def test_a_missing_toml_file_raises_an_os_error(tmp_path: Path) -> None:
+    """The error of the operating system names the file."""
     with pytest.raises(FileNotFoundError, match=r"absent\.toml"):
         Settings.from_toml(tmp_path / "absent.toml")
 
 
-def test_the_environment_names_options_in_capitals() -> None:
-    """Two underscores go one level down, and each text is read as its option's type."""
+def test_from_env() -> None:
+    """Names are in capital letters, two underscores separate levels, and values are parsed."""
     environ = {
         "FOREBAY_CAPACITY": "50_000",
         "FOREBAY_CAPACITY_BYTES": "None",
@@ -229,21 +234,21 @@ def test_the_environment_names_options_in_capitals() -> None:
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a mapping, `os.environ` is read when the call is made."""
+    """Without `environ`, the variables are read from `os.environ` during the call."""
     monkeypatch.setenv("FOREBAY_CAPACITY", "5")
 
     assert Settings(BufferOptions(capacity=5)) == Settings.from_env()
 
 
-def test_another_prefix_leaves_other_variables_alone() -> None:
-    """Only variables with the prefix are options; those of another prefix may be anything."""
+def test_variables_without_the_prefix_are_ignored() -> None:
+    """The prefix is an argument."""
     environ = {"CACHE_CAPACITY": "5", "FOREBAY_ANYTHING": "?"}
 
     assert Settings(BufferOptions(capacity=5)) == Settings.from_env(environ, prefix="CACHE_")
 
 
-def test_a_prefix_is_not_empty() -> None:
-    """Without a prefix every variable of the process would have to be an option."""
+def test_an_empty_prefix_is_refused() -> None:
+    """With an empty prefix, every variable of the process would have to be an option."""
     with pytest.raises(OptionsError, match=r"^prefix = '': expected at least one character$"):
         Settings.from_env({}, prefix="")
 
@@ -260,8 +265,8 @@ def test_a_prefix_is_not_empty() -> None:
         ("FOREBAY_BUFFERS__CAS__RETRY__JITTER", "2", "a number from 0 to 1"),
     ],
 )
-def test_a_wrong_variable_is_refused(variable: str, text: str, expected: str) -> None:
-    """The error bears the variable's name, its text as it is, and what was expected."""
+def test_an_invalid_variable_is_refused(variable: str, text: str, expected: str) -> None:
+    """The error contains the variable's name, its text, and the valid values."""
     with pytest.raises(OptionsError) as caught:
         Settings.from_env({variable: text})
 
@@ -281,15 +286,15 @@ def test_a_wrong_variable_is_refused(variable: str, text: str, expected: str) ->
     ],
 )
 def test_an_unknown_variable_is_refused(variable: str, hint: str) -> None:
-    """The error lists the variables there are, the closest last, and keeps the text secret."""
+    """The error lists the valid names and the closest one, but not the value."""
     with pytest.raises(OptionsError) as caught:
         Settings.from_env({variable: "hunter2"})
 
     assert f"{variable}: expected one of the names {VARIABLES}{hint}" == str(caught.value)
 
 
-def test_an_unknown_variable_of_a_buffer_is_refused_with_those_of_that_buffer() -> None:
-    """The names that the error lists are those which the variable might have meant."""
+def test_an_unknown_variable_of_a_buffer_is_refused() -> None:
+    """The error lists the variables of this buffer."""
     with pytest.raises(OptionsError) as caught:
         Settings.from_env({"FOREBAY_BUFFERS__CAS__RETRY__JITER": "0"})
 
@@ -301,20 +306,20 @@ def test_an_unknown_variable_of_a_buffer_is_refused_with_those_of_that_buffer() 
 
 
 def test_two_variables_for_one_option_are_refused() -> None:
-    """A buffer's name in two spellings would leave it to chance which of them counts."""
+    """If a buffer's name had two spellings, the order of the variables would decide."""
     environ = {"FOREBAY_BUFFERS__CAS__CAPACITY": "1", "FOREBAY_BUFFERS__cas__CAPACITY": "2"}
 
     with pytest.raises(OptionsError) as caught:
         Settings.from_env(environ)
 
     assert (
-        "FOREBAY_BUFFERS__cas__CAPACITY = '2': expected no second variable for the option of "
-        "FOREBAY_BUFFERS__CAS__CAPACITY"
+        "FOREBAY_BUFFERS__cas__CAPACITY and FOREBAY_BUFFERS__CAS__CAPACITY set the same option; "
+        "unset one of them"
     ) == str(caught.value)
 
 
-def test_the_environment_finds_a_buffer_of_the_base_without_regard_to_case() -> None:
-    """A name with capitals can be reached when the base has it, and is lower case otherwise."""
+def test_the_case_of_a_buffers_name_in_a_variable() -> None:
+    """A name matches a buffer of the base without regard to case; otherwise it is lower case."""
     base = Settings.from_mapping({"buffers": {"KeyValues": {"capacity": 3}}})
     environ = {
         "FOREBAY_BUFFERS__KEYVALUES__BATCH_SIZE": "2",
@@ -327,8 +332,8 @@ def test_the_environment_finds_a_buffer_of_the_base_without_regard_to_case() -> 
     } == Settings.from_env(environ, base=base).overrides
 
 
-def test_an_override_given_whole_names_every_option() -> None:
-    """The environment's value for all does not reach a `BufferOptions` that was given whole."""
+def test_a_variable_for_all_buffers_does_not_change_a_complete_override() -> None:
+    """An override that is a `BufferOptions` names every option, so only its own variables count."""
     base = Settings(BufferOptions(capacity=3), {"cas": BufferOptions(batch_size=9)})
     environ = {"FOREBAY_CAPACITY": "5", "FOREBAY_BUFFERS__CAS__RETRY__JITTER": "0"}
 
@@ -350,7 +355,7 @@ VALUES: dict[Names, st.SearchStrategy[Any]] = {
     ("retry", "max_attempts"): st.none() | COUNTS,
 }
 BUFFERS = ["cas", "key_values", "a__b"]
-# What one layer names: a value by where it stands, for all buffers or for one.
+# A layer: values by the path of their option, for all buffers or for one.
 LAYERS = st.fixed_dictionaries(
     {},
     optional={
@@ -362,6 +367,7 @@ LAYERS = st.fixed_dictionaries(
 
 
 def as_mapping(layer: Mapping[Names, Any]) -> dict[str, Any]:
+    """Return a layer as `Settings.from_mapping` expects it."""
     mapping: dict[str, Any] = {}
     for path, value in layer.items():
         group = mapping
@@ -372,10 +378,12 @@ def as_mapping(layer: Mapping[Names, Any]) -> dict[str, Any]:
 
 
 def as_variables(layer: Mapping[Names, Any]) -> dict[str, str]:
+    """Return a layer as environment variables."""
     return {f"FOREBAY_{'__'.join(path)}".upper(): str(value) for path, value in layer.items()}
 
 
 def as_toml(layer: Mapping[Names, Any]) -> str:
+    """Return a layer as the text of a TOML file."""
     lines = [
         f"{'.'.join(path)} = {json.dumps('none') if value is None else value}"
         for path, value in layer.items()
@@ -384,6 +392,7 @@ def as_toml(layer: Mapping[Names, Any]) -> str:
 
 
 def option(options: BufferOptions, path: Names) -> Any:
+    """Return the value of the option with this path."""
     value: Any = options
     for name in path:
         value = getattr(value, name)
@@ -391,10 +400,8 @@ def option(options: BufferOptions, path: Names) -> Any:
 
 
 @given(base=LAYERS, above=LAYERS)
-def test_each_option_comes_from_the_nearest_place_that_names_it(
-    base: dict[Names, Any], above: dict[Names, Any]
-) -> None:
-    """For one buffer before for all, and in each of these the environment before the base."""
+def test_precedence_of_layers(base: dict[Names, Any], above: dict[Names, Any]) -> None:
+    """A value for one buffer precedes one for all; in both, the environment precedes the base."""
     settings = Settings.from_env(as_variables(above), base=Settings.from_mapping(as_mapping(base)))
 
     named = {path[1] for path in base.keys() | above.keys() if path[0] == "buffers"}
@@ -411,10 +418,10 @@ def test_each_option_comes_from_the_nearest_place_that_names_it(
 
 
 @given(layer=LAYERS)
-def test_a_mapping_a_file_and_the_environment_say_the_same(
+def test_a_mapping_a_file_and_the_environment_are_equivalent(
     layer: dict[Names, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Whatever can be named in one of the forms has the same meaning in the others."""
+    """The same options in each of the three forms make the same settings."""
     path = tmp_path_factory.getbasetemp() / "forebay.toml"
     path.write_text(as_toml(layer))
 

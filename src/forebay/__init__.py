@@ -17,6 +17,7 @@ from forebay._errors import (
     Unsettled,
 )
 from forebay._group import Buffers, open_buffers, run_buffers
+from forebay._option_rules import OptionRange, Options
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._settings import Settings
 from forebay._statistics_socket import serve_statistics
@@ -41,6 +42,8 @@ __all__ = [
     "Max",
     "Merge",
     "Min",
+    "OptionRange",
+    "Options",
     "OptionsError",
     "Replace",
     "RetryPolicy",

@@ -188,8 +188,10 @@ def _merge_layers(lower: Mapping[str, Any], higher: Mapping[str, Any]) -> dict[s
     merged = dict(lower)
     for name, value in higher.items():
         old = merged.get(name)
-        both = is_mapping(old) and is_mapping(value)
-        merged[name] = _merge_layers(old, value) if both else value
+        if is_mapping(old) and is_mapping(value):
+            merged[name] = _merge_layers(old, value)
+        else:
+            merged[name] = value
     return merged
 
 

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import NoneType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated
 
-from forebay import OptionsError, RetryPolicy
+from forebay import OptionRange, Options, OptionsError, RetryPolicy
 from forebay.cache._arguments import MAX_INTEGER, MAX_TIME
 
 _LONGEST_DELAY = MAX_TIME // 2_000_000
 """The longest delay of a retry, in seconds. It is half of `MAX_TIME`, which is in microseconds."""
 
 
-@dataclass(frozen=True)
-class _Range:
-    """The valid values of an option, for the check and in the words of the error."""
-
-    expected: str
-    holds: Callable[[Any], bool]
-
-
-# NaN is in none of these ranges, since every comparison with it is false.
-_SIZE = _Range("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n <= MAX_INTEGER)
-_COUNT = _Range("a whole number from 1 to 2**63 - 1", lambda n: 1 <= n <= MAX_INTEGER)
-_INTERVAL = _Range("a number of seconds above 0, or infinity", lambda s: s > 0)
-_DURATION = _Range("a number of seconds of at least 0", lambda s: s >= 0)
-_TIMEOUT = _Range("a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf)
-_FRACTION = _Range("a fraction from 0 to 1", lambda part: 0 <= part <= 1)
-_RETRY = _Range(
+_SIZE = OptionRange("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n <= MAX_INTEGER)
+_COUNT = OptionRange("a whole number from 1 to 2**63 - 1", lambda n: 1 <= n <= MAX_INTEGER)
+_INTERVAL = OptionRange("a number of seconds above 0, or infinity", lambda s: s > 0)
+_DURATION = OptionRange("a number of seconds of at least 0", lambda s: s >= 0)
+_TIMEOUT = OptionRange("a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf)
+_FRACTION = OptionRange("a fraction from 0 to 1", lambda part: 0 <= part <= 1)
+_RETRY = OptionRange(
     f"a RetryPolicy with a max_delay of at most {_LONGEST_DELAY:.0f} seconds",
     lambda policy: policy.max_delay <= _LONGEST_DELAY,
 )
@@ -41,7 +30,7 @@ _TRANSFER_BACKOFF = RetryPolicy(initial_delay=5.0, max_delay=300.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheOptions:
+class CacheOptions(Options):
     """The options of a cache, checked on construction. Durations are in seconds.
 
     Attributes:
@@ -93,25 +82,10 @@ class CacheOptions:
     stop_timeout: Annotated[float, _TIMEOUT] = 30.0
 
     def __post_init__(self) -> None:
-        """Check each value by the annotation of its field."""
-        for name, hint in get_type_hints(type(self), include_extras=True).items():
-            _check(name, getattr(self, name), hint)
+        """Check each value by the annotation of its field, and `target` with `high_watermark`."""
+        super().__post_init__()
         if self.target >= self.high_watermark:
             raise OptionsError(
                 f"high_watermark = {self.high_watermark!r}: expected a fraction above target, "
                 f"which is {self.target!r}"
             )
-
-
-def _check(name: str, value: object, hint: Any) -> None:
-    optional = NoneType in get_args(hint)
-    if optional:
-        if value is None:
-            return
-        (hint,) = (each for each in get_args(hint) if each is not NoneType)
-    kind, valid = get_args(hint)
-    # As in PEP 484, an int is accepted for a float. A bool is an int only to Python.
-    kinds = (int, float) if kind is float else (kind,)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not valid.holds(value):
-        expected = f"{valid.expected}, or None" if optional else valid.expected
-        raise OptionsError(f"{name} = {value!r}: expected {expected}")
