@@ -1,4 +1,4 @@
-"""Calls of a buffer's methods, each in a task of its own that tells what became of it."""
+"""Calls of a buffer's methods, each of which runs in its own task and records its outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ended(enum.Enum):
     OK = enum.auto()
     CANCELLED = enum.auto()
     REFUSED = enum.auto()
-    """The table refused the row, which is in the dead letters."""
+    """The table refused the row. It is in the dead letters."""
     CLOSED = enum.auto()
     BROKEN = enum.auto()
 
@@ -31,8 +31,9 @@ class Call:
     name: str
     run: Callable[[], Awaitable[object]]
     operations: Sequence[Operation] = ()
-    """What it asks for; for `enqueue_many`, what it drew so far."""
+    """The operations to enqueue; for `enqueue_many`, those drawn so far."""
     ended: Ended | None = None
+    """How the call ended; None while it runs."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     running_in: trio.lowlevel.Task | None = None
 
@@ -40,7 +41,7 @@ class Call:
         return f"<{self.name}: {self.ended}>"
 
     async def task(self) -> None:
-        """Make the call, and tell its end."""
+        """Run the call and record how it ended."""
         self.running_in = trio.lowlevel.current_task()
         with self.scope:
             try:
@@ -56,22 +57,22 @@ class Call:
         if self.scope.cancelled_caught:
             self.ended = Ended.CANCELLED
 
-    def told(self) -> Sequence[Operation]:
-        """The operations that the call says were accepted."""
+    def known_accepted(self) -> Sequence[Operation]:
+        """Return the operations that were accepted, judging by how the call ended."""
         if self.ended in {Ended.OK, Ended.REFUSED}:
             return self.operations
-        # Of rows that are drawn from an iterator, one may wait for room.
+        # The last row drawn from an iterator may still wait for room.
         return self.operations[:-1] if self.name == "enqueue_many" else []
 
-    def untold(self) -> Sequence[Operation]:
-        """The operations of which the call does not say whether they were accepted."""
+    def possibly_accepted(self) -> Sequence[Operation]:
+        """Return the operations that may have been accepted or not."""
         if self.ended in {Ended.OK, Ended.REFUSED} or self.name not in {"write", "enqueue_many"}:
             return []
         return self.operations[-1:]
 
 
 def enqueue_nowait(buffer: Buffer[Any], operation: Operation) -> None:
-    """Hand in any operation at once."""
+    """Enqueue any operation without waiting."""
     match operation:
         case Write(row):
             buffer.enqueue_nowait(row)
@@ -84,7 +85,7 @@ def enqueue_nowait(buffer: Buffer[Any], operation: Operation) -> None:
 
 
 async def enqueue(buffer: Buffer[Any], operation: Operation) -> None:
-    """Hand in any operation."""
+    """Enqueue any operation."""
     match operation:
         case Write(row):
             await buffer.enqueue(row)
@@ -97,12 +98,12 @@ async def enqueue(buffer: Buffer[Any], operation: Operation) -> None:
 
 
 def enqueue_call(buffer: Buffer[Any], operation: Operation) -> Call:
-    """A call that hands in any operation."""
+    """Return a call that enqueues an operation."""
     return Call("enqueue", lambda: enqueue(buffer, operation), [operation])
 
 
 def enqueue_many_call(buffer: Buffer[Any], writes: Sequence[Write]) -> Call:
-    """A call that hands in rows from an iterator, which tells how many were drawn."""
+    """Return a call of `enqueue_many` with an iterator that records the rows drawn."""
     drawn: list[Operation] = []
 
     def rows() -> Iterator[Any]:
@@ -114,10 +115,10 @@ def enqueue_many_call(buffer: Buffer[Any], writes: Sequence[Write]) -> Call:
 
 
 def write_call(buffer: Buffer[Any], write: Write) -> Call:
-    """A call that waits until its row is committed."""
+    """Return a call that waits until its row is committed."""
     return Call("write", lambda: buffer.write(write.row), [write])
 
 
 def flush_call(buffer: Buffer[Any]) -> Call:
-    """A call that waits until all is settled."""
+    """Return a call that waits until all entries accepted before are settled."""
     return Call("flush", buffer.flush)

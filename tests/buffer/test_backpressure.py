@@ -1,4 +1,4 @@
-"""A full buffer: who waits, in what order, and what was accepted when a wait ends otherwise."""
+"""A full buffer: which tasks wait, in what order, and what is accepted if a wait is cancelled."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def names(store: MemoryStore) -> list[str]:
 
 
 async def test_a_full_buffer_blocks(autojump_clock: MockClock) -> None:
-    """Capacity counts what is accepted and not settled, the batch in flight included."""
+    """Capacity limits the pending entries, including those of the batch in flight."""
     store = stopped()
     async with open_buffers(
         store, LETTERS, options=BufferOptions(capacity=3, batch_size=2)
@@ -59,7 +59,7 @@ async def test_a_full_buffer_blocks(autojump_clock: MockClock) -> None:
 
 
 async def test_a_full_buffer_flushes(autojump_clock: MockClock) -> None:
-    """Who waits for room need not wait for the interval."""
+    """A task that waits for room does not wait for the flush interval."""
     store = MemoryStore()
     options = BufferOptions(capacity=2, flush_interval=NEVER)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -69,8 +69,8 @@ async def test_a_full_buffer_flushes(autojump_clock: MockClock) -> None:
         assert 4 == buffers[LETTERS].statistics().committed
 
 
-async def test_room_is_given_first_come_first_served(autojump_clock: MockClock) -> None:
-    """Tasks that wait are let in one by one in the order in which they came."""
+async def test_room_is_granted_first_come_first_served(autojump_clock: MockClock) -> None:
+    """Tasks that wait for room get it one by one, in the order of their calls."""
     store = MemoryStore(delay=1)
     expected = [str(i) for i in range(30)]
     async with (
@@ -84,8 +84,8 @@ async def test_room_is_given_first_come_first_served(autojump_clock: MockClock) 
     assert expected == names(store)
 
 
-async def test_a_newcomer_does_not_overtake(autojump_clock: MockClock) -> None:
-    """While tasks wait, room that comes free is theirs, also from `enqueue_nowait`."""
+async def test_a_new_call_does_not_overtake_tasks_that_wait(autojump_clock: MockClock) -> None:
+    """Released capacity goes to tasks that wait, even if `enqueue_nowait` is called first."""
     store = stopped()
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=1)) as buffers:
         buffer = buffers[LETTERS]
@@ -105,7 +105,7 @@ async def test_a_newcomer_does_not_overtake(autojump_clock: MockClock) -> None:
 
 
 async def test_a_bulk_producer_does_not_starve_the_others(autojump_clock: MockClock) -> None:
-    """One endless `enqueue_many` leaves each other task its turn."""
+    """While one task runs an endless `enqueue_many`, other tasks can enqueue."""
     store = MemoryStore(delay=1)
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=10)) as buffers:
         buffer = buffers[LETTERS]
@@ -119,8 +119,8 @@ async def test_a_bulk_producer_does_not_starve_the_others(autojump_clock: MockCl
     assert list("01234") == [name for name in names(store) if name != "bulk"]
 
 
-class Most(trio.abc.Instrument):
-    """Notes the most of what a buffer tells of itself after each step of any task."""
+class Maximum(trio.abc.Instrument):
+    """Records maxima of a buffer's statistics, which it reads after each step of any task."""
 
     def __init__(self, buffer: Buffer[Letter]) -> None:
         self._buffer = buffer
@@ -128,7 +128,7 @@ class Most(trio.abc.Instrument):
         self.pending = 0
         self.accepted_in_one_step = 0
 
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # trio's
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
         now = self._buffer.statistics()
         self.pending = max(self.pending, now.pending)
         self.accepted_in_one_step = max(self.accepted_in_one_step, now.accepted - self._accepted)
@@ -136,24 +136,24 @@ class Most(trio.abc.Instrument):
 
 
 @contextmanager
-def most_of(buffer: Buffer[Letter]) -> Iterator[Most]:
-    most = Most(buffer)
-    trio.lowlevel.add_instrument(most)
-    yield most
-    trio.lowlevel.remove_instrument(most)
+def maximum_of(buffer: Buffer[Letter]) -> Iterator[Maximum]:
+    maximum = Maximum(buffer)
+    trio.lowlevel.add_instrument(maximum)
+    yield maximum
+    trio.lowlevel.remove_instrument(maximum)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10])
 async def test_memory_is_bounded(autojump_clock: MockClock, batch_size: int) -> None:
-    """With a thousand producers and a slow store, never are more pending than the capacity."""
+    """With 1,000 producers and a slow store, pending entries never exceed the capacity."""
     store = MemoryStore(delay=0.125)
     options = BufferOptions(capacity=10, batch_size=batch_size)
     async with open_buffers(store, LETTERS, options=options) as buffers:
-        with most_of(buffers[LETTERS]) as most:
+        with maximum_of(buffers[LETTERS]) as maximum:
             async with trio.open_nursery() as nursery:
                 for i in range(1_000):
                     nursery.start_soon(buffers[LETTERS].enqueue, Letter(str(i)))
-    assert 10 == most.pending
+    assert 10 == maximum.pending
     assert {str(i) for i in range(1_000)} == set(names(store))
     assert 1_000 == len(names(store))
 
@@ -177,8 +177,8 @@ async def test_a_cancelled_enqueue_was_not_accepted(autojump_clock: MockClock) -
     assert ["a"] == names(store)
 
 
-async def test_who_waits_behind_a_cancelled_task_moves_up(autojump_clock: MockClock) -> None:
-    """A task that gives up its place in the queue takes no room with it."""
+async def test_tasks_behind_a_cancelled_one_move_up(autojump_clock: MockClock) -> None:
+    """A task that is cancelled in the queue does not keep any capacity."""
     store = stopped()
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=2)) as buffers:
         buffer = buffers[LETTERS]
@@ -195,10 +195,10 @@ async def test_who_waits_behind_a_cancelled_task_moves_up(autojump_clock: MockCl
     assert list("abcde") == sorted(names(store))
 
 
-async def test_room_that_was_given_is_not_lost_to_a_cancellation(
+async def test_room_that_was_granted_is_not_lost_to_a_cancellation(
     autojump_clock: MockClock,
 ) -> None:
-    """Cancelled in the moment in which it got its room, `enqueue` was accepted and returns."""
+    """If `enqueue` is cancelled right after it got room, its entry is accepted and it returns."""
     store = stopped()
     returned = []
 
@@ -245,7 +245,7 @@ class Drawn:
 async def test_all_rows_are_accepted_in_order(
     autojump_clock: MockClock, rows: int, kind: type, capacity: int
 ) -> None:
-    """Whatever the iterable is, `enqueue_many` accepts its rows and returns how many."""
+    """`enqueue_many` accepts all rows of any iterable, returns their number, releases the rest."""
     store = MemoryStore()
     expected = [str(i) for i in range(rows)]
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=capacity)) as buffers:
@@ -262,7 +262,7 @@ async def test_all_rows_are_accepted_in_order(
 
 
 async def test_no_row_is_drawn_without_room_for_it(autojump_clock: MockClock) -> None:
-    """Cancelled, `enqueue_many` has accepted each row that it drew."""
+    """If `enqueue_many` is cancelled, every row that it drew is accepted."""
     store = stopped()
     rows = Drawn(100)
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=7)) as buffers:
@@ -274,8 +274,8 @@ async def test_no_row_is_drawn_without_room_for_it(autojump_clock: MockClock) ->
     assert 7 == len(names(store))
 
 
-async def test_a_collection_that_just_fits_does_not_wait(autojump_clock: MockClock) -> None:
-    """That a list has come to its end is known without room for one more row."""
+async def test_a_list_that_just_fits_does_not_wait(autojump_clock: MockClock) -> None:
+    """`enqueue_many` sees the end of a list without waiting for room for another row."""
     store = stopped()
     async with open_buffers(store, LETTERS, options=BufferOptions(capacity=3)) as buffers:
         with trio.fail_after(1):
@@ -285,7 +285,7 @@ async def test_a_collection_that_just_fits_does_not_wait(autojump_clock: MockClo
 
 
 async def test_the_length_of_a_wrapper_is_not_trusted(autojump_clock: MockClock) -> None:
-    """A progress bar may have a wrong total: rows are drawn until there are none."""
+    """A progress bar may have a wrong length, so rows are drawn until its iterator ends."""
 
     class Progress(Drawn):
         def __len__(self) -> int:
@@ -297,8 +297,8 @@ async def test_the_length_of_a_wrapper_is_not_trusted(autojump_clock: MockClock)
     assert 2_500 == len(names(store))
 
 
-async def test_a_list_that_grows_is_followed(autojump_clock: MockClock) -> None:
-    """As in a `for` loop, rows that are appended meanwhile belong to the list."""
+async def test_rows_appended_to_the_list_are_accepted(autojump_clock: MockClock) -> None:
+    """Rows appended while `enqueue_many` waits are accepted, as a `for` loop would see them."""
     store = stopped()
     rows = [Letter(name) for name in "abc"]
     async with (
@@ -314,10 +314,10 @@ async def test_a_list_that_grows_is_followed(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("bad", [0, 1, 999, 1_000, 1_700])
 @pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
-async def test_the_rows_before_a_refused_one_are_accepted(
+async def test_the_rows_before_an_invalid_one_are_accepted(
     autojump_clock: MockClock, bad: int, options: BufferOptions
 ) -> None:
-    """The refusal leaves as it is, with a note that tells how far it came."""
+    """The row's error is raised unchanged, with a note that has the number of rows accepted."""
     store = MemoryStore()
     rows = [Letter(str(i)) for i in range(2_000)]
     rows[bad] = Letter(object())  # type: ignore[arg-type]
@@ -333,10 +333,10 @@ async def test_the_rows_before_a_refused_one_are_accepted(
 
 @pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_700])
 @pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
-async def test_the_rows_before_an_iterable_raised_are_accepted(
+async def test_the_rows_before_the_iterable_raises_are_accepted(
     autojump_clock: MockClock, count: int, options: BufferOptions
 ) -> None:
-    """What was drawn is not lost, and the exception leaves as it is."""
+    """The rows drawn are not lost, and the exception is raised unchanged."""
     store, error = MemoryStore(), OSError("the file's")
     rows = Drawn(count, then=error)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -346,8 +346,10 @@ async def test_the_rows_before_an_iterable_raised_are_accepted(
     assert [str(i) for i in range(count)] == names(store)
 
 
-async def test_a_refusal_is_not_hidden_by_a_later_exception(autojump_clock: MockClock) -> None:
-    """Of two errors in one draw the caller gets the one that came first."""
+async def test_an_error_of_a_row_is_not_hidden_by_a_later_error(
+    autojump_clock: MockClock,
+) -> None:
+    """If a row is invalid and the iterable then raises, the caller gets the row's error."""
 
     def rows() -> Iterator[Letter]:
         yield Letter("a")
@@ -366,18 +368,18 @@ async def test_a_refusal_is_not_hidden_by_a_later_exception(autojump_clock: Mock
 async def test_a_bulk_producer_lets_others_run(
     autojump_clock: MockClock, options: BufferOptions
 ) -> None:
-    """`enqueue_many` gives the event loop a turn every thousand rows at least."""
+    """`enqueue_many` is a schedule point at least once per 1,000 rows."""
     async with open_buffers(MemoryStore(), LETTERS, options=options) as buffers:
-        with most_of(buffers[LETTERS]) as most:
+        with maximum_of(buffers[LETTERS]) as maximum:
             await buffers[LETTERS].enqueue_many(Drawn(3_500))
-    assert 1 <= most.accepted_in_one_step <= 1_000
+    assert 1 <= maximum.accepted_in_one_step <= 1_000
 
 
 @pytest.mark.parametrize("options", [BufferOptions(), BufferOptions(capacity_bytes=10**9)])
 async def test_a_closed_buffer_draws_no_row(
     autojump_clock: MockClock, options: BufferOptions
 ) -> None:
-    """Where nothing will be accepted, the iterable is left alone."""
+    """If the buffer is closed, `enqueue_many` draws no row."""
     rows = Drawn(3)
     async with open_buffers(MemoryStore(), LETTERS, options=options) as buffers:
         pass
@@ -393,8 +395,8 @@ SIZE = size_of(SMALL)
 BIG = Letter("b" * 10 * SIZE)
 
 
-async def test_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
-    """With `capacity_bytes` an entry waits until its bytes find room."""
+async def test_bytes_are_limited_too(autojump_clock: MockClock) -> None:
+    """With `capacity_bytes` an entry waits until there is room for its bytes."""
     store = stopped()
     options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -410,8 +412,8 @@ async def test_bytes_are_bounded_too(autojump_clock: MockClock) -> None:
     assert ["a"] * 7 == names(store)
 
 
-async def test_an_entry_larger_than_the_bound_is_let_in_alone(autojump_clock: MockClock) -> None:
-    """It waits until the buffer is empty, and the others wait behind it, but not for ever."""
+async def test_an_entry_larger_than_the_limit_is_accepted_alone(autojump_clock: MockClock) -> None:
+    """It waits until the buffer is empty, and later entries wait behind it."""
     store = stopped()
     options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -430,8 +432,10 @@ async def test_an_entry_larger_than_the_bound_is_let_in_alone(autojump_clock: Mo
     assert [1, 1, 1] == [batch.entries for batch in store.batches]
 
 
-async def test_small_entries_pass_once_a_large_one_gives_up(autojump_clock: MockClock) -> None:
-    """A wait that is cancelled holds up nobody behind it, though nothing was settled."""
+async def test_small_entries_pass_once_a_large_one_is_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    """A wait that is cancelled does not block the tasks behind it, even if nothing settles."""
     store = stopped()
     options = BufferOptions(capacity_bytes=3 * SIZE, flush_interval=NEVER)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -449,8 +453,8 @@ async def test_small_entries_pass_once_a_large_one_gives_up(autojump_clock: Mock
         store.resume()
 
 
-async def test_bytes_come_back_with_their_entries(autojump_clock: MockClock) -> None:
-    """Whatever the cuts into batches, an empty buffer has all its room again."""
+async def test_bytes_are_released_with_their_entries(autojump_clock: MockClock) -> None:
+    """An empty buffer has all its room again, however the entries were split into batches."""
     store = MemoryStore()
     options = BufferOptions(capacity_bytes=10 * SIZE, batch_size=3)
     async with open_buffers(store, LETTERS, options=options) as buffers:

@@ -1,4 +1,4 @@
-"""Cancellation at every checkpoint: what was accepted is committed or named, and nothing else."""
+"""Cancellation at every checkpoint: exactly the accepted entries are committed or named."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LOG = Table(Note, name="log")
 
 
 class CancelAfter(trio.abc.Instrument):
-    """Cancels a scope once so many steps were taken, by one task or by all of them."""
+    """Cancels a scope after a number of steps, of one task or of all tasks."""
 
     def __init__(self, steps: int, task: trio.lowlevel.Task | None) -> None:
         self.scope = trio.CancelScope()
@@ -68,14 +68,14 @@ def cancelled_after(steps: int, *, of: trio.lowlevel.Task | None) -> Iterator[tr
 async def at_every_step(
     program: Callable[[], Awaitable[None]], check: Callable[[bool], None]
 ) -> int:
-    """Run a program again and again, cancelled before its first step, after it, after two, …
+    """Run a program repeatedly, cancelled before its first step, after one step, after two, ….
 
     Args:
         program: what to run.
-        check: called after each run; told whether the program came to its end.
+        check: called after each run, with whether the program ran to its end.
 
     Returns:
-        How many steps the program takes where it is not cancelled.
+        The number of steps of a run that is not cancelled.
     """
     steps = 0
     while True:
@@ -107,7 +107,7 @@ CALLS: dict[str, Callable[[Buffer[Note]], Awaitable[object]]] = {
 async def test_a_call_that_is_cancelled_has_accepted_nothing(
     autojump_clock: MockClock, name: str, options: BufferOptions, full: bool
 ) -> None:
-    """`enqueue…` either returns, and one entry more is accepted, or raises, and none is."""
+    """If `enqueue…` returns, its entry is accepted. If it is cancelled, its entry is not."""
     steps, outcomes = 0, set()
     while True:
         store = MemoryStore(delay=1)
@@ -132,7 +132,7 @@ async def test_a_call_that_is_cancelled_has_accepted_nothing(
 async def test_a_write_that_is_cancelled_stays_accepted(
     autojump_clock: MockClock, full: bool
 ) -> None:
-    """`write` cancelled while it waits for room accepted nothing; later, the row is written."""
+    """If `write` is cancelled after it waited for room, its row is written; before, it is not."""
     steps, outcomes = 0, set()
     while True:
         store = MemoryStore(delay=1)
@@ -157,7 +157,7 @@ async def test_a_write_that_is_cancelled_stays_accepted(
 async def test_a_flush_that_is_cancelled_only_stops_waiting(
     autojump_clock: MockClock, flush: str
 ) -> None:
-    """What was accepted stays so; nobody else's wait is touched."""
+    """The entries stay accepted, and other tasks go on waiting."""
     steps = 0
     while True:
         store = MemoryStore(delay=1)
@@ -175,7 +175,7 @@ async def test_a_flush_that_is_cancelled_only_stops_waiting(
 
 
 async def test_cancelled_waits_leave_nothing_behind(autojump_clock: MockClock) -> None:
-    """While the store hangs, waits that are given up again and again take no memory."""
+    """While the store hangs, tasks whose wait was cancelled are freed."""
     store = MemoryStore()
     store.stop()
     waited: list[weakref.ref[trio.lowlevel.Task]] = []
@@ -199,11 +199,11 @@ async def test_cancelled_waits_leave_nothing_behind(autojump_clock: MockClock) -
     assert [("a", "")] == store.rows(LOG)
 
 
-# Whole programs, cancelled at each step of any of their tasks
+# Whole programs, cancelled after each step of any of their tasks
 
 
-class Ledger:
-    """What a program was told of its rows: what it tried, what returned."""
+class Calls:
+    """The calls of a program, by their outcome."""
 
     def __init__(self) -> None:
         self.returned: list[str] = []
@@ -232,7 +232,7 @@ class Ledger:
         await buffer.enqueue_many(rows())
 
     def check(self, names: list[str]) -> None:
-        """Hold what is in the table, or named, against what the program was told."""
+        """Compare the names in the table or in the error with the outcome of the calls."""
         found = Counter(names)
         assert not found or 1 == max(found.values())
         assert set(self.returned) <= found.keys()
@@ -241,16 +241,16 @@ class Ledger:
         assert set(self.drawn) == found.keys() & set("mnopqrstu")
 
 
-async def work(ledger: Ledger, buffer: Buffer[Note]) -> None:
+async def work(calls: Calls, buffer: Buffer[Note]) -> None:
     async with trio.open_nursery() as nursery:
         for name in "abcd":
-            nursery.start_soon(ledger.enqueue, buffer, name)
-        nursery.start_soon(ledger.write, buffer, "x")
-        nursery.start_soon(ledger.enqueue_many, buffer, "mnopqrstu")
-        nursery.start_soon(ledger.write, buffer, "y")
-        await ledger.enqueue(buffer, "e")
+            nursery.start_soon(calls.enqueue, buffer, name)
+        nursery.start_soon(calls.write, buffer, "x")
+        nursery.start_soon(calls.enqueue_many, buffer, "mnopqrstu")
+        nursery.start_soon(calls.write, buffer, "y")
+        await calls.enqueue(buffer, "e")
         await buffer.flush()
-        await ledger.enqueue(buffer, "f")
+        await calls.enqueue(buffer, "f")
 
 
 OPTIONS = BufferOptions(capacity=3, batch_size=2, flush_interval=0.25)
@@ -259,39 +259,39 @@ OPTIONS = BufferOptions(capacity=3, batch_size=2, flush_interval=0.25)
 async def test_a_program_loses_nothing_wherever_it_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
-    """Each entry that was accepted is committed once; none that was not is there."""
-    store, ledger = MemoryStore(), Ledger()
+    """Each accepted entry is committed once, and no other entry is committed."""
+    store, calls = MemoryStore(), Calls()
 
     async def program() -> None:
-        nonlocal store, ledger
-        store, ledger = MemoryStore(delay=1), Ledger()
+        nonlocal store, calls
+        store, calls = MemoryStore(delay=1), Calls()
         async with open_buffers(store, LOG, options=OPTIONS) as buffers:
-            await work(ledger, buffers[LOG])
+            await work(calls, buffers[LOG])
 
     def check(ended: bool) -> None:
-        ledger.check([name for name, _ in store.rows(LOG)])
+        calls.check([name for name, _ in store.rows(LOG)])
         if ended:
             assert list("abcdefmnopqrstuxy") == sorted(name for name, _ in store.rows(LOG))
 
     assert 50 < await at_every_step(program, check)
 
 
-async def test_what_a_hanging_store_costs_is_named_wherever_it_is_cancelled(
+async def test_a_hanging_store_loses_nothing_unnamed_wherever_it_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
-    """With a store that hangs after a while: committed and named together are the accepted."""
-    store, ledger = MemoryStore(), Ledger()
+    """If the store hangs after a while, each accepted entry is either committed or named."""
+    store, calls = MemoryStore(), Calls()
     left: list[str] = []
 
     async def program() -> None:
-        nonlocal store, ledger
-        store, ledger = MemoryStore(delay=1), Ledger()
+        nonlocal store, calls
+        store, calls = MemoryStore(delay=1), Calls()
         left.clear()
         try:
             with trio.move_on_after(2.5):
                 async with open_buffers(store, LOG, options=OPTIONS) as buffers:
                     trio.lowlevel.spawn_system_task(stop_at, trio.current_time() + 2.25, store)
-                    await work(ledger, buffers[LOG])
+                    await work(calls, buffers[LOG])
         except DrainError as error:
             entries = error.unsettled["log"].entries
             left.extend(entry.row[0] for entry in entries if isinstance(entry, Write))
@@ -301,35 +301,35 @@ async def test_what_a_hanging_store_costs_is_named_wherever_it_is_cancelled(
         store.stop()
 
     def check(_ended: bool) -> None:
-        ledger.check([name for name, _ in store.rows(LOG)] + left)
+        calls.check([name for name, _ in store.rows(LOG)] + left)
 
     assert 30 < await at_every_step(program, check)
 
 
-async def test_buffers_that_run_as_a_task_lose_nothing_wherever_they_are_cancelled(
+async def test_run_buffers_loses_nothing_wherever_it_is_cancelled(
     autojump_clock: MockClock,
 ) -> None:
-    """`run_buffers`, cancelled with its nursery, drains as the block does."""
-    store, ledger = MemoryStore(), Ledger()
+    """If `run_buffers` is cancelled with its nursery, it drains as `open_buffers` does."""
+    store, calls = MemoryStore(), Calls()
 
     async def program() -> None:
-        nonlocal store, ledger
-        store, ledger = MemoryStore(delay=1), Ledger()
+        nonlocal store, calls
+        store, calls = MemoryStore(delay=1), Calls()
         async with trio.open_nursery() as nursery:
             buffers = await nursery.start(_run, store)
-            await work(ledger, buffers[LOG])
+            await work(calls, buffers[LOG])
             nursery.cancel_scope.cancel()
 
     async def _run(store: MemoryStore, *, task_status: trio.TaskStatus[Any]) -> None:
         await run_buffers(store, LOG, options=OPTIONS, task_status=task_status)
 
     assert 50 < await at_every_step(
-        program, lambda _: ledger.check([name for name, _ in store.rows(LOG)])
+        program, lambda _: calls.check([name for name, _ in store.rows(LOG)])
     )
 
 
 def committed(path: Path) -> list[str]:
-    """The names in the file's log; none where the file, or its table, was never made."""
+    """Return the names in the table `log`; none if the file or the table does not exist."""
     if not path.exists():
         return []
     with closing(sqlite3.connect(path)) as raw:
@@ -341,34 +341,34 @@ def committed(path: Path) -> list[str]:
 async def test_a_program_on_a_file_loses_nothing_wherever_it_is_cancelled(
     tmp_path: Path,
 ) -> None:
-    """The same with SQLite, opening and closing included; a thread finishes what it began."""
-    ledger, run = Ledger(), 0
+    """The same holds for SQLite, including opening and closing: its thread ends its calls."""
+    calls, run = Calls(), 0
 
     async def program() -> None:
-        nonlocal ledger, run
-        ledger, run = Ledger(), run + 1
+        nonlocal calls, run
+        calls, run = Calls(), run + 1
         async with (
             open_sqlite(tmp_path / f"{run}.db", create=[LOG], synchronous="OFF") as store,
             open_buffers(store, LOG, options=OPTIONS.override({"flush_interval": 0})) as buffers,
         ):
             async with trio.open_nursery() as nursery:
                 for name in "ab":
-                    nursery.start_soon(ledger.enqueue, buffers[LOG], name)
-                nursery.start_soon(ledger.write, buffers[LOG], "x")
-                nursery.start_soon(ledger.enqueue_many, buffers[LOG], "mno")
+                    nursery.start_soon(calls.enqueue, buffers[LOG], name)
+                nursery.start_soon(calls.write, buffers[LOG], "x")
+                nursery.start_soon(calls.enqueue_many, buffers[LOG], "mno")
             await buffers.flush()
 
     def check(ended: bool) -> None:
         names = committed(tmp_path / f"{run}.db")
-        ledger.check(names)
+        calls.check(names)
         if ended:
             assert list("abmnox") == sorted(names)
 
     await at_every_step(program, check)
 
 
-async def test_a_transaction_of_the_program_is_whole_or_absent(tmp_path: Path) -> None:
-    """`store.run`, cancelled anywhere: if it was called at all, it was committed."""
+async def test_a_transaction_of_the_program_is_committed_or_never_begun(tmp_path: Path) -> None:
+    """If `store.run` is cancelled, its function was either not called or its work committed."""
     path = tmp_path / "a.db"
     called: list[int] = []
 
@@ -389,8 +389,8 @@ async def test_a_transaction_of_the_program_is_whole_or_absent(tmp_path: Path) -
     assert 1 <= len(called) <= steps
 
 
-async def test_a_read_that_is_cancelled_gives_its_connection_back(tmp_path: Path) -> None:
-    """However often reads are cancelled, the store has its readers."""
+async def test_a_read_that_is_cancelled_releases_its_connection(tmp_path: Path) -> None:
+    """The only reader is free again after each cancelled read."""
     async with open_sqlite(tmp_path / "a.db", create=[LOG], readers=1) as store:
         steps = 0
         while True:

@@ -1,4 +1,4 @@
-"""When a buffer flushes, to the second, and what wakes its worker."""
+"""The exact times and reasons of flushes, and what wakes the worker task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from forebay.stores import Batch, FailureKind, Outcome
 from forebay.testing import MemoryStore
 from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
-# Times are sums of powers of two where they can be, so that they are exact.
+# Most times are sums of powers of two, so that floats represent them exactly.
 
 
 class Letter(NamedTuple):
@@ -47,7 +47,7 @@ DRAIN = FlushReason.DRAIN
 
 
 class TimedStore(WrappedMemoryStore):
-    """A memory store that notes when each attempt begins."""
+    """A memory store that records when each attempt begins."""
 
     def __init__(self, *, delay: float = 0.0) -> None:
         super().__init__(delay=delay)
@@ -59,7 +59,7 @@ class TimedStore(WrappedMemoryStore):
 
     @property
     def flushes(self) -> list[tuple[float, FlushReason, int]]:
-        """When each batch was taken, why, and how many entries it had; no attempt may fail."""
+        """The time, the reason and the number of entries of each batch, if no attempt failed."""
         return [
             (time, batch.reason, batch.entries)
             for time, batch in zip(self.attempted, self.batches, strict=True)
@@ -67,12 +67,14 @@ class TimedStore(WrappedMemoryStore):
 
 
 async def at(time: float, act: Callable[[], object]) -> None:
-    """Do something at a time of the clock."""
+    """Wait until a time of the clock and then act."""
     await trio.sleep_until(time)
     act()
 
 
 def put(buffer: Buffer[Letter], count: int = 1) -> Callable[[], None]:
+    """Return a function that enqueues rows at once."""
+
     def enqueue() -> None:
         for _ in range(count):
             buffer.enqueue_nowait(Letter("a"))
@@ -83,7 +85,7 @@ def put(buffer: Buffer[Letter], count: int = 1) -> Callable[[], None]:
 # By interval
 
 
-async def test_the_default_interval_is_a_fifth_of_a_second(autojump_clock: MockClock) -> None:
+async def test_the_default_interval_is_200_ms(autojump_clock: MockClock) -> None:
     """Without options, an entry is flushed 0.2 seconds after it was accepted."""
     store = TimedStore()
     async with open_buffers(store, LETTERS) as buffers:
@@ -95,7 +97,7 @@ async def test_the_default_interval_is_a_fifth_of_a_second(autojump_clock: MockC
 async def test_the_interval_counts_from_the_first_pending_entry(
     autojump_clock: MockClock,
 ) -> None:
-    """Later entries join the batch of the first one and do not put it off."""
+    """Later entries join the batch of the first one and do not delay it."""
     store = TimedStore()
     options = BufferOptions(flush_interval=0.25)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -106,7 +108,7 @@ async def test_the_interval_counts_from_the_first_pending_entry(
 
 
 async def test_an_interval_of_zero_flushes_at_once(autojump_clock: MockClock) -> None:
-    """With `flush_interval=0` no entry waits for others."""
+    """With `flush_interval=0` no entry waits for other entries."""
     store = TimedStore()
     async with open_buffers(store, LETTERS, options=BufferOptions(flush_interval=0)) as buffers:
         await at(1, put(buffers[LETTERS]))
@@ -115,7 +117,7 @@ async def test_an_interval_of_zero_flushes_at_once(autojump_clock: MockClock) ->
     assert [(1.0, INTERVAL, 1), (2.0, INTERVAL, 2)] == store.flushes
 
 
-async def test_an_infinite_interval_leaves_the_rows_to_the_other_reasons(
+async def test_with_an_infinite_interval_only_other_reasons_flush(
     autojump_clock: MockClock,
 ) -> None:
     """With `flush_interval=math.inf`, time alone flushes nothing."""
@@ -150,7 +152,7 @@ async def test_a_full_batch_is_flushed_at_once(
     flushes: list[tuple[float, FlushReason, int]],
     how: str,
 ) -> None:
-    """A flush by size happens when `batch_size` rows are pending: not one earlier or later."""
+    """A buffer flushes when exactly `batch_size` rows are pending."""
     store = TimedStore()
     options = BufferOptions(batch_size=3, flush_interval=0.25)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -163,7 +165,7 @@ async def test_a_full_batch_is_flushed_at_once(
 
 
 async def test_the_entry_that_fills_the_batch_flushes_it(autojump_clock: MockClock) -> None:
-    """Rows that come one after another are flushed with the one that makes the batch full."""
+    """If rows are enqueued one by one, the row that fills the batch makes it flush."""
     store = TimedStore()
     options = BufferOptions(batch_size=3, flush_interval=0.25)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -173,8 +175,8 @@ async def test_the_entry_that_fills_the_batch_flushes_it(autojump_clock: MockClo
     assert [(0.125, FULL, 3)] == store.flushes
 
 
-async def test_rows_count_for_the_size_not_entries(autojump_clock: MockClock) -> None:
-    """Entries that supersede one another make one row of a batch."""
+async def test_the_batch_size_counts_rows_not_entries(autojump_clock: MockClock) -> None:
+    """Entries of the same key count as one row of the batch."""
     store = TimedStore()
     options = BufferOptions(batch_size=3, flush_interval=0.25)
     async with open_buffers(store, WORDS, options=options) as buffers:
@@ -186,8 +188,8 @@ async def test_rows_count_for_the_size_not_entries(autojump_clock: MockClock) ->
     assert [("a", 6), ("b", 5), ("c", 7)] == store.rows(WORDS)
 
 
-async def test_after_a_flush_by_size_the_interval_starts_anew(autojump_clock: MockClock) -> None:
-    """There is one timer: that of entries which left with a full batch is gone with them."""
+async def test_after_a_flush_by_size_the_interval_starts_again(autojump_clock: MockClock) -> None:
+    """The interval of entries that were flushed with a full batch does not flush later ones."""
     store = TimedStore()
     options = BufferOptions(batch_size=3, flush_interval=0.25)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -198,10 +200,10 @@ async def test_after_a_flush_by_size_the_interval_starts_anew(autojump_clock: Mo
     assert [(0.125, FULL, 3), (0.4375, INTERVAL, 1)] == store.flushes
 
 
-async def test_a_capacity_below_the_batch_size_is_the_batch_size(
+async def test_a_capacity_below_the_batch_size_limits_the_batch(
     autojump_clock: MockClock,
 ) -> None:
-    """A buffer that can hold no more flushes, though a batch could be larger."""
+    """A buffer that is full flushes, even if `batch_size` is larger than its capacity."""
     store = TimedStore()
     options = BufferOptions(capacity=2, batch_size=5, flush_interval=math.inf)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -212,7 +214,7 @@ async def test_a_capacity_below_the_batch_size_is_the_batch_size(
 
 
 async def test_superseded_entries_fill_the_capacity_too(autojump_clock: MockClock) -> None:
-    """Capacity counts entries: at its end a flush makes room, however few rows it has."""
+    """Capacity counts entries: a full buffer flushes, even if its entries make only one row."""
     store = TimedStore()
     options = BufferOptions(capacity=3, flush_interval=math.inf)
     async with open_buffers(store, WORDS, options=options) as buffers:
@@ -224,7 +226,7 @@ async def test_superseded_entries_fill_the_capacity_too(autojump_clock: MockCloc
 
 
 async def test_bytes_fill_the_capacity_too(autojump_clock: MockClock) -> None:
-    """The entry that takes the last of `capacity_bytes` makes a flush due."""
+    """The entry that exhausts `capacity_bytes` makes a flush due."""
     store = TimedStore()
     size = size_of(Letter("a"))
     options = BufferOptions(capacity_bytes=3 * size, flush_interval=math.inf)
@@ -235,11 +237,11 @@ async def test_bytes_fill_the_capacity_too(autojump_clock: MockClock) -> None:
         assert [(2.0, FULL, 3)] == store.flushes
 
 
-# On request, on drain
+# By request and by drain
 
 
 async def test_flush_does_not_wait_for_the_interval(autojump_clock: MockClock) -> None:
-    """`flush` returns once what was pending is committed, at once."""
+    """`flush` commits the pending entries at once, and then returns."""
     store = TimedStore(delay=0.5)
     async with open_buffers(store, LETTERS) as buffers:
         await at(1, put(buffers[LETTERS], 2))
@@ -250,7 +252,7 @@ async def test_flush_does_not_wait_for_the_interval(autojump_clock: MockClock) -
 
 
 async def test_flush_of_an_empty_buffer_does_nothing(autojump_clock: MockClock) -> None:
-    """With nothing pending `flush` returns at once, and no batch is made."""
+    """If no entry is pending, `flush` returns at once without a batch."""
     store = TimedStore()
     async with open_buffers(store, LETTERS) as buffers:
         await buffers[LETTERS].flush()
@@ -259,8 +261,8 @@ async def test_flush_of_an_empty_buffer_does_nothing(autojump_clock: MockClock) 
     assert [] == store.attempted
 
 
-async def test_writes_of_one_moment_share_a_transaction(autojump_clock: MockClock) -> None:
-    """`write` flushes at once, together with all that is pending then."""
+async def test_simultaneous_writes_share_a_transaction(autojump_clock: MockClock) -> None:
+    """`write` flushes at once, together with all entries pending at that time."""
     store = TimedStore()
     async with open_buffers(store, LETTERS) as buffers, trio.open_nursery() as nursery:
         buffers[LETTERS].enqueue_nowait(Letter("a"))
@@ -270,10 +272,10 @@ async def test_writes_of_one_moment_share_a_transaction(autojump_clock: MockCloc
     assert [(0.0, REQUESTED, 4)] == store.flushes
 
 
-async def test_a_requested_flush_of_many_batches_runs_to_its_end(
+async def test_flush_commits_as_many_batches_as_it_takes(
     autojump_clock: MockClock,
 ) -> None:
-    """`flush` covers all that was accepted before, whatever number of batches that takes."""
+    """`flush` commits all entries accepted before, even if they fill several batches."""
     store = TimedStore()
     options = BufferOptions(batch_size=3, flush_interval=math.inf)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -295,7 +297,7 @@ async def test_leaving_the_block_flushes_at_once(autojump_clock: MockClock) -> N
 
 
 async def test_a_batch_grows_while_another_is_in_flight(autojump_clock: MockClock) -> None:
-    """At most one batch is in flight; what comes meanwhile is the next one."""
+    """At most one batch is in flight. Entries accepted meanwhile make the next one."""
     store = TimedStore(delay=1)
     options = BufferOptions(flush_interval=0.25)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -305,10 +307,10 @@ async def test_a_batch_grows_while_another_is_in_flight(autojump_clock: MockCloc
     assert [(0.25, INTERVAL, 1), (1.25, INTERVAL, 3)] == store.flushes
 
 
-async def test_what_came_late_in_a_flight_keeps_its_own_interval(
+async def test_entries_behind_a_full_batch_keep_their_own_interval(
     autojump_clock: MockClock,
 ) -> None:
-    """A full batch that formed in flight leaves; the rest waits from its own first entry on."""
+    """A batch that filled during a flush is flushed next; the interval of the rest goes on."""
     store = TimedStore(delay=1)
     options = BufferOptions(batch_size=3, flush_interval=2)
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -320,8 +322,8 @@ async def test_what_came_late_in_a_flight_keeps_its_own_interval(
     assert [(0.0, FULL, 3), (1.0, FULL, 3), (2.75, INTERVAL, 1)] == store.flushes
 
 
-async def test_an_override_gives_a_table_its_own_times(autojump_clock: MockClock) -> None:
-    """Options hold for all buffers but those with options of their own."""
+async def test_an_override_sets_the_interval_of_one_table(autojump_clock: MockClock) -> None:
+    """`options` apply to all buffers without an override."""
     store = TimedStore()
     options = BufferOptions(flush_interval=0.25)
     overrides = {"words": options.override({"flush_interval": 0.5})}
@@ -336,10 +338,10 @@ async def test_an_override_gives_a_table_its_own_times(autojump_clock: MockClock
 # Retries
 
 
-async def test_the_waits_between_attempts_double_up_to_their_limit(
+async def test_the_delays_between_attempts_double_up_to_their_limit(
     autojump_clock: MockClock,
 ) -> None:
-    """A transient failure is retried after the policy's delays, and what waits is not lost."""
+    """After a transient failure the batch is retried with the delays of the policy."""
     store = TimedStore()
     store.fail_next(TRANSIENT, times=5)
     retry = RetryPolicy(initial_delay=0.25, multiplier=2, max_delay=1, jitter=0)
@@ -350,8 +352,8 @@ async def test_the_waits_between_attempts_double_up_to_their_limit(
     assert [("a",)] == store.rows(LETTERS)
 
 
-async def test_the_waits_start_anew_with_each_batch(autojump_clock: MockClock) -> None:
-    """The backoff belongs to a batch, not to the buffer."""
+async def test_the_backoff_starts_again_with_each_batch(autojump_clock: MockClock) -> None:
+    """The first retry of each batch has the initial delay."""
     store = TimedStore()
     retry = RetryPolicy(initial_delay=0.25, jitter=0)
     async with open_buffers(store, LETTERS, options=BufferOptions(retry=retry)) as buffers:
@@ -361,8 +363,8 @@ async def test_the_waits_start_anew_with_each_batch(autojump_clock: MockClock) -
     assert [0.0, 0.25, 0.75, 0.75, 1.0, 1.5] == store.attempted
 
 
-async def test_jitter_takes_up_to_its_part_of_each_wait(autojump_clock: MockClock) -> None:
-    """With the default policy each wait is between half of the full one and all of it."""
+async def test_jitter_shortens_each_delay_by_up_to_its_share(autojump_clock: MockClock) -> None:
+    """With the default policy each delay is between 50% and 100% of the full delay."""
     store = TimedStore()
     store.fail_next(TRANSIENT, times=8)
     async with open_buffers(store, LETTERS) as buffers:
@@ -376,7 +378,7 @@ async def test_jitter_takes_up_to_its_part_of_each_wait(autojump_clock: MockCloc
 
 
 async def test_a_batch_does_not_change_between_its_attempts(autojump_clock: MockClock) -> None:
-    """Entries that come during the backoff are in the next batch, superseding ones too."""
+    """Entries accepted during the backoff are in the next batch, even those of the same key."""
     store = TimedStore()
     store.fail_next(TRANSIENT)
     retry = RetryPolicy(initial_delay=1, jitter=0)
@@ -392,8 +394,8 @@ async def test_a_batch_does_not_change_between_its_attempts(autojump_clock: Mock
     ]
 
 
-async def test_retries_end_where_attempts_are_limited(autojump_clock: MockClock) -> None:
-    """After `max_attempts` the buffer stops and names its entries."""
+async def test_the_buffer_stops_after_max_attempts(autojump_clock: MockClock) -> None:
+    """After `max_attempts` attempts, `FlushError` names the entries."""
     store = TimedStore()
     store.fail_next(TRANSIENT, times=3)
     retry = RetryPolicy(initial_delay=0.25, jitter=0, max_attempts=3)
@@ -409,8 +411,8 @@ async def test_retries_end_where_attempts_are_limited(autojump_clock: MockClock)
     ) == str(caught.value)
 
 
-async def test_a_drain_goes_on_with_the_backoff(autojump_clock: MockClock) -> None:
-    """Leaving the block does not hurry the attempts of a batch, and its deadline counts."""
+async def test_a_drain_continues_the_backoff(autojump_clock: MockClock) -> None:
+    """The delays between attempts stay the same while the buffer drains."""
     store = TimedStore()
     store.fail_next(TRANSIENT, times=2)
     retry = RetryPolicy(initial_delay=0.5, jitter=0)
@@ -419,11 +421,11 @@ async def test_a_drain_goes_on_with_the_backoff(autojump_clock: MockClock) -> No
     assert [0.0, 0.5, 1.5] == store.attempted
 
 
-# Wakes
+# What wakes the worker
 
 
 class Steps(trio.abc.Instrument):
-    """Counts how often the worker of a table runs."""
+    """Counts the steps of the worker task of a table."""
 
     def __init__(self, table: str) -> None:
         self._name = f"forebay {table}"
@@ -434,7 +436,7 @@ class Steps(trio.abc.Instrument):
 
 
 async def steps_of(act: Callable[[Buffer[Letter]], object], options: BufferOptions) -> int:
-    """Count the worker's steps from an act in one tick to the commit of what it did."""
+    """Return how many steps the worker takes for the entries that one call of `act` enqueues."""
     store = MemoryStore()
     steps = Steps("letters")
     async with open_buffers(store, LETTERS, options=options) as buffers:
@@ -447,8 +449,8 @@ async def steps_of(act: Callable[[Buffer[Letter]], object], options: BufferOptio
     return steps.count
 
 
-async def test_many_entries_of_one_moment_wake_the_worker_once(autojump_clock: MockClock) -> None:
-    """The worker takes as many steps for 5,000 entries of one tick as for one."""
+async def test_many_entries_at_one_time_wake_the_worker_once(autojump_clock: MockClock) -> None:
+    """The worker takes as many steps for 5,000 entries at one time as for one entry."""
     options = BufferOptions()
     assert await steps_of(lambda b: put(b, 1)(), options) == await steps_of(
         lambda b: put(b, 5_000)(), options
@@ -458,7 +460,7 @@ async def test_many_entries_of_one_moment_wake_the_worker_once(autojump_clock: M
 async def test_entries_that_wait_for_the_interval_do_not_wake_the_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """The worker sleeps until the interval is over, however many entries come one by one."""
+    """The worker sleeps until the interval ends, while 200 entries arrive one by one."""
     steps = Steps("letters")
     store = MemoryStore()
     async with open_buffers(store, LETTERS, options=BufferOptions(flush_interval=60)) as buffers:
@@ -473,7 +475,7 @@ async def test_entries_that_wait_for_the_interval_do_not_wake_the_worker(
 
 
 async def test_an_idle_worker_sleeps(autojump_clock: MockClock) -> None:
-    """With nothing pending there is no timer."""
+    """If no entry is pending, there is no timer."""
     steps = Steps("letters")
     async with open_buffers(MemoryStore(), LETTERS) as buffers:
         await buffers[LETTERS].write(Letter("a"))
@@ -484,10 +486,10 @@ async def test_an_idle_worker_sleeps(autojump_clock: MockClock) -> None:
     assert 0 == steps.count
 
 
-async def test_entries_that_come_in_flight_do_not_wake_the_worker(
+async def test_entries_during_a_flush_do_not_wake_the_worker(
     autojump_clock: MockClock,
 ) -> None:
-    """While a batch is in flight the worker waits for its store alone."""
+    """While a batch is in flight, the worker only waits for its store."""
     steps = Steps("letters")
     store = MemoryStore()
     store.stop()

@@ -1,8 +1,8 @@
-"""A buffer under any sequence of calls, waits, failures and closings, against a model.
+"""A buffer under random sequences of calls, waits, failures and closings, compared with a model.
 
-The model is the sequence of accepted entries, and a table in which each of them is executed alone.
-It need not know when a buffer flushes, nor what it coalesces: at every step, the store's table is
-the model's after so many entries as the buffer says are settled.
+The model is the sequence of accepted entries, and a table in which each entry is executed alone.
+It does not know when a buffer flushes or what it coalesces. After every step, the table of the
+store must equal the table of the model after as many entries as the buffer reports as settled.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tests.random_tables import write as writes
 
 
 class BodyError(Exception):
-    """What the body of an `open_buffers` block raises here."""
+    """The error that the body of an `open_buffers` block raises in this test."""
 
 
 OPTIONS = st.builds(
@@ -56,11 +56,11 @@ OPTIONS = st.builds(
     flush_interval=st.sampled_from([0.2, 0.0, math.inf]),
     drain_timeout=st.sampled_from([5.0, 0.0]),
 )
-"""Bounds that a few entries reach."""
+"""Options with limits that a few entries reach."""
 
 
 class Session(trio.abc.Instrument):
-    """One `open_buffers` block of one table, from its opening to its end."""
+    """One `open_buffers` block with one table, which records what the buffer accepts."""
 
     def __init__(self, store: MemoryStore, drawn: Drawn, options: BufferOptions) -> None:
         self._store = store
@@ -71,15 +71,15 @@ class Session(trio.abc.Instrument):
         self._scope = trio.CancelScope()
         self.buffer: Buffer[Any]
         self.accepted: list[Operation] = []
-        """What the buffer accepted, in its order."""
+        """The operations accepted, in order."""
         self._accepted_of = Counter[Call]()
-        """How many operations of each call were accepted."""
+        """The number of operations accepted of each call."""
         self.calls: list[Call] = []
         self.flushes: dict[Call, int] = {}
-        """The number of the last entry that each call of `flush` is to wait for."""
+        """For each call of `flush`, the number of the last entry that it waits for."""
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Hold the block open until `leave`."""
+        """Keep the block open until `leave` is called."""
         with self._scope:
             async with open_buffers(
                 self._store, self._drawn.table, options=self._options
@@ -95,12 +95,12 @@ class Session(trio.abc.Instrument):
                     trio.lowlevel.remove_instrument(self)
 
     def enqueue_nowait(self, asked: Operation) -> None:
-        """Enqueue an operation and note that it was accepted."""
+        """Enqueue an operation and record that it was accepted."""
         buffer_calls.enqueue_nowait(self.buffer, asked)
         self.accepted.append(asked)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Note the operations that were accepted in one step of a task, of its call only."""
+        """Record the operations accepted in this step. They belong to the call of this task."""
         count = self.buffer.statistics().accepted - len(self.accepted)
         if count:
             [call] = [call for call in self.calls if call.running_in is task]
@@ -110,7 +110,7 @@ class Session(trio.abc.Instrument):
             self._accepted_of[call] += count
 
     def leave(self, how: str) -> None:
-        """Have the block end: "normally", "raising", or "cancelled"."""
+        """Make the block end: "normally", "raising", or "cancelled"."""
         if how == "cancelled":
             self._scope.cancel()
         self._raises = how == "raising"
@@ -118,7 +118,7 @@ class Session(trio.abc.Instrument):
 
 
 class BufferMachine(RuleBasedStateMachine):
-    """A buffer on a `MemoryStore`; time only passes by the rule that lets it pass."""
+    """A buffer on a `MemoryStore`. Time passes only in the rules `tick` and `close`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,26 +136,26 @@ class BufferMachine(RuleBasedStateMachine):
         self.settled = 0
         self.dead_letters = 0
 
-    # What the rules are made of.
+    # Helpers of the rules
 
     def settle_down(self) -> None:
-        """Let every task go on until it waits."""
+        """Wait until all tasks wait."""
         self.portal.call(wait_all_tasks_blocked)
 
     def do(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function in the thread of the event loop, and let what follows from it happen."""
+        """Call a function in the thread of the event loop, and wait until all tasks wait."""
         result = self.portal.call(function, *args)
         self.settle_down()
         return result
 
     @property
     def open(self) -> Session:
-        """The session, where there is one."""
+        """The open session."""
         assert self.session is not None
         return self.session
 
     def start(self, call: Call) -> Call:
-        """Make a call in a task of its own."""
+        """Start a call in its own task."""
         self.open.calls.append(call)
         self.portal.start_task_soon(call.task)
         self.settle_down()
@@ -163,7 +163,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @initialize(drawn=tables(), options=OPTIONS)
     def create(self, drawn: Drawn, options: BufferOptions) -> None:
-        """Choose the table, and open the first block."""
+        """Choose a table and open the first block."""
         self.drawn = drawn
         self.model.execute(drawn.ddl)
         self.reopen(options)
@@ -181,7 +181,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.session)
     def enqueue_nowait(self, data: st.DataObject) -> None:
-        """Accepted, or refused because there is no room, or because the buffer failed."""
+        """Enqueue without waiting: the buffer accepts the operation, is full, or has failed."""
         asked = data.draw(operations(self.drawn))
         before = len(self.open.accepted)
         try:
@@ -195,26 +195,26 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: self.session)
     def enqueue(self, data: st.DataObject) -> None:
-        """Accepted, or waiting for room."""
+        """Enqueue an operation, which may have to wait for room."""
         self.start(buffer_calls.enqueue_call(self.open.buffer, data.draw(operations(self.drawn))))
 
     @rule(data=st.data())
     @precondition(lambda self: self.session)
     def enqueue_many(self, data: st.DataObject) -> None:
-        """More than there is room for, perhaps."""
+        """Enqueue several rows, perhaps more than there is room for."""
         rows = data.draw(st.lists(writes(self.drawn), max_size=8))
         self.start(buffer_calls.enqueue_many_call(self.open.buffer, rows))
 
     @rule(data=st.data())
     @precondition(lambda self: self.session)
     def write(self, data: st.DataObject) -> None:
-        """Committed when it returns."""
+        """Write a row, which is committed when the call returns."""
         self.start(buffer_calls.write_call(self.open.buffer, data.draw(writes(self.drawn))))
 
     @rule()
     @precondition(lambda self: self.session)
     def flush(self) -> None:
-        """All settled when it returns that was accepted when it was called."""
+        """Flush: all entries accepted before are settled when the call returns."""
         accepted = len(self.open.accepted)
         call = self.start(buffer_calls.flush_call(self.open.buffer))
         self.open.flushes[call] = accepted
@@ -239,33 +239,33 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from([FailureKind.TRANSIENT, FailureKind.IN_DOUBT, FailureKind.FATAL]))
     def store_fails(self, kind: FailureKind) -> None:
-        """The next commits fail, perhaps for good."""
+        """Make the next two commits fail."""
         self.store.fail_next(kind, times=2)
 
     @rule(kind=st.sampled_from([None, None, Write, Update, Delete, DeleteBy]))
     def store_refuses(self, kind: type[Operation] | None) -> None:
-        """Operations of one kind go to the dead letters from now on, or none any more."""
+        """Make the table refuse operations of one kind from now on, or none."""
         self.store.refuse(None if kind is None else lambda asked: isinstance(asked, kind))
 
     @rule(delay=st.sampled_from([0.0, 0.3]))
     def store_is_slow(self, delay: float) -> None:
-        """Commits take time."""
+        """Set how long commits take."""
         self.store.delay = delay
 
     @rule()
     def store_stops(self) -> None:
-        """Commits hang."""
+        """Make commits hang."""
         self.portal.call(self.store.stop)
 
     @rule()
     def store_resumes(self) -> None:
-        """Commits go on."""
+        """Make commits continue."""
         self.do(self.store.resume)
 
     @rule(how=st.sampled_from(["normally", "raising", "cancelled"]))
     @precondition(lambda self: self.session)
     def close(self, how: str) -> None:
-        """Leave the block. It drains, or names what it has no time for."""
+        """Leave the block, which drains and names the entries that it cannot settle in time."""
         if not self.block.done():
             self.do(self.open.leave, how)
         while not self.block.done():
@@ -274,11 +274,11 @@ class BufferMachine(RuleBasedStateMachine):
         self.check_end(self.block.exception(), how)
         self.session = None
 
-    # What holds at every step.
+    # What holds after every step
 
     @invariant()
     def check_steps(self) -> None:
-        """The counts add up, and the table is what the settled entries made of it."""
+        """Check that the counts add up, and that the table is that of the settled entries."""
         if self.session is None:
             return
         seen = self.portal.call(self.session.buffer.statistics)
@@ -294,11 +294,11 @@ class BufferMachine(RuleBasedStateMachine):
         self.check_calls()
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """The rows that the store holds."""
+        """Return the rows of the store."""
         return self.store.rows(self.drawn.table)
 
     def advance(self, settled: int) -> None:
-        """Execute in the model what has settled since the last step, each entry alone."""
+        """Execute in the model, one by one, the entries that settled since the last step."""
         assert settled >= self.settled
         rejected = {r.number: r.operation for r in self.store.dead_letters[self.dead_letters :]}
         self.dead_letters = len(self.store.dead_letters)
@@ -312,18 +312,19 @@ class BufferMachine(RuleBasedStateMachine):
         self.settled = settled
 
     def check_calls(self) -> None:
-        """What calls were told is what happened."""
+        """Check that the calls ended as their operations and flushes did."""
         accepted = Counter(map(repr, self.open.accepted))
-        told = Counter(repr(asked) for call in self.open.calls for asked in call.told())
-        untold = Counter(repr(asked) for call in self.open.calls for asked in call.untold())
-        assert told <= accepted
-        assert accepted <= told + untold
+        calls = self.open.calls
+        known = Counter(repr(each) for call in calls for each in call.known_accepted())
+        possible = Counter(repr(each) for call in calls for each in call.possibly_accepted())
+        assert known <= accepted
+        assert accepted <= known + possible
         for call, number in self.open.flushes.items():
             if call.ended is Ended.OK:
                 assert number <= self.settled
 
     def check_end(self, error: BaseException | None, how: str) -> None:
-        """The block is over: all is in the table, or named in the error."""
+        """Check that each entry is settled or named in the error that left the block."""
         assert not self.waiting
         left = self.open.accepted[self.settled :]
         unsettled: Unsettled | None = None
@@ -344,7 +345,7 @@ class BufferMachine(RuleBasedStateMachine):
             assert [] == left
             return
         assert len(left) == unsettled.count
-        # What is named in the error comes to the same as what is not in the table.
+        # The entries named in the error are coalesced, but must have the effect of those left.
         for named in (left, unsettled.entries):
             self.model.execute("SAVEPOINT before")
             one_by_one.execute(self.model, self.drawn.table, named)
@@ -355,7 +356,7 @@ class BufferMachine(RuleBasedStateMachine):
         assert expected == rows
 
     def teardown(self) -> None:
-        """With the store well again, nothing that was accepted is lost."""
+        """Let the store recover and close the block."""
         try:
             if self.session is not None:
                 self.store.delay = 0.0
