@@ -1,4 +1,4 @@
-"""What all tests have in common: how long Hypothesis searches, and what this machine lacks."""
+"""Settings of all tests: the profiles of Hypothesis, and skips if a program is missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.faults.harness import Zygote, why_no_mount, why_no_strace
 from tests.telemetry.collector import why_no_rotel
 from tests.telemetry.prometheus import why_no_prometheus
 
-# The machines that run this are shared: a slow example is no failure.
+# Without a deadline, since test machines are shared and a slow example is not a failure.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 
 settings.register_profile(
@@ -25,14 +25,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 @pytest.fixture(scope="session")
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """Starts child programs."""
+    """Return the process that starts child programs."""
     with Zygote(tmp_path_factory.mktemp("children")) as zygote:
         yield zygote
 
 
 @pytest.fixture(scope="session")
 def _missing(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
-    """Return what tells why a marked test cannot run here; None where it can."""
+    """Return a function that returns why tests with a marker cannot run here, or None."""
 
     def probe(marker: str) -> str | None:
         match marker:
@@ -51,7 +51,7 @@ def _missing(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
 
 @pytest.fixture(autouse=True)
 def _able(request: pytest.FixtureRequest) -> None:
-    """Skip a test that is marked with something that this machine does not have."""
+    """Skip a test that needs something that this machine does not have."""
     for marker in ("strace", "root", "rotel", "prometheus"):
         if request.node.get_closest_marker(marker):
             reason = request.getfixturevalue("_missing")(marker)

@@ -1,10 +1,9 @@
-"""What correct means: each operation executed alone, in order, in the plainest SQL there is.
+"""The reference for correct results: each operation is executed alone, in order, in plain SQL.
 
-It shares no text with the library's statements: one row at a time, looked up, then inserted or
-changed.
+It shares no SQL with the library. It looks up one row at a time, and then inserts or changes it.
 """
 
-# ruff: noqa: S608  # the names are those of tables that tests declare
+# ruff: noqa: S608  # all names are those of tables that tests declare
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ def execute(raw: sqlite3.Connection, table: Table[Any], operations: Iterable[Ope
 
 
 def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]:
-    """The rows of a table: by key, or in the order of their writes without one."""
+    """Return the rows of a table: sorted by key, or in the order of writes if it has no key."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
     order = ", ".join(f'"{name}"' for name in table.key) or "rowid"
     return raw.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()

@@ -1,4 +1,4 @@
-"""Tables and operations as Hypothesis draws them: few keys, so that entries meet."""
+"""Hypothesis strategies for tables and operations, with few keys so that operations collide."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VALUES: dict[Any, list[Any]] = {
     int: [0, 1, -2, 7, 2**40],
     str: ["", "a", "A", "b"],
     bytes: [b"", b"a", b"b"],
-    # Dyadic, so that sums are exact in any order.
+    # Sums of powers of two, so that sums are exact in any order.
     float: [0.0, 0.5, -1.25, 4.0],
     Any: [0, "a", b"a", 0.5, None],
 }
@@ -37,7 +37,7 @@ _RULES: dict[Any, list[Merge]] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A table, the SQL that creates it, and the values its columns are given."""
+    """A table, the SQL that creates it, and the values that its columns can have."""
 
     table: Table[tuple[Any, ...]]
     ddl: str
@@ -53,7 +53,7 @@ class Drawn:
 
 @st.composite
 def tables(draw: st.DrawFn) -> Drawn:
-    """A table of any key or none, any rules, with delete_by or without, created either way."""
+    """Draw a table: with or without a key and `delete_by`, with any rules, any CREATE TABLE."""
     keys = {
         f"k{i}": draw(st.sampled_from([int, str, bytes, float]))
         for i in range(draw(st.sampled_from([1, 2, 0, 1, 1])))
@@ -91,7 +91,7 @@ def tables(draw: st.DrawFn) -> Drawn:
 
 
 def _with_an_id(table: Table[Any]) -> str:
-    """The same table as other programs have it: an id of its own, the key unique beside it."""
+    """Return SQL that creates the table with another primary key and a UNIQUE constraint."""
     lines = ["id INTEGER PRIMARY KEY", "extra TEXT NOT NULL DEFAULT 'x'"]
     kinds = {int: "INTEGER", str: "TEXT", bytes: "BLOB", float: "REAL", None: ""}
     lines += [f'"{column.name}" {kinds[column.storage]}' for column in table.columns]
@@ -102,14 +102,14 @@ def _with_an_id(table: Table[Any]) -> str:
 
 @st.composite
 def operations(draw: st.DrawFn, drawn: Drawn, at_most: int = 25) -> list[Operation]:
-    """Operations that the table accepts, of all kinds alike."""
+    """Draw a list of valid operations of all kinds."""
     count = draw(st.integers(0, at_most))
     return [draw(operation(drawn)) for _ in range(count)]
 
 
 @st.composite
 def operation(draw: st.DrawFn, drawn: Drawn) -> Operation:
-    """One operation that the table accepts, of any kind."""
+    """Draw a valid operation of any kind."""
     table, values = drawn.table, drawn.values
     kinds: list[type[Operation]] = [Write, Write]
     if table.key:
@@ -131,6 +131,6 @@ def operation(draw: st.DrawFn, drawn: Drawn) -> Operation:
 
 
 def write(drawn: Drawn) -> st.SearchStrategy[Write]:
-    """A row that the table accepts."""
+    """Draw the write of a valid row."""
     columns = [st.sampled_from(drawn.values[column.name]) for column in drawn.table.columns]
     return st.tuples(*columns).map(Write)

@@ -1,4 +1,4 @@
-"""What a buffer tells of itself: its statistics and its repr, at each moment of its life."""
+"""The statistics and the repr of a buffer while it is open, closed and failed."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ NOTES = Table(Note, name="notes", key="name")
 LOG = Table(Note, name="log")
 
 
-def told(**changes: Any) -> BufferStatistics:
-    """The statistics of a buffer of capacity 4 to which nothing has happened, with changes."""
+def statistics(**changes: Any) -> BufferStatistics:
+    """Return the statistics of a buffer of capacity 4 with these values and zeros otherwise."""
     return dataclasses.replace(
         BufferStatistics(
             accepted=0,
@@ -54,48 +54,52 @@ def told(**changes: Any) -> BufferStatistics:
     )
 
 
-async def test_the_statistics_tell_each_stage_of_a_buffer(autojump_clock: MockClock) -> None:
-    """Accepted is committed, superseded, dead-lettered or pending, at every moment."""
+async def test_the_statistics_of_each_stage_of_a_buffer(autojump_clock: MockClock) -> None:
+    """Each accepted entry is counted as pending, and later as committed or superseded."""
     store = MemoryStore()
     store.stop()
     options = BufferOptions(capacity=4, flush_interval=1)
     async with open_buffers(store, NOTES, options=options) as buffers:
         buffer = buffers[NOTES]
-        assert told() == buffer.statistics()
+        assert statistics() == buffer.statistics()
         await buffer.enqueue_many([Note("a"), Note("a", "later"), Note("b")])
-        assert told(accepted=3, pending=3) == buffer.statistics()
+        assert statistics(accepted=3, pending=3) == buffer.statistics()
         await trio.sleep(0.5)
         await buffer.enqueue(Note("c"))
-        assert told(accepted=4, pending=4, oldest_age=0.5) == buffer.statistics()
+        assert statistics(accepted=4, pending=4, oldest_age=0.5) == buffer.statistics()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(buffer.enqueue, Note("d"))
             await wait_all_tasks_blocked()
             await trio.sleep(0.25)
-            expected = told(accepted=4, pending=4, waiting=1, oldest_age=0.75)
+            expected = statistics(accepted=4, pending=4, waiting=1, oldest_age=0.75)
             assert expected == buffer.statistics()
             store.resume()
-        expected = told(accepted=5, committed=3, superseded=1, pending=1, flushes=1)
+        expected = statistics(accepted=5, committed=3, superseded=1, pending=1, flushes=1)
         expected = dataclasses.replace(expected, flush_p50=0.25, flush_p99=0.25)
         assert expected == buffer.statistics()
         await buffer.flush()
-        expected = told(accepted=5, committed=4, superseded=1, flushes=2, flush_p99=0.25)
+        expected = statistics(accepted=5, committed=4, superseded=1, flushes=2, flush_p99=0.25)
         assert expected == buffer.statistics()
     assert {"notes": expected} == buffers.statistics()
 
 
-async def test_rows_that_the_table_refused_are_told_apart(autojump_clock: MockClock) -> None:
-    """An entry in the dead letters is settled, and not committed."""
+async def test_rows_that_the_table_refused_are_counted_separately(
+    autojump_clock: MockClock,
+) -> None:
+    """An entry in the dead letters counts as settled but not as committed."""
     store = MemoryStore()
     store.refuse(lambda operation: "bad" in str(operation))
     async with open_buffers(store, LOG, options=BufferOptions(capacity=4)) as buffers:
         await buffers[LOG].enqueue_many([Note("a"), Note("bad"), Note("b")])
         await buffers.flush()
-        expected = told(accepted=3, committed=2, dead_lettered=1, flushes=1)
+        expected = statistics(accepted=3, committed=2, dead_lettered=1, flushes=1)
         assert expected == buffers[LOG].statistics()
 
 
-async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockClock) -> None:
-    """While a batch is retried its entries are pending, and grow older."""
+async def test_retries_and_the_age_of_the_oldest_entry_are_counted(
+    autojump_clock: MockClock,
+) -> None:
+    """While a batch is retried, its entries are pending and their age grows."""
     store = MemoryStore()
     options = BufferOptions(capacity=4, flush_interval=1).override(
         {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
@@ -105,17 +109,17 @@ async def test_retries_and_the_age_of_the_oldest_are_told(autojump_clock: MockCl
         buffers[LOG].enqueue_nowait(Note("a"))
         await trio.sleep(4)
         buffers[LOG].enqueue_nowait(Note("b"))
-        expected = told(
+        expected = statistics(
             accepted=2, pending=2, retries=1, oldest_age=4.0, last_error="scripted: transient"
         )
         assert expected == buffers[LOG].statistics()
-        await trio.sleep(1.5)  # the first was committed at 5, and the second waits since 4
-        expected = told(accepted=2, committed=2, retries=2, flushes=2, flush_p99=4.0)
+        await trio.sleep(1.5)  # the first was committed at 5 s; the second waits since 4 s
+        expected = statistics(accepted=2, committed=2, retries=2, flushes=2, flush_p99=4.0)
         assert expected == buffers[LOG].statistics()
 
 
-async def test_a_retry_that_the_deadline_forestalls_is_none(autojump_clock: MockClock) -> None:
-    """An attempt that failed counts when it is made again, and not before."""
+async def test_a_retry_that_the_deadline_prevents_is_not_counted(autojump_clock: MockClock) -> None:
+    """A retry counts when it begins, not when the attempt before it fails."""
     store = MemoryStore()
     options = BufferOptions(drain_timeout=1).override(
         {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
@@ -127,8 +131,8 @@ async def test_a_retry_that_the_deadline_forestalls_is_none(autojump_clock: Mock
     assert 0 == buffers[LOG].statistics().retries
 
 
-async def test_the_age_is_that_of_the_oldest_that_is_left(autojump_clock: MockClock) -> None:
-    """When a flush settles the oldest entries, the age is that of the next."""
+async def test_the_age_is_that_of_the_oldest_pending_entry(autojump_clock: MockClock) -> None:
+    """When a flush settles the oldest entries, `oldest_age` is the age of the next one."""
     store = MemoryStore(delay=3)
     options = BufferOptions(capacity=4, flush_interval=1)
     async with open_buffers(store, LOG, options=options) as buffers:
@@ -141,17 +145,17 @@ async def test_the_age_is_that_of_the_oldest_that_is_left(autojump_clock: MockCl
         assert 1 == buffers[LOG].statistics().pending
 
 
-def test_statistics_are_frozen_and_say_what_they_are() -> None:
-    """A snapshot cannot be changed; each field is told of in the source, beside its name."""
+def test_statistics_are_frozen_and_documented() -> None:
+    """The fields cannot be changed, and each has a docstring in the source."""
     with pytest.raises(dataclasses.FrozenInstanceError):
-        told().accepted = 1  # type: ignore[misc]
+        statistics().accepted = 1  # type: ignore[misc]
     source = inspect.getsource(BufferStatistics)
     for field in dataclasses.fields(BufferStatistics):
         assert f'\n    {field.name}: {field.type}\n    """' in source
 
 
 async def test_a_buffer_shows_its_state(autojump_clock: MockClock) -> None:
-    """The repr has the table's name, the state, and how full it is."""
+    """The repr has the table's name, the state, and the number of pending entries."""
     store = MemoryStore()
     options = BufferOptions(capacity=4)
     async with open_buffers(store, NOTES, LOG, options=options) as buffers:
@@ -168,8 +172,8 @@ async def test_a_buffer_shows_its_state(autojump_clock: MockClock) -> None:
     assert "<forebay.Buffer 'log': failed, 1 of 4 pending>" == repr(buffers[LOG])
 
 
-def test_the_statistics_can_be_asked_for_when_the_program_has_ended() -> None:
-    """What is pending still is told, and for how long, by a clock that needs no running loop."""
+def test_the_statistics_can_be_read_after_the_end_of_trio() -> None:
+    """The pending entries and their age are there, since Trio's clock needs no running loop."""
     kept: list[Buffer[Note]] = []
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""Leaving `open_buffers`: the drain, its deadline, and who waits meanwhile."""
+"""Leaving `open_buffers`: the drain, its deadline, and the tasks that wait meanwhile."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ NOTES = Table(Note, name="notes", key="name", delete_by="text")
 OTHERS = Table(Letter, name="others")
 
 
-# What leaves the block
+# The rows and the exceptions of a block that ends
 
 
-async def test_leaving_the_block_commits_all_that_was_accepted(autojump_clock: MockClock) -> None:
-    """However many batches it takes, all is in the store when the block ends."""
+async def test_leaving_the_block_commits_all_accepted_entries(autojump_clock: MockClock) -> None:
+    """When the block ends, all rows are in the store, even if they fill several batches."""
     store = MemoryStore(delay=0.125)
     async with open_buffers(store, OTHERS, options=BufferOptions(batch_size=10)) as buffers:
         await buffers[OTHERS].enqueue_many(Letter(str(i)) for i in range(95))
@@ -55,8 +55,8 @@ async def test_leaving_the_block_commits_all_that_was_accepted(autojump_clock: M
     assert 1.25 == trio.current_time()
 
 
-async def test_an_empty_drain_asks_the_store_for_nothing(autojump_clock: MockClock) -> None:
-    """A block in which nothing was accepted ends at once, whatever the store does."""
+async def test_an_empty_drain_does_not_use_the_store(autojump_clock: MockClock) -> None:
+    """A block in which no entry was accepted ends at once, even if the store hangs."""
     store = MemoryStore()
     store.stop()
     async with open_buffers(store, LETTERS, OTHERS):
@@ -64,8 +64,8 @@ async def test_an_empty_drain_asks_the_store_for_nothing(autojump_clock: MockClo
     assert (0.0, 0) == (trio.current_time(), store.attempts)
 
 
-async def test_an_exception_of_the_body_leaves_as_it_is(autojump_clock: MockClock) -> None:
-    """The body's own exception is neither wrapped nor replaced, and the rows are committed."""
+async def test_an_exception_of_the_body_is_raised_unchanged(autojump_clock: MockClock) -> None:
+    """An exception of the body is neither wrapped nor replaced, and the rows are committed."""
     store, error = MemoryStore(), ValueError("the body's")
     with pytest.raises(ValueError, match="the body's") as caught:
         async with open_buffers(store, LETTERS) as buffers:
@@ -75,8 +75,10 @@ async def test_an_exception_of_the_body_leaves_as_it_is(autojump_clock: MockCloc
     assert [("a",)] == store.rows(LETTERS)
 
 
-async def test_a_group_of_the_body_leaves_as_it_is(autojump_clock: MockClock) -> None:
-    """A group from a nursery of the body is not touched."""
+async def test_an_exception_group_of_the_body_is_raised_unchanged(
+    autojump_clock: MockClock,
+) -> None:
+    """A group from a nursery of the body is not taken apart."""
     group = ExceptionGroup("the body's", [ValueError("one"), trio.BrokenResourceError("two")])
     with pytest.raises(ExceptionGroup) as caught:
         async with open_buffers(MemoryStore(), LETTERS):
@@ -85,7 +87,7 @@ async def test_a_group_of_the_body_leaves_as_it_is(autojump_clock: MockClock) ->
 
 
 async def test_cancellation_does_not_cut_the_drain_short(autojump_clock: MockClock) -> None:
-    """A cancelled body ends at once; what was accepted is committed all the same."""
+    """A cancelled body ends at once, and the accepted entries are still committed."""
     store = MemoryStore(delay=1)
     with trio.move_on_after(0.0625) as scope:
         async with open_buffers(store, LETTERS) as buffers:
@@ -96,8 +98,10 @@ async def test_cancellation_does_not_cut_the_drain_short(autojump_clock: MockClo
     assert [("a",)] == store.rows(LETTERS)
 
 
-async def test_a_normal_exit_in_a_cancelled_scope_drains(autojump_clock: MockClock) -> None:
-    """Cancellation that comes during the drain does not cut it short either."""
+async def test_cancellation_during_the_drain_does_not_cut_it_short(
+    autojump_clock: MockClock,
+) -> None:
+    """If the body ends and its scope is then cancelled, the drain still finishes."""
     store = MemoryStore(delay=1)
     with trio.move_on_after(0.5) as scope:
         async with open_buffers(store, LETTERS) as buffers:
@@ -109,8 +113,10 @@ async def test_a_normal_exit_in_a_cancelled_scope_drains(autojump_clock: MockClo
 # The deadline
 
 
-async def test_the_deadline_names_what_is_not_settled(autojump_clock: MockClock) -> None:
-    """`DrainError` has the counts, the entries and the age of the oldest, for each late table."""
+async def test_the_deadline_names_the_entries_that_are_not_settled(
+    autojump_clock: MockClock,
+) -> None:
+    """`DrainError` has, for each late table, the entries, their number and the oldest age."""
     store = MemoryStore()
     options = BufferOptions(flush_interval=60, drain_timeout=5)
     with pytest.raises(DrainError) as caught:
@@ -135,8 +141,8 @@ async def test_the_deadline_names_what_is_not_settled(autojump_clock: MockClock)
     assert [("in time",)] == store.rows(OTHERS)
 
 
-async def test_the_deadline_tells_the_last_error(autojump_clock: MockClock) -> None:
-    """Where attempts failed, the message says why, and that failure is there."""
+async def test_the_error_of_the_deadline_has_the_last_error(autojump_clock: MockClock) -> None:
+    """If attempts failed, `DrainError` has the last error as text and as an object."""
     store = MemoryStore()
     store.fail_next(FailureKind.TRANSIENT, times=9)
     options = BufferOptions(drain_timeout=1, retry=RetryPolicy(initial_delay=0.5, jitter=0))
@@ -153,7 +159,7 @@ async def test_the_deadline_tells_the_last_error(autojump_clock: MockClock) -> N
 
 
 async def test_entries_of_every_stage_are_named_in_order(autojump_clock: MockClock) -> None:
-    """In flight, coalesced or in the channel: what is not settled is named, oldest first."""
+    """Entries in flight, coalesced and in the channel are named, oldest first."""
     store = MemoryStore()
     store.stop()
     options = BufferOptions(batch_size=3, drain_timeout=1)
@@ -167,8 +173,8 @@ async def test_entries_of_every_stage_are_named_in_order(autojump_clock: MockClo
     assert 11 == left.count
 
 
-async def test_the_deadline_waits_for_a_call_that_runs(autojump_clock: MockClock) -> None:
-    """A transaction that has begun is finished, and counts, though the deadline passed."""
+async def test_the_deadline_waits_for_a_running_transaction(autojump_clock: MockClock) -> None:
+    """A transaction that began before the deadline is finished, and its entries settle."""
 
     class Uninterruptible(WrappedMemoryStore):
         async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
@@ -188,8 +194,8 @@ async def test_the_deadline_waits_for_a_call_that_runs(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("accepted", [0, 1])
-async def test_a_drain_without_time(autojump_clock: MockClock, accepted: int) -> None:
-    """With `drain_timeout=0` what is pending is named at once; nothing pending is no error."""
+async def test_a_drain_timeout_of_zero(autojump_clock: MockClock, accepted: int) -> None:
+    """With `drain_timeout=0` pending entries are named at once; without any there is no error."""
     store = MemoryStore()
     options = BufferOptions(drain_timeout=0)
     with pytest.raises(DrainError) if accepted else nullcontext():
@@ -198,8 +204,10 @@ async def test_a_drain_without_time(autojump_clock: MockClock, accepted: int) ->
     assert [] == store.batches
 
 
-async def test_cancellation_is_dropped_for_what_it_cost(autojump_clock: MockClock) -> None:
-    """A program that was cancelled gets the bare `DrainError`, as one that was not."""
+async def test_cancellation_is_replaced_by_the_error_of_the_drain(
+    autojump_clock: MockClock,
+) -> None:
+    """If a cancelled block cannot drain, it raises a single `DrainError` without a group."""
     store = MemoryStore()
     store.stop()
     with pytest.raises(DrainError), trio.move_on_after(1):
@@ -209,10 +217,10 @@ async def test_cancellation_is_dropped_for_what_it_cost(autojump_clock: MockCloc
     assert 31.0 == trio.current_time()
 
 
-async def test_the_error_of_the_body_stays_beside_that_of_the_drain(
+async def test_errors_of_the_body_and_of_the_drain_are_raised_together(
     autojump_clock: MockClock,
 ) -> None:
-    """Two things went wrong: both leave, in a group."""
+    """If the body raises and the drain fails, the block raises a group of both errors."""
     store = MemoryStore()
     store.stop()
     with pytest.raises(ExceptionGroup) as caught:
@@ -222,11 +230,11 @@ async def test_the_error_of_the_body_stays_beside_that_of_the_drain(
     assert [ValueError, DrainError] == [type(error) for error in caught.value.exceptions]
 
 
-# Giving up
+# Ending the drain early
 
 
-async def test_giving_up_lets_the_deadline_pass(autojump_clock: MockClock) -> None:
-    """`give_up` ends a drain that hangs, and what is left is named."""
+async def test_give_up_ends_a_drain(autojump_clock: MockClock) -> None:
+    """`give_up` ends a drain that hangs, and the entries left are named."""
     store = MemoryStore()
     store.stop()
 
@@ -243,8 +251,8 @@ async def test_giving_up_lets_the_deadline_pass(autojump_clock: MockClock) -> No
     assert ["letters"] == list(caught.value.unsettled)
 
 
-async def test_giving_up_before_the_drain_is_for_the_drain(autojump_clock: MockClock) -> None:
-    """Until the block is left the buffers go on, and their rows are committed."""
+async def test_give_up_before_the_drain_ends_it_when_it_begins(autojump_clock: MockClock) -> None:
+    """Until the block is left, the buffers go on committing rows."""
     store = MemoryStore()
     with pytest.raises(DrainError) as caught:
         async with open_buffers(store, LETTERS) as buffers:
@@ -256,26 +264,28 @@ async def test_giving_up_before_the_drain_is_for_the_drain(autojump_clock: MockC
     assert [("a",)] == store.rows(LETTERS)
 
 
-async def test_giving_up_costs_nothing_where_nothing_is_pending(
+async def test_give_up_raises_nothing_if_no_entry_is_pending(
     autojump_clock: MockClock,
 ) -> None:
-    """`DrainError` is raised for entries, not for a deadline."""
+    """`DrainError` is raised only for entries that are not settled."""
     async with open_buffers(MemoryStore(), LETTERS) as buffers:
         await buffers[LETTERS].write(Letter("a"))
         buffers.give_up()
 
 
-# Who waits, and who comes later
+# Tasks that wait during the drain, and calls after it
 
 
-async def test_who_waits_for_room_is_turned_away_at_the_close(autojump_clock: MockClock) -> None:
-    """An `enqueue` that waits while the block is left was not accepted."""
+async def test_tasks_that_wait_for_room_raise_when_the_buffer_closes(
+    autojump_clock: MockClock,
+) -> None:
+    """An `enqueue` that waits while the block is left raises, and its row is not accepted."""
     store = MemoryStore(delay=5)
 
     async def expect_closed(buffer: Buffer[Letter], name: str) -> None:
         with pytest.raises(trio.ClosedResourceError, match="buffer 'others' is closed"):
             await buffer.enqueue(Letter(name))
-        assert 1.0 == trio.current_time()  # at once, not when the drain has made room
+        assert 1.0 == trio.current_time()  # at once, not after the drain has released capacity
 
     async with trio.open_nursery() as nursery:
         options = BufferOptions(capacity=1)
@@ -287,8 +297,10 @@ async def test_who_waits_for_room_is_turned_away_at_the_close(autojump_clock: Mo
     assert [("a",)] == store.rows(OTHERS)
 
 
-async def test_who_waits_for_a_commit_hears_of_it_in_the_drain(autojump_clock: MockClock) -> None:
-    """`flush` and `write` of tasks outside the block return when the drain has committed."""
+async def test_tasks_that_wait_for_a_commit_return_when_the_drain_commits(
+    autojump_clock: MockClock,
+) -> None:
+    """`flush` and `write` return in tasks outside the block once the drain has committed."""
     store = MemoryStore()
     store.stop()
     returned = []
@@ -309,10 +321,10 @@ async def test_who_waits_for_a_commit_hears_of_it_in_the_drain(autojump_clock: M
     assert [("a",), ("b",)] == store.rows(LETTERS)
 
 
-async def test_who_waits_for_a_commit_hears_that_the_deadline_passed(
+async def test_tasks_that_wait_for_a_commit_raise_when_the_deadline_passes(
     autojump_clock: MockClock,
 ) -> None:
-    """`flush` and `write` of tasks outside the block do not hang when the drain gave up."""
+    """`flush` and `write` raise in tasks outside the block once the drain has ended."""
     store = MemoryStore()
     store.stop()
     causes = []
@@ -345,7 +357,7 @@ CALLS: dict[str, Callable[[Buffer[Note]], object]] = {
     "enqueue_delete_by": lambda b: b.enqueue_delete_by(""),
     "write": lambda b: b.write(Note("z", "")),
 }
-"""Every way to have a buffer of notes accept an entry."""
+"""All calls by which a buffer accepts an entry."""
 
 
 async def call(name: str, buffer: Buffer[Note]) -> None:
@@ -356,7 +368,7 @@ async def call(name: str, buffer: Buffer[Note]) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_closed_buffer_accepts_nothing(autojump_clock: MockClock, name: str) -> None:
-    """Once the block is left, every call says that the buffer was closed."""
+    """Once the block is left, every call raises `trio.ClosedResourceError`."""
     store = MemoryStore()
     async with open_buffers(store, NOTES) as buffers:
         await buffers[NOTES].write(Note("a", ""))
@@ -368,8 +380,8 @@ async def test_a_closed_buffer_accepts_nothing(autojump_clock: MockClock, name: 
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_buffer_that_failed_says_why(autojump_clock: MockClock, name: str) -> None:
-    """Once its worker has failed, every call raises that failure's consequence."""
+async def test_a_failed_buffer_accepts_nothing(autojump_clock: MockClock, name: str) -> None:
+    """Once the worker has failed, every call raises an error whose cause is the failure."""
     store = MemoryStore()
     store.fail_next(FailureKind.FATAL)
     with pytest.raises(FlushError) as failure:
@@ -387,7 +399,7 @@ async def test_a_buffer_that_failed_says_why(autojump_clock: MockClock, name: st
 
 
 async def test_buffers_run_as_a_task(autojump_clock: MockClock) -> None:
-    """`nursery.start(run_buffers, …)` gives the buffers; cancelling the task drains them."""
+    """`nursery.start(run_buffers, …)` returns the buffers, and cancelling the task drains them."""
     store = MemoryStore(delay=1)
     async with trio.open_nursery() as nursery:
         buffers = await nursery.start(run_buffers, store, LETTERS)
@@ -397,7 +409,7 @@ async def test_buffers_run_as_a_task(autojump_clock: MockClock) -> None:
 
 
 async def test_inner_buffers_drain_into_outer_ones(autojump_clock: MockClock) -> None:
-    """Blocks nest: the inner one has drained before the outer one begins to."""
+    """An inner block has drained before the outer block begins to drain."""
     store = MemoryStore(delay=1)
     async with open_buffers(store, LETTERS) as outer:
         async with open_buffers(store, OTHERS) as inner:
@@ -408,8 +420,8 @@ async def test_inner_buffers_drain_into_outer_ones(autojump_clock: MockClock) ->
     assert [("a",), ("b",)] == store.rows(LETTERS)
 
 
-async def test_tables_are_opened_again(autojump_clock: MockClock) -> None:
-    """A table may be used in one block after another."""
+async def test_a_table_can_be_opened_again(autojump_clock: MockClock) -> None:
+    """A table can be used in several blocks, one after another."""
     store = MemoryStore()
     for name in "abc":
         async with open_buffers(store, LETTERS) as buffers:
@@ -417,8 +429,8 @@ async def test_tables_are_opened_again(autojump_clock: MockClock) -> None:
     assert [("a",), ("b",), ("c",)] == store.rows(LETTERS)
 
 
-async def test_what_cannot_be_opened_is_refused() -> None:
-    """No table, two tables of one name, and overrides of no table are mistakes."""
+async def test_invalid_tables_and_overrides_are_refused() -> None:
+    """`open_buffers` refuses no table, a duplicate name, and an override of an unknown table."""
     store = MemoryStore()
     with pytest.raises(ValueError, match="without a table"):
         async with open_buffers(store):
@@ -432,7 +444,7 @@ async def test_what_cannot_be_opened_is_refused() -> None:
 
 
 async def test_a_table_that_was_not_opened_has_no_buffer(autojump_clock: MockClock) -> None:
-    """Asking for it tells which tables there are."""
+    """The KeyError names the tables that were opened."""
     async with open_buffers(MemoryStore(), LETTERS) as buffers:
         assert ([buffers[LETTERS]], 1) == (list(buffers), len(buffers))
         with pytest.raises(KeyError, match=r"opened with the tables 'letters'; use one of these"):

@@ -1,4 +1,4 @@
-"""A buffer whose store refuses a batch for good: who hears of it, and what leaves the block."""
+"""A buffer whose store fails permanently: which calls raise, and what the block raises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BAD, GOOD, LATE = (Table(Letter, name=name) for name in ("bad", "good", "late"))
 
 
 class PartlyFailing(WrappedMemoryStore):
-    """A memory store in which tables of some names fail, each with its exception."""
+    """A memory store in which the commits of some tables raise an exception."""
 
     def __init__(self, **failures: BaseException) -> None:
         super().__init__()
@@ -40,8 +40,8 @@ def fatal(message: str = "no such table") -> BatchError:
     return BatchError(message, kind=FailureKind.FATAL, code="SQLITE_ERROR")
 
 
-async def test_the_others_drain_before_the_failure_leaves(autojump_clock: MockClock) -> None:
-    """One buffer of three fails: the body is cancelled, the others commit, the error is bare."""
+async def test_the_others_drain_before_the_failure_is_raised(autojump_clock: MockClock) -> None:
+    """If one of three buffers fails, the body is cancelled and the others commit."""
     store = PartlyFailing(bad=fatal())
     with pytest.raises(FlushError) as caught:
         async with open_buffers(store, GOOD, BAD, LATE) as buffers:
@@ -62,7 +62,7 @@ async def test_the_others_drain_before_the_failure_leaves(autojump_clock: MockCl
 async def test_the_cause_of_the_failure_is_the_databases_own_error(
     autojump_clock: MockClock,
 ) -> None:
-    """`FlushError.__cause__` is what the store's error was raised from."""
+    """`FlushError.__cause__` is the cause of the store's error."""
     error = fatal()
     error.__cause__ = OSError("the disk's")
     with pytest.raises(FlushError) as caught:
@@ -71,10 +71,10 @@ async def test_the_cause_of_the_failure_is_the_databases_own_error(
     assert error.__cause__ is caught.value.__cause__
 
 
-async def test_entries_behind_the_batch_that_failed_are_named_too(
+async def test_entries_behind_the_failed_batch_are_named_too(
     autojump_clock: MockClock,
 ) -> None:
-    """All that was accepted and is not in the table is in the error, in order."""
+    """The error has all accepted entries that are not in the table, in order."""
     store = PartlyFailing(bad=fatal())
     with pytest.raises(FlushError) as caught:
         async with open_buffers(store, BAD, options=BufferOptions(batch_size=2)) as buffers:
@@ -84,10 +84,10 @@ async def test_entries_behind_the_batch_that_failed_are_named_too(
 
 
 @pytest.mark.parametrize("error", [ValueError("strange"), SystemExit(3), trio.EndOfChannel()])
-async def test_a_strange_exception_of_a_store_is_a_failure_of_its_buffer(
+async def test_an_unexpected_exception_of_a_store_fails_its_buffer(
     autojump_clock: MockClock, error: BaseException
 ) -> None:
-    """Whatever a store raises, the entries are named and the other buffers drain."""
+    """Whatever a store raises, the entries are named, and the other buffers drain."""
     store = PartlyFailing(bad=error)
     with pytest.raises(FlushError) as caught:
         async with open_buffers(store, GOOD, BAD) as buffers:
@@ -110,8 +110,10 @@ WAITS: dict[str, Callable[[Buffer[Letter]], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
-async def test_who_waits_hears_of_the_failure(autojump_clock: MockClock, wait: str) -> None:
-    """A call that waits for room or for a commit raises, with the failure as its cause."""
+async def test_tasks_that_wait_raise_when_the_buffer_fails(
+    autojump_clock: MockClock, wait: str
+) -> None:
+    """A call that waits for room or for a commit raises with the failure as its cause."""
     store = MemoryStore()
     store.stop()
     store.fail_next(FailureKind.FATAL)
@@ -136,7 +138,7 @@ async def test_who_waits_hears_of_the_failure(autojump_clock: MockClock, wait: s
 
 
 async def test_consequences_in_the_body_are_dropped(autojump_clock: MockClock) -> None:
-    """Tasks of the body that met the broken buffer do not hide why it is broken."""
+    """Errors of the body that only report the broken buffer do not hide its failure."""
     store = PartlyFailing(bad=fatal())
     with pytest.raises(FlushError):
         async with open_buffers(store, BAD) as buffers, trio.open_nursery() as nursery:
@@ -145,17 +147,17 @@ async def test_consequences_in_the_body_are_dropped(autojump_clock: MockClock) -
             nursery.start_soon(trio.sleep_forever)
 
 
-async def test_a_body_that_only_met_the_broken_buffer_is_dropped(
+async def test_a_consequence_without_a_nursery_is_dropped(
     autojump_clock: MockClock,
 ) -> None:
-    """The same, without a nursery."""
+    """The same holds if the body itself raises, without a nursery."""
     with pytest.raises(FlushError):
         async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
             await buffers[BAD].write(Letter("a"))
 
 
-async def test_another_error_of_the_body_stays(autojump_clock: MockClock) -> None:
-    """What the body raised for itself leaves beside the failure, without the consequences."""
+async def test_other_errors_of_the_body_are_kept(autojump_clock: MockClock) -> None:
+    """Other errors of the body are raised together with the failure."""
     store = PartlyFailing(bad=fatal())
 
     async def fail_too() -> None:
@@ -174,8 +176,10 @@ async def test_another_error_of_the_body_stays(autojump_clock: MockClock) -> Non
     assert ["the body's"] == [error.args[0] for error in body.exceptions]
 
 
-async def test_a_broken_resource_that_is_not_ours_stays(autojump_clock: MockClock) -> None:
-    """Only what one of these buffers caused is a consequence."""
+async def test_a_broken_resource_error_of_another_resource_is_kept(
+    autojump_clock: MockClock,
+) -> None:
+    """A `trio.BrokenResourceError` is dropped only if a buffer of the block caused it."""
     with pytest.raises(ExceptionGroup) as caught:
         async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
             buffers[BAD].enqueue_nowait(Letter("a"))
@@ -183,8 +187,8 @@ async def test_a_broken_resource_that_is_not_ours_stays(autojump_clock: MockCloc
     assert [trio.BrokenResourceError, FlushError] == [type(e) for e in caught.value.exceptions]
 
 
-async def test_two_failures_leave_in_a_group(autojump_clock: MockClock) -> None:
-    """Each buffer that failed is named by an error of its own."""
+async def test_two_failures_are_raised_in_a_group(autojump_clock: MockClock) -> None:
+    """Each buffer that failed has its own error in the group."""
     store = PartlyFailing(bad=fatal("one"), late=fatal("two"))
     with pytest.raises(ExceptionGroup) as caught:
         async with open_buffers(store, BAD, GOOD, LATE) as buffers:
@@ -195,8 +199,8 @@ async def test_two_failures_leave_in_a_group(autojump_clock: MockClock) -> None:
     assert [("a",)] == store.rows(GOOD)
 
 
-async def test_a_failure_and_a_deadline_leave_in_a_group(autojump_clock: MockClock) -> None:
-    """One buffer failed and another was late: both are named."""
+async def test_a_failure_and_a_deadline_are_raised_in_a_group(autojump_clock: MockClock) -> None:
+    """If one buffer fails and another cannot drain in time, both are named."""
 
     class Hanging(PartlyFailing):
         async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
@@ -212,8 +216,8 @@ async def test_a_failure_and_a_deadline_leave_in_a_group(autojump_clock: MockClo
     assert 30.0 == trio.current_time()
 
 
-async def test_cancellation_is_dropped_for_the_failure(autojump_clock: MockClock) -> None:
-    """A program that was cancelled, and then loses rows, gets the bare `FlushError`."""
+async def test_cancellation_is_replaced_by_the_failure(autojump_clock: MockClock) -> None:
+    """If a cancelled block has a buffer that fails, it raises a single `FlushError`."""
     with pytest.raises(FlushError), trio.move_on_after(0.125):
         async with open_buffers(PartlyFailing(bad=fatal()), BAD) as buffers:
             buffers[BAD].enqueue_nowait(Letter("a"))
@@ -221,16 +225,16 @@ async def test_cancellation_is_dropped_for_the_failure(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("wrong", [{"options": {"capacity": 5}}, {"overrides": {"notes": {}}}])
-async def test_options_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    """A mapping in the place of options is told how to become some."""
+async def test_a_mapping_of_options_is_refused(wrong: dict[str, Any]) -> None:
+    """A mapping instead of `BufferOptions` is a TypeError that shows how to convert it."""
     with pytest.raises(TypeError, match=r"must be a forebay\.BufferOptions, not \{"):
         async with open_buffers(MemoryStore(), BAD, **wrong):
             raise AssertionError("it opened")
 
 
 @pytest.mark.parametrize("arguments", [{"options": {}}, {"overrides": []}, {"overrides": ""}])
-async def test_what_is_empty_and_no_options_is_refused_too(arguments: Any) -> None:
-    """Only None stands for the defaults."""
+async def test_an_empty_value_instead_of_options_is_refused(arguments: Any) -> None:
+    """Only None means the defaults."""
     with pytest.raises(TypeError, match=f"{next(iter(arguments))} must"):
         async with open_buffers(MemoryStore(), BAD, **arguments):
             raise AssertionError

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first drains, one during the drain gives up, and none of them is lost."""
+"""Ctrl-C: in the body it drains, in the drain it ends the drain, and it is always raised."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ OPTIONS = BufferOptions(batch_size=1)
 
 @pytest.fixture(autouse=True)
 def _python_handles_sigint() -> Iterator[None]:
-    """Trio raises `KeyboardInterrupt` where Python would; a background job ignores the signal."""
+    """Set Python's handler for SIGINT, without which Trio raises no KeyboardInterrupt.
+
+    A shell starts background jobs with SIGINT ignored.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -38,7 +41,7 @@ def run(main: object) -> None:
 
 
 class Interrupted(WrappedMemoryStore):
-    """A store whose n-th commit meets Ctrl-C; like a thread, it is not cut short by it."""
+    """A store with Ctrl-C during some commits, which it finishes as a thread would."""
 
     def __init__(self, *numbers: int) -> None:
         super().__init__()
@@ -51,11 +54,11 @@ class Interrupted(WrappedMemoryStore):
         with trio.CancelScope(shield=True):
             await trio.sleep(1)
             outcome = await commit()
-        return outcome  # noqa: RET504  # to mypy a scope might swallow an exception
+        return outcome  # noqa: RET504  # mypy assumes that a scope can swallow an exception
 
 
 def test_an_interrupt_of_the_body_drains() -> None:
-    """`KeyboardInterrupt` leaves the block as it is, and the rows are committed."""
+    """The rows are committed, and the KeyboardInterrupt is raised unchanged."""
     store = Interrupted()
 
     async def main() -> None:
@@ -68,8 +71,8 @@ def test_an_interrupt_of_the_body_drains() -> None:
     assert [("a",), ("b",)] == store.rows(LETTERS)
 
 
-def test_an_interrupt_of_the_drain_gives_up() -> None:
-    """The call that runs is finished, what is left is named, and the interrupt is raised."""
+def test_an_interrupt_of_the_drain_ends_it() -> None:
+    """The running commit is finished, the entries left are named, the interrupt is raised."""
     store = Interrupted(1)
 
     async def main() -> None:
@@ -85,8 +88,8 @@ def test_an_interrupt_of_the_drain_gives_up() -> None:
     assert [("a",)] == store.rows(LETTERS)
 
 
-def test_a_second_interrupt_gives_up() -> None:
-    """After one in the body, one in the drain ends it; they leave as one."""
+def test_a_second_interrupt_ends_the_drain() -> None:
+    """An interrupt of the body and one of the drain are raised as one KeyboardInterrupt."""
     store = Interrupted(1)
 
     async def main() -> None:
@@ -100,7 +103,7 @@ def test_a_second_interrupt_gives_up() -> None:
 
 
 def test_further_interrupts_hide_nothing() -> None:
-    """However often it comes while a call that runs keeps the block, what is left is named."""
+    """Several interrupts during the last commit do not hide the entries left."""
 
     class Hammered(Interrupted):
         async def around_commit(self, batch: Batch, commit: Commit) -> Outcome:
@@ -128,16 +131,18 @@ def test_further_interrupts_hide_nothing() -> None:
     assert [("a",)] == store.rows(LETTERS)
 
 
-def test_an_interrupt_between_two_steps_leaves_no_worker_behind(
+def test_an_interrupt_while_buffers_close_leaves_no_worker_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Ctrl-C while the buffers are being closed waits until all of them are."""
+    """Ctrl-C while the buffers are being closed is raised once all are closed."""
     store, close = Interrupted(), Worker.close
 
     def interrupted(worker: Worker) -> None:
         signal.raise_signal(signal.SIGINT)
         close(worker)
 
+    # No code of a program runs between the closing of two buffers, so only a private method can
+    # raise the signal at this point.
     monkeypatch.setattr(Worker, "close", interrupted)
 
     async def main() -> None:
@@ -150,7 +155,7 @@ def test_an_interrupt_between_two_steps_leaves_no_worker_behind(
 
 
 def test_an_interrupt_is_not_lost_to_a_cancellation() -> None:
-    """Ctrl-C in the drain of a cancelled program is raised, though nothing is left behind."""
+    """Ctrl-C in the drain of a cancelled block is raised, even if the drain succeeds."""
     store = Interrupted(1)
 
     async def main() -> None:

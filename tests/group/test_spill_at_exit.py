@@ -1,4 +1,4 @@
-"""`open_buffers(spill=…)`: what the error at exit names is in a file too."""
+"""`open_buffers(spill=…)`: the entries that the error at exit names are also in a file."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ OTHERS = Table(Letter, name="others", key="name")
 AT_ONCE = BufferOptions(drain_timeout=0.0)
 
 
-async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
-    """The entries that `DrainError` names are in the file, by table, in their order."""
+async def test_a_drain_that_is_late_writes_a_spill(tmp_path: Path) -> None:
+    """The entries that `DrainError` names are in the spill, by table, in order."""
     path = tmp_path / "left.spill"
     store = MemoryStore()
     store.stop()
@@ -58,8 +58,8 @@ async def test_a_drain_that_is_late_leaves_a_file(tmp_path: Path) -> None:
     ) == str(caught.value).splitlines()[-1]
 
 
-async def test_a_spill_names_the_file_that_its_entries_were_for(tmp_path: Path) -> None:
-    """By its path and an id that is in the file, found again by the next program."""
+async def test_a_spill_names_its_database(tmp_path: Path) -> None:
+    """It has the path of the database and its id, which stays the same in the next program."""
     path = tmp_path / "a.db"
     link = tmp_path / "link.db"
     path.touch()
@@ -80,8 +80,8 @@ async def test_a_spill_names_the_file_that_its_entries_were_for(tmp_path: Path) 
     assert named[0] == named[1]
 
 
-async def test_no_id_without_need(tmp_path: Path) -> None:
-    """A program that names no file for a spill has no further table in its database."""
+async def test_without_a_spill_the_database_gets_no_id(tmp_path: Path) -> None:
+    """Without `spill`, `open_buffers` creates no table in the database."""
     path = tmp_path / "a.db"
     async with open_sqlite(path, create=[LETTERS]) as store, open_buffers(store, LETTERS):
         pass
@@ -91,8 +91,8 @@ async def test_no_id_without_need(tmp_path: Path) -> None:
         ).fetchall()
 
 
-async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:
-    """The entries that `FlushError` names are in the file; those of sound buffers are not."""
+async def test_a_buffer_that_fails_writes_a_spill(tmp_path: Path) -> None:
+    """The spill has the entries that `FlushError` names, and none of other buffers."""
     path = tmp_path / "left.spill"
     store = MemoryStore()
     store.fail_next(FailureKind.FATAL)
@@ -108,15 +108,15 @@ async def test_a_buffer_that_fails_leaves_a_file(tmp_path: Path) -> None:
     assert f"They are kept in the file {str(path)!r} and in this error's" in str(caught.value)
 
 
-async def test_no_file_without_need(tmp_path: Path) -> None:
-    """A drain that settles everything writes no file."""
+async def test_a_drain_that_succeeds_writes_no_spill(tmp_path: Path) -> None:
+    """If all entries are settled, there is no file."""
     async with open_buffers(MemoryStore(), LETTERS, spill=tmp_path / "left.spill") as buffers:
         await buffers[LETTERS].enqueue(Letter("a", 1))
     assert [] == list(tmp_path.iterdir())
 
 
-async def test_a_spill_that_fails_is_told(tmp_path: Path) -> None:
-    """Where the file cannot be written the error says so, and has the entries still."""
+async def test_a_spill_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
+    """If the spill cannot be written, a note on the error says so. The error has the entries."""
     store = MemoryStore()
     store.stop()
     with pytest.raises(DrainError) as caught:
@@ -130,7 +130,7 @@ async def test_a_spill_that_fails_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_row_refused_for_its_size_makes_a_flush_due(autojump_clock: MockClock) -> None:
-    """`enqueue_nowait` that finds too few bytes left has the buffer flush, timer or not."""
+    """An `enqueue` without room for its bytes makes the buffer flush before the interval."""
     del autojump_clock
     store = MemoryStore()
     options = BufferOptions(capacity_bytes=1_000, flush_interval=float("inf"))
