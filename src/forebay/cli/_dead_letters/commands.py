@@ -1,48 +1,44 @@
-"""`forebay dead-letters`: list, show, replay and purge what tables refused."""
+"""The group `forebay dead-letters`, and its commands `list` and `show`."""
 
 from __future__ import annotations
 
-import json
-import re
-import time
 from dataclasses import asdict
-from typing import Any
+from functools import partial
 
 import click
 
-import forebay
 from forebay import dead_letters
-from forebay._errors import format_count
-from forebay.cli._dead_letters.replay import replay_command
-from forebay.cli._dead_letters.running import (
-    LISTED,
-    Failed,
+from forebay.cli._dead_letters.failures import Failed, check_database, run
+from forebay.cli._dead_letters.options import (
     buffer_option,
-    check,
     database_argument,
     error_option,
-    ids_argument,
     json_option,
-    known,
-    none,
-    number,
-    run,
 )
-from forebay.cli._output import echo, print_columns, print_json, printable, utc
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+from forebay.cli._dead_letters.purge import purge_command
+from forebay.cli._dead_letters.rendering import (
+    SHOWN,
+    letter_as_json,
+    print_letter,
+    print_list,
+    print_nothing_selected,
+)
+from forebay.cli._dead_letters.replay import replay_command
+from forebay.cli._dead_letters.selecting import counts_of_file
+from forebay.cli._output import print_json
 
 
 @click.group(name="dead-letters")
 def dead_letters_group() -> None:
-    """What a table refused: list it, show it, replay it, purge it.
+    """List, show, replay and purge dead letters.
 
-    An entry that its table refuses, by a constraint or for a value that SQLite cannot hold, is
-    kept in the table forebay_dead_letters of the same database. Mend the cause, then replay it.
+    A dead letter is an entry that its table refused: it violates a constraint, or SQLite cannot
+    store one of its values. It is kept in the table forebay_dead_letters of the same database. Fix
+    the cause, then replay it.
     """
 
 
-@dead_letters_group.command(name="list", short_help="Count dead letters, and list the last ones.")
+@dead_letters_group.command(name="list", short_help="Count dead letters and list the newest.")
 @database_argument
 @buffer_option
 @error_option
@@ -50,24 +46,24 @@ def dead_letters_group() -> None:
     "--limit",
     metavar="N",
     type=click.IntRange(min=0),
-    default=LISTED,
+    default=SHOWN,
     show_default=True,
-    help="How many are listed, the last ones first. All are counted.",
+    help="How many letters are listed, the newest first. All of them are counted.",
 )
 @json_option
 def list_command(
     database: str, buffer: str | None, error: str | None, limit: int, as_json: bool
 ) -> None:
-    """Count the dead letters of DB by table and error, and list the last ones.
+    """Count the dead letters of DB by table and error, and list the newest ones.
 
     The database is only read.
 
     \b
     Exit codes:
-      0    they are listed, or there are none
-      2    wrong usage, or a database that cannot be read
-      130  ended by SIGINT
-    """  # noqa: D301  # the \\b is click's
+      0    the letters are listed, or there are none
+      2    wrong usage, or the database cannot be read
+      130  interrupted by SIGINT
+    """  # noqa: D301  # \\b is an escape of click's
     selection = dead_letters.Selection(buffer=buffer, error_code=error)
 
     async def read() -> tuple[list[dead_letters.Count], list[dead_letters.DeadLetter]]:
@@ -76,158 +72,49 @@ def list_command(
                 reader, limit=limit, newest_first=True, **selection
             )
 
-    check(database)
+    check_database(database)
     counts, letters = run(read)
     if as_json:
-        print_json({"counts": [asdict(c) for c in counts], "letters": [*map(_as_json, letters)]})
-        return
-    if not counts:
-        echo(none(database))
-        return
-    print_columns(
-        ("letters", "table", "error", "oldest", "newest"),
-        [(c.count, c.buffer, c.error_code, utc(c.oldest), utc(c.newest)) for c in counts],
-    )
-    if letters:
-        echo()
-        print_columns(
-            ("id", "failed at", "tries", "table", "operation", "error"),
-            [
-                (
-                    str(x.id),
-                    utc(x.failure.failed_at),
-                    x.attempts,
-                    x.buffer,
-                    x.operation,
-                    x.failure.error,
-                )
-                for x in letters
-            ],
+        print_json(
+            {
+                "counts": [asdict(count) for count in counts],
+                "letters": [letter_as_json(letter) for letter in letters],
+            }
         )
-    if (more := sum(c.count for c in counts) - len(letters)) > 0:
-        echo(f"\n{more:,} more are not listed: see --limit.")
+    elif counts:
+        print_list(counts, letters)
+    else:
+        print_nothing_selected(run(partial(counts_of_file, database)))
 
 
-@dead_letters_group.command(name="show", short_help="Show one dead letter whole.")
+@dead_letters_group.command(name="show", short_help="Show all of one dead letter.")
 @database_argument
 @click.argument("letter_id", metavar="ID", type=int)
 @json_option
 def show_command(database: str, letter_id: int, as_json: bool) -> None:
-    """Show a dead letter of DB whole. The database is only read.
+    """Show all of one dead letter of DB. The database is only read.
 
     \b
     Exit codes:
-      0    it is shown
-      2    wrong usage, no such letter, or a database that cannot be read
-      130  ended by SIGINT
-    """  # noqa: D301  # the \\b is click's
+      0    the letter is shown
+      2    wrong usage, there is no such letter, or the database cannot be read
+      130  interrupted by SIGINT
+    """  # noqa: D301  # \\b is an escape of click's
 
     async def read() -> list[dead_letters.DeadLetter]:
         async with dead_letters.open_reader(database) as reader:
             return await dead_letters.fetch(reader, ids=[letter_id])
 
-    check(database)
+    check_database(database)
     letters = run(read)
     if not letters:
         raise Failed(f"there is no dead letter {letter_id}")
     [letter] = letters
     if as_json:
-        print_json(_as_json(letter))
-        return
-    lines = [
-        ("id", letter.id),
-        ("table", letter.buffer),
-        ("operation", letter.operation),
-        ("entry", letter.entry),
-        ("error", f"{letter.failure.error_code}: {letter.failure.error}"),
-        ("failed at", utc(letter.failure.failed_at)),
-        ("tries", letter.attempts),
-        *(
-            ("before", f"{utc(past.failed_at)} {past.error_code}: {past.error}")
-            for past in reversed(letter.history)
-        ),
-        ("declared", letter.declaration),
-    ]
-    for name, value in lines:
-        echo(f"{name:<10} {printable(str(value))}")
+        print_json(letter_as_json(letter))
+    else:
+        print_letter(letter)
 
 
 dead_letters_group.add_command(replay_command)
-
-
-@dead_letters_group.command(name="purge", short_help="Remove dead letters for good.")
-@database_argument
-@ids_argument
-@buffer_option
-@error_option
-@click.option(
-    "--older-than",
-    metavar="AGE",
-    help="Only those that failed last so long ago: a number with s, m, h, d or w, such as 7d.",
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-def purge_command(
-    database: str,
-    ids: tuple[int, ...],
-    buffer: str | None,
-    error: str | None,
-    older_than: str | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Remove dead letters of DB for good, after it has asked.
-
-    At least one ID or option must say which.
-
-    \b
-    Exit codes:
-      0    they are removed, or there were none
-      1    the answer was no: none is removed
-      2    wrong usage, no such letter, or a database that cannot be used: none is removed
-      130  ended by SIGINT
-    """  # noqa: D301  # the \\b is click's
-    if not ids and buffer is None and error is None and older_than is None:
-        raise click.UsageError("which? Give IDs, --older-than, --buffer or --error")
-    selection = dead_letters.Selection(buffer=buffer, error_code=error)
-    if older_than is not None:
-        selection["failed_before"] = time.time() - _seconds(older_than)
-
-    async def count() -> int:
-        async with dead_letters.open_reader(database) as reader:
-            if ids:
-                selection["ids"] = await known(reader, ids)
-            return await number(reader, selection)
-
-    async def purge() -> int:
-        async with forebay.open_sqlite(database) as store:
-            return await dead_letters.purge(store, **selection)
-
-    check(database)
-    found = run(count)
-    if found and not yes:
-        click.confirm(
-            f"Remove {format_count(found, 'dead letter')} for good?", abort=True, err=True
-        )
-    purged = run(purge) if found else 0
-    if as_json:
-        print_json({"purged": purged})
-    else:
-        echo(f"{purged:,} purged.")
-
-
-def _seconds(age: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", age.strip())
-    if match is None:
-        raise click.UsageError(f"--older-than {age!r}: expected a number with a unit, such as 7d")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _as_json(letter: dead_letters.DeadLetter) -> dict[str, Any]:
-    document = asdict(letter)
-    for name in ("entry", "declaration"):
-        try:
-            document[name] = json.loads(document[name])
-        except (ValueError, RecursionError):  # somebody has changed it: as it is
-            continue
-    return document
+dead_letters_group.add_command(purge_command)

@@ -1,31 +1,37 @@
-"""`forebay dead-letters replay`."""
+"""The command `forebay dead-letters replay`."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 
 import forebay
 from forebay import dead_letters
-from forebay._errors import format_count
-from forebay.cli._dead_letters.running import (
+from forebay.cli._dead_letters.failures import check_database, run
+from forebay.cli._dead_letters.options import (
     buffer_option,
-    check,
     database_argument,
     error_option,
     ids_argument,
     json_option,
-    known,
-    none,
-    number,
-    run,
-    some,
+)
+from forebay.cli._dead_letters.rendering import (
+    print_nothing_selected,
+    print_replay,
+    replay_as_json,
+)
+from forebay.cli._dead_letters.selecting import (
+    check_ids,
+    count_in_file,
+    count_letters,
+    counts_of_file,
 )
 from forebay.cli._output import echo, print_json
 
 
-@click.command(name="replay", short_help="Do refused operations again.")
+@click.command(name="replay", short_help="Run refused entries again.")
 @database_argument
 @ids_argument
 @buffer_option
@@ -36,26 +42,26 @@ from forebay.cli._output import echo, print_json
     metavar="FILE",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False),
-    help="Take in the entries of a spill file, which a program wrote that could not drain, and "
-    "replay these. FILE is left as it is; taking it in again does nothing. May be given more than "
-    "once.",
+    help="Import the entries of a spill file as dead letters, and replay these only. A program "
+    "writes such a file if it ends before it could commit its entries. FILE stays as it is; to "
+    "import it again adds nothing. May be given more than once.",
 )
 @click.option(
     "--incomplete",
     is_flag=True,
-    help="With --spill: take in the whole lines of a file that was cut off, such as a .part that a "
-    "program left which was killed over it. No program may be writing it any more.",
+    help="With --spill: import the whole lines of a file that was cut off, such as a .part file of "
+    "a program that was killed. No program may still be writing it.",
 )
 @click.option(
     "--any-database",
     is_flag=True,
-    help="With --spill: take in what was written for another database, too.",
+    help="With --spill: import the spill of another database too.",
 )
 @click.option(
     "--foreign-keys/--no-foreign-keys",
     default=True,
     show_default=True,
-    help="Whether foreign keys are enforced. SQLite leaves that to each program.",
+    help="Whether to enforce foreign keys. SQLite leaves the choice to each program.",
 )
 @json_option
 def replay_command(
@@ -69,37 +75,39 @@ def replay_command(
     foreign_keys: bool,
     as_json: bool,
 ) -> None:
-    """Do the operations of dead letters again, now that the cause is mended.
+    """Run the entries of dead letters again, once the cause of their refusal is fixed.
 
-    Without ID and options all of them, in the order in which they were refused first. Each letter
-    is removed in the transaction that commits its operation, so that a replay which is cut short,
-    in whatever way, can simply be started again. What is refused again stays, with its history.
+    Without IDs and options it replays all letters, in the order in which they were first refused.
+    The transaction that commits an entry removes its letter. So if a replay is interrupted, run it
+    again: nothing is lost, and nothing is done twice. An entry that is refused again stays a dead
+    letter, with its history.
 
-    It is now that they are done: where a newer row of the same key has come in since, it counts
-    as the earlier one. Purge the letters for which that is wrong.
+    A replay runs the entries now: it may overwrite newer rows of the same keys. Purge such letters
+    instead.
 
     \b
     Exit codes:
-      0    all were replayed, or there were none
-      1    some were refused again, or could not be tried
+      0    all letters were replayed, or there were none
+      1    some letters were refused again, or could not be tried
       2    wrong usage, or a database or a spill that cannot be used
-      130  ended by SIGINT, after what was begun: what was not replayed is a dead letter still
-    """  # noqa: D301  # the \\b is click's
+      130  interrupted by SIGINT: letters that were not replayed are still there
+    """  # noqa: D301  # \\b is an escape of click's
     if spills and ids:
         raise click.UsageError("--spill replays the entries of FILE; do not give IDs with it")
     if any_database and not spills:
-        raise click.UsageError("--any-database is about spills, and there is no --spill")
+        raise click.UsageError("--any-database needs --spill")
     if incomplete and not spills:
-        raise click.UsageError("--incomplete is about spills, and there is no --spill")
+        raise click.UsageError("--incomplete needs --spill")
     selection = dead_letters.Selection(buffer=buffer, error_code=error)
     imported: dict[str, range] = {}
-    begun_with: list[int] = []
+    count_before: int | None = None
 
-    async def replay() -> tuple[dead_letters.ReplayResult, dict[str, int]]:
+    async def replay() -> dead_letters.ReplayResult:
+        nonlocal count_before
         pragmas = {"foreign_keys": int(foreign_keys)}
         async with forebay.open_sqlite(database, pragmas=pragmas) as store:
-            # All are taken in before one is replayed: where one of them is refused, no entry of
-            # another has run, and the next try finds what was taken in.
+            # All spills are imported before the first entry is replayed. So if one of them cannot
+            # be imported, no entry of another has run, and the next try finds the imported ones.
             for spill in spills:
                 imported[spill] = await dead_letters.import_spill(
                     store, spill, any_database=any_database, incomplete=incomplete
@@ -107,55 +115,37 @@ def replay_command(
             if spills:
                 selection["ids"] = [letter for letters in imported.values() for letter in letters]
             elif ids:
-                selection["ids"] = await known(store, ids)
-            begun_with.append(await number(store, selection))
-            result = await dead_letters.replay(store, **selection)
-            return result, {
-                spill: await number(store, dead_letters.Selection(ids=letters))
-                for spill, letters in imported.items()
-            }
+                await check_ids(store, ids)
+                selection["ids"] = ids
+            count_before = await count_letters(store, selection)
+            return await dead_letters.replay(store, **selection)
 
-    def interrupted() -> str:
-        if not begun_with:
-            return "interrupted before anything was replayed: replay again"
-
-        async def count() -> int:
-            async with dead_letters.open_reader(database) as reader:
-                return await number(reader, selection)
-
-        left = run(count)
+    def when_interrupted() -> str:
+        if count_before is None:
+            return "interrupted before the first letter was replayed: run the replay again"
+        left = run(partial(count_in_file, database, selection))
         return (
-            f"interrupted: {begun_with[0] - left:,} replayed, {left:,} not. What was not replayed "
-            f"is a dead letter still: replay again"
+            f"interrupted: {count_before - left:,} replayed, {left:,} not. Letters that were not "
+            f"replayed are still there: run the replay again"
         )
 
-    check(database)
-    result, left = run(replay, interrupted=interrupted)
+    check_database(database)
+    result = run(replay, when_interrupted=when_interrupted)
     if as_json:
-        print_json(
-            {
-                "replayed": result.replayed,
-                "refused": result.refused,
-                "skipped": [{"id": i, "reason": why} for i, why in result.skipped.items()],
-            }
-        )
+        print_json(replay_as_json(result))
     else:
-        echo(f"{len(result.replayed):,} replayed.")
-        if result.refused:
-            echo(f"{len(result.refused):,} refused again: {some(result.refused)}.")
-        if result.skipped:
-            echo(f"{len(result.skipped):,} could not be tried:")
-            for why in dict.fromkeys(result.skipped.values()):
-                of_it = [i for i, reason in result.skipped.items() if reason == why]
-                echo(f"  {some(of_it)}: {why}")
-        if not begun_with[0] and not spills:
-            echo(none(database))
-        for spill, letters_left in left.items():
-            part = ", the whole lines of it," if incomplete else ""
-            letters = f", {format_count(letters_left, 'dead letter')} of it" if letters_left else ""
-            echo(
-                f"What was in {spill}{part} is in the database now{letters}; the file may be "
-                f"removed."
-            )
+        print_replay(result)
+        if not count_before and not spills:
+            print_nothing_selected(run(partial(counts_of_file, database)))
+        for spill, letters in imported.items():
+            left = run(partial(count_in_file, database, dead_letters.Selection(ids=letters)))
+            _print_import(spill, left, incomplete)
     if result.refused or result.skipped:
         sys.exit(1)
+
+
+def _print_import(spill: str, letters: int, incomplete: bool) -> None:
+    entries = "The entries in whole lines" if incomplete else "The entries"
+    kind = "a dead letter" if letters == 1 else "dead letters"
+    left = f", {letters:,} of them as {kind}" if letters else ""
+    echo(f"{entries} of {spill} are in the database now{left}; the file may be removed.")
