@@ -1,4 +1,4 @@
-"""`serve_statistics`: who may ask, what is answered, and what is left behind."""
+"""`serve_statistics`: its answers, its permissions, and the removal of its socket."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAIRS = Table(Pair, name="pairs", key="k")
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A short name, whatever the length of the folder's."""
+    """A relative path: the system limits the length of a socket's name."""
     monkeypatch.chdir(tmp_path)
     return "statistics.sock"
 
@@ -48,12 +48,12 @@ async def ask(stream: trio.SocketStream, request: bytes = b"\n") -> dict[str, An
     with trio.fail_after(30):
         while not answer.endswith(b"\n"):
             answer += await stream.receive_some()
-    told: dict[str, Any] = json.loads(answer)
-    return told
+    decoded: dict[str, Any] = json.loads(answer)
+    return decoded
 
 
 async def test_each_line_is_answered_with_the_statistics(path: str) -> None:
-    """As many times as it is asked, by as many clients as ask, as things are then."""
+    """The answer has the statistics at the time of the request, for any number of clients."""
     async with (
         opened() as buffers,
         serve_statistics(path, buffers),
@@ -64,14 +64,14 @@ async def test_each_line_is_answered_with_the_statistics(path: str) -> None:
         await buffers[PAIRS].enqueue_many([Pair(1), Pair(1, 2)])
         await buffers[PAIRS].flush()
         before = trio.current_time()
-        told = await ask(two, b"anything\n")
-        assert {"pairs": dataclasses.asdict(buffers[PAIRS].statistics())} == told["buffers"]
-        assert before <= told["time"] <= trio.current_time()
+        answer = await ask(two, b"anything\n")
+        assert {"pairs": dataclasses.asdict(buffers[PAIRS].statistics())} == answer["buffers"]
+        assert before <= answer["time"] <= trio.current_time()
         assert 2 == (await ask(one))["buffers"]["pairs"]["accepted"]
 
 
-async def test_the_socket_is_its_owners(path: str) -> None:
-    """Nobody else may read it or write to it."""
+async def test_only_the_owner_can_use_the_socket(path: str) -> None:
+    """Other users can neither read nor write."""
     async with opened() as buffers, serve_statistics(path, buffers):
         mode = Path(path).stat().st_mode
         assert stat.S_ISSOCK(mode)
@@ -80,20 +80,20 @@ async def test_the_socket_is_its_owners(path: str) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_no_network_port_is_opened(path: str) -> None:
-    """None of the process's sockets listens on TCP."""
+    """No socket of the process listens on TCP."""
     async with opened() as buffers, serve_statistics(path, buffers):
-        mine = {str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()}
+        own = {str(f.readlink()) for f in Path("/proc/self/fd").iterdir() if f.is_symlink()}
         listening = {
             f"socket:[{fields[9]}]"
             for table in ("tcp", "tcp6")
             for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
             if (fields := line.split())[3] == "0A"
         }
-        assert set() == mine & listening
+        assert set() == own & listening
 
 
-async def test_the_socket_goes_with_the_block(path: str) -> None:
-    """Its name is free again, and its connections end."""
+async def test_the_end_of_the_block_removes_the_socket(path: str) -> None:
+    """The clients receive the farewell, and their connections end."""
     async with opened() as buffers:
         async with serve_statistics(path, buffers):
             client = await trio.open_unix_socket(path)
@@ -108,8 +108,8 @@ class BodyError(Exception):
     pass
 
 
-async def test_what_the_body_raises_leaves_the_block_as_it_is(path: str) -> None:
-    """It is in no group, and the socket is gone."""
+async def test_an_exception_of_the_body_is_raised_without_a_group(path: str) -> None:
+    """The socket is removed."""
     async with opened() as buffers:
         with pytest.raises(BodyError):
             async with serve_statistics(path, buffers):
@@ -118,7 +118,7 @@ async def test_what_the_body_raises_leaves_the_block_as_it_is(path: str) -> None
 
 
 async def test_a_cancelled_block_removes_its_socket(path: str) -> None:
-    """However it is left; and says farewell."""
+    """The clients receive the farewell then, too."""
     async with opened() as buffers:
         with trio.CancelScope() as scope:
             async with serve_statistics(path, buffers):
@@ -132,51 +132,51 @@ async def test_a_cancelled_block_removes_its_socket(path: str) -> None:
         await client.aclose()
 
 
-class Long(Buffers):
-    """Buffers that tell more than the system keeps for who does not read."""
+class LongAnswer(Buffers):
+    """Buffers whose statistics do not fit into a socket's send buffer."""
 
     def statistics(self) -> dict[str, BufferStatistics]:
         [statistics] = super().statistics().values()
         return {"x" * 4_000_000: statistics}
 
 
-async def test_the_farewell_follows_a_whole_answer(path: str) -> None:
-    """A client that is in the middle of one when the block is left gets the rest first."""
-    told = bytearray()
+async def test_the_farewell_follows_a_complete_answer(path: str) -> None:
+    """If the block ends while an answer is sent, the client receives the rest of it first."""
+    received = bytearray()
 
     async def read(client: trio.SocketStream) -> None:
-        await leaving.wait()
+        await ending.wait()
         async for chunk in client:
-            told.extend(chunk)
+            received.extend(chunk)
 
-    leaving = trio.Event()
+    ending = trio.Event()
     async with (
         opened() as buffers,
         trio.open_nursery() as nursery,
-        serve_statistics(path, Long(buffers._workers)),
+        serve_statistics(path, LongAnswer(buffers._workers)),
     ):
         client = await trio.open_unix_socket(path)
         nursery.start_soon(read, client)
         await client.send_all(b"\n")
         await wait_all_tasks_blocked()
-        leaving.set()
+        ending.set()
     await client.aclose()
-    answer, farewell, nothing = bytes(told).split(b"\n")
-    assert (b"null", b"") == (farewell, nothing)
+    answer, farewell, rest = bytes(received).split(b"\n")
+    assert (b"null", b"") == (farewell, rest)
     assert ["buffers", "time"] == sorted(json.loads(answer))
 
 
-async def test_a_client_that_does_not_read_holds_nobody_up(
+async def test_a_client_that_does_not_read_delays_the_end_by_half_a_second(
     path: str, autojump_clock: MockClock
 ) -> None:
     """The farewell has a deadline."""
     async with opened() as buffers:
-        async with serve_statistics(path, Long(buffers._workers)):
+        async with serve_statistics(path, LongAnswer(buffers._workers)):
             client = await trio.open_unix_socket(path)
             await client.send_all(b"\n")
             await wait_all_tasks_blocked()
-            left = trio.current_time()
-        assert pytest.approx(0.5) == trio.current_time() - left
+            ended = trio.current_time()
+        assert pytest.approx(0.5) == trio.current_time() - ended
         await client.aclose()
 
 
@@ -186,8 +186,8 @@ async def serve(buffers: Buffers, path: str, task_status: trio.TaskStatus[None])
         await trio.sleep_forever()
 
 
-async def test_a_drain_can_be_watched(path: str) -> None:
-    """Served from a nursery outside of the buffers, the socket goes when they have ended."""
+async def test_the_drain_can_be_shown(path: str) -> None:
+    """A task of a nursery around the buffers serves until they are closed."""
     store = MemoryStore()
     store.stop()
 
@@ -210,18 +210,18 @@ async def test_a_drain_can_be_watched(path: str) -> None:
     await client.aclose()
 
 
-async def test_a_program_that_changes_its_folder_removes_its_socket(
+async def test_a_relative_path_is_relative_to_the_folder_at_the_call(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The path is of the folder at the time of the call."""
+    """A program that changes its working directory later still removes its socket."""
     (tmp_path / "elsewhere").mkdir()
     async with opened() as buffers, serve_statistics(path, buffers):
         monkeypatch.chdir(tmp_path / "elsewhere")
     assert not (tmp_path / path).exists()
 
 
-async def test_a_socket_of_a_dead_program_is_replaced(path: str) -> None:
-    """What nobody serves is in nobody's use."""
+async def test_a_stale_socket_is_replaced(path: str) -> None:
+    """A program that died left it behind."""
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
     async with (
@@ -232,8 +232,8 @@ async def test_a_socket_of_a_dead_program_is_replaced(path: str) -> None:
         assert "pairs" in (await ask(client))["buffers"]
 
 
-async def test_a_socket_that_is_served_is_left_alone(path: str) -> None:
-    """A second program is told so, and the first one goes on."""
+async def test_a_socket_that_is_served_is_not_replaced(path: str) -> None:
+    """The second program gets an error, and the first one goes on."""
     async with opened() as buffers, serve_statistics(path, buffers):
         with pytest.raises(FileExistsError, match="is served by another program"):
             async with serve_statistics(path, buffers):
@@ -242,58 +242,58 @@ async def test_a_socket_that_is_served_is_left_alone(path: str) -> None:
             assert "pairs" in (await ask(client))["buffers"]
 
 
-async def test_a_file_is_left_alone(path: str) -> None:
-    """Whatever it is, it is not ours to remove."""
+async def test_a_file_is_not_replaced(path: str) -> None:
+    """Only a socket is removed."""
     Path(path).write_text("precious")
     async with opened() as buffers:
-        with pytest.raises(FileExistsError, match="is no socket"):
+        with pytest.raises(FileExistsError, match="exists and is not a socket"):
             async with serve_statistics(path, buffers):
                 pass
     assert "precious" == Path(path).read_text()
 
 
 @pytest.mark.parametrize(
-    ("place", "kind", "why"),
+    ("place", "kind", "reason"),
     [
         ("missing/a.sock", FileNotFoundError, "No such file or directory: 'missing/a.sock'"),
-        ("x" * 150, OSError, "AF_UNIX path too long: choose a shorter one"),
+        ("x" * 150, OSError, "AF_UNIX path too long: pass a shorter path"),
         ("dangling", OSError, "Address already in use: 'dangling'"),
     ],
 )
-async def test_a_place_where_no_socket_can_be_is_named(
-    place: str, kind: type[OSError], why: str, path: str
+async def test_an_error_of_the_system_has_the_path(
+    place: str, kind: type[OSError], reason: str, path: str
 ) -> None:
-    """The error has the path, and what is wrong with it."""
+    """It has the reason as well."""
     Path("dangling").symlink_to("nowhere")
     async with opened() as buffers:
-        with pytest.raises(kind, match=why) as caught:
+        with pytest.raises(kind, match=reason) as caught:
             async with serve_statistics(place, buffers):
                 pass
     assert place == caught.value.filename
     assert ["dangling"] == [file.name for file in Path().iterdir()]
 
 
-async def test_a_socket_of_another_kind_is_left_alone(path: str) -> None:
-    """One that cannot be asked whether somebody serves it is not ours to remove."""
+async def test_a_socket_of_another_type_is_not_replaced(path: str) -> None:
+    """A datagram socket does not show whether a program serves it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(path)
         async with opened() as buffers:
-            with pytest.raises(FileExistsError, match=f"{path!r} is there and cannot be used"):
+            with pytest.raises(FileExistsError, match=f"{path!r} exists and does not accept"):
                 async with serve_statistics(path, buffers):
                     pass
     assert Path(path).is_socket()
 
 
-async def test_what_took_its_place_is_left_alone(path: str) -> None:
-    """At the end it removes its own socket, not what somebody put there since."""
+async def test_a_file_that_replaced_the_socket_is_not_removed(path: str) -> None:
+    """The end of the block removes only its own socket."""
     async with opened() as buffers, serve_statistics(path, buffers):
         Path(path).unlink()
         Path(path).write_text("precious")
     assert "precious" == Path(path).read_text()
 
 
-async def test_a_client_that_sends_no_line_is_dropped(path: str) -> None:
-    """What it sends is not kept without bound."""
+async def test_a_client_that_sends_no_line_is_disconnected(path: str) -> None:
+    """The server reads a limited number of bytes."""
     async with (
         opened() as buffers,
         serve_statistics(path, buffers),
@@ -304,8 +304,8 @@ async def test_a_client_that_sends_no_line_is_dropped(path: str) -> None:
                 await client.send_all(b"x" * 1000)
 
 
-async def test_a_client_that_goes_harms_nobody(path: str) -> None:
-    """One that asks and does not stay for the answer, nor closes in order."""
+async def test_a_client_may_disconnect_before_the_answer(path: str) -> None:
+    """The server goes on, and answers other clients."""
     async with opened() as buffers, serve_statistics(path, buffers):
         for _ in range(50):
             rude = socket.socket(socket.AF_UNIX)

@@ -1,9 +1,10 @@
-"""`serve_statistics`: the statistics of a running program, over a Unix socket of its owner's.
+"""The server of `forebay top`: `serve_statistics` answers requests at a Unix socket.
 
-A client sends a line, whatever it says, and gets a line of JSON: an object with the buffers by
-name, each with the fields of `BufferStatistics`, and the time of the program's clock. So the
-client sets the pace, and one that does not read is sent nothing more. The last line is `null`: a
-connection that ends without it is that of a program that was killed.
+The client is `forebay/cli/_top/client.py`. It sends a line with any content, and receives a line of
+JSON: an object with the time of the program's clock, and per buffer the fields of its
+`BufferStatistics`, read from `Buffers.statistics()`. So the client sets the pace, and a client that
+does not read receives no further answers. The last line is `null`: if a connection ends without
+it, the program was killed.
 """
 
 from __future__ import annotations
@@ -21,31 +22,33 @@ import trio
 
 from forebay._group import Buffers
 
-_LONGEST_REQUEST = 1024
+_MAX_REQUEST_BYTES = 1024
 """Bytes that a client may send without a line ending."""
 
 _FAREWELL = b"null\n"
 _FAREWELL_TIMEOUT = 0.5
-"""Seconds for which leaving the block may wait for a client that does not read."""
+"""Seconds that the end of the block may wait for a client that does not read."""
 
 _OWNER_ONLY = 0o600
-
-_SHORTEN = "choose a shorter one, or one from the working directory on"
 
 
 @asynccontextmanager
 async def serve_statistics(
     path: str | os.PathLike[str], buffers: Buffers
 ) -> AsyncGenerator[None, None]:
-    """Let `forebay top PATH` watch the buffers, for the time of an `async with` block.
+    """Let `forebay top PATH` show the buffers, for the time of an `async with` block.
 
-    The socket is for the owner of the process only, and no network port is opened. One that a
-    program left behind when it died is replaced; one that somebody serves is not. Leaving the
-    block, in whatever way, says farewell to the clients, ends the connections and removes the
-    socket. That may take half a second, where a client does not read.
+    Only the user that owns the process can connect to the socket, and no network port is opened. A
+    socket that a program left behind when it died is replaced; a socket that another program serves
+    is not.
 
-    Inside `open_buffers` the block ends before the drain begins. To watch that as well, serve
-    from a task of a nursery outside of the buffers, which is cancelled when they have ended::
+    When the block ends, normally, by an exception, or by cancellation, the clients receive a
+    farewell, the connections are closed, and the socket is removed. This takes up to 0.5 s if a
+    client does not read.
+
+    Within `open_buffers` the block ends before the drain begins. To show the drain as well, serve
+    from a task of a nursery around the buffers, and cancel that nursery when the buffers are
+    closed::
 
         async def serve(buffers, task_status):
             async with forebay.serve_statistics("hits.sock", buffers):
@@ -60,113 +63,122 @@ async def serve_statistics(
             nursery.cancel_scope.cancel()
 
     Args:
-        path: where the socket is to be: a name of some 100 bytes at most, as the system asks.
-        buffers: what `open_buffers` gave.
+        path: the path of the socket. The system limits its length to about 100 bytes.
+        buffers: the object that `open_buffers` yielded.
 
     Raises:
-        FileExistsError: something else is at the path, or another program serves it.
-        OSError: the socket cannot be there: no such folder, no permission, too long a name.
+        FileExistsError: the path exists and is not a socket, or another program serves it.
+        OSError: the socket cannot be created: the folder does not exist, permission is denied, or
+            the path is too long.
     """
     name = os.fsdecode(path)
-    # The system bounds the length of the name that is bound, so that one stays as it is given.
-    place = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # asks no disk
+    # Only for the removal: a relative path may be bound where its absolute path is too long.
+    absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # a str is enough
     listener = _listen(name)
-    mine = os.stat(place)  # noqa: PTH116  # one short call, as all of them here
+    bound = os.stat(absolute)  # noqa: PTH116  # a str is enough
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
 
             async def answer(stream: trio.SocketStream) -> None:
-                # The other end may go at any time, and that is its own affair.
+                # A client may end its connection at any time.
                 with suppress(trio.BrokenResourceError, ConnectionError):
                     await _answer(stream, buffers)
 
             nursery.start_soon(trio.serve_listeners, answer, [listener])
             try:
                 yield
-            except BaseException as error:  # noqa: BLE001  # raised again below, in no group
+            except BaseException as error:  # noqa: BLE001  # raised again below, without a group
                 raised = error
             nursery.cancel_scope.cancel()
     finally:
         listener.socket.close()
         with suppress(FileNotFoundError):
-            if os.path.samestat(mine, os.stat(place)):  # noqa: PTH116
-                os.unlink(place)  # noqa: PTH108
+            # Another program may have replaced the socket.
+            if os.path.samestat(bound, os.stat(absolute)):  # noqa: PTH116  # a str is enough
+                os.unlink(absolute)  # noqa: PTH108  # a str is enough
     if raised is not None:
         raise raised
 
 
 async def _answer(stream: trio.SocketStream, buffers: Buffers) -> None:
+    """Answer the requests of one client until it ends the connection, or the block ends."""
     unsent = b""
     try:
-        while await _asked(stream):
+        while await _wait_for_request(stream):
             unsent = _snapshot(buffers)
             while unsent:
                 unsent = unsent[await stream.socket.send(unsent) :]
-    except trio.Cancelled:  # the block is left
+    except trio.Cancelled:  # the block ends
         with trio.move_on_after(_FAREWELL_TIMEOUT, shield=True):
             await stream.send_all(unsent + _FAREWELL)
         raise
 
 
-async def _asked(stream: trio.SocketStream) -> bool:
-    """Wait for the end of a line; False where none will come."""
+async def _wait_for_request(stream: trio.SocketStream) -> bool:
+    """Wait for a line. Return False if the client ended the connection or sent too much."""
     received = 0
-    while chunk := await stream.receive_some(_LONGEST_REQUEST):
+    while chunk := await stream.receive_some(_MAX_REQUEST_BYTES):
         received += len(chunk)
         if b"\n" in chunk:
             return True
-        if received > _LONGEST_REQUEST:
+        if received > _MAX_REQUEST_BYTES:
             return False
     return False
 
 
 def _snapshot(buffers: Buffers) -> bytes:
-    told = {
+    """Return the answer to one request."""
+    answer = {
         "time": trio.current_time(),
         "buffers": {
             name: dataclasses.asdict(statistics)
             for name, statistics in buffers.statistics().items()
         },
     }
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(answer).encode() + b"\n"
 
 
 def _listen(name: str) -> trio.SocketListener:
-    _remove_dead(name)
+    _remove_stale_socket(name)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(name)
-        # Nobody can connect before it listens, so there is no moment at which others may.
-        os.chmod(name, _OWNER_ONLY)  # noqa: PTH101
+        # Before `listen`, so that at no time another user can connect.
+        os.chmod(name, _OWNER_ONLY)  # noqa: PTH101  # a str is enough
         sock.listen()
     except OSError as error:
         sock.close()
-        # The length of a name is checked by Python, which gives no number; and nobody the name.
-        number, why = error.errno or errno.ENAMETOOLONG, error.strerror or f"{error}: {_SHORTEN}"
-        raise OSError(number, why, name) from error
+        # Python itself checks the length, and raises an OSError without errno and strerror.
+        number = error.errno or errno.ENAMETOOLONG
+        reason = error.strerror or f"{error}: pass a shorter path, or a relative one"
+        raise OSError(number, reason, name) from error
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
 
-def _remove_dead(name: str) -> None:
-    """Remove a socket that nobody serves any more."""
+def _remove_stale_socket(name: str) -> None:
+    """Remove a socket that no program serves.
+
+    Raises:
+        FileExistsError: the path exists and is not such a socket.
+    """
     try:
-        found = os.stat(name)  # noqa: PTH116
+        found = os.stat(name)  # noqa: PTH116  # a str is enough
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(f"{name!r} is there and is no socket: choose another path")
+        raise FileExistsError(f"{name!r} exists and is not a socket: choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(name)
         except ConnectionRefusedError:
-            os.unlink(name)  # noqa: PTH108
+            os.unlink(name)  # noqa: PTH108  # a str is enough
             return
-        except BlockingIOError:  # it listens, and has no room just now
+        except BlockingIOError:  # a program serves it, and its backlog is full
             pass
-        except OSError as error:  # another user's, or of another kind
+        except OSError as error:  # it belongs to another user, or is of another type
             raise FileExistsError(
-                f"{name!r} is there and cannot be used, {error}: choose another path"
+                f"{name!r} exists and does not accept a connection ({error}): choose another path"
             ) from error
     raise FileExistsError(f"{name!r} is served by another program: choose another path")
