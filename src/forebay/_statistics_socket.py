@@ -72,7 +72,7 @@ async def serve_statistics(
             the path is too long.
     """
     name = os.fsdecode(path)
-    # Only for the removal: a relative path may be bound where its absolute path is too long.
+    # For the removal only: the system limits the length of the path that is bound.
     absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # a str is enough
     listener = _listen(name)
     bound = os.stat(absolute)  # noqa: PTH116  # a str is enough

@@ -1,4 +1,4 @@
-"""A dashboard for Grafana and alert rules for Prometheus, for what forebay measures.
+"""A dashboard for Grafana and alert rules for Prometheus, for forebay's metrics.
 
 `forebay dashboard export` and `forebay alerts export` print them.
 """
@@ -13,30 +13,30 @@ from typing import Any, Final
 __all__ = ["grafana_dashboard", "prometheus_alerts"]
 
 _COLUMNS: Final = 24
-"""The width of Grafana's grid."""
+"""The width of Grafana's grid, in its own units."""
 _WIDTH: Final = 8
 _HEIGHT: Final = 8
 _SCHEMA_VERSION: Final = 39
-"""Grafana 11's; later ones migrate a dashboard when it is imported."""
+"""The version of Grafana 11. Later versions migrate a dashboard when it is imported."""
 
 _UID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}", re.ASCII)
-"""As Grafana has it."""
+"""The syntax of a UID in Grafana."""
 
 
 def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
-    """Give a dashboard as Grafana imports it, for a data source of the kind Prometheus.
+    """Return a dashboard in the format that Grafana imports, for a Prometheus data source.
 
     Args:
-        datasource: the UID of the data source; where it is None, the dashboard has a variable
-            to choose one by.
+        datasource: the UID of the data source. If it is None, the dashboard has a variable by which
+            the user chooses a data source.
 
     Raises:
-        ValueError: `datasource` cannot be a UID: it has 1 to 40 letters, digits, `-` and `_`.
+        ValueError: `datasource` is not a UID, which has 1 to 40 letters, digits, `-` and `_`.
     """
     if datasource is not None and not _UID.fullmatch(datasource):
         raise ValueError(
-            f"datasource={datasource!r}: expected the UID of a data source, 1 to 40 letters, "
-            f"digits, '-' and '_'; the end of its page's address in Grafana, not its name"
+            f"datasource={datasource!r}: expected the UID of a data source (1 to 40 letters, "
+            f"digits, '-' and '_'), not its name; the address of its page in Grafana ends with it"
         )
     source = {"type": "prometheus", "uid": "${datasource}" if datasource is None else datasource}
     panels = tomllib.loads(_text("dashboard.toml"))["panel"]
@@ -44,7 +44,7 @@ def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
     return {
         "uid": "forebay",
         "title": "forebay",
-        "description": "Write-behind buffers, by the names of their tables.",
+        "description": "Write-behind buffers. Each has the name of its table.",
         "tags": ["forebay", "sqlite"],
         "schemaVersion": _SCHEMA_VERSION,
         "editable": True,
@@ -54,8 +54,8 @@ def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
         "templating": {
             "list": [
                 *(choice if datasource is None else []),
-                _chosen("job", "Job", "label_values(forebay_queue_size, job)", source),
-                _chosen(
+                _multiple_choice("job", "Job", "label_values(forebay_queue_size, job)", source),
+                _multiple_choice(
                     "buffer",
                     "Buffer",
                     'label_values(forebay_entries_accepted_total{job=~"$job"}, buffer)',
@@ -68,7 +68,7 @@ def grafana_dashboard(datasource: str | None = None) -> dict[str, Any]:
 
 
 def prometheus_alerts() -> str:
-    """Give alert rules as the text of a rule file of Prometheus, in YAML."""
+    """Return alert rules as the text of a rule file for Prometheus, in YAML."""
     return _text("alerts.yaml")
 
 
@@ -80,8 +80,8 @@ def _variable(kind: str, name: str, label: str, **more: Any) -> dict[str, Any]:
     return {"type": kind, "name": name, "label": label, **more}
 
 
-def _chosen(name: str, label: str, query: str, source: dict[str, str]) -> dict[str, Any]:
-    """Give a variable of any number of values, all of them at first."""
+def _multiple_choice(name: str, label: str, query: str, source: dict[str, str]) -> dict[str, Any]:
+    """Return a variable that may have several values; at first it has all of them."""
     return _variable(
         "query",
         name,
@@ -98,6 +98,7 @@ def _chosen(name: str, label: str, query: str, source: dict[str, str]) -> dict[s
 
 
 def _panel(number: int, panel: dict[str, Any], source: dict[str, str]) -> dict[str, Any]:
+    """Return a panel as Grafana defines it, from a panel of dashboard.toml."""
     across = _COLUMNS // _WIDTH
     limits = {"min": 0, **({"max": panel["max"]} if "max" in panel else {})}
     return {

@@ -1,7 +1,8 @@
-"""A program under load that Prometheus scrapes: python scraped.py DATABASE; prints its port.
+"""A program under load that Prometheus scrapes: python scraped.py DATABASE.
 
-Everything that the dashboard shows happens to it: retries, since somebody else takes the lock now
-and then; rows that the table refuses; superseded ones; and a buffer that fails.
+It prints the port to scrape. Everything that the dashboard shows takes place: retries, as another
+connection takes the lock now and then; rows that the table refuses; superseded entries; and a
+buffer that fails.
 """
 
 from __future__ import annotations
