@@ -1,4 +1,4 @@
-"""What the tests of telemetry share: OpenTelemetry's SDK, read in memory."""
+"""Shared by the tests of telemetry: OpenTelemetry's SDK with exporters in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Attributes = tuple[tuple[str, Any], ...]
 
 
 class Meters:
-    """A meter provider, and what its instruments show."""
+    """A meter provider, and the values of its instruments."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
@@ -31,7 +31,7 @@ class Meters:
         return {metric.name: metric for scope in self.scopes() for metric in scope.metrics}
 
     def points(self, name: str) -> dict[Attributes, Any]:
-        """Give the points of an instrument by their attributes; none where it showed nothing."""
+        """Return the points of an instrument by their attributes; empty if it has no points."""
         metric = self.all().get(name)
         if metric is None:
             return {}
@@ -52,7 +52,7 @@ class Meters:
 
 
 class Spans:
-    """A tracer provider, and the spans that ended."""
+    """A tracer provider, and the spans that have ended."""
 
     def __init__(self, limits: SpanLimits | None = None) -> None:
         self._exporter = InMemorySpanExporter()

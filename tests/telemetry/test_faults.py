@@ -1,4 +1,4 @@
-"""Telemetry that raises or hangs: the data path does not notice."""
+"""Telemetry that raises or hangs has no effect on the data path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class BrokenError(Exception):
 
 
 class Endpoint:
-    """An endpoint that does not answer until it is released."""
+    """An endpoint that does not answer until the test releases it."""
 
     def __init__(self) -> None:
         self.called = threading.Event()
@@ -68,7 +68,7 @@ async def write_some(**providers: Any) -> None:
     assert 11 == len(store.rows(PAIRS))
 
 
-async def test_an_exporter_of_metrics_that_hangs(endpoint: Endpoint) -> None:
+async def test_a_metric_exporter_that_hangs(endpoint: Endpoint) -> None:
     """Rows are committed, and the drain ends, while the exporter waits for its endpoint."""
     exporter = Mock(
         spec=MetricExporter,
@@ -86,8 +86,8 @@ async def test_an_exporter_of_metrics_that_hangs(endpoint: Endpoint) -> None:
     provider.shutdown()
 
 
-async def test_an_exporter_of_spans_that_hangs(endpoint: Endpoint) -> None:
-    """The same, for spans that are exported in batches."""
+async def test_a_span_exporter_that_hangs(endpoint: Endpoint) -> None:
+    """The same holds for spans that are exported in batches."""
     exporter = Mock(spec=SpanExporter, export=endpoint.export)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1))
@@ -100,7 +100,7 @@ async def test_an_exporter_of_spans_that_hangs(endpoint: Endpoint) -> None:
 
 
 async def test_a_callback_of_the_program_that_hangs(meters: Meters, endpoint: Endpoint) -> None:
-    """A reader that is stuck in somebody's callback does not hold up what flushes add."""
+    """Flushes do not wait for a reader that waits for another callback."""
 
     def callback(_options: object) -> list[Observation]:
         endpoint.export()
@@ -122,7 +122,7 @@ async def test_a_callback_of_the_program_that_hangs(meters: Meters, endpoint: En
 async def test_a_callback_of_ours_that_raises(
     meters: Meters, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows are committed, and the other instruments report."""
+    """Rows are committed, and the other instruments have values."""
 
     def raises(_self: OpenBuffers) -> list[Any]:
         raise BrokenError
@@ -166,7 +166,7 @@ class BrokenProcessor(SpanProcessor):
 
 
 async def test_a_meter_that_raises(caplog: pytest.LogCaptureFixture) -> None:
-    """Rows are committed and accounted for; what was raised is in the log."""
+    """Rows are committed and counted; the exception is in the log."""
     await write_some(meter_provider=BrokenMeterProvider())
     assert {"telemetry of buffer 'pairs' failed; the buffer goes on"} == {
         record.getMessage() for record in caplog.records
@@ -178,7 +178,7 @@ async def test_a_meter_that_raises(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_span_processor_that_raises(
     at_start: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rows are committed and accounted for; what was raised is in the log."""
+    """Rows are committed and counted; the exception is in the log."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BrokenProcessor(at_start=at_start))
     await write_some(tracer_provider=provider)
@@ -187,10 +187,10 @@ async def test_a_span_processor_that_raises(
     }
 
 
-async def test_a_tracer_that_raises_where_entries_are_accepted(
+async def test_a_tracer_that_raises_in_enqueue(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An entry is accepted although its producer's span cannot be found out."""
+    """The entry is accepted, although its producer's span is unknown."""
 
     def raises(_context: object = None) -> Any:
         raise BrokenError

@@ -1,4 +1,4 @@
-"""The global providers, which a process sets once: each test is a program of its own."""
+"""The global providers. A process can set them only once, so each test runs a program."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(*, before: str = "", inside: str = "", given: str = "None") -> list[str]
 
 
 def test_the_global_provider_is_the_default() -> None:
-    """Set before the buffers are opened, it has all of them; given by hand, it is the same one."""
+    """It has all buffers. To pass it as an argument makes no difference."""
     assert [
         "forebay.rows.flushed 2",
         "forebay.entries.accepted 2",
@@ -85,9 +85,9 @@ def test_the_global_provider_is_the_default() -> None:
 
 @pytest.mark.parametrize("given", ["None", "metrics.get_meter_provider()"])
 def test_the_global_meter_provider_may_be_set_later(given: str) -> None:
-    """Set while buffers are open, it takes over, and those opened later join them.
+    """A provider that is set while buffers are open reports them and those opened later.
 
-    Likewise where what stood in for it was given by hand.
+    This holds also if OpenTelemetry's proxy was passed as an argument before.
     """
     assert [
         "forebay.rows.flushed 1",

@@ -1,4 +1,4 @@
-"""Every instrument: its name, unit and kind, its attributes, and what it counts."""
+"""What each instrument counts, and its attributes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OTHERS = Table(Pair, name="others", key="k")
 
 
 def of(**attributes: Any) -> tuple[tuple[str, Any], ...]:
-    """Give attributes as `Meters.points` has them: two underscores stand for a dot."""
+    """Return attributes as `Meters.points` has them. Two underscores stand for a dot."""
     return tuple(sorted((name.replace("__", "."), value) for name, value in attributes.items()))
 
 
@@ -52,7 +52,7 @@ def fails(kind: FailureKind, code: str) -> BatchError:
 async def test_histograms_have_the_advised_buckets(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """Flush durations from 1 ms to 5 s; database operations as the convention has them."""
+    """Flush durations have 1 ms to 5 s; database operations have those of the convention."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].write(Pair(1))
         [flush] = meters.points("forebay.flush.duration").values()
@@ -64,7 +64,7 @@ async def test_histograms_have_the_advised_buckets(
 async def test_a_flush_adds_its_rows_and_its_time(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """Rows, size and duration bear buffer and operation; the duration bears the reason too."""
+    """All three have the buffer and the operation; the duration has the flush reason, too."""
     store = MemoryStore(delay=0.5)
     async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
@@ -79,10 +79,10 @@ async def test_a_flush_adds_its_rows_and_its_time(
 
 
 @pytest.mark.parametrize("reason", forebay.FlushReason)
-async def test_the_duration_tells_why_it_flushed(
+async def test_the_duration_has_the_flush_reason(
     reason: forebay.FlushReason, meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """`flush.reason` is one of full, interval, requested, drain."""
+    """`flush.reason` is full, interval, requested or drain."""
     options = BufferOptions(batch_size=2, flush_interval=1.0)
     async with open_buffers(
         MemoryStore(), PAIRS, options=options, meter_provider=meters.provider
@@ -102,10 +102,10 @@ async def test_the_duration_tells_why_it_flushed(
     assert reason.value == dict(attributes)["flush.reason"]
 
 
-async def test_each_kind_of_operation_counts_for_itself(
+async def test_each_operation_is_counted_separately(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """A flush of several operations adds rows to each; its one duration is of `mixed`."""
+    """A flush of several operations adds rows to each. It has one duration, that of `mixed`."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         buffer = buffers[PAIRS]
         await buffer.enqueue_many(Pair(n) for n in range(4))
@@ -126,10 +126,8 @@ async def test_each_kind_of_operation_counts_for_itself(
         assert "BATCH" == dict(attributes)["db.operation.name"]
 
 
-async def test_a_failed_flush_never_counts_as_flushed(
-    meters: Meters, autojump_clock: MockClock
-) -> None:
-    """A batch that is not committed adds no rows and no size, only a duration with its error."""
+async def test_a_failed_flush_adds_no_rows(meters: Meters, autojump_clock: MockClock) -> None:
+    """It adds no size either, only a duration with its error."""
     store = MemoryStore()
     store.fail_next(fails(FailureKind.FATAL, "SQLITE_READONLY"))
     with pytest.raises(FlushError):
@@ -150,7 +148,7 @@ async def test_a_failed_flush_never_counts_as_flushed(
 async def test_an_error_that_is_not_the_databases_has_no_status_code(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """Where the database gave no code, `error.type` is the exception's, and there is no status."""
+    """`error.type` is then the type of the exception."""
     error = fails(FailureKind.FATAL, "OverflowError")
     error.__cause__ = OverflowError()
     store = MemoryStore()
@@ -163,10 +161,10 @@ async def test_an_error_that_is_not_the_databases_has_no_status_code(
     assert "db.response.status_code" not in dict(attributes)
 
 
-async def test_a_drain_that_is_cut_short_is_a_failure(
+async def test_a_flush_that_the_drains_deadline_ends_is_a_failure(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """A flush that the drain's deadline ends counts as failed, not as flushed."""
+    """It adds a duration with `trio.Cancelled`, and no rows."""
     store = MemoryStore()
     store.stop()
     with pytest.raises(forebay.DrainError):
@@ -179,7 +177,7 @@ async def test_a_drain_that_is_cut_short_is_a_failure(
 
 
 async def test_a_retry_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
-    """Each failed attempt that is made again adds one, with its code; the flush counts once."""
+    """Each retry adds one, with the code of the failure before. The flush is counted once."""
     store = MemoryStore()
     store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=2)
     store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_FULL"))
@@ -196,8 +194,10 @@ async def test_a_retry_counts_once(meters: Meters, autojump_clock: MockClock) ->
         assert [1, 1, 2] == sorted(point.count for point in attempts.values())
 
 
-async def test_the_last_attempt_is_no_retry(meters: Meters, autojump_clock: MockClock) -> None:
-    """An attempt that fails and is not made again adds no retry."""
+async def test_a_failure_without_a_further_attempt_is_not_a_retry(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Three attempts make two retries."""
     store = MemoryStore()
     store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=3)
     options = BufferOptions(retry=RetryPolicy(max_attempts=3))
@@ -209,10 +209,10 @@ async def test_the_last_attempt_is_no_retry(meters: Meters, autojump_clock: Mock
     assert 2 == meters.value("forebay.flush.retries")
 
 
-async def test_a_retry_counts_when_it_is_made(
+async def test_a_retry_counts_when_it_begins(
     meters: Meters, spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """One that the drain's deadline forestalls adds nothing, as in the statistics."""
+    """A retry that the drain's deadline prevents is not counted, in the statistics neither."""
     store = MemoryStore()
     store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=9)
     options = BufferOptions(drain_timeout=3).override(
@@ -234,7 +234,7 @@ async def test_a_retry_counts_when_it_is_made(
 
 
 async def test_a_dead_letter_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
-    """A refused entry is counted when its batch commits, not at the attempts before."""
+    """A refused entry is counted when its batch is committed, not at each attempt."""
     store = MemoryStore()
     store.refuse(lambda operation: getattr(operation, "row", (0,))[0] < 2)
     store.fail_next(FailureKind.TRANSIENT, times=2)
@@ -247,8 +247,8 @@ async def test_a_dead_letter_counts_once(meters: Meters, autojump_clock: MockClo
         assert 3 == size.sum
 
 
-async def test_superseded_entries_count(meters: Meters, autojump_clock: MockClock) -> None:
-    """Five writes of one key are five entries accepted, four superseded, one row."""
+async def test_superseded_entries_are_counted(meters: Meters, autojump_clock: MockClock) -> None:
+    """Five writes of one key are five entries accepted, four superseded, and one row."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(5))
         await buffers[PAIRS].flush()
@@ -257,8 +257,8 @@ async def test_superseded_entries_count(meters: Meters, autojump_clock: MockCloc
         assert {WRITES: 1} == meters.values("forebay.rows.flushed")
 
 
-async def test_gauges_tell_the_queue(meters: Meters, autojump_clock: MockClock) -> None:
-    """Size, share of the capacity, and age of the oldest entry, the batch in flight included."""
+async def test_gauges_show_the_pending_entries(meters: Meters, autojump_clock: MockClock) -> None:
+    """Their number, their share of the capacity, and their age include the batch in flight."""
     store = MemoryStore()
     store.stop()
     options = BufferOptions(capacity=40, flush_interval=1.0)
@@ -279,13 +279,10 @@ async def test_gauges_tell_the_queue(meters: Meters, autojump_clock: MockClock) 
         assert {PAIRS_: 0.0, others: 0.0} == meters.values("forebay.queue.oldest.age")
 
 
-async def test_blocks_in_a_row_keep_their_gauges_right(
+async def test_blocks_in_a_row_have_correct_gauges(
     meters: Meters, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    """A second block of the process has its own gauges, while the counters go on.
-
-    Nothing is left of the first one then but its totals.
-    """
+    """The gauges show the open block only. The counters are the sum over all blocks."""
     for entries in (2, 3):
         store = MemoryStore()
         async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
@@ -295,11 +292,11 @@ async def test_blocks_in_a_row_keep_their_gauges_right(
         del buffers
         gc.collect()
     assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
-    assert [] == caplog.records  # an instrument that is created twice is a warning
+    assert [] == caplog.records  # an instrument that is created twice logs a warning
 
 
-async def test_instruments_go_with_their_provider(autojump_clock: MockClock) -> None:
-    """They are kept as long as somebody may read them, and no longer."""
+async def test_instruments_live_as_long_as_their_provider(autojump_clock: MockClock) -> None:
+    """They are kept while a reader may read them, and released afterwards."""
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=provider):
         instruments = weakref.ref(instruments_of(provider))
@@ -311,8 +308,10 @@ async def test_instruments_go_with_their_provider(autojump_clock: MockClock) -> 
     assert instruments() is None
 
 
-async def test_blocks_at_once_add_up(meters: Meters, autojump_clock: MockClock) -> None:
-    """Two buffers of one name are one series: sizes add up, the share is of both capacities."""
+async def test_open_blocks_with_the_same_table_are_added(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """Sizes and capacities of buffers with one name are added; the age is that of the oldest."""
     store = MemoryStore()
     store.stop()
     async with open_buffers(
@@ -334,32 +333,32 @@ async def test_blocks_at_once_add_up(meters: Meters, autojump_clock: MockClock) 
 GAUGES = ("forebay.queue.size", "forebay.queue.utilization", "forebay.queue.oldest.age")
 
 
-async def test_a_buffer_that_is_gone_stops_reporting(
-    meters: Meters, autojump_clock: MockClock
-) -> None:
-    """Its gauges end with its block, even where the program still holds the buffer."""
+async def test_a_closed_buffer_has_no_gauges(meters: Meters, autojump_clock: MockClock) -> None:
+    """They end with the block, even if the program still refers to the buffer."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue(Pair(1))
     assert set() == {*GAUGES, "forebay.wal.size"} & set(meters.all())
     assert 1 == buffers[PAIRS].statistics().accepted
 
 
-async def test_the_totals_of_a_buffer_outlive_it(meters: Meters, autojump_clock: MockClock) -> None:
-    """What the drain flushed is in the export that comes after it: a counter never falls."""
+async def test_a_closed_buffer_keeps_its_counters(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """The last export contains what the drain flushed, and a counter never falls."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(3))
     assert {PAIRS_: 3} == meters.values("forebay.entries.accepted")
     assert {PAIRS_: 2} == meters.values("forebay.entries.superseded")
 
 
-async def test_providers_that_do_nothing_cost_nothing() -> None:
-    """With no-op providers the buffers are not observed at all."""
+async def test_with_no_op_providers_there_is_no_observer() -> None:
+    """The data path does not call telemetry at all."""
     observe = observer_factory(MemoryStore(), NoOpMeterProvider(), NoOpTracerProvider())
     assert unobserved is observe
 
 
-async def test_statistics_tell_the_quantiles_of_flushes(autojump_clock: MockClock) -> None:
-    """`flush_p50` and `flush_p99` are of the last flushes that committed, in seconds."""
+async def test_statistics_have_the_quantiles_of_flush_durations(autojump_clock: MockClock) -> None:
+    """`flush_p50` and `flush_p99` are those of the last committed flushes, in seconds."""
     store = MemoryStore()
     async with open_buffers(store, PAIRS) as buffers:
         assert (0.0, 0.0) == _quantiles(buffers[PAIRS])
@@ -375,8 +374,8 @@ def _quantiles(buffer: forebay.Buffer[Pair]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("argument", ["meter_provider", "tracer_provider"])
-async def test_a_provider_of_another_type_is_refused(argument: str) -> None:
-    """The error has its name and value; nothing was opened."""
+async def test_a_provider_of_a_wrong_type_is_an_error(argument: str) -> None:
+    """The error has the argument's name and value."""
     wrong: Any = {argument: "a provider"}
     with pytest.raises(TypeError, match=f"{argument} must be an opentelemetry.*, not 'a provider'"):
         async with open_buffers(MemoryStore(), PAIRS, **wrong):

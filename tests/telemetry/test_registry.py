@@ -1,4 +1,4 @@
-"""What a metrics reader may read of the buffers, in its own thread, at any time."""
+"""The registry of open buffers, which a metrics reader reads in its own thread."""
 
 from __future__ import annotations
 
@@ -19,58 +19,58 @@ def open_buffer(ledger: Ledger, name: str = "pairs") -> OpenBuffer:
     return OpenBuffer(name, ledger=ledger, capacity=10, store=MemoryStore(), clock=MockClock())
 
 
-def test_a_buffer_that_was_abandoned_is_forgotten() -> None:
-    """Buffers are held weakly: one whose block never ended goes with its program's last word."""
-    live = OpenBuffers()
+def test_an_abandoned_buffer_is_removed() -> None:
+    """References to buffers are weak: a buffer whose block never ended is not kept."""
+    registry = OpenBuffers()
     buffer = open_buffer(Ledger("pairs"))
-    live.add(buffer)
-    assert [(0, {"buffer": "pairs"})] == live.sizes()
+    registry.add(buffer)
+    assert [(0, {"buffer": "pairs"})] == registry.sizes()
     del buffer
     gc.collect()
-    assert [] == live.sizes()
-    assert [] == live.accepted()
+    assert [] == registry.sizes()
+    assert [] == registry.accepted()
 
 
 def test_a_buffer_that_is_removed_twice_is_counted_once() -> None:
-    """The totals of a removed buffer are added when it is removed, not again."""
+    """Its counts are added to the totals at the first removal only."""
     ledger = Ledger("pairs")
     ledger.accept(3, 0.0)
-    live, buffer = OpenBuffers(), open_buffer(ledger)
-    live.add(buffer)
+    registry, buffer = OpenBuffers(), open_buffer(ledger)
+    registry.add(buffer)
     for _ in range(2):
-        live.remove(buffer)
-    assert [(3, {"buffer": "pairs"})] == live.accepted()
+        registry.remove(buffer)
+    assert [(3, {"buffer": "pairs"})] == registry.accepted()
 
 
-def test_a_fork_reads_nothing_of_its_parent() -> None:
-    """The buffers of a process are not those of its children."""
+def test_a_forked_child_has_an_empty_registry() -> None:
+    """The open buffers belong to the parent."""
     ledger = Ledger("pairs")
     ledger.accept(3, 0.0)
-    live, buffer = OpenBuffers(), open_buffer(ledger)
-    live.add(buffer)
+    registry, buffer = OpenBuffers(), open_buffer(ledger)
+    registry.add(buffer)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writing, str(len(live.sizes() + live.accepted())).encode())
+        os.write(writing, str(len(registry.sizes() + registry.accepted())).encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert b"0" == os.read(reading, 10)
-    assert [(3, {"buffer": "pairs"})] == live.sizes()
+    assert [(3, {"buffer": "pairs"})] == registry.sizes()
     os.close(reading)
     os.close(writing)
 
 
-async def test_another_thread_reads_ages(autojump_clock: MockClock) -> None:
-    """The age of the oldest entry needs no Trio in the thread that asks."""
+async def test_another_thread_can_read_ages(autojump_clock: MockClock) -> None:
+    """The age of the oldest entry can be computed outside of Trio's thread."""
     clock = trio.lowlevel.current_clock()
     ledger = Ledger("pairs")
     ledger.accept(1, trio.current_time())
-    live = OpenBuffers()
+    registry = OpenBuffers()
     buffer = OpenBuffer("pairs", ledger=ledger, capacity=10, store=MemoryStore(), clock=clock)
-    live.add(buffer)
+    registry.add(buffer)
     await trio.sleep(7)
     ages: list[float] = []
-    thread = threading.Thread(target=lambda: ages.extend(age for age, _ in live.oldest_ages()))
+    thread = threading.Thread(target=lambda: ages.extend(age for age, _ in registry.oldest_ages()))
     thread.start()
     thread.join()
     assert [7.0] == pytest.approx(ages)

@@ -1,4 +1,4 @@
-"""The span of a flush: a root of its own, with links to the spans of its producers."""
+"""The span of a flush: a root span with links to the spans of its producers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PAIRS = Table(Pair, name="pairs", key="k")
 
 
 async def test_a_flush_is_a_root_span(spans: Spans, autojump_clock: MockClock) -> None:
-    """The span in which the buffers were opened is not its parent; it is internal, and named."""
+    """The span that was current in `open_buffers` is not its parent. Its kind is internal."""
     with spans.tracer.start_as_current_span("a request long gone"):
         async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
             await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
@@ -63,8 +63,10 @@ async def test_a_flush_is_a_root_span(spans: Spans, autojump_clock: MockClock) -
     } == dict(span.attributes or {})
 
 
-async def test_a_single_operation_is_no_batch(spans: Spans, autojump_clock: MockClock) -> None:
-    """`db.operation.batch.size` is never 1."""
+async def test_a_single_operation_has_no_batch_size(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """The conventions do not allow 1 as `db.operation.batch.size`."""
     async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
         await buffers[PAIRS].write(Pair(1))
     [span] = spans.flushes()
@@ -76,7 +78,7 @@ async def test_a_single_operation_is_no_batch(spans: Spans, autojump_clock: Mock
 
 
 async def test_a_flush_links_to_its_producers(spans: Spans, autojump_clock: MockClock) -> None:
-    """Each span that was current when an entry was accepted, once, and no other."""
+    """It links once to each span in which an entry was accepted, and to no other span."""
     async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
         buffer = buffers[PAIRS]
         producers = []
@@ -91,10 +93,10 @@ async def test_a_flush_links_to_its_producers(spans: Spans, autojump_clock: Mock
     assert producers == [link.context for link in flush.links]
 
 
-async def test_producers_that_take_turns_are_linked_once(
+async def test_producers_that_alternate_are_linked_once(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """Two tasks that enqueue one after the other are two links, whatever their number of rows."""
+    """Two tasks that enqueue ten rows each, in turn, make two links."""
 
     async def produce(buffer: object, name: str) -> None:
         with spans.tracer.start_as_current_span(name):
@@ -111,8 +113,8 @@ async def test_producers_that_take_turns_are_linked_once(
     assert 2 == len(flush.links)
 
 
-async def test_links_stop_at_128(autojump_clock: MockClock) -> None:
-    """Of 130 producers 128 are linked, and an attribute counts the other two."""
+async def test_there_are_at_most_128_links(autojump_clock: MockClock) -> None:
+    """Of 130 producers 128 are linked; an attribute has the number of the others."""
     spans = Spans(SpanLimits(max_links=1000))
     async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
         for n in range(130):
@@ -123,10 +125,10 @@ async def test_links_stop_at_128(autojump_clock: MockClock) -> None:
     assert (128, 2) == (len(flush.links), (flush.attributes or {})["forebay.links.omitted"])
 
 
-async def test_a_producer_is_linked_by_its_own_batch(
+async def test_a_producer_is_linked_by_the_flush_of_its_entries(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """Entries that wait for a later batch take their producers there; one may be in two."""
+    """A producer whose entries are in two batches is linked by both flushes."""
     store = MemoryStore()
     store.stop()
     options = BufferOptions(batch_size=4)
@@ -149,10 +151,10 @@ async def test_a_producer_is_linked_by_its_own_batch(
     assert [[], producers[:2], producers[1:], producers[2:]] == linked
 
 
-async def test_spans_that_nobody_records_are_not_linked(
+async def test_spans_that_are_not_recorded_are_not_linked(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """An unsampled producer, and one without a span, leave no link."""
+    """There is no link for a producer whose span is not sampled, or that has no span."""
     unsampled = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     async with open_buffers(MemoryStore(), PAIRS, tracer_provider=spans.provider) as buffers:
         with unsampled.get_tracer("program").start_as_current_span("unsampled"):
@@ -164,10 +166,10 @@ async def test_spans_that_nobody_records_are_not_linked(
     assert "forebay.links.omitted" not in dict(flush.attributes or {})
 
 
-async def test_what_happens_in_the_store_is_inside_the_span(
+async def test_the_span_is_current_during_the_commit(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """While the batch is committed the flush's span is the current one, and not afterwards."""
+    """Outside of a commit it is not the current span."""
     current: list[int] = []
 
     class Spy(WrappedMemoryStore):
@@ -187,7 +189,7 @@ async def test_what_happens_in_the_store_is_inside_the_span(
 
 
 async def test_a_failed_flush_is_an_error(spans: Spans, autojump_clock: MockClock) -> None:
-    """Its status is ERROR, its `error.type` the database's code, and each retry is an event."""
+    """Its `error.type` is the database's code, and each retry is an event."""
     error = BatchError("scripted", kind=FailureKind.TRANSIENT, code="SQLITE_BUSY")
     store = MemoryStore()
     store.fail_next(error, times=3)
@@ -205,10 +207,10 @@ async def test_a_failed_flush_is_an_error(spans: Spans, autojump_clock: MockCloc
     ]
 
 
-async def test_a_fault_of_the_store_names_its_exception(
+async def test_an_exception_of_the_store_is_named_by_its_type(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """What is no `BatchError` is named by its type."""
+    """The exception is not a `BatchError`, so it has no code."""
     store = MemoryStore()
     store.fail_next(ZeroDivisionError("a fault"))
     with pytest.raises(FlushError):
@@ -218,10 +220,10 @@ async def test_a_fault_of_the_store_names_its_exception(
     assert "ZeroDivisionError" == (span.attributes or {})["error.type"]
 
 
-async def test_the_duration_bears_the_span_as_an_exemplar(
+async def test_the_histograms_have_the_span_as_their_exemplar(
     meters: Meters, spans: Spans, autojump_clock: MockClock
 ) -> None:
-    """Duration, size and rows are added inside the span, so that each leads to an example."""
+    """Durations and size are recorded while the span of the flush is current."""
     async with open_buffers(
         MemoryStore(), PAIRS, meter_provider=meters.provider, tracer_provider=spans.provider
     ) as buffers:
@@ -256,8 +258,8 @@ async def test_the_writers_thread_is_inside_the_span(spans: Spans, tmp_path: Pat
     assert [span.context.span_id] == current
 
 
-async def test_the_context_of_the_opener_stays_outside(autojump_clock: MockClock) -> None:
-    """The worker starts in a fresh context: what was set around `open_buffers` is not in it."""
+async def test_a_worker_does_not_inherit_the_openers_context(autojump_clock: MockClock) -> None:
+    """A context variable that was set before `open_buffers` has its default in the worker."""
     request = ContextVar("request", default="none")
     seen: list[str] = []
 
@@ -272,8 +274,8 @@ async def test_the_context_of_the_opener_stays_outside(autojump_clock: MockClock
     assert ["none"] == seen
 
 
-async def test_a_flush_leaves_the_context_as_it_was(spans: Spans) -> None:
-    """Its span is current inside, and a root even below another; afterwards that one is again."""
+async def test_a_flush_restores_the_context(spans: Spans) -> None:
+    """Its span is a root span although another is current, which is current again afterwards."""
     observe = observer_factory(MemoryStore(), None, spans.provider)
     coalescer = Coalescer(PAIRS)
     coalescer.add([(1, 2)], only_rows=True)
