@@ -114,7 +114,7 @@ class Connection:
         path = os.fsdecode(path)
         if not 0 < close_timeout < math.inf:
             raise ValueError(
-                f"close_timeout={close_timeout!r}: expected finite seconds, more than 0"
+                f"close_timeout={close_timeout!r}: expected a finite number of seconds above 0"
             )
         open_raw = make_opener(
             path,
@@ -186,7 +186,7 @@ class Connection:
         return await self.run(_execute, sql, parameters)
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement and return all its rows, as `execute` does."""
+        """Execute one statement and return all its rows. See `execute`."""
         return await self.run(_fetch_all, sql, parameters)
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:

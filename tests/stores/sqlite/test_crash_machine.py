@@ -1,8 +1,8 @@
-"""A buffer on a real file, under faults, crashes and reopenings, against a model.
+"""Compare a buffer on a real file with a model, under locks, crashes and reopenings.
 
-A crash is what kill -9 leaves: the database and its log as they are at some statement of some
-transaction. Opened again, the table is what the first so many accepted entries make of it, each
-executed alone; and none that was acknowledged is missing.
+A crash leaves the same files as kill -9: copies of the database and its log, taken before some
+statement of some transaction. After the crash, the table must be the result of the first n
+accepted entries, each executed alone, and these must include every entry that a flush has settled.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from tests.random_tables import operation as operations
 
 OPTIONS = BufferOptions(
     batch_size=3,
-    flush_interval=math.inf,  # it flushes when it is told to, and when a batch is full
+    flush_interval=math.inf,  # a flush happens only on request and when a batch is full
     drain_timeout=0.2,
     retry=RetryPolicy(initial_delay=0.001, max_delay=0.001),
 )
 
 
 class CrashMachine(RuleBasedStateMachine):
-    """One table in one file, which is replaced by what a crash left of it."""
+    """One table in one file. After a crash, the copied files replace the file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,38 +44,31 @@ class CrashMachine(RuleBasedStateMachine):
         self.folder = Path(self.resources.enter_context(TemporaryDirectory()))
         self.portal = self.resources.enter_context(anyio.from_thread.start_blocking_portal("trio"))
         self.path = self.folder / "0.db"
-        self.model = self.new_model()
-        self.rival: sqlite3.Connection | None = None
+        self.other: sqlite3.Connection | None = None
+        """Another process that holds the write lock, if any."""
         self.accepted: list[Operation] = []
         self.buffer: Buffer[Any]
-        self.crashed: Path | None = None
-        self.crash_in = 0
-        self.late: list[Operation] = []
-        """What is accepted between the last acknowledgement and the crash."""
-
-    def new_model(self) -> sqlite3.Connection:
-        """A table in which each entry is executed alone."""
-        return self.resources.enter_context(
-            closing(sqlite3.connect(":memory:", isolation_level=None))
-        )
+        self.crash_copy: Path | None = None
+        self.statements_until_crash = 0
+        self.unsettled_at_crash: list[Operation] = []
+        """The entries that the next crash interrupts."""
 
     @initialize(drawn=tables())
     def create(self, drawn: Drawn) -> None:
-        """Make the file, and open it."""
+        """Create the file, and open it."""
         self.drawn = drawn
-        self.model.execute(drawn.ddl)
         with closing(sqlite3.connect(self.path)) as raw:
             raw.execute("PRAGMA journal_mode = wal")
             raw.execute(drawn.ddl)
         self.open()
 
     def open(self) -> None:
-        """Open the store and the buffer, until `leave` is set."""
+        """Open the store and the buffer; they stay open until `leave` is set."""
         self.leave = trio.Event()
         self.block, _ = self.portal.start_task(self.run)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Hold the store and the buffer open."""
+        """Keep the store and the buffer open."""
         table = self.drawn.table
         leave = self.leave
         async with (
@@ -88,14 +81,14 @@ class CrashMachine(RuleBasedStateMachine):
             await leave.wait()
 
     def trace(self, _statement: str) -> None:
-        """Copy the files as they are before a statement, if the crash is to come here."""
-        if self.crash_in:
-            self.crash_in -= 1
-            if not self.crash_in:
-                self.crashed = self.copy()
+        """Copy the files before a statement if the crash happens here."""
+        if self.statements_until_crash:
+            self.statements_until_crash -= 1
+            if not self.statements_until_crash:
+                self.crash_copy = self.copy_files()
 
-    def copy(self) -> Path:
-        """Take what a killed process would leave: the file and its log."""
+    def copy_files(self) -> Path:
+        """Copy the files that a killed process would leave: the database and its log."""
         copy = self.path.with_name(f"{int(self.path.stem) + 1}.db")
         shutil.copyfile(self.path, copy)
         if (wal := Path(f"{self.path}-wal")).exists():
@@ -104,96 +97,96 @@ class CrashMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def enqueue(self, data: st.DataObject) -> None:
-        """Accepted, and perhaps committed soon."""
-        asked = data.draw(operations(self.drawn))
-        self.portal.call(buffer_calls.enqueue_nowait, self.buffer, asked)
-        self.accepted.append(asked)
+        """Enqueue an entry."""
+        operation = data.draw(operations(self.drawn))
+        self.portal.call(buffer_calls.enqueue_nowait, self.buffer, operation)
+        self.accepted.append(operation)
 
     @rule()
-    @precondition(lambda self: self.rival is None)
+    @precondition(lambda self: self.other is None)
     def flush(self) -> None:
-        """All that was accepted is acknowledged."""
+        """Flush; every accepted entry is then settled."""
         self.portal.call(self.buffer.flush)
         assert 0 == self.portal.call(self.buffer.statistics).pending
 
     @rule()
-    @precondition(lambda self: self.rival is None)
-    def fault(self) -> None:
-        """Another process takes the lock: nothing is committed, nothing is dropped."""
+    @precondition(lambda self: self.other is None)
+    def lock(self) -> None:
+        """Another process takes the write lock; nothing can be committed now."""
         self.portal.call(self.buffer.flush)
-        self.rival = sqlite3.connect(self.path, isolation_level=None, timeout=10)
-        self.rival.execute("BEGIN IMMEDIATE")
+        self.other = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+        self.other.execute("BEGIN IMMEDIATE")
 
     @rule()
-    @precondition(lambda self: self.rival is not None)
-    def mend(self) -> None:
-        """It lets the lock go."""
-        assert self.rival is not None
-        self.rival.execute("ROLLBACK")
-        self.rival.close()
-        self.rival = None
+    @precondition(lambda self: self.other is not None)
+    def unlock(self) -> None:
+        """The other process releases the lock."""
+        assert self.other is not None
+        self.other.execute("ROLLBACK")
+        self.other.close()
+        self.other = None
 
     @rule(statements=st.integers(1, 12))
-    @precondition(lambda self: self.rival is None)
+    @precondition(lambda self: self.other is None)
     def crash(self, statements: int) -> None:
-        """The process dies at some statement of a flush, or right after it."""
+        """The process is killed at some statement of a flush, or right after the flush."""
         self.portal.call(self.buffer.flush)
-        acknowledged = len(self.accepted)
-        self.crash_in = statements
-        for asked in self.late:
-            self.portal.call(buffer_calls.enqueue_nowait, self.buffer, asked)
-            self.accepted.append(asked)
+        settled = len(self.accepted)
+        self.statements_until_crash = statements
+        for operation in self.unsettled_at_crash:
+            self.portal.call(buffer_calls.enqueue_nowait, self.buffer, operation)
+            self.accepted.append(operation)
         self.portal.call(self.buffer.flush)
-        self.crash_in = 0
-        left = self.crashed
-        if left is None:  # it outlived the flush
-            left, acknowledged = self.copy(), len(self.accepted)
-        self.crashed = None
+        self.statements_until_crash = 0
+        copy = self.crash_copy
+        if copy is None:  # the flush had fewer statements
+            copy, settled = self.copy_files(), len(self.accepted)
+        self.crash_copy = None
         self.end()
-        self.path = left
-        self.resume(acknowledged)
+        self.path = copy
+        self.forget_lost_entries(settled)
         self.open()
 
     @rule(data=st.data())
-    def plan(self, data: st.DataObject) -> None:
-        """Choose what the next crash is to interrupt."""
-        self.late = data.draw(st.lists(operations(self.drawn), max_size=7))
+    def choose_unsettled(self, data: st.DataObject) -> None:
+        """Choose the entries that the next crash interrupts."""
+        self.unsettled_at_crash = data.draw(st.lists(operations(self.drawn), max_size=7))
 
-    def resume(self, acknowledged: int) -> None:
-        """Find how many entries the file holds: all that were acknowledged, at the least."""
+    def forget_lost_entries(self, settled: int) -> None:
+        """Find out how many entries are in the file, which must include all settled ones."""
         with closing(sqlite3.connect(self.path)) as raw:
             found = one_by_one.rows_of(raw, self.drawn.table)
             assert [("ok",)] == raw.execute("PRAGMA integrity_check").fetchall()
-        self.model = self.new_model()
-        self.model.execute(self.drawn.ddl)
-        one_by_one.execute(self.model, self.drawn.table, self.accepted[:acknowledged])
-        survived = acknowledged
-        while one_by_one.rows_of(self.model, self.drawn.table) != found:
-            assert survived < len(self.accepted), "the file holds what no order of entries makes"
-            one_by_one.execute(self.model, self.drawn.table, [self.accepted[survived]])
-            survived += 1
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+            model.execute(self.drawn.ddl)
+            one_by_one.execute(model, self.drawn.table, self.accepted[:settled])
+            survived = settled
+            while one_by_one.rows_of(model, self.drawn.table) != found:
+                assert survived < len(self.accepted), "the rows are not those of any n entries"
+                one_by_one.execute(model, self.drawn.table, [self.accepted[survived]])
+                survived += 1
         del self.accepted[survived:]
 
     @rule()
-    @precondition(lambda self: self.rival is None)
+    @precondition(lambda self: self.other is None)
     def reopen(self) -> None:
-        """The block is left, which drains, and another is opened on the file."""
+        """Leave the block, which drains the buffer, and open the file again."""
         self.end()
         self.open()
 
     def end(self) -> None:
-        """Leave the block; with the lock taken, the drain names what it could not write."""
+        """Leave the block; if the file is locked, the error has the unsettled entries."""
         self.portal.call(self.leave.set)
         try:
             self.block.result()
         except DrainError as error:
-            assert self.rival is not None
+            assert self.other is not None
             [left] = error.unsettled.values()
             assert 0 < left.count <= len(self.accepted)
 
     @invariant()
     def check(self) -> None:
-        """The counts add up; with all settled, the table is what the model is."""
+        """The counts add up; if no entry is pending, the table equals the model."""
         seen = self.portal.call(self.buffer.statistics)
         assert seen.accepted == (
             seen.committed + seen.superseded + seen.dead_lettered + seen.pending
@@ -208,13 +201,13 @@ class CrashMachine(RuleBasedStateMachine):
                 assert expected == one_by_one.rows_of(raw, self.drawn.table)
 
     def teardown(self) -> None:
-        """Nothing that was accepted is lost."""
+        """Drain; then every accepted entry is in the file."""
         try:
-            if self.rival is not None:
-                self.mend()
+            if self.other is not None:
+                self.unlock()
             if hasattr(self, "block"):
                 self.end()
-                self.resume(len(self.accepted))
+                self.forget_lost_entries(len(self.accepted))
         finally:
             self.resources.close()
 

@@ -102,7 +102,7 @@ class BatchCommitter:
             if self._settled.position > batch.position:
                 batch = remaining_batch(batch, self._settled.position)
             if self._try_transaction(raw, batch, self._write) is not None:
-                self._commit_isolating(raw, batch)
+                self._commit_with_isolation(raw, batch)
         return self.outcome(duration=perf_counter() - started)
 
     @property
@@ -131,16 +131,16 @@ class BatchCommitter:
                 self._settled = self._in_doubt
             self._in_doubt = None
 
-    def _commit_isolating(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        """Commit a batch in which a row is refused: in one transaction, if possible."""
-        refusal = self._try_transaction(raw, batch, self._write_isolating)
+    def _commit_with_isolation(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Commit a batch in which a row was refused, in one transaction if possible."""
+        refusal = self._try_transaction(raw, batch, self._write_with_isolation)
         if refusal is None:
             return
         if batch.entries == 1:
-            self._transact(raw, batch, lambda raw, one: self._dead_letter(raw, one, refusal))
+            self._transact(raw, batch, lambda raw, one: self._insert_dead_letter(raw, one, refusal))
             return
         for half in split_batch(batch):
-            self._commit_isolating(raw, half)
+            self._commit_with_isolation(raw, half)
 
     def _try_transaction(
         self, raw: sqlite3.Connection, batch: Batch, body: _TransactionBody
@@ -157,7 +157,7 @@ class BatchCommitter:
         return None
 
     def _transact(self, raw: sqlite3.Connection, batch: Batch, body: _TransactionBody) -> None:
-        """Settle a batch in one transaction. If it fails, nothing counts as settled by it."""
+        """Settle a batch in one transaction. If the transaction fails, nothing is settled."""
         before = self._settled
 
         def settle(raw: sqlite3.Connection) -> None:
@@ -195,8 +195,8 @@ class BatchCommitter:
                 _execute(raw, statement)
         self._settled = self._settled.advanced_by(batch)
 
-    def _write_isolating(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        """Execute the operations that the table takes; the other entries become dead letters."""
+    def _write_with_isolation(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Execute the operations that the table accepts; the other entries become dead letters."""
         before, refusal = self._settled, None
         raw.execute("SAVEPOINT forebay_part")
         try:
@@ -210,12 +210,14 @@ class BatchCommitter:
         if refusal is None:
             return
         if batch.entries == 1:
-            self._dead_letter(raw, batch, refusal)
+            self._insert_dead_letter(raw, batch, refusal)
             return
         for half in split_batch(batch):
-            self._write_isolating(raw, half)
+            self._write_with_isolation(raw, half)
 
-    def _dead_letter(self, raw: sqlite3.Connection, batch: Batch, refusal: Exception) -> None:
+    def _insert_dead_letter(
+        self, raw: sqlite3.Connection, batch: Batch, refusal: Exception
+    ) -> None:
         """Insert the only entry of a batch into the dead letters."""
         [entry] = (entry for run in batch.accepted for entry in run)
         cause = refusal.__cause__ or refusal
@@ -259,12 +261,14 @@ def _execute(raw: sqlite3.Connection, statement: Statement) -> None:
     try:
         raw.execute(statement.sql, statement.parameters)
     except Exception as error:
-        if refuses_rows(error) or _is_error_of_a_value(raw, error, statement):
+        if refuses_rows(error) or _failed_because_of_a_value(raw, error, statement):
             raise RowRefusedError from error
         raise
 
 
-def _is_error_of_a_value(raw: sqlite3.Connection, error: Exception, statement: Statement) -> bool:
+def _failed_because_of_a_value(
+    raw: sqlite3.Connection, error: Exception, statement: Statement
+) -> bool:
     """Return whether a statement failed because of a value, not because its SQL is wrong.
 
     Both are SQLITE_ERROR: malformed JSON in a generated column, and a missing column. The SQL is

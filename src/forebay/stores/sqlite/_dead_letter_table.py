@@ -3,8 +3,9 @@
 A dead letter is written here, by `insert`: the commit of a batch (`_commit.py`) calls it for each
 row that the table refuses. `forebay.dead_letters` reads, replays and purges what is in the table.
 
-The functions run in the writer's thread, in a transaction that is open. So a commit moves a bad row
-from its batch to the dead letters in one transaction, and a replay moves it back in one.
+The functions that write run in the writer's thread, in an open transaction. So a refused row
+becomes a dead letter in the transaction that commits the rest of its batch, and a replay deletes
+the letter in the transaction that commits its operation.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from forebay._table.table import Table
 TABLE: Final = "forebay_dead_letters"
 
 HISTORY: Final = ("error_code", "error", "failed_at")
-"""The columns of a failure that a letter's history keeps."""
+"""The columns of each failure in the history of a letter."""
 
 # AUTOINCREMENT: SQLite never gives the id of a removed letter to another one. So a script or a
 # person who wrote an id down cannot purge the wrong letter.
@@ -58,8 +59,8 @@ DECLARATIONS: Final = f"SELECT DISTINCT CAST(declaration AS TEXT) FROM {TABLE}"
 
 LAST_ID: Final = f"SELECT max(id) FROM {TABLE}"
 
-# These find the bounds of the first, or the last, :size letters of a range. A query between the
-# bounds visits no more letters than that, however few of them it returns.
+# These queries return the bounds of the first, or the last, :size letters of a range. A query
+# between the bounds visits at most :size letters, even if it returns fewer.
 _WINDOW: Final = f"""\
 SELECT min(id), max(id) FROM (
     SELECT id FROM {TABLE} WHERE id BETWEEN :first AND :last ORDER BY id {{}} LIMIT :size
@@ -67,8 +68,8 @@ SELECT min(id), max(id) FROM (
 FIRST_WINDOW: Final = _WINDOW.format("ASC")
 LAST_WINDOW: Final = _WINDOW.format("DESC")
 
-# People may correct a letter by hand, and the table is not STRICT, which SQLite knows only from
-# 3.37 on. So each column is cast to its declared type when it is read.
+# A person may edit a letter, and the table is not STRICT, because SQLite supports that only since
+# 3.37. So each value is cast to the declared type of its column.
 SELECT: Final = f"""\
 SELECT id, CAST(buffer AS TEXT), CAST(operation AS TEXT), CAST(entry AS TEXT),
     CAST(declaration AS TEXT), CAST(error_code AS TEXT), CAST(error AS TEXT),
@@ -82,20 +83,20 @@ FROM {TABLE}"""
 
 
 class Where(NamedTuple):
-    """A condition on letters: SQL that is true for those that are meant, and its parameters."""
+    """A condition that selects letters: an SQL expression and its parameters."""
 
     sql: str = "TRUE"
     parameters: Mapping[str, Any] = {}
 
     def __and__(self, other: Where) -> Where:
-        """Return the condition that both hold."""
+        """Return the condition that both conditions hold."""
         return Where(f"{self.sql} AND {other.sql}", {**self.parameters, **other.parameters})
 
 
 def fields_are(
     *, buffer: str | None = None, error_code: str | None = None, failed_before: float | None = None
 ) -> Where:
-    """Return the condition that the given fields of a letter match; None is not compared."""
+    """Return the condition that the fields of a letter match. None matches every value."""
     given = {
         "buffer = :buffer": buffer,
         "error_code = :error_code": error_code,
@@ -107,7 +108,7 @@ def fields_are(
 
 
 def id_in(ids: Iterable[int]) -> Where:
-    """Return the condition that a letter has one of these ids. It is a search by primary key."""
+    """Return the condition that a letter has one of these ids. It uses the primary key."""
     return Where("id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(list(ids))})
 
 
@@ -117,12 +118,12 @@ def id_between(first: int, last: int) -> Where:
 
 
 def select(where: Where, *, newest_first: bool, limit: int) -> tuple[str, dict[str, Any]]:
-    """Return a query for whole letters, and its parameters.
+    """Return a query for all columns of letters, and its parameters.
 
     Args:
-        where: which letters.
+        where: the condition that selects the letters.
         newest_first: whether letters with a higher id come first.
-        limit: the most letters that it returns; -1 for all.
+        limit: the largest number of letters; -1 for all.
     """
     order = "DESC" if newest_first else "ASC"
     sql = f"{SELECT} WHERE {where.sql} ORDER BY id {order} LIMIT :limit"
@@ -148,16 +149,15 @@ def insert(
     message: str,
     attempts: int,
 ) -> int:
-    """Write an entry that a table refused as a dead letter.
+    """Insert a refused entry as a dead letter. Create the table of dead letters if necessary.
 
     Args:
-        raw: a connection in an open transaction. The letter becomes part of the transaction, and
-            so does the table of dead letters if the file has none yet.
+        raw: a connection with an open transaction, which the letter and the table become part of.
         table: the table that refused the entry.
-        operation: the entry.
+        operation: the operation of the entry.
         code: the name of the error, such as ``SQLITE_CONSTRAINT_NOTNULL``.
-        message: the error's text.
-        attempts: how often the entry was tried.
+        message: the message of the error.
+        attempts: the number of attempts to commit the entry.
 
     Returns:
         The id of the letter.
@@ -180,12 +180,12 @@ def insert(
 
 
 def insert_rows(raw: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Insert letters by one statement, and return the id of the last one.
+    """Insert letters with one statement, and return the id of the last one.
 
     Args:
-        raw: a connection in an open transaction; the table of dead letters is there.
+        raw: a connection with an open transaction. The table of dead letters must exist.
         rows: for each letter its buffer, operation, entry, declaration, error code, error, time of
-            failure and number of attempts. Their ids follow each other.
+            failure and number of attempts. The letters get consecutive ids.
     """
     row = f"({', '.join('?' * len(_INSERTED))})"
     cursor = raw.execute(
@@ -197,7 +197,10 @@ def insert_rows(raw: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int
 
 
 def storable(text: str) -> str:
-    """Return a text as SQLite can store it and its shell shows it: surrogates and NUL escaped."""
+    """Return a text with escapes for lone surrogates, which SQLite refuses, and for NUL.
+
+    SQLite's shell shows a text only up to a NUL.
+    """
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
@@ -206,17 +209,19 @@ def record_replay(
 ) -> None:
     """Record the outcome of a replay in the transaction that replays the letters.
 
+    A letter whose operation was committed is deleted. If an operation was refused again, the commit
+    has written a new dead letter for it: the replayed letter takes over the failure of the new
+    letter and adds its previous failure to its history, and the new letter is deleted.
+
     The work grows with the number of these letters, not with the size of the table.
 
     Args:
-        raw: a connection in that transaction.
-        letters: the ids of the letters that it replays. Those that were not refused are removed.
-        refused: the letters that were refused again, and for each of them the id of the new dead
-            letter that the commit has written. The old letter takes over the new failure and adds
-            its previous one to its history; the new letter is removed.
+        raw: a connection with that transaction.
+        letters: the ids of the letters that the transaction replays.
+        refused: the id of the new letter, by the id of each letter that was refused again.
 
     Raises:
-        StoreError: some of the letters are gone.
+        StoreError: some of the letters no longer exist.
     """
     replayed = [letter for letter in letters if letter not in refused]
     gone = len(replayed) - delete(raw, id_in(replayed))
@@ -248,7 +253,7 @@ WHERE {TABLE}.id = new.letter"""
 
 
 def _add_failures(raw: sqlite3.Connection, refused: Mapping[int, int]) -> int:
-    """Move the failures of new letters into the letters that were replayed; count those found."""
+    """Copy the failures of new letters to the replayed letters; return how many of these exist."""
     where = id_in(refused)
     columns = ", ".join(HISTORY)
     changes = [
@@ -266,5 +271,5 @@ def _extended(history: str, failure: Sequence[Any]) -> str:
 
 
 def delete(raw: sqlite3.Connection, where: Where) -> int:
-    """Remove letters, and return how many there were."""
+    """Delete the selected letters, and return their number."""
     return raw.execute(f"DELETE FROM {TABLE} WHERE {where.sql}", where.parameters).rowcount

@@ -1,6 +1,6 @@
-"""The import of spill files: their entries become dead letters, each file once.
+"""Import spill files: their entries become dead letters. Each file is imported only once.
 
-The table `forebay_spills` keeps the ids of the files that were imported.
+The table `forebay_spills` has the ids of the imported files.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ SPILLED: Final = "SPILLED"
 _CREATE_SPILLS: Final = """\
 CREATE TABLE IF NOT EXISTS forebay_spills (
     id TEXT PRIMARY KEY,            -- the id in the spill file
-    first_letter INTEGER NOT NULL,  -- its entries became these dead letters
+    first_letter INTEGER NOT NULL,  -- the entries became these dead letters
     last_letter INTEGER NOT NULL
 )"""
 
 _EXISTS: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
 
 _ROWS_PER_INSERT: Final = 100
-"""Rows of one INSERT of an import: below 999 values, the limit of SQLite before 3.32."""
+"""The rows of one INSERT: their values stay below 999, the limit of SQLite before 3.32."""
 
 
 def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
-    """Make dead letters of the entries of a spill file, unless an earlier import did.
+    """Insert the entries of a spill file as dead letters, unless the file was imported before.
 
     Args:
-        raw: a connection in an open transaction.
+        raw: a connection with an open transaction.
         spill: the content of the file.
 
     Returns:
-        The ids of the letters. An import that is repeated returns the same ids, though some of the
-        letters may have been replayed or purged meanwhile.
+        The ids of the letters. A repeated import returns the same ids, even if letters have been
+        replayed or purged in the meantime.
 
     Raises:
-        SpillError: an earlier import had only the first entries, from a file that was cut off.
+        SpillError: the file was incomplete when it was imported before, so that only its first
+            entries became dead letters.
     """
     raw.execute(dead_letters.CREATE)
     raw.execute(_CREATE_SPILLS)
@@ -88,7 +89,7 @@ def _rows_of(spill: Spill) -> Iterator[tuple[Any, ...]]:
 
 
 def imported_entries(raw: sqlite3.Connection) -> dict[str, int]:
-    """Return how many entries of each spill were imported, by the ids of the spills."""
+    """Return the number of imported entries of each spill, by the id of the spill."""
     if raw.execute(_EXISTS).fetchone() is None:
         return {}
     return dict(raw.execute("SELECT id, last_letter - first_letter + 1 FROM forebay_spills"))
