@@ -1,4 +1,4 @@
-"""Spill files: whole or not there, never over another, read back as they were written."""
+"""Spill files: complete or absent, never over another file, and read back unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from forebay import Delete, SpillError, Table, Update, Write
 from forebay._database import Database
-from forebay._spill import database_of, read_spill, write_spill
+from forebay._spill import read_database, read_spill, write_spill
 from forebay._table.json_format import encode_declaration
 
 PAIRS = Table.from_columns({"k": str, "v": object}, name="pairs", key="k")
@@ -30,15 +30,17 @@ UNSETTLED: dict[Table[Any], Any] = {
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
+    """Return the path of a spill file that does not exist."""
     return tmp_path / "spill.jsonl"
 
 
 def names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder."""
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_what_was_spilled_is_read_back(path: Path) -> None:
-    """Tables, entries and their order; when, and why."""
+def test_reading_returns_what_was_written(path: Path) -> None:
+    """The tables, the entries in order, the reason and the time."""
     before = time.time()
     assert path == write_spill(path, UNSETTLED, reason="locked by \udce9")
     spill = read_spill(path)
@@ -51,16 +53,16 @@ def test_what_was_spilled_is_read_back(path: Path) -> None:
 
 
 def test_a_spill_names_its_database(path: Path) -> None:
-    """Where it knows of one: its path and its id, whatever the path is made of."""
+    """The path may contain any bytes; the database may be unknown."""
     database = Database("/srv/caf\udce9.db", "a1")
     assert database == read_spill(write_spill(path, UNSETTLED, database=database)).database
-    assert database == database_of(path)
+    assert database == read_database(path)
     assert read_spill(write_spill(path, UNSETTLED)).database is None
 
 
 def test_a_spill_of_an_early_version_is_read(path: Path) -> None:
-    """It has no word on its database."""
-    edited(write_spill(path, UNSETTLED), 1, '"database": null, ', "")
+    """Its first line has no database."""
+    edit(write_spill(path, UNSETTLED), 1, '"database": null, ', "")
     assert read_spill(path).database is None
     assert 3 == len(read_spill(path).unsettled)
 
@@ -77,22 +79,22 @@ def test_a_spill_of_an_early_version_is_read(path: Path) -> None:
         (("/a", None), ("/a", None), False),
     ],
 )
-def test_the_ids_tell_databases_apart(
+def test_ids_identify_databases(
     one: tuple[str, str | None], other: tuple[str, str | None], expected: bool
 ) -> None:
-    """A file that was moved is the same; the paths count where there is no id."""
-    assert expected == Database(*one).is_other(Database(*other))
-    assert expected == Database(*other).is_other(Database(*one))
+    """A moved file is the same database; without both ids, the paths decide."""
+    assert expected == Database(*one).differs_from(Database(*other))
+    assert expected == Database(*other).differs_from(Database(*one))
 
 
-def test_each_spill_has_its_own_id(path: Path) -> None:
-    """By which a copy is known for one."""
+def test_each_spill_has_a_unique_id(path: Path) -> None:
+    """Only copies of a file have the same id."""
     first, second = (read_spill(write_spill(path, {LOG: []})) for _ in range(2))
     assert first.id != second.id
 
 
-def test_a_file_that_is_there_is_not_touched(path: Path) -> None:
-    """The next spill takes the next number; so it does beside a spill that was not finished."""
+def test_an_existing_file_is_not_changed(path: Path) -> None:
+    """A spill gets the next free number, also if an interrupted spill has the number before."""
     path.write_text("mine")
     path.with_name("spill.jsonl.1.part").touch()
     assert "spill.jsonl.2" == write_spill(path, UNSETTLED).name
@@ -105,14 +107,15 @@ def test_a_file_that_is_there_is_not_touched(path: Path) -> None:
 
 @pytest.fixture
 def no_umask() -> Iterator[None]:
+    """Create files without a umask, which could hide a wrong mode."""
     before = os.umask(0)
     yield
     os.umask(before)
 
 
 @pytest.mark.usefixtures("no_umask")
-def test_a_spill_is_its_owners_alone(path: Path) -> None:
-    """Rows may be secret."""
+def test_only_the_owner_can_read_a_spill(path: Path) -> None:
+    """Rows may contain secrets."""
     assert 0o600 == stat.S_IMODE(write_spill(path, UNSETTLED).stat().st_mode)
 
 
@@ -120,8 +123,8 @@ class NoSpaceError(OSError):
     """The disk is full."""
 
 
-def test_a_spill_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a file would look like one."""
+def test_a_failed_spill_leaves_no_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An incomplete file would look like a spill."""
 
     def fsync(_descriptor: int) -> None:
         raise NoSpaceError
@@ -132,10 +135,10 @@ def test_a_spill_that_fails_leaves_nothing(path: Path, monkeypatch: pytest.Monke
     assert [] == names(path.parent)
 
 
-def test_the_file_is_on_the_disk_before_it_has_its_name(
+def test_the_contents_are_on_the_disk_before_the_name(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First its contents, then its name in the folder."""
+    """The file is flushed before it is renamed, and the folder after."""
     seen: list[tuple[bool, int]] = []
 
     def fsync(descriptor: int) -> None:
@@ -147,13 +150,14 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(
     assert [(False, 0), (True, path.stat().st_size)] == seen
 
 
-def test_no_folder_is_the_callers_to_hear(path: Path) -> None:
-    """The error is the operating system's and bears the path."""
+def test_a_missing_folder_raises_an_os_error(path: Path) -> None:
+    """The error of the operating system contains the path."""
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_spill(path.parent / "nowhere" / "a", UNSETTLED)
 
 
-def edited(path: Path, line: int, old: str, new: str) -> None:
+def edit(path: Path, line: int, old: str, new: str) -> None:
+    """Replace a text in one line of a file."""
     lines = path.read_text().split("\n")
     assert old in lines[line - 1]
     lines[line - 1] = lines[line - 1].replace(old, new)
@@ -163,21 +167,26 @@ def edited(path: Path, line: int, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("line", "old", "new", "expected"),
     [
-        (1, "forebay_spill", "spill", "line 1: this is no spill file"),
-        (1, ": 1,", ": 2,", "line 1: the format is not 1"),
+        (1, "forebay_spill", "spill", "line 1: not a spill file"),
+        (1, ": 1,", ": 2,", "line 1: unknown format; this version of forebay reads format 1 only"),
         (1, '"reason"', '"why"', "line 1: the first line has no reason"),
-        (1, '"reason": ""', '"reason": null', "line 1: None is no reason"),
-        (1, '"id": ', '"id": 1, "x": ', "line 1: 1 is no id"),
-        (1, '"written_at": ', '"written_at": "", "x": ', "line 1: '' is no written_at"),
-        (1, '"database": null', '"database": 1', "line 1: 1 is no database"),
+        (1, '"reason": ""', '"reason": null', "line 1: invalid reason in the first line: None"),
+        (1, '"id": ', '"id": 1, "x": ', "line 1: invalid id in the first line: 1"),
+        (
+            1,
+            '"written_at": ',
+            '"written_at": "", "x": ',
+            "line 1: invalid written_at in the first line: ''",
+        ),
+        (1, '"database": null', '"database": 1', "line 1: invalid database in the first line: 1"),
         (3, '{"write"', "[" * 100_000, "line 3: the JSON is nested too deeply"),
         (3, '"write"', '"\udce9', "line 3: 'utf-8' codec can't decode"),
-        (2, '"entries": 3', '"entries": true', "line 2: True is no number of entries"),
+        (2, '"entries": 3', '"entries": true', "line 2: invalid number of entries: True"),
         (1, "}", "", "line 1: Expecting"),
         (2, '"entries": 3', '"entries": 4', "line 6: "),
-        (2, '"entries": 3', '"entries": -1', "line 2: -1 is no number of entries"),
+        (2, '"entries": 3', '"entries": -1', "line 2: invalid number of entries: -1"),
         (2, '"key"', '"keys"', "line 2: invalid declaration"),
-        (2, '"entries": 3', '"entries": 2', "line 5: expected a table here"),
+        (2, '"entries": 3', '"entries": 2', "line 5: expected a line with a table"),
         (3, '"k"', '"q"', "line 3: expected the columns k, v, got q, v"),
         (7, '"entries": 3', '"entries": 4', "line 10: the file ends here"),
         (1, '"tables": 3', '"tables": 4', "line 10: the file ends here"),
@@ -186,21 +195,21 @@ def edited(path: Path, line: int, old: str, new: str) -> None:
 def test_a_damaged_file_names_the_line(
     path: Path, line: int, old: str, new: str, expected: str
 ) -> None:
-    """And is read not at all, rather than in part."""
-    edited(write_spill(path, UNSETTLED), line, old, new)
+    """A damaged file is not read in part."""
+    edit(write_spill(path, UNSETTLED), line, old, new)
     with pytest.raises(SpillError, match=rf"spill\.jsonl', {expected}"):
         read_spill(path)
 
 
-def test_an_empty_file_is_no_spill(path: Path) -> None:
-    """What a process leaves that died between taking the name and writing."""
+def test_an_empty_file_is_refused(path: Path) -> None:
+    """A process that is killed before it has written a spill leaves an empty file."""
     path.touch()
-    with pytest.raises(SpillError, match="no whole line"):
+    with pytest.raises(SpillError, match="no complete line"):
         read_spill(path)
 
 
-def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
-    """Whatever a copy lost of its end."""
+def test_a_truncated_file_is_refused(path: Path) -> None:
+    """Every length but the full one raises an error."""
     whole = write_spill(path, UNSETTLED).read_bytes()
     for length in range(len(whole) - 1):  # the last byte is a line feed
         path.write_bytes(whole[:length])
@@ -208,11 +217,11 @@ def test_a_file_cut_anywhere_is_refused(path: Path) -> None:
             read_spill(path)
 
 
-def test_a_file_cut_anywhere_has_its_whole_lines(path: Path) -> None:
-    """On request; a line that lacks no more than its line feed is whole."""
+def test_the_complete_lines_of_a_truncated_file_are_read_on_request(path: Path) -> None:
+    """A line that lacks only its line feed is complete."""
     whole = write_spill(path, UNSETTLED).read_bytes()
     entries = [operation for operations in UNSETTLED.values() for operation in operations]
-    declared = {1, 2, 6, 7}  # lines
+    declared = {1, 2, 6, 7}  # the lines without an entry
     for length in range(whole.index(b"\n"), len(whole) + 1):
         path.write_bytes(whole[:length])
         spill = read_spill(path, incomplete=True)
@@ -220,25 +229,25 @@ def test_a_file_cut_anywhere_has_its_whole_lines(path: Path) -> None:
         expected = entries[: len(set(range(1, lines + 1)) - declared)]
         assert expected == [entry for part in spill.unsettled.values() for entry in part]
     path.write_bytes(whole[: whole.index(b"\n") - 1])
-    with pytest.raises(SpillError, match="no whole line"):
+    with pytest.raises(SpillError, match="no complete line"):
         read_spill(path, incomplete=True)
 
 
-def test_a_whole_line_that_is_damaged_is_refused_in_any_case(path: Path) -> None:
-    """What follows it may be whole."""
-    edited(write_spill(path, UNSETTLED), 3, "{", "")
+def test_a_damaged_complete_line_is_refused_also_in_a_truncated_file(path: Path) -> None:
+    """The lines after it may be valid, so they must not be lost."""
+    edit(write_spill(path, UNSETTLED), 3, "{", "")
     with pytest.raises(SpillError, match="line 3"):
         read_spill(path, incomplete=True)
 
 
-def test_bytes_that_are_no_text_are_refused(path: Path) -> None:
-    """A file of another kind."""
+def test_a_file_that_is_not_text_is_refused(path: Path) -> None:
+    """The error is the same as for other texts."""
     path.write_bytes(b"\xffSQLite")
-    with pytest.raises(SpillError, match=r"line 1: this is no spill file"):
+    with pytest.raises(SpillError, match=r"line 1: not a spill file"):
         read_spill(path)
 
 
 def test_every_line_is_json(path: Path) -> None:
-    """For other tools."""
+    """Other tools can read a spill file."""
     for line in write_spill(path, UNSETTLED).read_text().removesuffix("\n").split("\n"):
         assert isinstance(json.loads(line), dict)

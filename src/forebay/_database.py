@@ -1,4 +1,4 @@
-"""Which database entries are for: where it is, and an id that stays with it."""
+"""How a database is identified: by its path, and by an id that is stored in it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database, known wherever it is moved.
+    """The identity of a database, which it keeps when its file is moved.
 
     Attributes:
-        path: where it is, absolute and without symbolic links.
-        id: a name of its own, kept in it; None where it has none, or cannot be asked.
+        path: the path of its file, absolute and without symbolic links.
+        id: the unique id that is stored in the database; None if it has no id, or if the id could
+            not be read.
     """
 
     path: str
@@ -21,18 +22,26 @@ class Database:
 
     @classmethod
     def at(cls, path: str | os.PathLike[str], known: str | None) -> Self:
-        """Give the database at a path, by the id that it has."""
+        """Return the identity of the database at a path.
+
+        Args:
+            path: the path of its file, which may be relative.
+            known: its id, or None.
+        """
         return cls(os.path.realpath(os.fsdecode(path)), known)
 
     def __str__(self) -> str:
         return repr(self.path) if self.id is None else f"{self.path!r} (id {self.id})"
 
-    def is_other(self, than: Database) -> bool:
-        """Tell whether these are two databases.
+    def differs_from(self, other: Database) -> bool:
+        """Return whether these are two different databases.
 
-        The ids decide. The same path on two machines is not the same database, and one that was
-        moved is; only where one of them has no id do the paths decide.
+        Two ids decide: the same path on two machines means two databases, and a file that was
+        moved is the same database. If one of the ids is None, the paths decide.
+
+        Args:
+            other: the other database.
         """
-        if self.id is not None and than.id is not None:
-            return self.id != than.id
-        return self.path != than.path
+        if self.id is not None and other.id is not None:
+            return self.id != other.id
+        return self.path != other.path

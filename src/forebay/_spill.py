@@ -1,8 +1,8 @@
-"""Spill files: what a drain could not write in time, in a file that can be replayed.
+"""Spill files: entries that were not settled when the program ended, in a file to replay.
 
-One JSON value a line. The first line names the spill, and the database that it is of; then, table
-by table, a line with the declaration and the number of entries, and a line for each entry, in an
-order that does to the table what the order of acceptance would:
+Each line is one JSON value. The first line has the id of the spill and the database of its
+entries. Then follows, per table, a line with the declaration and the number of entries, and a line
+per entry. Executed in this order, the entries have the effect of the accepted ones:
 
     {"forebay_spill": 1, "id": "5f…", "written_at": 1760000000.0, "reason": "…",
      "database": {"path": "/srv/site.db", "id": "a1…"}, "tables": 1}
@@ -10,8 +10,8 @@ order that does to the table what the order of acceptance would:
     {"write": {"url": "/", "count": 1}}
     {"delete": {"url": "/old"}}
 
-A first line without a database, or with null, is of a store that has no file, or of an early
-version; such a spill may be of any.
+The first line has no database, or null, if the store has no file or if an early version of forebay
+wrote the spill. Such a spill may be replayed into any database.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from forebay._table.operations import Operation
 from forebay._table.table import Table
 
 MARK: Final = '{"forebay_spill": '
-"""How every spill file begins."""
+"""The text at the start of every spill file."""
 
 _VERSION: Final = 1
 
-_LONGEST_HEAD: Final = 2**20
-"""Bytes of a first line, which has the text of an error in it."""
+_MAX_FIRST_LINE: Final = 2**20
+"""The maximum length of the first line in bytes. It contains the text of an error."""
 
 
 @dataclass(frozen=True)
 class Spill:
-    """What a spill file holds.
+    """The contents of a spill file.
 
     Attributes:
-        id: names this spill, no two the same, however often the file is copied.
+        id: the unique id of the spill, which copies of the file share.
         written_at: when it was written, in seconds since 1970, UTC.
-        reason: why its entries did not reach the database.
-        unsettled: the entries by their tables, in an order that has the same effect as that of
-            acceptance.
-        database: where the entries were to go; None where the file does not say.
+        reason: why its entries were not committed.
+        unsettled: the entries by table. Executed in this order, they have the effect of the
+            accepted ones.
+        database: the database of the entries; None if the file does not name one.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Spill:
 
     @property
     def entries(self) -> int:
-        """How many entries it holds."""
+        """The number of entries."""
         return sum(map(len, self.unsettled.values()))
 
 
@@ -81,22 +81,22 @@ def write_spill(
     reason: str = "",
     database: Database | None = None,
 ) -> Path:
-    """Write entries to a new file, for its owner only; return once they are on the disk.
+    """Write entries to a new file, and return once they are on the disk.
 
-    The file appears whole or not at all. A file that is there is never written to: where the
-    name is taken, ``.1`` is appended to it, or ``.2``, and so on.
+    Only the file's owner can read it. The complete file appears, or none. An existing file is
+    never changed: if the name is taken, ``.1`` is appended to it, or ``.2``, and so on.
 
     Args:
         path: the file.
-        unsettled: the entries by their tables.
-        reason: why they did not reach the database, for the person who finds the file.
-        database: that database; None where there is no telling.
+        unsettled: the entries by table.
+        reason: why they were not committed, for the person who finds the file.
+        database: the database of the entries; None if it is unknown.
 
     Returns:
-        The file that was written.
+        The path of the file.
 
     Raises:
-        OSError: it could not be written: no such folder, no permission, a full disk.
+        OSError: the file cannot be written: no such folder, no permission, a full disk.
     """
     target, part = _reserve(Path(path))
     try:
@@ -106,16 +106,16 @@ def write_spill(
             os.fsync(file.fileno())
         part.replace(target)
     except BaseException:
-        for file_of_ours in (part, target):
+        for created in (part, target):
             with suppress(OSError):
-                file_of_ours.unlink()
+                created.unlink()
         raise
     _sync_folder(target.parent)
     return target
 
 
 def _reserve(path: Path) -> tuple[Path, Path]:
-    """Create two empty files that nobody else has: one with a free name, one to write to."""
+    """Create two empty files: one that reserves a free name, and one to write to."""
     target = path
     numbers = count(1)
     while True:
@@ -127,7 +127,7 @@ def _reserve(path: Path) -> tuple[Path, Path]:
             except BaseException:
                 target.unlink()
                 raise
-        except FileExistsError:  # another spill, or the part of one that was never finished
+        except FileExistsError:  # another spill, or one that was interrupted while it was written
             target = path.with_name(f"{path.name}.{next(numbers)}")
         else:
             return target, part
@@ -151,8 +151,8 @@ def _lines(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the disk keep the file's name, where the system knows of such a thing."""
-    with suppress(PermissionError):  # a folder that may be written to but not read
+    """Flush the folder to the disk, so that the new file's name survives a power failure."""
+    with suppress(PermissionError):  # a folder that can be written but not read
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -161,7 +161,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def is_spill(path: Path) -> bool:
-    """Tell whether a file begins as spills do, whole or not. One that cannot be read does not."""
+    """Return whether a file begins like a spill file, which may be incomplete.
+
+    Args:
+        path: the file. If it cannot be read, the result is False.
+    """
     try:
         with path.open("rb") as file:
             return file.read(len(MARK)) == MARK.encode()
@@ -169,14 +173,20 @@ def is_spill(path: Path) -> bool:
         return False
 
 
-def database_of(path: Path) -> Database | None:
-    """Tell which database a spill is of, whole or not; None where the file does not say."""
+def read_database(path: Path) -> Database | None:
+    """Return the database that the first line of a spill file names, or None.
+
+    Args:
+        path: the file, which may be incomplete. If its first line cannot be read, the result is
+            None.
+    """
     try:
         with path.open("rb") as file:
-            database: Database | None = _head(file.readline(_LONGEST_HEAD).decode())["database"]
-            return database
+            first_line = _parse_first_line(file.readline(_MAX_FIRST_LINE).decode())
     except (OSError, ValueError):
         return None
+    database: Database | None = first_line["database"]
+    return database
 
 
 def read_spill(path: str | os.PathLike[str], *, incomplete: bool = False) -> Spill:
@@ -184,43 +194,46 @@ def read_spill(path: str | os.PathLike[str], *, incomplete: bool = False) -> Spi
 
     Args:
         path: the file.
-        incomplete: whether one that was cut off will do: what it holds is its whole lines then.
+        incomplete: whether to read a file whose end is missing; then the result has the entries
+            of its complete lines.
 
     Returns:
-        What it holds. Rows are plain tuples: the tables are declared anew, from the file.
+        The contents. The tables are declared from the file, so their rows are plain tuples.
 
     Raises:
-        SpillError: it is no spill file, or is damaged; the message has the line.
-        OSError: it cannot be read.
+        SpillError: the file is damaged or not a spill file; the message contains the line.
+        OSError: the file cannot be read.
     """
     reader = _Reader()
     number = 1
     try:
         with Path(path).open("rb") as file:
             _check_start(file.peek())
-            for number, line in enumerate(file, start=1):  # noqa: B007  # for the errors
+            for number, line in enumerate(file, start=1):  # noqa: B007  # for the error
                 try:
                     reader.read(line.decode())
                 except ValueError as error:
-                    # The start of a JSON object is none, so this is no line that only lacks its
-                    # line feed.
+                    # A part of a JSON object is never valid JSON, so a last line without a line
+                    # feed either parses or is incomplete.
                     if line.endswith(b"\n"):
                         raise
                     if not incomplete:
-                        raise ValueError(f"{error}; the file ends in this line. {_CUT}") from error
+                        raise ValueError(
+                            f"{error}; the file ends in this line. {_READ_PART}"
+                        ) from error
         return reader.result(incomplete=incomplete)
     except ValueError as error:
         raise SpillError(f"{os.fspath(path)!r}, line {number}: {error}") from error
 
 
 def _check_start(start: bytes) -> None:
-    """Refuse what is no spill before a line is read: it may have lines without end."""
+    """Check the start of a file before its first line is read, which may be endless."""
     if start and not start.startswith(MARK.encode()):
-        raise ValueError(_NO_SPILL)
+        raise ValueError("not a spill file of forebay")
 
 
 class _Reader:
-    """Takes the lines of a spill file, one after another."""
+    """Parse the lines of a spill file one after another."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] | None = None
@@ -230,70 +243,68 @@ class _Reader:
 
     def read(self, line: str) -> None:
         if self._head is None:
-            self._head = _head(line)
+            self._head = _parse_first_line(line)
         elif self._table is not None and self._left:
             self._unsettled[self._table].append(decode_operation(self._table, line))
             self._left -= 1
         else:
-            self._table, self._left = _table_line(line)
+            self._table, self._left = _parse_table_line(line)
             self._unsettled[self._table] = []
 
     def result(self, *, incomplete: bool) -> Spill:
         head = self._head
         if head is None:
             raise ValueError(
-                "it has no whole line, so there is no entry in it: its spill was never written to "
-                "the end; look for a file of its name with .part after it"
+                "the file has no complete line, so it contains no entry: the program stopped "
+                "while it wrote the spill; look for a file with the same name and .part after it"
             )
         if not incomplete and (self._left or len(self._unsettled) != head["tables"]):
-            raise ValueError(f"the file ends here, but more is to follow: it is not whole. {_CUT}")
+            raise ValueError(f"the file ends here, but entries are missing. {_READ_PART}")
         return Spill(
             head["id"], head["written_at"], head["reason"], self._unsettled, head["database"]
         )
 
 
-_CUT: Final = "Its whole lines can be taken in all the same (incomplete=True, --incomplete)"
+_READ_PART: Final = "To read its complete lines, use incomplete=True or --incomplete"
 
-_NO_SPILL: Final = "this is no spill file of forebay"
-
-_HEAD: Final[Mapping[str, Callable[[Any], bool]]] = {
+_FIRST_LINE: Final[Mapping[str, Callable[[Any], bool]]] = {
     "id": lambda value: isinstance(value, str),
     "written_at": lambda value: isinstance(value, int | float) and math.isfinite(value),
     "reason": lambda value: isinstance(value, str),
     "tables": lambda value: isinstance(value, int),
 }
-"""What the first line must have, and how each of it must be."""
+"""The members that the first line must have, each with the check of its value."""
 
 
-def _head(line: str) -> dict[str, Any]:
+def _parse_first_line(line: str) -> dict[str, Any]:
     _check_start(line.encode())
     head = dict(parse_json(line))
     if head.pop("forebay_spill") != _VERSION:
-        raise ValueError(f"the format is not {_VERSION}, the one this version of forebay reads")
-    if missing := _HEAD.keys() - head.keys():
+        raise ValueError(f"unknown format; this version of forebay reads format {_VERSION} only")
+    if missing := _FIRST_LINE.keys() - head.keys():
         raise ValueError(f"the first line has no {', '.join(sorted(missing))}")
-    for name, fits in _HEAD.items():
-        if not fits(head[name]):
-            raise ValueError(f"{head[name]!r} is no {name} of a spill")
-    head["database"] = _database(head)
+    for name, is_valid in _FIRST_LINE.items():
+        if not is_valid(head[name]):
+            raise ValueError(f"invalid {name} in the first line: {head[name]!r}")
+    head["database"] = _parse_database(head)
     return head
 
 
-def _database(head: Mapping[str, Any]) -> Database | None:
+def _parse_database(head: Mapping[str, Any]) -> Database | None:
     match head.get("database"):
         case None:
             return None
         case {"path": str(path), "id": str() | None as known}:
             return Database(path, known)
         case other:
-            raise ValueError(f"{other!r} is no database of a spill")
+            raise ValueError(f"invalid database in the first line: {other!r}")
 
 
-def _table_line(line: str) -> tuple[Table[Any], int]:
+def _parse_table_line(line: str) -> tuple[Table[Any], int]:
     value = parse_json(line)
     if not isinstance(value, dict) or set(value) != {"table", "entries"}:
-        raise ValueError("expected a table here, with its number of entries")
+        raise ValueError("expected a line with a table and its number of entries")
     entries = value["entries"]
     if not isinstance(entries, int) or isinstance(entries, bool) or entries < 0:
-        raise ValueError(f"{entries!r} is no number of entries")
+        raise ValueError(f"invalid number of entries: {entries!r}")
     return decode_declaration(json.dumps(value["table"])), entries

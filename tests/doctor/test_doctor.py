@@ -496,7 +496,9 @@ async def test_files_that_may_be_spills_are_looked_at(
 async def test_a_named_spill_that_is_none(path: Path) -> None:
     """Somebody expected it to be there."""
     path.with_name("a").write_text("x")
-    assert "no spill file" in (await problem(path, "spills", spills=[path.with_name("a")])).message
+    assert (
+        "not a spill file" in (await problem(path, "spills", spills=[path.with_name("a")])).message
+    )
     path.with_name("a").unlink()
     assert "No such file" in (await problem(path, "spills", spills=[path.with_name("a")])).message
 

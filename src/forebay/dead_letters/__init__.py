@@ -206,7 +206,7 @@ async def import_spill(
     spill = await trio.to_thread.run_sync(partial(read_spill, path, incomplete=incomplete))
     with store_errors(store.path):
         here = Database.at(store.path, await store.run(read_id))
-        if spill.database is not None and spill.database.is_other(here) and not any_database:
+        if spill.database is not None and spill.database.differs_from(here) and not any_database:
             raise SpillError(
                 f"the spill {os.fspath(path)!r} belongs to the database {spill.database}, and this "
                 f"is {here}. To import its entries here all the same, use any_database=True, "

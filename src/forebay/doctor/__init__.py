@@ -21,7 +21,7 @@ import trio
 
 from forebay._database import Database
 from forebay._errors import SpillError, format_count
-from forebay._spill import database_of, is_spill, read_spill
+from forebay._spill import is_spill, read_database, read_spill
 from forebay._table.table import Table
 from forebay.doctor._checks import Integrity, sqlite_itself
 from forebay.doctor._examination import Inside, examine_inside
@@ -156,8 +156,8 @@ def _spills(
     paths = dict.fromkeys([*map(Path, named), *_candidates(file)])
     here = Database.at(file, inside.id)
     for path in paths:
-        database = database_of(path) if _is_readable(path) else None
-        if database is not None and database.is_other(here):
+        database = read_database(path) if _is_readable(path) else None
+        if database is not None and database.differs_from(here):
             yield Finding(
                 "spills",
                 Verdict.OK,
