@@ -12,12 +12,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
+from forebay import Buffers, Table, open_buffers, serve_statistics
 from forebay.testing import MemoryStore
 
 
@@ -132,12 +133,10 @@ async def test_a_cancelled_block_removes_its_socket(path: str) -> None:
         await client.aclose()
 
 
-class LongAnswer(Buffers):
-    """Buffers whose statistics do not fit into a socket's send buffer."""
-
-    def statistics(self) -> dict[str, BufferStatistics]:
-        [statistics] = super().statistics().values()
-        return {"x" * 4_000_000: statistics}
+def with_long_answer(buffers: Buffers) -> Buffers:
+    """Return a stand-in for buffers, whose statistics do not fit into a socket's send buffer."""
+    [statistics] = buffers.statistics().values()
+    return Mock(spec=Buffers, statistics=lambda: {"x" * 4_000_000: statistics})
 
 
 async def test_the_farewell_follows_a_complete_answer(path: str) -> None:
@@ -153,7 +152,7 @@ async def test_the_farewell_follows_a_complete_answer(path: str) -> None:
     async with (
         opened() as buffers,
         trio.open_nursery() as nursery,
-        serve_statistics(path, LongAnswer(buffers._workers)),
+        serve_statistics(path, with_long_answer(buffers)),
     ):
         client = await trio.open_unix_socket(path)
         nursery.start_soon(read, client)
@@ -171,7 +170,7 @@ async def test_a_client_that_does_not_read_delays_the_end_by_half_a_second(
 ) -> None:
     """The farewell has a deadline."""
     async with opened() as buffers:
-        async with serve_statistics(path, LongAnswer(buffers._workers)):
+        async with serve_statistics(path, with_long_answer(buffers)):
             client = await trio.open_unix_socket(path)
             await client.send_all(b"\n")
             await wait_all_tasks_blocked()

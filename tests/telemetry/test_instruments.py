@@ -36,16 +36,16 @@ PAIRS = Table(Pair, name="pairs", key="k", delete_by="v")
 OTHERS = Table(Pair, name="others", key="k")
 
 
-def of(**attributes: Any) -> tuple[tuple[str, Any], ...]:
+def attrs(**attributes: Any) -> tuple[tuple[str, Any], ...]:
     """Return attributes as `Meters.points` has them. Two underscores stand for a dot."""
     return tuple(sorted((name.replace("__", "."), value) for name, value in attributes.items()))
 
 
-PAIRS_ = of(buffer="pairs")
-WRITES = of(buffer="pairs", operation="write")
+OF_PAIRS = attrs(buffer="pairs")
+WRITES_TO_PAIRS = attrs(buffer="pairs", operation="write")
 
 
-def fails(kind: FailureKind, code: str) -> BatchError:
+def failure(kind: FailureKind, code: str) -> BatchError:
     return BatchError("scripted", kind=kind, code=code)
 
 
@@ -69,11 +69,11 @@ async def test_a_flush_adds_its_rows_and_its_time(
     async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(n) for n in range(3))
         await buffers[PAIRS].flush()
-        assert {WRITES: 3} == meters.values("forebay.rows.flushed")
+        assert {WRITES_TO_PAIRS: 3} == meters.values("forebay.rows.flushed")
         [(attributes, size)] = meters.points("forebay.flush.size").items()
-        assert (WRITES, 1, 3) == (attributes, size.count, size.sum)
+        assert (WRITES_TO_PAIRS, 1, 3) == (attributes, size.count, size.sum)
         [(attributes, duration)] = meters.points("forebay.flush.duration").items()
-    requested = of(buffer="pairs", operation="write", flush__reason="requested")
+    requested = attrs(buffer="pairs", operation="write", flush__reason="requested")
     assert (requested, 1) == (attributes, duration.count)
     assert pytest.approx(0.5) == duration.sum
 
@@ -115,10 +115,10 @@ async def test_each_operation_is_counted_separately(
         await buffer.enqueue_delete_by(5)
         await buffer.flush()
         assert {
-            of(buffer="pairs", operation="write"): 4,
-            of(buffer="pairs", operation="update"): 1,
-            of(buffer="pairs", operation="delete"): 2,
-            of(buffer="pairs", operation="delete_by"): 1,
+            attrs(buffer="pairs", operation="write"): 4,
+            attrs(buffer="pairs", operation="update"): 1,
+            attrs(buffer="pairs", operation="delete"): 2,
+            attrs(buffer="pairs", operation="delete_by"): 1,
         } == meters.values("forebay.rows.flushed")
         [attributes] = meters.points("forebay.flush.duration")
         assert "mixed" == dict(attributes)["operation"]
@@ -129,7 +129,7 @@ async def test_each_operation_is_counted_separately(
 async def test_a_failed_flush_adds_no_rows(meters: Meters, autojump_clock: MockClock) -> None:
     """It adds no size either, only a duration with its error."""
     store = MemoryStore()
-    store.fail_next(fails(FailureKind.FATAL, "SQLITE_READONLY"))
+    store.fail_next(failure(FailureKind.FATAL, "SQLITE_READONLY"))
     with pytest.raises(FlushError):
         async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
             await buffers[PAIRS].enqueue(Pair(1))
@@ -149,7 +149,7 @@ async def test_an_error_that_is_not_the_databases_has_no_status_code(
     meters: Meters, autojump_clock: MockClock
 ) -> None:
     """`error.type` is then the type of the exception."""
-    error = fails(FailureKind.FATAL, "OverflowError")
+    error = failure(FailureKind.FATAL, "OverflowError")
     error.__cause__ = OverflowError()
     store = MemoryStore()
     store.fail_next(error)
@@ -179,15 +179,15 @@ async def test_a_flush_that_the_drains_deadline_ends_is_a_failure(
 async def test_a_retry_counts_once(meters: Meters, autojump_clock: MockClock) -> None:
     """Each retry adds one, with the code of the failure before. The flush is counted once."""
     store = MemoryStore()
-    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=2)
-    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_FULL"))
+    store.fail_next(failure(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=2)
+    store.fail_next(failure(FailureKind.TRANSIENT, "SQLITE_FULL"))
     async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].write(Pair(1))
         assert {
-            of(buffer="pairs", error__type="SQLITE_BUSY"): 2,
-            of(buffer="pairs", error__type="SQLITE_FULL"): 1,
+            attrs(buffer="pairs", error__type="SQLITE_BUSY"): 2,
+            attrs(buffer="pairs", error__type="SQLITE_FULL"): 1,
         } == meters.values("forebay.flush.retries")
-        assert {WRITES: 1} == meters.values("forebay.rows.flushed")
+        assert {WRITES_TO_PAIRS: 1} == meters.values("forebay.rows.flushed")
         [(attributes, flush)] = meters.points("forebay.flush.duration").items()
         assert ("error.type" in dict(attributes), flush.count) == (False, 1)
         attempts = meters.points("db.client.operation.duration")
@@ -199,7 +199,7 @@ async def test_a_failure_without_a_further_attempt_is_not_a_retry(
 ) -> None:
     """Three attempts make two retries."""
     store = MemoryStore()
-    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=3)
+    store.fail_next(failure(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=3)
     options = BufferOptions(retry=RetryPolicy(max_attempts=3))
     with pytest.raises(FlushError):
         async with open_buffers(
@@ -214,7 +214,7 @@ async def test_a_retry_counts_when_it_begins(
 ) -> None:
     """A retry that the drain's deadline prevents is not counted, in the statistics neither."""
     store = MemoryStore()
-    store.fail_next(fails(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=9)
+    store.fail_next(failure(FailureKind.TRANSIENT, "SQLITE_BUSY"), times=9)
     options = BufferOptions(drain_timeout=3).override(
         {"retry": {"initial_delay": 2, "max_delay": 2, "jitter": 0}}
     )
@@ -241,8 +241,8 @@ async def test_a_dead_letter_counts_once(meters: Meters, autojump_clock: MockClo
     async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(n) for n in range(5))
         await buffers[PAIRS].flush()
-        assert {PAIRS_: 2} == meters.values("forebay.entries.dead_lettered")
-        assert {WRITES: 3} == meters.values("forebay.rows.flushed")
+        assert {OF_PAIRS: 2} == meters.values("forebay.entries.dead_lettered")
+        assert {WRITES_TO_PAIRS: 3} == meters.values("forebay.rows.flushed")
         [size] = meters.points("forebay.flush.size").values()
         assert 3 == size.sum
 
@@ -252,9 +252,9 @@ async def test_superseded_entries_are_counted(meters: Meters, autojump_clock: Mo
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(5))
         await buffers[PAIRS].flush()
-        assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
-        assert {PAIRS_: 4} == meters.values("forebay.entries.superseded")
-        assert {WRITES: 1} == meters.values("forebay.rows.flushed")
+        assert {OF_PAIRS: 5} == meters.values("forebay.entries.accepted")
+        assert {OF_PAIRS: 4} == meters.values("forebay.entries.superseded")
+        assert {WRITES_TO_PAIRS: 1} == meters.values("forebay.rows.flushed")
 
 
 async def test_gauges_show_the_pending_entries(meters: Meters, autojump_clock: MockClock) -> None:
@@ -268,15 +268,15 @@ async def test_gauges_show_the_pending_entries(meters: Meters, autojump_clock: M
         await buffers[PAIRS].enqueue_many(Pair(n) for n in range(4))
         await trio.sleep(6)
         await buffers[PAIRS].enqueue_many(Pair(n) for n in range(6))
-        others = of(buffer="others")
-        assert {PAIRS_: 10, others: 0} == meters.values("forebay.queue.size")
-        assert {PAIRS_: 0.25, others: 0.0} == meters.values("forebay.queue.utilization")
+        others = attrs(buffer="others")
+        assert {OF_PAIRS: 10, others: 0} == meters.values("forebay.queue.size")
+        assert {OF_PAIRS: 0.25, others: 0.0} == meters.values("forebay.queue.utilization")
         ages = meters.values("forebay.queue.oldest.age")
-        assert {PAIRS_: 6.0, others: 0.0} == pytest.approx(ages)
+        assert {OF_PAIRS: 6.0, others: 0.0} == pytest.approx(ages)
         store.resume()
         await buffers.flush()
-        assert {PAIRS_: 0, others: 0} == meters.values("forebay.queue.size")
-        assert {PAIRS_: 0.0, others: 0.0} == meters.values("forebay.queue.oldest.age")
+        assert {OF_PAIRS: 0, others: 0} == meters.values("forebay.queue.size")
+        assert {OF_PAIRS: 0.0, others: 0.0} == meters.values("forebay.queue.oldest.age")
 
 
 async def test_blocks_in_a_row_have_correct_gauges(
@@ -287,11 +287,11 @@ async def test_blocks_in_a_row_have_correct_gauges(
         store = MemoryStore()
         async with open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers:
             await buffers[PAIRS].enqueue_many(Pair(n) for n in range(entries))
-            assert {PAIRS_: entries} == meters.values("forebay.queue.size")
+            assert {OF_PAIRS: entries} == meters.values("forebay.queue.size")
         assert entries == len(store.rows(PAIRS))
         del buffers
         gc.collect()
-    assert {PAIRS_: 5} == meters.values("forebay.entries.accepted")
+    assert {OF_PAIRS: 5} == meters.values("forebay.entries.accepted")
     assert [] == caplog.records  # an instrument that is created twice logs a warning
 
 
@@ -323,11 +323,11 @@ async def test_open_blocks_with_the_same_table_are_added(
             store, PAIRS, options=BufferOptions(capacity=30), meter_provider=meters.provider
         ) as second:
             await second[PAIRS].enqueue_many(Pair(n) for n in range(8))
-            assert {PAIRS_: 10} == meters.values("forebay.queue.size")
-            assert {PAIRS_: 0.25} == meters.values("forebay.queue.utilization")
-            assert {PAIRS_: 5.0} == pytest.approx(meters.values("forebay.queue.oldest.age"))
+            assert {OF_PAIRS: 10} == meters.values("forebay.queue.size")
+            assert {OF_PAIRS: 0.25} == meters.values("forebay.queue.utilization")
+            assert {OF_PAIRS: 5.0} == pytest.approx(meters.values("forebay.queue.oldest.age"))
             store.resume()
-    assert {PAIRS_: 10} == meters.values("forebay.entries.accepted")
+    assert {OF_PAIRS: 10} == meters.values("forebay.entries.accepted")
 
 
 GAUGES = ("forebay.queue.size", "forebay.queue.utilization", "forebay.queue.oldest.age")
@@ -347,8 +347,8 @@ async def test_a_closed_buffer_keeps_its_counters(
     """The last export contains what the drain flushed, and a counter never falls."""
     async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
         await buffers[PAIRS].enqueue_many(Pair(1, n) for n in range(3))
-    assert {PAIRS_: 3} == meters.values("forebay.entries.accepted")
-    assert {PAIRS_: 2} == meters.values("forebay.entries.superseded")
+    assert {OF_PAIRS: 3} == meters.values("forebay.entries.accepted")
+    assert {OF_PAIRS: 2} == meters.values("forebay.entries.superseded")
 
 
 async def test_with_no_op_providers_there_is_no_observer() -> None:

@@ -11,13 +11,15 @@ import sys
 import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import trio
 
-from forebay import Buffers, Table, open_buffers, serve_statistics
+from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
 from forebay.testing import MemoryStore
 from tests.cli.top.conftest import answer, server
 
@@ -85,19 +87,16 @@ async def test_once_prints_one_sample(path: str) -> None:
     assert 18 == done.stdout.count("▁") + done.stdout.count("█")
 
 
-class CountedBuffers(Buffers):
-    """Buffers that count how often their statistics are read."""
+def counted(buffers: Buffers) -> tuple[Buffers, trio.Event]:
+    """Return a stand-in for buffers, and an event that is set when it is read the third time."""
+    reads, read_three_times = count(1), trio.Event()
 
-    def __init__(self, buffers: Buffers) -> None:
-        super().__init__(buffers._workers)
-        self.read_three_times = trio.Event()
-        self._reads = 0
+    def statistics() -> dict[str, BufferStatistics]:
+        if next(reads) == 3:
+            read_three_times.set()
+        return buffers.statistics()
 
-    def statistics(self) -> dict[str, object]:  # type: ignore[override]
-        self._reads += 1
-        if self._reads == 3:
-            self.read_three_times.set()
-        return {**super().statistics()}
+    return Mock(spec=Buffers, statistics=statistics), read_three_times
 
 
 async def test_the_command_ends_when_the_program_closes_its_buffers(path: str) -> None:
@@ -108,10 +107,10 @@ async def test_the_command_ends_when_the_program_closes_its_buffers(path: str) -
         done.append(await top(path, "--interval", "0.1"))
 
     async with trio.open_nursery() as nursery, open_buffers(MemoryStore(), PAIRS) as buffers:
-        counted = CountedBuffers(buffers)
-        async with serve_statistics(path, counted):
+        stand_in, read_three_times = counted(buffers)
+        async with serve_statistics(path, stand_in):
             nursery.start_soon(watch)
-            await counted.read_three_times.wait()
+            await read_three_times.wait()
     assert (0, "") == (done[0].returncode, done[0].stderr)
     assert "pairs" in done[0].stdout
     assert done[0].stdout.endswith(f"{path}: the program has closed its buffers\n")

@@ -45,7 +45,7 @@ def top(path: str, interval: float, *, once: bool) -> None:
       1    the program ended without closing its buffers, or the output cannot be written
       2    no program can be watched at PATH, or it does not answer
       143  ended by SIGTERM
-    """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
+    """  # noqa: D301  # \\b is an escape of click's
     try:
         exit_code = trio.run(_run, path, interval, once)
     except KeyboardInterrupt:  # before or after Trio handles SIGINT
