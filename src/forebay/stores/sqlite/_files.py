@@ -78,7 +78,7 @@ class FileIdentity:
 def _status(path: str) -> os.stat_result | None:
     # os.stat, because each transaction calls it, and pathlib takes twice as long.
     try:
-        return os.stat(path)  # noqa: PTH116  # see above
+        return os.stat(path)  # noqa: PTH116  # faster, see above
     except FileNotFoundError:
         return None
 
