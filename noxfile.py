@@ -1,4 +1,4 @@
-"""What is run on this project: `nox -l` lists it."""
+"""The sessions that check, measure and build this project: `nox -l` lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10.9"
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["tests", "lint", "typing"]
@@ -19,12 +19,12 @@ EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
 
 
 def group(name: str) -> list[str]:
-    """Give the packages of a dependency group."""
+    """Return the packages of a dependency group."""
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
 def installed_pythons() -> list[str]:
-    """Give the supported versions whose interpreter really starts on this machine."""
+    """Return the supported versions whose interpreter starts on this machine."""
     versions = nox.project.python_versions(PROJECT)
     return [version for version in versions if _starts(f"python{version}")]
 
@@ -40,11 +40,13 @@ PYTHONS = installed_pythons()
 def _test(session: nox.Session) -> None:
     # Not editable: what is tested is what would be published.
     session.install(f".[{EXTRAS}]", *group("tests"))
-    # What lies outside Python (a collector, a full disk, a killed process, a long wait) is the same
-    # for each version: one of them is enough, so that the whole stays a matter of minutes.
+    # Tests of collectors, full disks, killed processes and long waits do not depend on the version
+    # of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
     outside = "prometheus or root or rotel or slow or strace"
-    session.run("pytest", *([] if first else ["-m", f"not ({outside})"]), *session.posargs)
+    selected = [] if first else ["-m", f"not ({outside})"]
+    # A file stays with one worker, which keeps the code blocks of a document in their order.
+    session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)
 
 
 @nox.session(python=PYTHONS[:1] + PYTHONS[1:][-1:])
@@ -87,14 +89,14 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Load 336,776 real flights by the command, twice, and print a report of them."""
-    session.install(".[cli]", "pip")  # pip fetches the flights
+    session.install(".[cli]")
     session.run("python", "demo/flights.py")
 
 
 @nox.session
 def replay(session: nox.Session) -> None:
     """Replay a production cache trace, and check the outcome: `-- --requests 50000` for less."""
-    session.install(".[cache,otlp]", "pip")  # pip fetches the trace
+    session.install(".[cache,otlp]")
     session.run("python", "-m", "replay", *session.posargs)
 
 
