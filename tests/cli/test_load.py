@@ -1,4 +1,4 @@
-"""`forebay load`: what it leaves in the table, what it prints, what it exits with."""
+"""`forebay load`: the rows in the table, the output, the exit code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def summary(result: Result) -> dict[str, int]:
 
 
 def test_a_new_table_has_the_types_and_rows_of_the_input() -> None:
-    """Columns are typed by their values; an empty cell of numbers is NULL."""
+    """The types of columns are detected, and an empty cell in a column of numbers is NULL."""
     result = load(PEOPLE)
     assert (0, {"read": 3, "committed": 3, "superseded": 0, "rejected": 0}) == (
         result.exit_code,
@@ -69,7 +69,7 @@ def test_a_new_table_has_the_types_and_rows_of_the_input() -> None:
 
 
 def test_without_a_key_rows_are_added() -> None:
-    """A second load of the same file has every row once more."""
+    """A second load of the same file adds every row again."""
     load(PEOPLE)
     load(PEOPLE)
     assert [(6,)] == query("SELECT count(*) FROM t")
@@ -84,7 +84,7 @@ def test_without_a_key_rows_are_added() -> None:
     ],
 )
 def test_with_a_key_rows_of_one_key_are_merged(merge: Sequence[str], rows: list[Any]) -> None:
-    """Across loads by the rule, in a table whose key is unique."""
+    """The rule holds across loads, in a table whose key is unique."""
     load("id,v\n1,a\n", "--key", "id", *merge)
     result = load("id,v\n1,new\n2,b\n", "--key", "id", *merge)
     assert 0 == result.exit_code
@@ -92,46 +92,46 @@ def test_with_a_key_rows_of_one_key_are_merged(merge: Sequence[str], rows: list[
 
 
 def test_rows_of_one_key_in_one_input_supersede() -> None:
-    """The summary tells rows that another row took the place of."""
+    """The summary counts the rows that a later row replaced before they were committed."""
     result = load("id,v\n1,a\n1,b\n1,c\n", "--key", "id")
     assert {"read": 3, "committed": 1, "superseded": 2, "rejected": 0} == summary(result)
     assert [(1, "c")] == query("SELECT * FROM t")
 
 
 def test_a_key_may_have_several_columns_and_any_names() -> None:
-    """The names are separated by commas, and quoted where they have one."""
+    """Names are separated by commas, and a name with a comma is quoted."""
     text = '"a,b",select,v\n1,x,one\n1,y,two\n1,x,three\n'
     assert 0 == load(text, "--key", '"a,b",select').exit_code
     assert [(1, "x", "three"), (1, "y", "two")] == query("SELECT * FROM t ORDER BY 2")
 
 
 def test_without_detection_all_columns_are_text() -> None:
-    """--no-detect-types keeps every cell as it is."""
+    """--no-detect-types loads the text of every cell."""
     load(PEOPLE, "--no-detect-types", "--key", "id")
     assert [("1", "Ada", "1.5"), ("2", "Bob", ""), ("3", "Cy", "2")] == query("SELECT * FROM t")
 
 
 def test_texts_for_null_are_null() -> None:
-    """--null may be given more than once."""
+    """--null may be repeated."""
     load("a,b\n1,x\nNA,\n", "--null", "NA", "--null", "")
     assert [(1, "x"), (None, None)] == query("SELECT * FROM t")
 
 
 def test_leading_zeros_are_kept() -> None:
-    """An identifier that looks like a number is no number."""
+    """An identifier with leading zeros is not a number."""
     load("zip\n02139\n94103\n")
     assert [("02139",), ("94103",)] == query("SELECT * FROM t")
 
 
 def test_json_values_keep_their_types() -> None:
-    """Missing keys are NULL, nested values JSON text, truth 1 or 0."""
+    """Missing keys are NULL, nested values are JSON text, and booleans are 1 or 0."""
     lines = [{"a": 1, "b": "007", "c": True}, {"a": 0.5, "d": {"x": [None]}}]
     load("\n".join(map(json.dumps, lines)), name="in.jsonl")
     assert [(1.0, "007", 1, None), (0.5, None, None, '{"x": [null]}')] == query("SELECT * FROM t")
 
 
-def test_a_second_load_goes_by_the_table() -> None:
-    """Types are told anew by no load: a file of zeros goes into a column of text as text."""
+def test_a_second_load_uses_the_types_of_the_table() -> None:
+    """Types are detected for a new table only: digits in a column of TEXT are text."""
     load("id,v\n1,x\n", "--key", "id")
     result = load("id,v\n2,5\n", "--key", "id")
     assert 0 == result.exit_code
@@ -139,7 +139,7 @@ def test_a_second_load_goes_by_the_table() -> None:
 
 
 def test_a_table_with_more_columns_takes_the_rows() -> None:
-    """Columns that the input has not are left to their defaults, and to what they were."""
+    """Columns that are not in the input keep their values, or get their defaults in a new row."""
     execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w INTEGER DEFAULT 7)")
     execute("INSERT INTO t VALUES (1, 'old', 8)")
     load("ID,v\n1,x\n2,y\n", "--key", "ID")
@@ -147,7 +147,7 @@ def test_a_table_with_more_columns_takes_the_rows() -> None:
 
 
 def test_several_inputs_are_one_load(tmp_path: Path) -> None:
-    """Packed or not, with the columns in any order."""
+    """Each may be compressed, and have the columns in another order."""
     Path("b.csv.gz").write_bytes(gzip.compress(b"v,id\ny,2\n"))
     Path("a.csv").write_text("id,v\n1,x\n")
     result = run("a.csv", "b.csv.gz", "--database", "a.db", "--table", "t", "--key", "id")
@@ -156,28 +156,37 @@ def test_several_inputs_are_one_load(tmp_path: Path) -> None:
 
 
 def test_an_input_with_other_columns_ends_the_load() -> None:
-    """Rows before it are in the table."""
+    """The rows before it are in the table."""
     Path("a.csv").write_text("id,v\n1,x\n")
     Path("b.csv").write_text("id,w\n2,y\n")
     result = run("a.csv", "b.csv", "--database", "a.db", "--table", "t")
     assert 2 == result.exit_code
-    assert "Error: b.csv, line 1: no column 'v'; expected those of the first" in result.stderr
+    assert (
+        "Error: b.csv, line 1: column 'v' is missing; expected the columns of the first"
+        in result.stderr
+    )
     assert [(1, "x")] == query("SELECT * FROM t")
 
 
 MALFORMED = [
-    pytest.param("id,v\n1,x\n2\n3,y\n", "line 3: 1 cells; expected 2", id="too few cells"),
-    pytest.param("id,v\n1,x\n2,y,z\n3,y\n", "line 3: 3 cells; expected 2", id="too many cells"),
+    pytest.param(
+        "id,v\n1,x\n2\n3,y\n", "line 3: the row has 1 cells; expected 2", id="too few cells"
+    ),
+    pytest.param(
+        "id,v\n1,x\n2,y,z\n3,y\n", "line 3: the row has 3 cells; expected 2", id="too many cells"
+    ),
     pytest.param('id,v\n1,x\n2,"y"z\n3,y\n', "line 3: ',' expected after '\"'", id="quote"),
-    pytest.param(b"id,v\n1,x\n2,\xff\n3,y\n", "line 3: byte 0xff at 3 is not UTF-8", id="UTF-8"),
-    pytest.param("id,v\n1,x\n2,\0\n3,y\n", "line 3: a NUL character at 3", id="NUL"),
-    pytest.param("id,v\n1,x\n,y\n3,y\n", "line 3: nothing in key column 'id'", id="no key"),
+    pytest.param(
+        b"id,v\n1,x\n2,\xff\n3,y\n", "line 3: byte 3 of the line, 0xff, is not UTF-8", id="UTF-8"
+    ),
+    pytest.param("id,v\n1,x\n2,\0\n3,y\n", "line 3: character 3 of the line is NUL", id="NUL"),
+    pytest.param("id,v\n1,x\n,y\n3,y\n", "line 3: key column 'id' has no value", id="no key"),
 ]
 
 
 @pytest.mark.parametrize(("content", "problem"), MALFORMED)
 def test_a_malformed_row_ends_the_load(content: str | bytes, problem: str) -> None:
-    """File, line and what was expected are told; the rows before it are in the table."""
+    """The error has the file, the line and what was expected. The rows before are in the table."""
     result = load(content, "--key", "id")
     assert 2 == result.exit_code
     assert f"Error: in.csv, {problem}" in result.stderr
@@ -187,7 +196,7 @@ def test_a_malformed_row_ends_the_load(content: str | bytes, problem: str) -> No
 
 @pytest.mark.parametrize(("content", "problem"), MALFORMED)
 def test_a_malformed_row_is_skipped_on_request(content: str | bytes, problem: str) -> None:
-    """All other rows are in the table; the row is told and counted, and the exit code says so."""
+    """All other rows are in the table. The row is printed and counted, and the exit code is 1."""
     result = load(content, "--key", "id", "--skip-malformed")
     assert 1 == result.exit_code
     assert f"in.csv, {problem}" in result.stderr
@@ -195,16 +204,16 @@ def test_a_malformed_row_is_skipped_on_request(content: str | bytes, problem: st
     assert {"read": 3, "committed": 2, "superseded": 0, "rejected": 1} == summary(result)
 
 
-def test_only_the_first_skipped_rows_are_told() -> None:
-    """A file of bad rows does not flood the terminal; the summary has the count."""
+def test_only_the_first_skipped_rows_are_printed() -> None:
+    """A file of bad rows does not flood the terminal. The summary has the count."""
     result = load("a,b\n1,1\n" + "x\n" * 500, "--skip-malformed", "--quiet")
-    assert 10 == result.stderr.count("skipped\n")
-    assert result.stderr.endswith("further rows that are skipped are only counted\n")
+    assert 10 == result.stderr.count("; skipped\n")
+    assert result.stderr.endswith("; the summary has the count\n")
     assert 1 == result.exit_code
 
 
-def after_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the first chunk be the sample, and let it be short."""
+def with_a_short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detect types from the first chunk only, and have short chunks."""
     monkeypatch.setattr(reading, "SAMPLE_ROWS", 1)
     monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 64)
 
@@ -213,20 +222,20 @@ def test_a_later_value_that_sqlite_would_change_is_malformed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A column that was told to hold integers does not turn 007 into 7; a way out is told."""
-    after_sample(monkeypatch)
+    with_a_short_sample(monkeypatch)
     rows = "".join(f"{i}\n" for i in range(100))
     result = load(f"id\n{rows}007\n8\n")
     assert 2 == result.exit_code
     assert (
-        "Error: in.csv, line 102: '007' in column 'id', where SQLite would change it; expected "
-        "an integer, as in the first rows; --no-detect-types loads every column as text\n"
+        "Error: in.csv, line 102: SQLite would change '007' in column 'id'; expected "
+        "an integer, as in the first rows; --no-detect-types loads every column as TEXT\n"
     ) in result.stderr
     assert [(100, 99)] == query("SELECT count(*), max(id) FROM t")
 
 
 def test_a_later_value_of_another_type_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text in a column of integers stays what it is."""
-    after_sample(monkeypatch)
+    """A text in a column of integers stays a text."""
+    with_a_short_sample(monkeypatch)
     rows = "".join(f"{i}\n" for i in range(100))
     assert 0 == load(f"id\n{rows}none\n1.5\n").exit_code
     assert [("none",), (1.5,)] == query("SELECT id FROM t ORDER BY rowid LIMIT 2 OFFSET 100")
@@ -234,20 +243,23 @@ def test_a_later_value_of_another_type_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_key_that_only_later_objects_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no column for its value; null needs none."""
-    after_sample(monkeypatch)
+    with_a_short_sample(monkeypatch)
     lines = ['{"a": 1}'] * 20 + ['{"a": 2, "b": null}', '{"a": 3, "b": 4}', '{"a": 5}']
     result = load("\n".join(lines), "--skip-malformed", name="in.ndjson")
-    assert "in.ndjson, line 22: a key 'b'; expected keys of the first rows" in result.stderr
+    assert (
+        "in.ndjson, line 22: key 'b' is unknown; expected keys of the first rows" in result.stderr
+    )
     assert [(22, 5)] == query("SELECT count(*), max(a) FROM t")
 
 
 def test_a_row_that_the_table_refuses_is_rejected() -> None:
-    """It is in the dead letters, the others are in the table, and the exit code says so."""
+    """It is a dead letter, the others are in the table, and the exit code is 1."""
     execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT CHECK (v <> 'bad'))")
     result = load("id,v\n1,a\n2,bad\n3,c\n", "--key", "id")
     assert 1 == result.exit_code
     assert {"read": 3, "committed": 2, "superseded": 0, "rejected": 1} == summary(result)
-    assert "1 rows were refused by table t; they and the reasons are in table" in result.stderr
+    assert "table t refused 1 row; to see the rows and the errors, run: " in result.stderr
+    assert "forebay dead-letters list a.db\n" in result.stderr
     assert [(1, "a"), (3, "c")] == query("SELECT * FROM t")
 
 
@@ -256,7 +268,7 @@ def test_a_row_that_the_table_refuses_is_rejected() -> None:
     ("name", "content"), [("in.csv", "a,b\n"), ("in.ndjson", ""), ("in.jsonl", "\n\n")]
 )
 def test_an_input_without_rows_makes_no_table(name: str, content: str, skip: Sequence[str]) -> None:
-    """Nothing to load is no error, and tells no types that a table could be made of."""
+    """An empty input is not an error, and shows no types for a table."""
     result = load(content, *skip, name=name)
     assert (0, {"read": 0, "committed": 0, "superseded": 0, "rejected": 0}) == (
         result.exit_code,
@@ -266,7 +278,7 @@ def test_an_input_without_rows_makes_no_table(name: str, content: str, skip: Seq
 
 
 def test_an_input_of_bad_rows_alone_makes_no_table() -> None:
-    """They are counted all the same."""
+    """The rows are counted."""
     result = load("nope\n[1]\n", "--skip-malformed", name="in.ndjson")
     assert (1, {"read": 2, "committed": 0, "superseded": 0, "rejected": 2}) == (
         result.exit_code,
@@ -309,7 +321,11 @@ def too_few_columns() -> None:
         (nothing, ["in.csv", "--database", "no/a.db", "--table", "t"], "no/a.db: No such file"),
         (nothing, ["in.csv", "--database", "a.db", "--table", ""], "got ''"),
         (nothing, ["-", "-", "--database", "a.db", "--table", "t"], "can be read only once"),
-        (nothing, ["in.txt", "--database", "a.db", "--table", "t"], "say it with --format"),
+        (
+            nothing,
+            ["in.txt", "--database", "a.db", "--table", "t"],
+            "with --format",
+        ),
         (a_directory, ["in.csv", "--database", "a.db", "--table", "t"], "is a directory"),
         (a_text, ["in.csv", "--database", "a.db", "--table", "t"], "file is not a database"),
         (a_view, ["in.csv", "--database", "a.db", "--table", "t"], "'t' is a view"),
@@ -326,12 +342,12 @@ def too_few_columns() -> None:
         (
             nothing,
             ["in.csv", "--database", "a.db", "--table", "t", "--key", "nope"],
-            "--key names 'nope', which is no column of the input; its columns are id, name, size",
+            "--key names 'nope', which is not a column of the input; the columns are id, name",
         ),
         (
             nothing,
             ["in.csv", "--database", "a.db", "--table", "t", "--key", 'id,"name'],
-            "expected names, commas between",
+            "expected column names separated by commas",
         ),
         (
             nothing,
@@ -350,10 +366,10 @@ def too_few_columns() -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_told(
+def test_a_usage_or_database_error_has_a_message(
     prepare: Callable[[], None], arguments: Sequence[str], problem: str
 ) -> None:
-    """In words, without a traceback, with exit code 2, and nothing is printed as a result."""
+    """There is no traceback, the exit code is 2, and standard output is empty."""
     Path("in.csv").write_text(PEOPLE)
     Path("in.txt").write_text(PEOPLE)
     prepare()
@@ -367,24 +383,24 @@ def test_what_cannot_be_used_is_told(
     "content", ['id,v\n1,"x\n', "id,v\n1\n", "", "id,id\n1,2\n"], ids=["quote", "few", "", "twice"]
 )
 def test_an_input_with_no_good_row_leaves_no_database(content: str) -> None:
-    """A load that cannot begin has no effect: the next one is not bound by a table of no use."""
+    """A load that cannot begin creates no table, whose types would bind the next load."""
     assert 2 == load(content).exit_code
     assert not Path("a.db").exists()
 
 
 def test_keys_of_two_json_types_are_refused() -> None:
-    """1, true and "1" would be one key of the table, and two of the rows would be gone."""
+    """1, true and "1" would be one key of the table, and two of the rows would be lost."""
     Path("in.ndjson").write_text('{"id": "1"}\n{"id": 1}\n{"id": true}\n{"id": "2"}\n')
     into = ["in.ndjson", "--database", "a.db", "--table", "t", "--key", "id"]
     result = run(*into, "--skip-malformed")
     assert 1 == result.exit_code
-    assert "line 2: 1 in key column 'id', where keys of two types meet" in result.stderr
-    assert "line 3: True in key column 'id'" in result.stderr
+    assert "line 2: key column 'id' has the value 1; expected a text" in result.stderr
+    assert "line 3: key column 'id' has the value True" in result.stderr
     assert [("1",), ("2",)] == query("SELECT id FROM t ORDER BY id")
 
 
-def test_a_numeric_column_that_is_there_takes_exponents() -> None:
-    """As it takes any other way to write a number."""
+def test_a_declared_numeric_column_accepts_exponents() -> None:
+    """The table declares that the text is a number."""
     execute("CREATE TABLE t (id INTEGER PRIMARY KEY, n NUMERIC, r REAL)")
     result = load("id,n,r\n1,1.0,1e3\n2,1e3,-5e-1\n")
     assert 0 == result.exit_code
@@ -392,20 +408,20 @@ def test_a_numeric_column_that_is_there_takes_exponents() -> None:
 
 
 def test_quiet_prints_nothing() -> None:
-    """Where nothing is wrong."""
+    """If there is no problem."""
     result = load(PEOPLE, "--quiet")
     assert (0, "", "") == (result.exit_code, result.stdout, result.stderr)
 
 
-def test_help_tells_how_to_use_it() -> None:
-    """Examples and exit codes stand as they were written."""
+def test_the_help_has_examples_and_exit_codes() -> None:
+    """click does not join their lines."""
     result = CliRunner().invoke(command, ["load", "--help"])
     assert "    forebay load people.csv --database my.db --table people --key id\n" in result.stdout
     assert "    143  ended by SIGTERM\n" in result.stdout
 
 
 def test_an_empty_key_is_a_usage_error() -> None:
-    """A variable of a script that is not set does not turn an upsert into an append."""
+    """An unset variable of a script does not turn an upsert into an append."""
     result = load(PEOPLE, "--key", "")
     assert 2 == result.exit_code
     assert "--key is empty" in result.stderr
@@ -425,7 +441,7 @@ def test_an_empty_key_is_a_usage_error() -> None:
 def test_the_limit_of_refused_rows_can_be_set(
     options: Sequence[str], expected: tuple[int, int]
 ) -> None:
-    """A flood of them ends the load, and the message names the option."""
+    """One row more than the limit ends the load, and the message names the option."""
     execute("CREATE TABLE t (a INTEGER CHECK (a < 0))")
     result = load("a\n" + "1\n" * 1001, *options)
     has_letters = query("SELECT 1 FROM sqlite_schema WHERE name = 'forebay_dead_letters'")
@@ -437,18 +453,18 @@ def test_the_limit_of_refused_rows_can_be_set(
 
 
 @pytest.mark.parametrize("value", ["-1", "many", ""])
-def test_a_limit_that_is_none_is_a_usage_error(value: str) -> None:
+def test_a_malformed_limit_is_a_usage_error(value: str) -> None:
     """Nothing is read."""
     result = load(PEOPLE, "--dead-letters-per-minute", value)
     assert (2, True) == (result.exit_code, "expected a number, or none" in result.stderr)
     assert not Path("a.db").exists()
 
 
-def test_rows_of_a_file_that_is_gone_are_not_known_to_be_missing() -> None:
-    """They may have been in the table, for all that can be told."""
+def test_rows_in_doubt_may_be_in_the_table() -> None:
+    """After the file was deleted, it is not known whether they were committed."""
     unsettled = Unsettled((forebay.Write((1,)),), count=1, oldest_age=0.0)
-    for cause, expected in ((forebay.StoreError("deleted"), "not known to be"), (None, "not")):
+    for cause, expected in ((forebay.StoreError("deleted"), "may not be"), (None, "not")):
         failure = forebay.FlushError("why", buffer="t", unsettled=unsettled)
         failure.__cause__ = cause
-        told = report._told(failure).splitlines()
-        assert f"1 row is read, and {expected} in the table:" == told[1]
+        lines = report.describe_failure(failure).splitlines()
+        assert f"1 row accepted, and {expected} in the table:" == lines[1]

@@ -10,14 +10,15 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command with the arguments of the process, and exit with its code."""
     try:
-        from forebay.cli._command import command  # noqa: PLC0415 - the extra may be missing
+        from forebay.cli._command import command  # noqa: PLC0415  # the extra may be missing
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
             raise
-        print(  # noqa: T201 - there is no click to print with
-            "The forebay command needs two more packages: pip install 'forebay[cli]'",
+        print(  # noqa: T201  # click may be what is missing
+            "The forebay command needs the packages click and rich. To install them, run: "
+            "pip install 'forebay[cli]'",
             file=sys.stderr,
         )
         sys.exit(2)

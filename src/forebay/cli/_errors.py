@@ -1,19 +1,19 @@
-"""What can be wrong with an input, in words for the person who has it."""
+"""Why an input cannot be loaded, in words for the person who has it."""
 
 from __future__ import annotations
 
 
 class LoadError(Exception):
-    """What keeps a load from beginning, or from going on."""
+    """The load cannot begin, or cannot go on."""
 
 
 class InputError(LoadError):
-    """An input that cannot be read, or not to its end.
+    """An input cannot be read, or only in part.
 
     Attributes:
         source: the input's name, as messages show it.
         problem: what is wrong, and what was expected.
-        line: the number of the line it was found in, counted from 1; None where it has none.
+        line: the number of the line, counted from 1; None if the problem is not in one line.
     """
 
     def __init__(self, source: str, problem: str, *, line: int | None = None) -> None:
@@ -25,9 +25,10 @@ class InputError(LoadError):
 
 
 class InputRowError(InputError):
-    """One row that cannot be taken; the rows around it can.
+    """One row is malformed or does not fit the table; the rows around it can be loaded.
 
-    A row is named by the line it starts in.
+    Attributes:
+        line: the line in which the row starts.
     """
 
     def __init__(self, source: str, problem: str, *, line: int) -> None:

@@ -1,4 +1,4 @@
-"""`forebay dashboard` and `forebay alerts`: what watches a program, to give to what watches."""
+"""`forebay dashboard` and `forebay alerts`: configuration files for Grafana and Prometheus."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from forebay import monitoring
 from forebay.cli._output import echo
 
 
-@click.group(name="dashboard", short_help="The dashboard for Grafana.")
+@click.group(name="dashboard", short_help="Export a Grafana dashboard.")
 def dashboard() -> None:
-    """The dashboard for Grafana, of what forebay measures."""
+    """Export a Grafana dashboard of forebay's metrics."""
 
 
-@dashboard.command(name="export", short_help="Print it as JSON, to import.")
+@dashboard.command(name="export", short_help="Print the dashboard as JSON.")
 @click.option(
     "--datasource",
     metavar="UID",
-    help="The UID of the Prometheus data source; without it the dashboard lets one choose.",
+    help="The UID of the Prometheus data source. By default, the dashboard has a menu of data "
+    "sources.",
 )
 def export_dashboard(datasource: str | None) -> None:
-    """Print the dashboard as JSON, as Grafana imports it.
+    """Print a Grafana dashboard as JSON. In Grafana, import the file.
 
     \b
     Example:
       forebay dashboard export > forebay.json
-    """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
+    """  # noqa: D301  # \b is click's mark for lines that it must not join
     try:
         exported = monitoring.grafana_dashboard(datasource)
     except ValueError as error:
@@ -35,17 +36,17 @@ def export_dashboard(datasource: str | None) -> None:
     echo(json.dumps(exported, indent=2))
 
 
-@click.group(name="alerts", short_help="The alert rules for Prometheus.")
+@click.group(name="alerts", short_help="Export alert rules for Prometheus.")
 def alerts() -> None:
-    """The alert rules for Prometheus, on what forebay measures."""
+    """Export alert rules for Prometheus on forebay's metrics."""
 
 
-@alerts.command(name="export", short_help="Print them as YAML, for rule_files.")
+@alerts.command(name="export", short_help="Print the alert rules as YAML.")
 def export_alerts() -> None:
-    """Print the alert rules as YAML, a file for Prometheus's rule_files.
+    """Print alert rules as YAML. Name the file in Prometheus's rule_files.
 
     \b
     Example:
       forebay alerts export > /etc/prometheus/forebay.yaml
-    """  # noqa: D301 - the \\b is real: click leaves the lines after it as they are
+    """  # noqa: D301  # \b is click's mark for lines that it must not join
     echo(monitoring.prometheus_alerts(), nl=False)

@@ -1,4 +1,4 @@
-"""What SIGINT and SIGTERM do: the first ends the work, the second ends the wait for it."""
+"""What SIGINT and SIGTERM do: the first cancels the work, the second the wait for its end."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """The signals that a command got.
+    """The signals that a command received.
 
     Args:
-        work: cancelled by the first signal.
+        work: cancelled at the first signal.
         on_first: called at the first signal, with its name.
 
     Attributes:
-        first: the first signal that came, or None.
-        on_second: called at every signal after the first one.
+        first: the first signal, or None before it arrives.
+        on_second: called at each later signal.
     """
 
     def __init__(self, work: trio.CancelScope, on_first: Callable[[str], None]) -> None:
@@ -30,7 +30,7 @@ class Signals:
 
     @property
     def exit_code(self) -> int | None:
-        """What the command exits with, as a shell has it; None where no signal came."""
+        """The exit code that a shell expects after the first signal; None without a signal."""
         return None if self.first is None else 128 + self.first
 
     async def watch(self, received: AsyncIterator[int]) -> None:

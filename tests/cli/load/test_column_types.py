@@ -1,4 +1,4 @@
-"""Which texts become numbers, and what a column holds by them."""
+"""Which texts are numbers, and which type a column has for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXTS = st.text(alphabet="0123456789+-.eE_ \tx", max_size=24) | st.floats().map(
 
 
 def stored(text: str, declared: str) -> object:
-    """What SQLite makes of a text in a column that is declared so."""
+    """Return the value that SQLite stores for a text in a column with this declaration."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(f"CREATE TABLE t (c {declared})")
         connection.execute("INSERT INTO t VALUES (?)", (text,))
@@ -41,8 +41,8 @@ def stored(text: str, declared: str) -> object:
         ("1e+16", 1e16),
     ],
 )
-def test_a_text_is_a_number_where_the_number_says_the_same(text: str, number: float) -> None:
-    """Integers of 63 bits and decimals that a float holds become what they say."""
+def test_a_text_that_is_a_number(text: str, number: float) -> None:
+    """64-bit integers, and decimals that a float holds exactly."""
     assert (number, type(number)) == (number_of(text), type(number_of(text)))
 
 
@@ -74,8 +74,8 @@ def test_a_text_is_a_number_where_the_number_says_the_same(text: str, number: fl
         "9" * 5000,
     ],
 )
-def test_a_text_that_a_number_would_change_stays_text(text: str) -> None:
-    """No number is made of a text that it would not give back."""
+def test_a_text_that_is_not_a_number(text: str) -> None:
+    """A number would not be printed as this text."""
     assert number_of(text) is None
 
 
@@ -83,10 +83,10 @@ def test_a_text_that_a_number_would_change_stays_text(text: str) -> None:
 @example("5\x0b")
 @example("0x10")
 @example("1e")
-def test_what_reads_as_a_number_is_what_sqlite_turns_into_one(text: str) -> None:
-    """A text that does not read as a number is safe in any column of numbers."""
-    turned = [not isinstance(stored(text, kind), str) for kind in ("INTEGER", "REAL", "NUMERIC")]
-    assert [reads_as_number(text)] * 3 == turned
+def test_the_texts_that_sqlite_converts_are_known(text: str) -> None:
+    """All other texts are stored unchanged in a column of numbers."""
+    converted = [not isinstance(stored(text, kind), str) for kind in ("INTEGER", "REAL", "NUMERIC")]
+    assert [reads_as_number(text)] * 3 == converted
 
 
 @given(TEXTS)
@@ -111,8 +111,8 @@ def test_every_number_is_the_one_that_sqlite_makes(text: str) -> None:
         ([2**53 + 1], Kind.INTEGER),
     ],
 )
-def test_a_column_is_of_the_narrowest_kind_that_holds_all(
+def test_a_column_has_the_narrowest_type_for_its_values(
     numbers: list[int | float | None], kind: Kind
 ) -> None:
-    """INTEGER for integers, REAL for numbers that are all floats, TEXT for the rest."""
+    """INTEGER for integers, REAL for numbers that are all floats, otherwise TEXT."""
     assert kind is kind_of(numbers)

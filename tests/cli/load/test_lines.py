@@ -1,4 +1,4 @@
-"""Bytes become lines of text."""
+"""A stream of bytes is split into lines of text."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from forebay.cli._load.lines import Lines
         ("a\u2028b\x0bc\x85d\n".encode(), ["a\u2028b\x0bc\x85d\n"]),
     ],
 )
-def test_lines_end_at_line_ends_alone(data: bytes, lines: list[str]) -> None:
-    r"""\n, \r\n and \r end a line, nothing else does; a byte order mark is not text."""
+def test_only_line_ends_end_a_line(data: bytes, lines: list[str]) -> None:
+    r"""A line ends at \n, \r\n and \r only, and a byte order mark is skipped."""
     assert lines == list(Lines(io.BytesIO(data), "it"))
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7])
 def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the bytes come, the lines are the same, line ends and letters whole."""
+    """The lines are the same for every size of a block: no line end and no letter is split."""
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", block)
     data = "é,1\r\n\r\n\ufeffü\nx".encode()
     assert ["é,1\r\n", "\r\n", "\ufeffü\n", "x"] == list(Lines(io.BytesIO(data), "it"))
@@ -42,28 +42,28 @@ def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
-        (b"a\xffb\n", "byte 0xff at 2 is not UTF-8 text"),
-        (b"a\0b\n", "a NUL character at 2; expected text"),
+        (b"a\xffb\n", "byte 2 of the line, 0xff, is not UTF-8"),
+        (b"a\0b\n", "character 2 of the line is NUL; expected text"),
     ],
 )
-def test_a_line_that_is_no_text_is_passed_on_with_its_fault(data: bytes, fault: str) -> None:
-    """The reader sees every line, and what is wrong with it."""
+def test_a_line_that_is_not_text_is_returned_with_its_fault(data: bytes, fault: str) -> None:
+    """The reader sees every line."""
     lines = Lines(io.BytesIO(b"ok\n" + data), "it")
     faults = [lines.fault for _ in lines]
     assert (2, [None, fault]) == (lines.number, faults)
 
 
-def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded, whatever the input: a line past the limit ends the reading."""
+def test_a_line_past_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without an end does not fill the memory."""
     monkeypatch.setattr(lines_module, "LONGEST_LINE", 2**20)
     lines = Lines(io.BytesIO(b"a\n" + b"x" * 2**21), "it")
     assert next(lines) == "a\n"
-    with pytest.raises(InputError, match="it, line 2: a line of more than 1 MiB"):
+    with pytest.raises(InputError, match="it, line 2: the line is longer than 1 MiB"):
         next(lines)
 
 
-def test_a_line_is_passed_on_before_the_next_one_is_there() -> None:
-    """Reading takes from a pipe what is in it, and says where the next line must be waited for."""
+def test_a_line_is_returned_before_the_next_one_arrives() -> None:
+    """A read returns what a pipe holds, and `waiting` is true if the next line may block."""
     inward, outward = os.pipe()
     with os.fdopen(inward, "rb") as stream, os.fdopen(outward, "wb", buffering=0) as writer:
         lines = Lines(stream, "it")

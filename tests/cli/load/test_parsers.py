@@ -1,4 +1,4 @@
-"""Lines become rows, or words about what is wrong with them."""
+"""Lines are parsed into rows, and malformed rows into messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parsed(data: str | bytes, form: Format = Format.CSV) -> tuple[Any, list[Any]
 
 
 def test_csv_has_a_header_and_rows() -> None:
-    """Quoted cells keep delimiters, quotes and line ends; a row is known by its first line."""
+    """Quoted cells keep delimiters, quotes and line ends. A row is numbered by its first line."""
     header, records = parsed('a,b\n1,"x, ""y"""\n2,"two\r\nlines"\n\n3,\n')
     assert ("a", "b") == header
     assert [
@@ -33,81 +33,81 @@ def test_csv_has_a_header_and_rows() -> None:
     ] == records
 
 
-def test_tsv_is_cut_at_tabs() -> None:
-    """Commas are text in TSV."""
+def test_tsv_is_split_at_tabs() -> None:
+    """In TSV a comma is text."""
     assert (("a", "b"), [(2, ["1,5", "x"])]) == parsed("a\tb\n1,5\tx\n", Format.TSV)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_any_line_end_ends_a_row(end: str) -> None:
-    """Files of any origin are read alike."""
+    """Files of every system are read alike."""
     assert (("a", "b"), [(2, ["1", "2"])]) == parsed(end.join(["a,b", "1,2", ""]))
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("1\n", "1 cells; expected 2, as in the header"),
-        ("1,2,3\n", "3 cells; expected 2, as in the header"),
-        ('1,"2\n', "a quote is opened and never closed; expected a closing quote"),
+        ("1\n", "the row has 1 cells; expected 2, as in the header"),
+        ("1,2,3\n", "the row has 3 cells; expected 2, as in the header"),
+        ('1,"2\n', "a quote is opened and never closed; add the closing quote"),
         ('1,"2"3\n', "',' expected after '\"'"),
     ],
 )
-def test_a_malformed_csv_row_is_told(text: str, problem: str) -> None:
-    """What was found, and what was expected; the rows before it are not concerned."""
+def test_a_malformed_csv_row_has_a_message(text: str, problem: str) -> None:
+    """It names what was found and what was expected. The rows before it are parsed."""
     assert [(2, ["0", "0"]), (3, problem)] == parsed("a,b\n0,0\n" + text)[1]
 
 
 @pytest.mark.parametrize("bad", ['1,"2"3', "1,2,3", "1,\0", "1,\udcff"])
 def test_the_row_after_a_malformed_one_is_read(bad: str) -> None:
-    """One bad row costs no other row."""
+    """A bad row costs no other row."""
     data = f"a,b\n{bad}\n3,4\n".encode(errors="surrogateescape")
     assert (3, ["3", "4"]) == parsed(data)[1][-1]
 
 
-def test_a_row_with_a_bad_line_is_refused_whole() -> None:
-    """The rest of a row that spans lines is not taken for a row of its own."""
+def test_a_row_with_a_bad_line_is_refused_as_a_whole() -> None:
+    """The rest of a row that spans lines is not read as new rows."""
     _, records = parsed(b'a,b\n1,"x\n\xff\n5,6"\n3,4\n')
-    assert [(2, "byte 0xff at 1 is not UTF-8 text"), (5, ["3", "4"])] == records
+    assert [(2, "byte 1 of the line, 0xff, is not UTF-8"), (5, ["3", "4"])] == records
 
 
 def test_a_huge_cell_is_read() -> None:
-    """A document in a cell is no error."""
+    """A cell may hold a document."""
     document = "x" * 1_000_000
     assert [(2, [document])] == parsed(f"a\n{document}\n")[1]
 
 
 def test_a_cell_past_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quote that is never closed does not take the whole file into memory."""
+    """After a quote that is never closed, the file is not read into memory as one cell."""
     monkeypatch.setattr(parsers, "LONGEST_LINE", 2**20)
     _, records = parsed('a\n"' + "x\n" * 2**20)
-    assert (2, "a cell of more than 1 MiB; is a closing quote missing?") == records[0]
+    assert (2, "a cell is longer than 1 MiB; is a closing quote missing?") == records[0]
 
 
 def test_columns_without_a_name_get_one() -> None:
-    """A column of row numbers, as some programs write it, has a place in the table."""
+    """Some programs write a column of row numbers without a name."""
     assert ("untitled_1", "a", "untitled_3") == parsed(",a,\n")[0]
 
 
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "it: empty; expected a header with the columns' names"),
-        (b"\n\n", "it: empty; expected a header with the columns' names"),
-        (b"a,A\n", "it, line 1: columns 'a' and 'A'; expected each column once"),
-        (b'"a,b\n', "it, line 1: a quote is opened and never closed; expected a closing quote"),
-        (b"a\xff\n", "it, line 1: byte 0xff at 2 is not UTF-8 text"),
+        (b"", "it: the input is empty; expected a header with column names"),
+        (b"\n\n", "it: the input is empty; expected a header with column names"),
+        (b"a,A\n", "it, line 1: column 'A' repeats column 'a'; name each column once"),
+        (b'"a,b\n', "it, line 1: a quote is opened and never closed; add the closing quote"),
+        (b"a\xff\n", "it, line 1: byte 2 of the line, 0xff, is not UTF-8"),
     ],
 )
-def test_a_header_that_cannot_be_used_ends_the_reading(data: bytes, problem: str) -> None:
-    """Without a header no row has a meaning."""
+def test_a_malformed_header_ends_the_reading(data: bytes, problem: str) -> None:
+    """Without a header no row can be loaded."""
     with pytest.raises(InputError) as caught:
         parsed(data)
     assert problem == str(caught.value)
 
 
-def test_ndjson_has_an_object_a_line() -> None:
-    """Values keep their types; blank lines are no rows."""
+def test_ndjson_has_one_object_per_line() -> None:
+    """Values keep their types, and blank lines are skipped."""
     header, records = parsed('{"a": 1, "b": [null]}\n\n{"a": 0.5}\n', Format.NDJSON)
     assert header is None
     assert [(1, {"a": 1, "b": [None]}), (2, None), (3, {"a": 0.5})] == records
@@ -116,23 +116,23 @@ def test_ndjson_has_an_object_a_line() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("{", "not JSON: Expecting property name enclosed in double quotes at"),
-        ("[1]", "an array"),
-        ('"x"', "a string"),
-        ("7", "a number"),
-        ("true", "a boolean"),
-        ("null", "null"),
-        ('{"a": NaN}', "not JSON: NaN is no JSON number"),
-        ('{"a": 1e400}', "not JSON: 1e400 is more than a number of 64 bits holds"),
-        ('{"a": "\\ud800"}', "half of a surrogate pair; expected text"),
-        ('{"a": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit (4300 digits)"),
-        ('{"a": ' + "[" * 100_000 + "}", "values nested too deep"),
-        ('{"a": "\0"}', "a NUL character at 8; expected text"),
+        ("{", "the line is not JSON: Expecting property name enclosed in double quotes at"),
+        ("[1]", "the line is an array; expected one object per line"),
+        ('"x"', "the line is a string;"),
+        ("7", "the line is a number;"),
+        ("true", "the line is a boolean;"),
+        ("null", "the line is null;"),
+        ('{"a": NaN}', "the line is not JSON: NaN is not a JSON number"),
+        ('{"a": 1e400}', "the line is not JSON: the number 1e400 does not fit into a 64-bit float"),
+        ('{"a": "\\ud800"}', "a string contains half of a surrogate pair; expected text"),
+        ('{"a": ' + "1" * 5000 + "}", "the line is not JSON: Exceeds the limit (4300 digits)"),
+        ('{"a": ' + "[" * 100_000 + "}", "the values are nested too deeply"),
+        ('{"a": "\0"}', "character 8 of the line is NUL; expected text"),
     ],
     ids=lambda text: text[:20],
 )
-def test_a_malformed_json_line_is_told(text: str, problem: str) -> None:
-    """What was found, and what was expected; the line after it is read."""
+def test_a_malformed_json_line_has_a_message(text: str, problem: str) -> None:
+    """It names what was found and what was expected. The line after it is parsed."""
     _, records = parsed(text + '\n{"a": 1}\n', Format.NDJSON)
     assert [1, 2] == [line for line, _ in records]
     assert records[0][1].startswith(problem)
@@ -140,6 +140,6 @@ def test_a_malformed_json_line_is_told(text: str, problem: str) -> None:
 
 
 def test_whole_surrogate_pairs_are_text() -> None:
-    """A letter that is written as two escapes is one letter."""
+    """A character may be written as two escapes."""
     letter = "\U0001f600"
     assert [(1, {"a": letter})] == parsed(json.dumps({"a": letter}) + "\n", Format.NDJSON)[1]

@@ -1,4 +1,4 @@
-"""A sample of rows, and what is in the database, decide what the table is."""
+"""A sample of rows and the existing table decide the declaration of the table."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def planned(
     )
 
 
-def test_a_column_of_texts_is_what_all_its_cells_are() -> None:
-    """Empty cells and texts for NULL say nothing, in whichever chunk they are."""
+def test_the_type_of_a_column_of_texts_fits_all_cells() -> None:
+    """Empty cells and texts for NULL do not count, in any chunk."""
     first = texts(("i", "r", "t", "e", "n"), ["1", "", "1", "", "NA"], ["", "2", "x", "", "3"])
     second = texts(("i", "r", "t", "e", "n"), ["-", "0.5", "2", "", ""])
     assert {"i": INTEGER, "r": REAL, "t": TEXT, "e": TEXT, "n": INTEGER} == detect(
@@ -42,12 +42,12 @@ def test_a_column_of_texts_is_what_all_its_cells_are() -> None:
 
 
 def test_without_detection_every_column_of_texts_is_text() -> None:
-    """--no-detect-types looks into no cell."""
+    """--no-detect-types detects no numbers."""
     assert {"a": TEXT} == detect([texts(("a",), ["1"])], (), types=False)
 
 
-def test_a_column_of_objects_is_what_all_its_values_are() -> None:
-    """Keys of any object make columns; JSON's own types count, and a text of digits is a text."""
+def test_the_type_of_a_column_of_objects_fits_all_values() -> None:
+    """The keys of all objects are columns. JSON's types count: a string of digits is a text."""
     chunk = objects(
         {"i": 1, "r": 1, "t": "1", "n": None},
         {"i": True, "r": 0.5, "m": 1, "j": [1], "big": 2**63, "na": "NA"},
@@ -66,7 +66,7 @@ def test_a_column_of_objects_is_what_all_its_values_are() -> None:
 
 
 def test_a_new_table_has_the_types_that_were_found() -> None:
-    """Key columns are never NULL, the others may be."""
+    """Columns of the key are never NULL; the others may be."""
     plan = planned({"id": INTEGER, "x": REAL, "t": TEXT}, key=("id",))
     assert [("id", int, False), ("x", float, True), ("t", str, True)] == [
         (column.name, column.storage, column.nullable) for column in plan.table.columns
@@ -75,7 +75,7 @@ def test_a_new_table_has_the_types_that_were_found() -> None:
     assert "as in the first rows (hint)" == plan.columns[0].reason
 
 
-def test_the_key_is_in_the_order_that_was_asked_for() -> None:
+def test_the_key_has_the_order_of_the_option() -> None:
     """The first column of the key leads the table's index."""
     assert ("b", "a") == planned({"a": TEXT, "b": TEXT}, key=("b", "a")).table.key
 
@@ -91,46 +91,44 @@ def test_the_key_is_in_the_order_that_was_asked_for() -> None:
         (TEXT, "BLOB", TEXT),
     ],
 )
-def test_a_table_that_is_there_says_what_its_columns_hold(
-    found: Kind, declared: str, kind: Kind
-) -> None:
-    """The sample decides only where the declaration leaves it open."""
+def test_an_existing_table_declares_its_types(found: Kind, declared: str, kind: Kind) -> None:
+    """The sample decides only if the column has no declared type."""
     assert kind is planned({"a": found}, existing={"a": declared}).columns[0].kind
 
 
-def test_columns_are_spelled_as_the_table_has_them() -> None:
-    """SQLite knows a column in any case of its letters; the input knows its own spelling."""
+def test_columns_have_the_names_of_the_existing_table() -> None:
+    """Column names are case-insensitive in SQLite; the input keeps its own spelling."""
     plan = planned({"ID": TEXT}, key=("ID",), existing={"id": "INTEGER", "other": ""})
     assert ("id", "ID") == (plan.table.columns[0].name, plan.columns[0].name)
-    assert "as the table declares it INTEGER" == plan.columns[0].reason
+    assert "since the table declares the column INTEGER" == plan.columns[0].reason
 
 
 @pytest.mark.parametrize("name", ["two words", "select", 'a"b', "é", "1", "a,b", "t.c"])
-def test_any_name_makes_a_column(name: str) -> None:
-    """Names are SQLite's, not Python's."""
+def test_any_text_can_be_a_column_name(name: str) -> None:
+    """Column names need not be Python identifiers."""
     assert name == planned({name: TEXT}, key=(name,)).table.columns[0].name
 
 
 @pytest.mark.parametrize(
     ("found", "key", "problem"),
     [
-        ({"a": TEXT, "b": TEXT}, ("z",), "--key names 'z', which is no column of the input"),
+        ({"a": TEXT, "b": TEXT}, ("z",), "--key names 'z', which is not a column of the input"),
         ({"a": TEXT}, ("a", "a"), "key must name one or more columns, each only once"),
-        ({"a": TEXT, "A": TEXT}, (), "columns 'a' and 'A'; expected each column once"),
+        ({"a": TEXT, "A": TEXT}, (), "column 'A' repeats column 'a'; name each column once"),
         ({}, (), "the first rows are empty objects"),
     ],
 )
-def test_what_makes_no_table_is_told(
+def test_an_impossible_table_is_an_error(
     found: dict[str, Kind], key: tuple[str, ...], problem: str
 ) -> None:
-    """Before the database is touched."""
+    """The error is raised before the database is opened."""
     with pytest.raises(LoadError) as caught:
         planned(found, key=key)
     assert problem in str(caught.value)
 
 
-def test_the_first_rows_tell_the_json_types_of_a_key() -> None:
-    """Text before number before boolean where there are several; null and its texts are none."""
+def test_the_json_types_of_a_key_are_detected() -> None:
+    """With several types it is text, then number, then boolean. NULL does not count."""
     chunk = objects(
         {"t": "1", "n": 1, "b": True, "tn": 1, "nb": True, "null": None, "na": "NA", "j": [1]},
         {"t": "2", "n": 1.5, "b": False, "tn": "1", "nb": 1, "null": None, "na": 1},
@@ -141,7 +139,7 @@ def test_the_first_rows_tell_the_json_types_of_a_key() -> None:
 
 
 def test_a_key_has_one_json_type() -> None:
-    """That of the first rows, or else the one its column is for; other columns have any."""
+    """It is detected, or follows from the column's type. Other columns have no JSON type."""
     plan = plan_table(
         "t",
         {"a": TEXT, "b": INTEGER, "c": TEXT, "d": TEXT},

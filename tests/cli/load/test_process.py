@@ -37,11 +37,11 @@ def count() -> int:
 
 
 class Loading:
-    """A load whose standard input is open."""
+    """A running load, with its standard input open."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
-        self.told = ""
+        self.messages = ""
 
     def feed(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -49,20 +49,20 @@ class Loading:
         self.process.stdin.flush()
 
     def wait_for(self, text: str) -> None:
-        """Read what it tells until the text is in a line of it."""
+        """Read its messages until one contains the text."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.told += line.decode()
+            self.messages += line.decode()
             if text in line.decode():
                 return
-        pytest.fail(f"it ended without telling {text!r}, but: {self.told}")
+        pytest.fail(f"the load ended without the message {text!r}: {self.messages}")
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end, its input still open; return its exit code and its summary."""
+        """Wait until it exits, with its input open, and return its exit code and its summary."""
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         summary = self.process.stdout.read().decode()
-        self.told += self.process.stderr.read().decode()
+        self.messages += self.process.stderr.read().decode()
         return self.process.wait(60), summary
 
 
@@ -90,8 +90,8 @@ def locked() -> Iterator[None]:
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
 def test_a_signal_ends_the_load_and_loses_nothing(number: signal.Signals, code: int) -> None:
-    """What was accepted is committed, then the exit code tells the signal."""
-    # The interval is endless: what is in the table at the end was put there by the drain.
+    """The accepted rows are committed, and the exit code is that of the signal."""
+    # With an infinite interval, only the drain commits these rows.
     with loading("--flush-interval", "inf") as load:
         load.feed(b"id,v\n" + rows(0, 5000))
         load.wait_for("5,000 rows")
@@ -106,7 +106,7 @@ def test_a_signal_ends_the_load_and_loses_nothing(number: signal.Signals, code: 
 
 
 def test_a_signal_before_any_row_ends_the_load() -> None:
-    """While the first rows are waited for there is nothing to drain."""
+    """Before the first row there is nothing to drain, and no database is created."""
     with loading() as load:
         load.feed(b"id,v\n")
         load.wait_for("reading standard input")
@@ -117,7 +117,7 @@ def test_a_signal_before_any_row_ends_the_load() -> None:
 
 
 def test_a_second_signal_gives_up_and_names_what_is_left() -> None:
-    """A drain that cannot go on is ended at once; the rows that are in no table are told."""
+    """A drain that is blocked ends at once, and the rows that are not in the table are printed."""
     with loading() as load:
         load.feed(b"id,v\n" + rows(0, 10))
         load.wait_for("10 rows, ")
@@ -134,33 +134,33 @@ def test_a_second_signal_gives_up_and_names_what_is_left() -> None:
     assert 143 == exit_code
     assert 10 == count()
     assert "committed 10" in " ".join(summary.split())
-    assert "Error: table 't' did not take the rows in time: SQLITE_BUSY: " in load.told
-    assert "20 rows are read, and not in the table:\n" in load.told
-    assert "drain_timeout" not in load.told
-    assert "(10, 'x')\n(11, 'x')\n(12, 'x')\n...\n(27, 'x')\n(28, 'x')\n(29, 'x')" in load.told
+    assert "Error: the rows were not written to table 't' in time: SQLITE_BUSY: " in load.messages
+    assert "20 rows accepted, and not in the table:\n" in load.messages
+    assert "drain_timeout" not in load.messages
+    assert "(10, 'x')\n(11, 'x')\n(12, 'x')\n...\n(27, 'x')\n(28, 'x')\n(29, 'x')" in load.messages
 
 
-def test_a_load_says_what_it_waits_for() -> None:
-    """A lock that somebody else has, while it lasts; all is loaded after it."""
+def test_a_load_shows_why_it_retries() -> None:
+    """Another program holds the lock for a while. Then all rows are loaded."""
     with loading() as load:
         load.feed(b"id,v\n" + rows(0, 10))
         load.wait_for(", 0 pending")
         with locked():
             load.feed(rows(10, 30))
-            load.wait_for("20 pending, waiting: SQLITE_BUSY: database is locked")
+            load.wait_for("20 pending, retrying after SQLITE_BUSY: database is locked")
         load.wait_for(", 0 pending")
         assert 30 == count()
 
 
-def test_a_load_says_that_the_database_does_not_open() -> None:
-    """Before there is a row to be pending."""
+def test_a_load_shows_that_the_database_does_not_open() -> None:
+    """Another program holds the lock before any row is pending."""
     with locked(), loading() as load:
         load.feed(b"id,v\n" + rows(0, 10))
-        load.wait_for("waiting for a.db to open: another program may have it locked")
+        load.wait_for("waiting for the database a.db to open; another program may have locked it")
 
 
-def test_rows_are_written_while_more_are_waited_for() -> None:
-    """A pipe that stays open does not hold back what came through it."""
+def test_rows_are_committed_while_the_pipe_is_open() -> None:
+    """Rows that have arrived do not wait for the rows after them."""
     with loading() as load:
         load.feed(b"id,v\n" + rows(0, 10))
         load.wait_for("10 rows, ")
@@ -190,16 +190,16 @@ def zipped() -> bytes:
     ids=["csv", "tsv", "ndjson", "zip"],
 )
 def test_standard_input_is_read(data: bytes, arguments: list[str]) -> None:
-    """As CSV unless something says otherwise, and unpacked if it is packed."""
+    """As CSV unless --format or a name in an archive says otherwise, and decompressed."""
     done = run([*LOAD, "-", *INTO, *arguments], data)
-    told = b"reading standard input\nloading into table t of a.db\n"
-    assert (0, told) == (done.returncode, done.stderr)
+    messages = b"reading standard input\nloading into table t of a.db\n"
+    assert (0, messages) == (done.returncode, done.stderr)
     with closing(sqlite3.connect("a.db")) as connection:
         assert [(1, "x")] == connection.execute("SELECT * FROM t").fetchall()
 
 
-def test_a_closed_standard_input_is_told() -> None:
-    """There is nothing to read, and no traceback."""
+def test_a_closed_standard_input_is_an_error() -> None:
+    """The message names the reason, without a traceback."""
     command = ["sh", "-c", 'exec "$@" <&-', "sh", *LOAD, "-", *INTO]
     done = run(command)
     assert 2 == done.returncode
@@ -207,25 +207,23 @@ def test_a_closed_standard_input_is_told() -> None:
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_without_the_extra_the_command_tells_how_to_get_it(missing: str) -> None:
+def test_without_the_extra_the_command_names_it(missing: str) -> None:
     """One line, and exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; from forebay.cli import main; main()"
     done = run([sys.executable, "-c", code])
-    assert (
-        2,
-        b"The forebay command needs two more packages: pip install 'forebay[cli]'\n",
-    ) == (done.returncode, done.stderr)
+    message = "The forebay command needs the packages click and rich. To install them, run: "
+    assert (2, f"{message}pip install 'forebay[cli]'\n") == (done.returncode, done.stderr.decode())
 
 
 def test_the_command_is_installed() -> None:
-    """By its name, with its version."""
+    """`forebay` prints its version."""
     script = Path(sys.executable).with_name("forebay")
     done = run([str(script), "--version"])
     assert (0, b"forebay, version ") == (done.returncode, done.stdout[:17])
 
 
-def test_a_summary_that_cannot_be_printed_is_no_failed_load() -> None:
-    """The rows are in the table, so the exit code says so, and there is no traceback."""
+def test_a_summary_that_cannot_be_printed_does_not_fail_the_load() -> None:
+    """The rows are in the table, so the exit code is 0, and one line has the reason."""
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*LOAD, "-", *INTO],
@@ -235,6 +233,6 @@ def test_a_summary_that_cannot_be_printed_is_no_failed_load() -> None:
             check=False,
         )
     assert 0 == done.returncode
-    assert b"the summary could not be printed" in done.stderr
+    assert b"The summary is not printed: " in done.stderr.splitlines()[-1]
     assert b"Traceback" not in done.stderr
     assert 1 == count()

@@ -1,4 +1,4 @@
-"""Inputs are read a chunk at a time."""
+"""Inputs are read in chunks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_chunks_hold_all_rows_in_order(tmp_path: Path) -> None:
-    """Every row is in one chunk, with its line; no chunk holds more than was read at once."""
+    """Each row is in one chunk, with its line, and a chunk has the rows of one read."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(100)))
     chunks = chunks_of(Reader([str(path)], None))
@@ -40,7 +40,7 @@ def test_chunks_hold_all_rows_in_order(tmp_path: Path) -> None:
 
 
 def test_inputs_follow_one_another(tmp_path: Path) -> None:
-    """Rows of all inputs come in their order, and the position goes on from one to the next."""
+    """The rows of all inputs are read in order, and the position counts the bytes of all."""
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"a,b\n{name},1\n")
     chunks = chunks_of(Reader([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], None))
@@ -48,8 +48,8 @@ def test_inputs_follow_one_another(tmp_path: Path) -> None:
     assert (12, 24) == (chunks[0].position, chunks[-1].position)
 
 
-def test_a_converter_takes_effect_where_reading_goes_on(tmp_path: Path) -> None:
-    """Chunks before it are raw, chunks after it are the table's, and so is a raw one converted."""
+def test_a_converter_takes_effect_at_the_next_chunk(tmp_path: Path) -> None:
+    """Chunks read before are raw. `convert_chunk` converts them in the same way."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(30)))
     reader = Reader([str(path)], None)
@@ -63,8 +63,8 @@ def test_a_converter_takes_effect_where_reading_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_errors_stand_beside_the_rows(raw: bool, tmp_path: Path) -> None:
-    """Rows that cannot be read and rows that do not fit are told in the order of their lines."""
+def test_a_chunk_has_errors_beside_its_rows(raw: bool, tmp_path: Path) -> None:
+    """Malformed rows and rows that do not fit the table are in the order of their lines."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,x\nz,x\n2\n\n3,x\n,x\n")
     reader = Reader([str(path)], None)
@@ -75,14 +75,14 @@ def test_errors_stand_beside_the_rows(raw: bool, tmp_path: Path) -> None:
     assert [(1, "x"), (3, "x")] == done.rows
     assert [2, 6] == done.lines
     assert [
-        f"{path}, line 3: 'z' in key column 'a'; expected an integer, always",
-        f"{path}, line 4: 1 cells; expected 2, as in the header",
-        f"{path}, line 7: nothing in key column 'a'; expected an integer, always",
+        f"{path}, line 3: key column 'a' has the value 'z'; expected an integer, always",
+        f"{path}, line 4: the row has 1 cells; expected 2, as in the header",
+        f"{path}, line 7: key column 'a' has no value; expected an integer, always",
     ] == [str(error) for error in done.errors]
 
 
-def test_an_input_without_rows_makes_a_chunk_without_rows(tmp_path: Path) -> None:
-    """So that its header is known."""
+def test_an_input_without_rows_gives_a_chunk_without_rows(tmp_path: Path) -> None:
+    """The chunk has the header."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
     (chunk,) = chunks_of(Reader([str(path)], None))
@@ -90,7 +90,7 @@ def test_an_input_without_rows_makes_a_chunk_without_rows(tmp_path: Path) -> Non
 
 
 def test_rows_before_a_broken_end_are_read(tmp_path: Path) -> None:
-    """A file that was cut off yields every row that is whole, and then the error."""
+    """A truncated file gives every complete row, and then the error."""
     path = tmp_path / "a.csv.gz"
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i**7) for i in range(2000)))
     path.write_bytes(packed[: len(packed) // 2])
@@ -106,10 +106,10 @@ def test_rows_before_a_broken_end_are_read(tmp_path: Path) -> None:
     assert len(rows) + 2 == caught.value.line
 
 
-def test_a_row_cut_off_inside_quotes_costs_no_row_before_it(tmp_path: Path) -> None:
-    """The error of a row that spans lines comes after the rows of its chunk."""
+def test_a_row_truncated_inside_quotes_costs_no_row_before_it(tmp_path: Path) -> None:
+    """The error is raised after the chunk with the rows before it."""
     path = tmp_path / "a.csv.gz"
-    # Stored, not deflated, so that the cut is where it seems.
+    # Without compression, so that the offset in the file is known.
     packed = gzip.compress(b'a,b\n1,x\n2,"y\n' + b"z\n" * 200, compresslevel=0)
     path.write_bytes(packed[:100])
     reader = Reader([str(path)], None)
@@ -120,11 +120,11 @@ def test_a_row_cut_off_inside_quotes_costs_no_row_before_it(tmp_path: Path) -> N
         reader.next_chunk()
 
 
-def test_a_row_is_passed_on_before_the_next_one_is_there(tmp_path: Path) -> None:
-    """Rows that come slowly through a pipe are not held back to fill a chunk."""
+def test_a_row_is_returned_before_the_next_one_arrives(tmp_path: Path) -> None:
+    """A row that arrives through a pipe does not wait until a chunk is full."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    # Opened for both, so that opening does not wait for the other side.
+    # Opened for reading and writing, so that it does not wait for the other end.
     writer = os.open(fifo, os.O_RDWR)
     try:
         reader = Reader([str(fifo)], Format.CSV)

@@ -1,4 +1,4 @@
-"""The first rows, by which the types of the columns are told."""
+"""The sample by which the types of the columns are detected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def chunk(rows: int) -> Chunk:
 
 
 async def test_a_sample_ends_at_its_size() -> None:
-    """What comes after it is left for later."""
+    """The items after it stay in the channel."""
     send, receive = trio.open_memory_channel[Item](9)
     items = [chunk(SAMPLE_ROWS - 1), chunk(1), chunk(1)]
     for item in items:
@@ -27,7 +27,7 @@ async def test_a_sample_ends_at_its_size() -> None:
 
 
 async def test_a_sample_ends_with_the_inputs() -> None:
-    """At their end, or at what ends them too early, which is the last item."""
+    """At their end, or at the error that ends them, which is the last item."""
     send, receive = trio.open_memory_channel[Item](9)
     error = InputError("it", "broken")
     for item in (chunk(1), error):

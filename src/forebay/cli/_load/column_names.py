@@ -1,4 +1,4 @@
-"""Names of columns, compared as SQLite compares them."""
+"""Column names, compared as SQLite compares them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from forebay._table.sqlite_rules import find_duplicate
 
 
-def duplicate(names: Iterable[str]) -> str | None:
-    """What is wrong with `names` where SQLite would take two of them as the same one, or None."""
+def describe_duplicate(names: Iterable[str]) -> str | None:
+    """Return a message if two names are the same to SQLite, or None."""
     pair = find_duplicate(names)
-    return (
-        None if pair is None else f"columns {pair[0]!r} and {pair[1]!r}; expected each column once"
-    )
+    if pair is None:
+        return None
+    return f"column {pair[1]!r} repeats column {pair[0]!r}; name each column once"

@@ -1,8 +1,8 @@
-"""Tells the type of a column by its values, and keeps SQLite from changing a value.
+"""Detect the type of a column from its values, and the values that SQLite would change.
 
-A text becomes a number only where the number says the same: `12`, `-3`, `0.50` and `1.5e-07` do;
-`007`, `+5`, ` 5`, `1e5`, `nan`, an integer past 63 bits and a decimal of more digits than a
-float holds do not, and stay text. In a column that a table declares as numbers `1e5` is one, too.
+A text is a number only if the number is written so: `12`, `-3`, `0.50` and `1.5e-07` are numbers;
+`007`, `+5`, ` 5`, `1e5`, `nan`, an integer of more than 64 bits and a decimal with more digits than
+a float holds are texts. In a column that a table declares as numbers, `1e5` is a number too.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from decimal import Decimal
 
 from forebay._table.sqlite_rules import INT64
 
-# Eighteen digits always fit 63 bits, nineteen may.
+# Eighteen digits always fit into 64 bits with a sign, nineteen may.
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-# An exponent asks for a point or a sign, as programs write it: 12E4 may well be somebody's name.
+# An exponent needs a point or a sign, as programs write it: 12E4 may be an identifier.
 _DECIMAL = re.compile(
     r"-?(?:0|[1-9][0-9]*)?(?:\.[0-9]+(?:[eE][+-]?[0-9]{1,3})?|(?<=[0-9])[eE][+-][0-9]{1,3})"
 )
 _SCIENTIFIC = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
-# What an INTEGER or REAL column of SQLite turns into a number (sqlite.org/datatype3.html, 3).
+# The texts that an INTEGER or REAL column converts to numbers (sqlite.org/datatype3.html, 3).
 _SQLITE_NUMBER = re.compile(
     r"[ \t\n\v\f\r]*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t\n\v\f\r]*"
 )
 
 
 class Kind(enum.Enum):
-    """What a column holds; the value is the type of its rows' values in Python."""
+    """The type of a column. The member's value is the Python type of its values."""
 
     INTEGER = int
     REAL = float
@@ -36,11 +36,11 @@ class Kind(enum.Enum):
 
 
 def number_of(text: str, *, declared: bool = False) -> int | float | None:
-    """The number that says the same as `text`, or None where there is none.
+    """Return the number that a text is, or None.
 
     Args:
-        text: what may be a number.
-        declared: whether a table says that numbers are what it is for.
+        text: the text.
+        declared: whether a table declares that the column has numbers.
     """
     if _INTEGER.fullmatch(text):
         integer = int(text)
@@ -52,7 +52,7 @@ def number_of(text: str, *, declared: bool = False) -> int | float | None:
 
 
 class JsonType(enum.Enum):
-    """What a value is in JSON; the value is what a message calls it."""
+    """The type of a value in JSON. The member's value is its name in messages."""
 
     TEXT = "a text"
     NUMBER = "a number"
@@ -61,7 +61,7 @@ class JsonType(enum.Enum):
 
     @classmethod
     def of(cls, value: object) -> JsonType:
-        """The type of a value that is not null."""
+        """Return the type of a value that is not null."""
         if isinstance(value, str):
             return cls.TEXT
         if isinstance(value, bool):
@@ -70,12 +70,12 @@ class JsonType(enum.Enum):
 
 
 def reads_as_number(text: str) -> bool:
-    """Whether a column of numbers in SQLite would turn `text` into a number."""
+    """Return whether SQLite converts the text to a number in a column of numbers."""
     return _SQLITE_NUMBER.fullmatch(text) is not None
 
 
 def kind_of(numbers: Iterable[int | float | None]) -> Kind:
-    """The kind of a column that holds `numbers`, where None stands for what is no number."""
+    """Return the type of a column with these numbers; None means a value that is not a number."""
     real = False
     whole = False
     beyond = False  # an integer that no float equals

@@ -11,10 +11,10 @@ import click
 import trio
 
 import forebay
-from forebay.cli._load.load import Report, Request, load
+from forebay.cli._load.load import LoadRequest, load
 from forebay.cli._load.progress import Display, open_display
-from forebay.cli._load.report import LIMIT_OPTION, print_report
-from forebay.cli._load.sources import STANDARD_INPUT, Format, size_of
+from forebay.cli._load.report import LIMIT_OPTION, LoadReport, print_report
+from forebay.cli._load.sources import STANDARD_INPUT, Format, source_size
 
 _MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
 _DEFAULTS = forebay.BufferOptions()
@@ -33,41 +33,41 @@ _DEFAULTS = forebay.BufferOptions()
     metavar="DB",
     required=True,
     type=click.Path(dir_okay=False),
-    help="The SQLite file; created where it is not there.",
+    help="The SQLite file. It is created if it does not exist.",
 )
 @click.option(
     "--table",
     metavar="T",
     required=True,
-    help="The table; created where it is not there, with the columns of the input.",
+    help="The table. It is created with the columns of the input if it does not exist.",
 )
 @click.option(
     "--key",
     metavar="A,B",
-    help="The columns that tell one row from another. A row whose key is there already is merged "
-    "into the one that is. Without a key every row is added as one more.",
+    help="The columns of the key. A row is merged into the row that has the same key. Without "
+    "--key, every row is added.",
 )
 @click.option(
     "--merge",
     type=click.Choice(list(_MERGES)),
-    help="With --key: a later row replaces the earlier one (the default), or the earlier one is "
-    "kept as it is.",
+    help="With --key: 'replace' (the default) replaces the earlier row of a key, 'keep' keeps it.",
 )
 @click.option(
     "--format",
     "format_name",
     type=click.Choice([known.value for known in Format]),
-    help="What the input is, where its name does not say so. Standard input is CSV by default.",
+    help="The format of the inputs. By default, that of the file's extension; CSV for standard "
+    "input.",
 )
 @click.option(
     "--null",
     "nulls",
     metavar="NA",
     multiple=True,
-    help="A text that stands for NULL, in any column; may be given more than once.",
+    help="A text that means NULL, in any column. May be repeated.",
 )
 @click.option(
-    "--no-detect-types", is_flag=True, help="Make every column of CSV and TSV input TEXT."
+    "--no-detect-types", is_flag=True, help="Load every column of CSV and TSV input as TEXT."
 )
 @click.option(
     "--batch-size",
@@ -75,7 +75,7 @@ _DEFAULTS = forebay.BufferOptions()
     type=click.IntRange(min=1),
     default=_DEFAULTS.batch_size,
     show_default=True,
-    help="The most rows of one transaction.",
+    help="The maximum number of rows per transaction.",
 )
 @click.option(
     "--flush-interval",
@@ -83,27 +83,29 @@ _DEFAULTS = forebay.BufferOptions()
     type=click.FloatRange(min=0),
     default=_DEFAULTS.flush_interval,
     show_default=True,
-    help="The longest that a row waits for others to share its transaction, in seconds.",
+    help="The maximum time that a row waits for others to share its transaction, in seconds.",
 )
 @click.option(
     "--skip-malformed",
     is_flag=True,
-    help="Skip rows that cannot be read or do not fit the table, rather than end at the first.",
+    help="Skip rows that are malformed or do not fit the table. Without it, the first such row "
+    "ends the load.",
 )
 @click.option(
     LIMIT_OPTION,
     "limit",
     metavar="N|none",
-    help="The most rows a minute that the table may refuse and that go to the dead letters; one "
-    f"more ends the load.  [default: {_DEFAULTS.dead_letters_per_minute:,}; none with "
-    "--skip-malformed]",
+    help="The maximum number of rows per minute that the table may refuse; one more ends the "
+    "load. Refused rows are kept as dead letters.  "
+    f"[default: {_DEFAULTS.dead_letters_per_minute:,}; none with --skip-malformed]",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing but what is wrong.")
+@click.option("--quiet", is_flag=True, help="Print problems only.")
 def load_command(**options: Any) -> None:
     """Load rows from files into a table of a SQLite file.
 
-    FILE is CSV or TSV with a header, or one JSON object a line (.ndjson, .jsonl); plain, packed
-    by gzip, or the one file of a zip archive. A dash reads standard input. All text is UTF-8.
+    FILE is CSV or TSV with a header, or one JSON object per line (.ndjson, .jsonl). It may be
+    compressed by gzip, or be the only file in a zip archive. A dash reads standard input. Text
+    must be UTF-8.
 
     \b
     Examples:
@@ -112,32 +114,34 @@ def load_command(**options: Any) -> None:
       zcat events.jsonl.gz | forebay load - --format ndjson \\
           --database my.db --table events --key id --merge keep
 
-    A new table gets the types that the first 10,000 rows show: a column is INTEGER or REAL where
-    every value is a number and would be printed by it, TEXT otherwise, so that 007 stays what it
-    is. Into a table that is there, values go as its columns are declared. An empty cell is NULL
-    in a column of numbers and an empty text in one of text; --null '' makes it NULL in both.
+    The types of a new table's columns are detected from the first 10,000 rows. A column is
+    INTEGER or REAL if every value is a number that would be printed as the same text, so that
+    007 stays 007; otherwise it is TEXT. In an existing table, the declared types decide. An empty
+    cell is NULL in a column of numbers, and an empty text in a column of text; --null '' makes it
+    NULL in both.
 
-    SIGINT and SIGTERM end the reading; what was accepted is still committed. A second one gives
-    up on that, and says what is not in the table.
+    SIGINT and SIGTERM end the reading, and the accepted rows are committed. A second signal gives
+    up on these rows and prints which are not in the table.
 
     \b
     Exit codes:
       0    every row is in the table
-      1    rows were rejected, all others are in the table
-      2    wrong usage, or an input or a database that cannot be used; all rows before are in
+      1    some rows were rejected; all others are in the table
+      2    wrong usage, or an error in an input or the database; the rows before the error are
+           in the table
       130  ended by SIGINT
       143  ended by SIGTERM
-    """  # noqa: D301 - the \\b are real: click leaves the lines after one as they are
+    """  # noqa: D301  # \b is click's mark for lines that it must not join
     request = _request(**options)
     display = _display(request.files, quiet=options["quiet"])
 
-    def end(report: Report) -> None:
+    def on_end(report: LoadReport) -> None:
         display.close()
         print_report(report, quiet=options["quiet"])
 
     try:
-        report = trio.run(load, request, display, end)
-    except KeyboardInterrupt:  # it came before there was anything to end in order, or after
+        report = trio.run(load, request, display, on_end)
+    except KeyboardInterrupt:  # before or after the load handles SIGINT
         sys.exit(130)
     finally:
         display.close()
@@ -158,15 +162,15 @@ def _request(
     flush_interval: float,
     skip_malformed: bool,
     limit: str | None,
-    quiet: bool,  # noqa: ARG001 - it is for the display alone
-) -> Request:
-    """The request that the command's options make, or a usage error."""
+    quiet: bool,  # noqa: ARG001  # only the display uses it
+) -> LoadRequest:
+    """Return the request that the command's options describe, or raise a usage error."""
     if merge is not None and key is None:
-        raise click.UsageError("--merge needs --key: without one no row meets an earlier one")
+        raise click.UsageError("--merge needs --key; name the key's columns, or leave out --merge")
     if database in {"", ":memory:"}:
-        raise click.UsageError(f"--database {database!r}: expected the path of a file")
+        raise click.UsageError(f"--database is {database!r}; expected the path of a file")
     if files.count(STANDARD_INPUT) > 1:
-        raise click.UsageError("standard input (-) can be read only once")
+        raise click.UsageError("standard input (-) is named twice; it can be read only once")
     try:
         buffer_options = forebay.BufferOptions(
             batch_size=batch_size,
@@ -175,7 +179,7 @@ def _request(
         )
     except forebay.OptionsError as error:
         raise click.UsageError(str(error)) from error
-    return Request(
+    return LoadRequest(
         files=files,
         database=database,
         table=table,
@@ -190,28 +194,28 @@ def _request(
 
 
 def _limit(limit: str | None, *, skip_malformed: bool) -> int | None:
-    """How many rows a minute the table may refuse; None for any number."""
+    """Return how many rows per minute the table may refuse; None for any number."""
     if limit is None:
-        # To skip rows is to go on, however many the table refuses.
         return None if skip_malformed else _DEFAULTS.dead_letters_per_minute
     if limit == "none":
         return None
     if not (limit.isascii() and limit.isdigit()):
-        raise click.UsageError(f"{LIMIT_OPTION} {limit!r}: expected a number, or none")
+        raise click.UsageError(f"{LIMIT_OPTION} is {limit!r}; expected a number, or none")
     return int(limit)
 
 
 def _names(key: str) -> Sequence[str]:
-    """The names in a line of CSV, so that one that has a comma in it can be quoted."""
+    """Return the names in a line of CSV, in which a name with a comma can be quoted."""
     if not key.strip():
-        raise click.UsageError("--key is empty; expected names, commas between, or no --key")
+        raise click.UsageError("--key is empty; name the key's columns, or leave out --key")
     try:
         return next(csv.reader([key], strict=True))
     except csv.Error as error:
-        raise click.UsageError(f"--key {key!r}: {error}; expected names, commas between") from error
+        problem = f"--key is {key!r}: {error}; expected column names separated by commas"
+        raise click.UsageError(problem) from error
 
 
 def _display(files: Sequence[str], *, quiet: bool) -> Display:
-    sizes = [size_of(path) for path in files]
+    sizes = [source_size(path) for path in files]
     known = [size for size in sizes if size is not None]
     return open_display(sum(known) if len(known) == len(sizes) else None, quiet=quiet)

@@ -1,4 +1,4 @@
-"""Tells the columns of a table, and what each one holds, by a sample of its rows."""
+"""Detect the columns of a table and their types from a sample of rows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from forebay.cli._load.readers import Chunk
 
 
 def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> dict[str, Kind]:
-    """The columns of the table, and what each one holds.
+    """Return the columns of the table and their types.
 
-    The columns are those of the first input's header, in its order; without one, all keys of the
-    objects, in the order they first come in.
+    The columns are those of the first input's header, or the keys of all objects, in the order in
+    which they first appear.
 
     Args:
-        chunks: a sample of the rows, raw; at least one chunk.
-        nulls: the texts that stand for NULL; they say nothing about a column.
-        types: whether texts are looked into; else a column of texts is TEXT, whatever they say.
+        chunks: the sample, raw; at least one chunk.
+        nulls: the texts that mean NULL; they do not count.
+        types: whether to detect numbers in texts. Otherwise a column of texts is TEXT.
     """
     header = chunks[0].header
     numbers: dict[str, set[int | float | None]] = {column: set() for column in header or ()}
@@ -31,10 +31,10 @@ def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> d
 
 
 def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, JsonType]:
-    """The types that the columns' values have in JSON, by a sample of the rows, raw.
+    """Return the JSON types of the columns' values in a sample of raw rows.
 
-    Where a column has values of several types, the first that there is of: text, number, boolean.
-    A column of CSV has none.
+    For a column with several types it is the first of text, number and boolean. A column of CSV
+    has none.
     """
     seen: dict[str, set[JsonType]] = {}
     for chunk in chunks:
@@ -48,7 +48,7 @@ def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, Jso
 def _numbers_in(
     chunk: Chunk, nulls: Collection[str], *, types: bool
 ) -> Iterator[tuple[str, set[int | float | None]]]:
-    """For each column of a chunk the numbers in it, and None if anything else is."""
+    """Yield each column of a chunk with its numbers, and None if it has another value."""
     if chunk.header is not None:
         for place, column in enumerate(chunk.header):
             texts = {row[place] for row in chunk.rows}.difference(nulls, [""])
@@ -56,12 +56,12 @@ def _numbers_in(
         return
     for row in chunk.rows:
         for column, value in row.items():
-            silent = value is None or (isinstance(value, str) and value in nulls)
-            yield column, set() if silent else {_number_of_value(value)}
+            is_null = value is None or (isinstance(value, str) and value in nulls)
+            yield column, set() if is_null else {_number_of_value(value)}
 
 
 def _number_of_value(value: Any) -> int | float | None:
-    """The number that a JSON value is, or None."""
+    """Return the number that a JSON value stands for, or None."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):

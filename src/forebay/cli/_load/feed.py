@@ -1,4 +1,4 @@
-"""Puts what is read into the table's buffer, and counts what is not fit for it."""
+"""Put the rows of the inputs into the table's buffer, and count those that are rejected."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from forebay.cli._load.reading import Item
 _SHOWN = 10
 
 
-class Rejects:
-    """The rows that are skipped: counted, and the first few of them told.
+class RejectedRows:
+    """Counts the rows that are skipped, and shows the first of them.
 
     Attributes:
-        count: how many there are.
+        count: the number of rows.
     """
 
     def __init__(self, display: Display) -> None:
@@ -27,44 +27,46 @@ class Rejects:
         self._display = display
 
     def add(self, error: InputRowError) -> None:
-        """Skip a row."""
+        """Count a row that is skipped."""
         self.count += 1
         if self.count <= _SHOWN:
             self._display.warn(f"{error}; skipped")
         elif self.count == _SHOWN + 1:
-            self._display.warn("further rows that are skipped are only counted")
+            self._display.warn(
+                "further rows are skipped without a message; the summary has the count"
+            )
 
 
 class Feed:
-    """The way of the rows from the inputs into a buffer.
+    """Moves rows from the inputs into a buffer.
 
     Args:
-        buffer: where the rows go.
-        converter: makes them rows of the buffer's table.
-        rejects: takes the rows that are not fit for it; None ends the load at the first one.
+        buffer: the table's buffer.
+        converter: converts raw rows for the table.
+        rejected: counts the rows that are skipped. None ends the load at the first bad row.
 
     Attributes:
-        buffer: where the rows go.
-        position: how many bytes of the inputs have been read, as they lie on the disk.
+        buffer: the table's buffer.
+        position: the number of bytes that have been read from the inputs.
     """
 
     def __init__(
         self,
         buffer: forebay.Buffer[tuple[Any, ...]],
         converter: Converter,
-        rejects: Rejects | None,
+        rejected: RejectedRows | None,
     ) -> None:
         self.buffer = buffer
         self.position = 0
         self._converter = converter
-        self._rejects = rejects
+        self._rejected = rejected
 
     async def accept(self, item: Item) -> LoadError | None:
-        """Put the rows of a chunk into the buffer.
+        """Enqueue the rows of a chunk, up to the first error that ends the load.
 
         Returns:
-            What ends the load here, once the rows before it are accepted. It is returned rather
-            than raised, so that the buffer's block is left as in the best case.
+            The error that ends the load, or None. It is not raised, so that the buffer's block
+            ends without an exception and drains.
         """
         if isinstance(item, InputError):
             return item
@@ -72,13 +74,13 @@ class Feed:
             chunk = convert_chunk(item, self._converter)
         except InputError as error:
             return error
-        if chunk.errors and self._rejects is None:
+        if chunk.errors and self._rejected is None:
             first = chunk.errors[0]
             await self.buffer.enqueue_many(chunk.rows[: bisect_left(chunk.lines, first.line)])
             return first
         await self.buffer.enqueue_many(chunk.rows)
-        if self._rejects is not None:
-            for reject in chunk.errors:
-                self._rejects.add(reject)
+        if self._rejected is not None:
+            for rejected in chunk.errors:
+                self._rejected.add(rejected)
         self.position = chunk.position
         return None

@@ -1,4 +1,4 @@
-"""Cuts a stream of bytes into lines of text, one block of the stream in memory at a time."""
+"""Split a stream of bytes into lines of text, with one block of the stream in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ LONGEST_LINE = 64 * 1024 * 1024
 
 
 class Lines:
-    """An iterator over a stream's lines, their ends kept.
+    """An iterator over the lines of a stream, with their line ends.
 
-    A line that is not UTF-8, or has a NUL in it, is passed on all the same, and `fault` says what
-    is wrong with it: a reader whose rows may span lines must see all of them, lest it take the
-    rest of a bad row for rows.
+    A line that is not UTF-8 or contains a NUL is returned too, and `fault` describes it. A reader
+    whose rows span lines must see every line: it would read the rest of a bad row as new rows.
 
     Attributes:
-        number: how many lines were passed on.
-        fault: what was wrong with lines passed on since this was last set to None.
+        number: the number of lines returned so far.
+        fault: what is wrong with a line that was returned since a caller last set this to None.
     """
 
     def __init__(self, stream: BufferedIOBase, source: str) -> None:
@@ -30,14 +29,14 @@ class Lines:
         self.fault: str | None = None
         self._stream = stream
         self._source = source
-        self._ready: list[bytes] = []  # the last one comes first
+        self._ready: list[bytes] = []  # in reverse order
         self._rest = b""
         self._ended = False
         self._begun = False
 
     @property
     def waiting(self) -> bool:
-        """Whether the next line must be read from the stream, which may take any time."""
+        """Whether the next line must be read from the stream, which may block for any time."""
         return not self._ready
 
     def __iter__(self) -> Lines:
@@ -51,14 +50,16 @@ class Lines:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            self.fault = f"byte 0x{raw[error.start]:02x} at {error.start + 1} is not UTF-8 text"
+            self.fault = (
+                f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, is not UTF-8"
+            )
             return raw.decode(errors="replace")
         if "\0" in text:
-            self.fault = f"a NUL character at {text.index(chr(0)) + 1}; expected text"
+            self.fault = f"character {text.index(chr(0)) + 1} of the line is NUL; expected text"
         return text
 
     def _fill(self) -> None:
-        """Take whole lines from the stream: as many as one read brings, and at least one."""
+        """Read complete lines from the stream: those of one read, and at least one line."""
         parts = [self._rest]
         size = len(self._rest)
         while not self._ended:
@@ -71,7 +72,7 @@ class Lines:
             if size > LONGEST_LINE:
                 raise InputError(
                     self._source,
-                    f"a line of more than {LONGEST_LINE // 2**20} MiB; expected lines of text",
+                    f"the line is longer than {LONGEST_LINE // 2**20} MiB; expected lines of text",
                     line=self.number + 1,
                 )
         data = b"".join(parts)
@@ -80,7 +81,7 @@ class Lines:
             data = data.removeprefix(codecs.BOM_UTF8)
         end = len(data) if self._ended else data.rindex(b"\n") + 1
         self._rest = data[end:]
-        # Of bytes, this splits at \n, \r and \r\n alone; of str, at eight other characters too.
+        # bytes.splitlines splits at \n, \r and \r\n only; str.splitlines at eight others, too.
         self._ready = data[:end].splitlines(keepends=True)
         self._ready.reverse()
         if not self._ready:
@@ -88,11 +89,11 @@ class Lines:
 
     def _read(self) -> bytes:
         try:
-            # read1 returns what is there: a row need not wait in a pipe for the rows after it.
+            # read1 returns what a pipe holds now, so a row does not wait for the rows after it.
             return self._stream.read1(BLOCK_BYTES)
         except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             raise InputError(
                 self._source,
-                f"cannot be read past line {self.number}: {error}",
+                f"the input cannot be read after line {self.number}: {error}",
                 line=self.number + 1,
             ) from error

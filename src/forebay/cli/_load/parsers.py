@@ -1,4 +1,4 @@
-"""Tells the rows in lines of text: CSV, TSV, and one JSON object a line."""
+"""Parse lines of text into rows: CSV, TSV, and one JSON object per line."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
 from forebay.cli._errors import InputError
-from forebay.cli._load.column_names import duplicate
+from forebay.cli._load.column_names import describe_duplicate
 from forebay.cli._load.lines import LONGEST_LINE, Lines
 from forebay.cli._load.sources import Format
 
-# The line that a row starts in, and its values: cells of text, or an object; or in words what is
-# wrong with it; or None for a blank line, which is no row.
 Record = tuple[int, list[str] | dict[str, Any] | str | None]
+"""The line in which a row starts, and the row.
+
+The row is its cells, or its object, or a message if it is malformed, or None for a blank line.
+"""
 
 
 def parse(
     lines: Lines, source: str, form: Format
 ) -> tuple[tuple[str, ...] | None, Iterator[Record]]:
-    """Begin to parse an input.
+    """Parse the header of an input, and return an iterator over its rows.
 
     Args:
         lines: the input's lines.
         source: its name, for errors.
-        form: how its rows are written.
+        form: the format of its rows.
 
     Returns:
-        The columns of its header, or None where it has no header, and its rows.
+        The columns in the header, or None if the format has no header, and the rows.
 
     Raises:
-        InputError: there is no header, or not one that names each column once.
+        InputError: the header is missing or malformed, or names a column twice.
     """
     if form is Format.NDJSON:
         return None, _ndjson_records(lines)
-    # The limit is the process's; the one it starts with is too small for a document.
+    # This limit holds for the process. The default is too small for a document in a cell.
     csv.field_size_limit(LONGEST_LINE)
     dialect = csv.excel_tab if form is Format.TSV else csv.excel
     reader = csv.reader(lines, dialect, strict=True)
@@ -46,16 +48,16 @@ def parse(
 
 def _read_header(reader: Iterator[list[str]], lines: Lines, source: str) -> tuple[str, ...]:
     try:
-        names = next(filter(None, reader), None)  # a blank line is no row
+        names = next(filter(None, reader), None)  # blank lines are skipped
     except csv.Error as error:
         raise InputError(source, _csv_problem(error), line=1) from error
     if lines.fault is not None:
         raise InputError(source, lines.fault, line=lines.number)
     if names is None:
-        raise InputError(source, "empty; expected a header with the columns' names")
-    # Programs that write a column of row numbers often leave its name out.
+        raise InputError(source, "the input is empty; expected a header with column names")
+    # Programs that write a column of row numbers often write no name for it.
     header = tuple(name or f"untitled_{place}" for place, name in enumerate(names, 1))
-    problem = duplicate(header)
+    problem = describe_duplicate(header)
     if problem is not None:
         raise InputError(source, problem, line=lines.number)
     return header
@@ -78,7 +80,7 @@ def _csv_records(reader: Iterator[list[str]], lines: Lines, width: int) -> Itera
         elif len(row) == width:
             yield start, row
         elif row:
-            yield start, f"{len(row)} cells; expected {width}, as in the header"
+            yield start, f"the row has {len(row)} cells; expected {width}, as in the header"
         else:
             yield start, None
 
@@ -86,9 +88,9 @@ def _csv_records(reader: Iterator[list[str]], lines: Lines, width: int) -> Itera
 def _csv_problem(error: csv.Error) -> str:
     problem = str(error)
     if problem.startswith("unexpected end of data"):
-        return "a quote is opened and never closed; expected a closing quote"
+        return "a quote is opened and never closed; add the closing quote"
     if problem.startswith("field larger"):
-        return f"a cell of more than {LONGEST_LINE // 2**20} MiB; is a closing quote missing?"
+        return f"a cell is longer than {LONGEST_LINE // 2**20} MiB; is a closing quote missing?"
     return problem
 
 
@@ -105,21 +107,23 @@ def _ndjson_records(lines: Lines) -> Iterator[Record]:
 
 
 def _parse_object(text: str, decode: Callable[[str], Any]) -> dict[str, Any] | str:
-    """The object that `text` is, or what is wrong with it."""
+    """Return the object, or a message if the line is malformed."""
     try:
         row: object = decode(text)
         if not isinstance(row, dict):
-            return f"{_JSON_NAMES.get(type(row), 'a number')}; expected one object a line"
-        if "\\u" in text:  # an escape may stand for half a character, which is no text
+            found = _JSON_NAMES.get(type(row), "a number")
+            return f"the line is {found}; expected one object per line"
+        if "\\u" in text:  # an escape may be one half of a surrogate pair, which is not text
             json.dumps(row, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at {error.colno}; expected one object a line"
+        problem = f"{error.msg} at character {error.colno}"
+        return f"the line is not JSON: {problem}; expected one object per line"
     except UnicodeEncodeError:
-        return "half of a surrogate pair; expected text"
+        return "a string contains half of a surrogate pair; expected text"
     except ValueError as error:
-        return f"not JSON: {error}"
+        return f"the line is not JSON: {error}"
     except RecursionError:
-        return "values nested too deep"
+        return "the values are nested too deeply"
     return cast("dict[str, Any]", row)
 
 
@@ -134,9 +138,9 @@ _JSON_NAMES: dict[type, str] = {
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"{text} is more than a number of 64 bits holds")
+        raise ValueError(f"the number {text} does not fit into a 64-bit float")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

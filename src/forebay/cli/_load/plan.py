@@ -1,4 +1,4 @@
-"""Decides what table the rows go to, before a row is written."""
+"""Decide the table's declaration before a row is written."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import forebay
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
-from forebay.cli._load.column_names import duplicate
+from forebay.cli._load.column_names import describe_duplicate
 from forebay.cli._load.column_types import JsonType, Kind
 from forebay.cli._load.convert import TargetColumn
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where the rows go.
+    """The table for the rows.
 
     Attributes:
-        table: the table, as forebay knows it.
-        columns: its columns, as the inputs know them.
+        table: its declaration.
+        columns: its columns, with their names in the inputs.
     """
 
     table: forebay.Table[tuple[Any, ...]]
@@ -37,29 +37,30 @@ def plan_table(
     hint: str,
     json: Mapping[str, JsonType] | None = None,
 ) -> Plan:
-    """Decide what the columns hold and how the table is declared.
+    """Decide the types of the columns and the declaration of the table.
 
     Args:
         name: the table's name.
-        found: the inputs' columns, and what each one seems to hold.
-        key: the columns of the key; none for a table that rows are appended to.
-        merge: what a later row does to an earlier one with its key.
-        existing: the columns of the table and their declared types, where it exists.
-        hint: what can be done about a value that is not of the kind its column seemed to hold.
-        json: the types that the inputs' columns have in JSON, where that is what they are.
+        found: the inputs' columns and their detected types.
+        key: the columns of the key; empty for a table to which rows are appended.
+        merge: what a later row does to an earlier row with the same key.
+        existing: the columns of the table and their declared types, if it exists.
+        hint: advice for a value that does not have the detected type of its column.
+        json: the JSON types of the inputs' columns, if the inputs are JSON.
 
     Raises:
-        LoadError: the key has a column that the inputs have not, or the columns make no table.
+        LoadError: the key names a column that is not in the inputs, or the columns cannot be
+            those of a table.
     """
     if not found:
         raise LoadError("the first rows are empty objects; expected a key for each column")
     missing = [column for column in key if column not in found]
     if missing:
         raise LoadError(
-            f"--key names {missing[0]!r}, which is no column of the input; "
-            f"its columns are {', '.join(found)}"
+            f"--key names {missing[0]!r}, which is not a column of the input; "
+            f"the columns are {', '.join(found)}"
         )
-    problem = duplicate(found)
+    problem = describe_duplicate(found)
     if problem is not None:
         raise LoadError(problem)
     there = {fold_case(column): (column, declared) for column, declared in existing.items()}
@@ -73,7 +74,7 @@ def plan_table(
         if kind_there is None:
             kind, reason = detected, f"as in the first rows{hint}"
         else:
-            kind, reason = kind_there, f"as the table declares it {declared}"
+            kind, reason = kind_there, f"since the table declares the column {declared}"
         in_json = json.get(column, _JSON[kind]) if in_key and json is not None else None
         columns.append(
             TargetColumn(
@@ -96,12 +97,12 @@ _JSON = {
     Kind.REAL: JsonType.NUMBER,
     Kind.TEXT: JsonType.TEXT,
 }
-"""What the JSON values of a key are expected to be, where the first rows have none."""
+"""The JSON type of a column of the key that has no value in the first rows."""
 
 
 def _kind_there(declared: str, *, in_key: bool) -> Kind | None:
-    """What a column of an existing table holds, or None where its declaration does not say."""
+    """Return the type of a column of an existing table, or None if it declares none."""
     its_affinity = affinity(declared)
     if its_affinity == "NUMERIC" and not in_key:
-        return Kind.INTEGER  # the same, as far as what SQLite changes in it
+        return Kind.INTEGER  # SQLite changes the same values in both
     return Kind.__members__.get(its_affinity)

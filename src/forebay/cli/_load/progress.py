@@ -1,4 +1,4 @@
-"""Shows how far a load has come: a bar on a terminal, plain lines elsewhere; all on stderr."""
+"""Show the progress of a load on standard error: a bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from forebay.cli._output import echo, printable
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """How far a load has come.
+class LoadState:
+    """How far a load has got.
 
     Attributes:
-        read: rows taken from the inputs.
-        pending: rows accepted that are not in the table yet.
-        position: bytes taken from the inputs, as they lie on the disk.
+        read: rows read from the inputs.
+        pending: rows accepted by the buffer and not yet settled.
+        position: bytes read from the inputs.
         seconds: the time since the load began.
-        obstacle: why the database does not take the rows now; None where it does.
+        last_error: the error for which the flush is being retried; None if it is not.
     """
 
     read: int
     pending: int
     position: int
     seconds: float
-    obstacle: str | None = None
+    last_error: str | None = None
 
     @property
     def rate(self) -> float:
-        """Rows a second."""
+        """Rows read per second."""
         return self.read / self.seconds if self.seconds > 0 else 0.0
 
     def __str__(self) -> str:
-        waits = "" if self.obstacle is None else f", waiting: {self.obstacle}"
-        return f"{self.read:,} rows, {self.rate:,.0f} rows/s, {self.pending:,} pending{waits}"
+        retrying = "" if self.last_error is None else f", retrying after {self.last_error}"
+        return f"{self.read:,} rows, {self.rate:,.0f} rows/s, {self.pending:,} pending{retrying}"
 
 
 class Display(Protocol):
-    """Something that shows how far a load has come."""
+    """Shows the progress of a load."""
 
     @property
     def interval(self) -> float:
-        """The pause from one `show` to the next, in seconds."""
+        """The seconds between two calls of `show`."""
         ...
 
-    def show(self, state: State) -> None:
-        """Show how far the load has come."""
+    def show(self, state: LoadState) -> None:
+        """Show how far the load has got."""
         ...
 
-    def tell(self, line: str) -> None:
-        """Show a line about how it goes."""
+    def note(self, line: str) -> None:
+        """Show a line about what the load does."""
         ...
 
     def warn(self, line: str) -> None:
-        """Show a line about something that is wrong."""
+        """Show a line about a problem."""
         ...
 
     def close(self) -> None:
-        """Leave the terminal as it was; further calls do nothing."""
+        """Restore the terminal. Further calls do nothing."""
         ...
 
 
-class Silence:
-    """Shows what is wrong, and nothing else."""
+class QuietDisplay:
+    """Shows problems only."""
 
     interval = math.inf
 
-    def show(self, state: State) -> None:
+    def show(self, state: LoadState) -> None:
         """Show nothing."""
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Show nothing."""
 
     def warn(self, line: str) -> None:
@@ -81,43 +81,43 @@ class Silence:
         echo(line, err=True)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
-class Lines:
-    """Shows a line of text each second."""
+class LineDisplay:
+    """Prints a line every second."""
 
     interval = 1.0
 
-    def show(self, state: State) -> None:
+    def show(self, state: LoadState) -> None:
         """Print the state as a line."""
-        self.tell(str(state))
+        self.note(str(state))
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Print the line."""
         echo(line, err=True)
 
-    warn = tell
+    warn = note
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
-class Bar:
-    """Shows a bar that is drawn in place.
+class BarDisplay:
+    """Draws a bar in place.
 
     Args:
         console: the terminal.
-        total: the bytes of all inputs; None where only their end will tell.
+        total: the size of all inputs in bytes; None if it is unknown.
     """
 
     interval = 0.1
 
     def __init__(self, console: Console, total: int | None) -> None:
-        # Drawn by `show` alone: rich would start a thread to draw on its own.
+        # With auto_refresh rich would start a thread that draws.
         self._progress = Progress(
             BarColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             auto_refresh=False,
             transient=True,
@@ -125,28 +125,33 @@ class Bar:
         self._task = self._progress.add_task("reading", total=total)
         self._progress.start()
 
-    def show(self, state: State) -> None:
-        """Draw the bar anew."""
+    def show(self, state: LoadState) -> None:
+        """Redraw the bar."""
         self._progress.update(
             self._task, completed=state.position, description=printable(str(state)), refresh=True
         )
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Print the line above the bar."""
         self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
-    warn = tell
+    warn = note
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
 
 def open_display(total: int | None, *, quiet: bool) -> Display:
-    """Choose what suits standard error."""
+    """Return the display that suits standard error.
+
+    Args:
+        total: the size of all inputs in bytes; None if it is unknown.
+        quiet: whether to show problems only.
+    """
     if quiet:
-        return Silence()
+        return QuietDisplay()
     console = Console(stderr=True)
     if console.is_terminal and not console.is_dumb_terminal:
-        return Bar(console, total)
-    return Lines()
+        return BarDisplay(console, total)
+    return LineDisplay()

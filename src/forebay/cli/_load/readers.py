@@ -1,4 +1,4 @@
-"""Reads the rows of inputs, a chunk at a time, and says which ones it could not."""
+"""Read the rows of the inputs in chunks, with an error for each row that cannot be read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ class Chunk:
 
     Attributes:
         source: the input's name.
-        header: the names of the columns, in the order of a raw row's cells; None where each row
-            is an object, which names them itself.
-        converted: whether the rows are tuples of the table's values; else they are raw: lists of
-            text, or objects.
+        header: the columns of the cells; None if each row is an object, which names them itself.
+        converted: whether the rows are tuples of the table's values. Otherwise they are raw: lists
+            of text, or objects.
         rows: the rows that could be read.
-        lines: for each row, the line it starts in; ascending.
-        errors: the rows that could not be read or converted; ascending by line.
-        position: how many bytes of all inputs have been read, as they lie on the disk.
+        lines: for each row, the line in which it starts; ascending.
+        errors: an error for each row that could not be read or converted; ascending by line.
+        position: the number of bytes of all inputs that have been read from the disk.
     """
 
     source: str
@@ -38,7 +37,7 @@ class Chunk:
     position: int = 0
 
     def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
-        """Add a row, or the error that it is."""
+        """Add a row, or an error if it is malformed or cannot be converted."""
         line, row = record
         if isinstance(row, str):
             self.errors.append(InputRowError(self.source, row, line=line))
@@ -52,10 +51,10 @@ class Chunk:
 
 
 def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
-    """Convert what is raw.
+    """Return the chunk with its rows converted for the table.
 
     Raises:
-        InputError: the input has not the columns of the table.
+        InputError: the input does not have the columns of the table.
     """
     if chunk.converted:
         return chunk
@@ -68,15 +67,15 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
 
 
 class Reader:
-    """Reads the rows of inputs, one input after the other.
+    """Reads the rows of the inputs, one input after the other.
 
     Args:
         paths: the inputs: files, or `-` for standard input.
-        declared: their format, where their names are not to tell it.
+        declared: the format of all inputs; None for the format of each file's extension.
 
     Attributes:
-        converter: makes the rows read from here on rows of the table; None leaves them raw. It
-            may be set while another thread reads.
+        converter: converts each row that is read from now on; None leaves rows raw. It may be set
+            while another thread reads.
     """
 
     def __init__(self, paths: Iterable[str], declared: Format | None) -> None:
@@ -84,17 +83,17 @@ class Reader:
         self._chunks = self._read(paths, declared)
 
     def next_chunk(self) -> Chunk | None:
-        """Read on until the next row would have to be waited for.
+        """Read rows until the next one would have to be waited for.
 
-        So rows that come slowly through a pipe are passed on as they come. An input without rows
-        makes a chunk without rows.
+        So a row that arrives through a pipe does not wait for the rows after it. An input without
+        rows gives a chunk without rows.
 
         Returns:
-            The rows; None at the end.
+            The rows, or None after the last input.
 
         Raises:
-            InputError: an input cannot be opened, or not read to its end, or has not the columns
-                of the table. The chunks before hold every row before that point.
+            InputError: an input cannot be opened or read to its end, or does not have the columns
+                of the table. The chunks returned before have every row before that point.
         """
         return next(self._chunks, None)
 

@@ -1,4 +1,4 @@
-"""Reads inputs in a thread, since a read may wait: on a disk, or on a pipe for ever."""
+"""Read the inputs in a thread, since a read of a disk or a pipe blocks."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import trio
 from forebay.cli._errors import InputError
 from forebay.cli._load.readers import Chunk, Reader
 
-# What comes from the inputs: rows, or at its place in their order what ends them too early.
 Item = Chunk | InputError
+"""Rows of the inputs, or the error that ends them early."""
 
 SAMPLE_ROWS = 10_000
-"""How many rows tell the types of the columns."""
+"""The number of rows by which the types of the columns are detected."""
 SAMPLE_PAUSE = 1.0
-"""How long a pipe is silent, in seconds, until the rows that came must tell them."""
+"""How long the sample waits for the next row of a pipe, in seconds."""
 
 
 async def read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> None:
-    """Send the chunks of the inputs as they come, then close `items`.
+    """Send the chunks of the inputs as they are read, then close `items`.
 
-    Cancelled, it does not wait for the read that runs: what that read brings is dropped.
+    When cancelled, this does not wait for the current read, and drops its result.
     """
     async with items:
         while True:
@@ -34,11 +34,11 @@ async def read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> Non
 
 
 async def first_items(items: trio.MemoryReceiveChannel[Item], *, pause: float) -> list[Item]:
-    """Receive the items by which the types of the columns are told.
+    """Receive the items by which the types of the columns are detected.
 
     Args:
-        items: what comes from the inputs.
-        pause: how long to wait for more rows once there are some, in seconds.
+        items: the items of the inputs.
+        pause: how long to wait for the next rows after the first ones, in seconds.
     """
     received: list[Item] = []
     rows = 0

@@ -1,4 +1,4 @@
-"""Opens an input: a file or standard input, plain or packed, and tells its format by its name."""
+"""Open an input: a file or standard input, plain, gzipped, or in a zip archive."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from forebay.cli._output import printable
 
 STANDARD_INPUT = "-"
 
-# A file says by its first bytes whether it is packed, and is right more often than its name:
-# RFC 1952 (gzip), APPNOTE.TXT 4.3.7 and 4.3.16 (zip; an empty archive has only the second).
+# The first bytes show whether a file is compressed, more reliably than its name: RFC 1952 (gzip),
+# APPNOTE.TXT 4.3.7 and 4.3.16 (zip; an empty archive has only the second).
 _GZIP = b"\x1f\x8b"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 class Format(enum.Enum):
-    """How rows are written in an input."""
+    """The format of an input's rows."""
 
     CSV = "csv"
     TSV = "tsv"
@@ -50,10 +50,10 @@ class Source:
     """An open input.
 
     Attributes:
-        name: what messages call it.
-        format: how its rows are written.
-        stream: its bytes, unpacked.
-        file: its bytes as they lie on the disk, to tell how far the reading has come.
+        name: the input's name, as messages show it.
+        format: the format of its rows.
+        stream: its bytes, decompressed.
+        file: its bytes as they are on the disk; its position shows the progress.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Source:
     file: IO[bytes]
 
 
-def name_of(path: str) -> str:
-    """What messages call the input at `path`."""
+def source_name(path: str) -> str:
+    """Return the name of an input, as messages show it."""
     return "standard input" if path == STANDARD_INPUT else printable(path)
 
 
-def size_of(path: str) -> int | None:
-    """How many bytes there are to read, or None where only the end of the input will tell."""
+def source_size(path: str) -> int | None:
+    """Return the size of an input in bytes, or None if it is not a regular file."""
     try:
         status = os.fstat(0) if path == STANDARD_INPUT else Path(path).stat()
     except OSError:
@@ -77,7 +77,7 @@ def size_of(path: str) -> int | None:
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file's name tells, a final `.gz` or `.zip` aside."""
+    """Return the format for a file's extension, or None; a final `.gz` or `.zip` is ignored."""
     path = PurePath(name.lower())
     if path.suffix in {".gz", ".zip"}:
         path = path.with_suffix("")
@@ -86,41 +86,40 @@ def format_of(name: str) -> Format | None:
 
 @contextmanager
 def open_source(path: str, declared: Format | None) -> Generator[Source]:
-    """Open the input at `path`, unpacking it where it is packed.
+    """Open an input, and decompress it if it is compressed.
 
     Args:
         path: a file, or `-` for standard input.
-        declared: the format, where the name is not to tell it. Standard input, which has no
-            name, is CSV unless this says otherwise.
+        declared: the format. None means the format of the file's extension, and CSV for standard
+            input.
 
     Raises:
-        InputError: it cannot be opened, is a zip archive of other than one file, or has a name
-            that does not tell its format.
+        InputError: the input cannot be opened, is a zip archive that does not hold exactly one
+            file, or has an unknown extension and no declared format.
     """
-    name = name_of(path)
+    name = source_name(path)
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_open_file(path))
-            stream, inner = _unpack(name, file, stack)
+            stream, inner = _decompress(name, file, stack)
         except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-            # A zip archive that asks for a password or an unknown method is a RuntimeError.
+            # zipfile raises RuntimeError for an encrypted member and an unknown method.
             raise InputError(name, _reason(error)) from error
         found = declared or format_of(inner)
         if found is None and path == STANDARD_INPUT:
             found = Format.CSV
         if found is None:
-            known = ", ".join(_FORMATS)
             raise InputError(
                 name,
-                f"the name {PurePath(inner).name!r} does not tell the format (it would by "
-                f"ending in one of {known}); say it with --format",
+                f"the format is unknown, since the name {PurePath(inner).name!r} ends in none of "
+                f"{', '.join(_FORMATS)}; name the format with --format",
             )
         yield Source(name, found, stream, file)
 
 
 def _open_file(path: str) -> BufferedReader:
     if path == STANDARD_INPUT:
-        if sys.__stdin__ is None:  # it was closed at the start; descriptor 0 is another file now
+        if sys.__stdin__ is None:  # closed at the start, so descriptor 0 is now another file
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         # Not sys.stdin.buffer: a thread that waits in a read of it holds its lock, and Python
         # aborts when it finds that lock held at exit.
@@ -128,33 +127,31 @@ def _open_file(path: str) -> BufferedReader:
     return Path(path).open("rb")
 
 
-def _unpack(name: str, file: BufferedReader, stack: ExitStack) -> tuple[BufferedIOBase, str]:
-    """The unpacked bytes, and the file name that tells their format."""
+def _decompress(name: str, file: BufferedReader, stack: ExitStack) -> tuple[BufferedIOBase, str]:
+    """Return the decompressed bytes, and the name whose extension shows their format."""
     start = file.peek(4)[:4]
     if start.startswith(_GZIP):
         return stack.enter_context(gzip.GzipFile(fileobj=file)), name
     if not start.startswith(_ZIP):
         return file, name
     archive = stack.enter_context(zipfile.ZipFile(_seekable(file, stack)))
-    # Finder adds a shadow file under __MACOSX for each file it packs.
+    # Finder adds a shadow file below __MACOSX for each file in the archive.
     members = [
         member
         for member in archive.infolist()
         if not member.is_dir() and not member.filename.startswith("__MACOSX/")
     ]
     if len(members) != 1:
-        raise InputError(
-            name, f"a zip archive of {len(members)} files; expected one of exactly one file"
-        )
+        raise InputError(name, f"a zip archive of {len(members)} files; expected exactly one file")
     member = stack.enter_context(archive.open(members[0]))
     return cast(BufferedIOBase, member), members[0].filename
 
 
 def _seekable(file: BufferedReader, stack: ExitStack) -> IO[bytes]:
-    """The same bytes in a file that can be read from its end, where a zip has its directory."""
+    """Return a file that can be read from its end, where a zip archive has its directory."""
     if file.seekable():
         return file
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # the stack closes it
     shutil.copyfileobj(file, copy)
     return copy
 

@@ -1,4 +1,4 @@
-"""Telemetry of the command itself, where the environment asks for it."""
+"""Telemetry of the command itself, if the environment configures it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 async def telemetry_as_configured(
     service_name: str, warn: Callable[[str], None]
 ) -> AsyncGenerator[None, None]:
-    """Export telemetry meanwhile, if `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+    """Export telemetry during the block, if `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
 
-    Where that cannot be, it says why, and nothing else happens: rows matter more.
+    If telemetry cannot be exported, `warn` is called with the reason, and the block runs without.
     """
     async with AsyncExitStack() as stack:
         if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             try:
-                from forebay.otlp import export_telemetry  # noqa: PLC0415 - an extra, and slow
+                # An optional package, and slow to import.
+                from forebay.otlp import export_telemetry  # noqa: PLC0415  # see above
 
                 exporting = export_telemetry(service_name=service_name)
                 await stack.enter_async_context(exporting)
