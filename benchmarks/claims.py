@@ -14,7 +14,7 @@ CLAIM_COLUMNS = ("what", "claimed", "measured", "middle half", "")
 """The columns of a table of claims."""
 
 
-class Verdict(enum.Enum):
+class ClaimVerdict(enum.Enum):
     """Whether a run confirms a claim."""
 
     HOLDS = "holds"
@@ -61,7 +61,7 @@ class Claim:
             else f"{value:.2f}x"
         )
 
-    def judge(self, results: Results) -> tuple[Spread, Verdict] | None:
+    def judge(self, results: Results) -> tuple[Spread, ClaimVerdict] | None:
         """Compare the claim with a run.
 
         Returns:
@@ -85,7 +85,7 @@ class Claim:
         holds = (self.at_least is None or measured.median >= self.at_least) and (
             self.at_most is None or measured.median <= self.at_most
         )
-        return measured, Verdict.HOLDS if holds else Verdict.MISSED
+        return measured, ClaimVerdict.HOLDS if holds else ClaimVerdict.MISSED
 
 
 def _executemany(order: str, at_least: float) -> Claim:

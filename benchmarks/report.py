@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.claims import CLAIM_COLUMNS, CLAIMS, Verdict
+from benchmarks.claims import CLAIM_COLUMNS, CLAIMS, ClaimVerdict
 from benchmarks.results import CaseResult, Measure, Results, Spread
 
 
@@ -60,7 +60,7 @@ def show_claims(console: Console, results: Results) -> None:
             claim.bound,
             claim.text(measured.median),
             f"{claim.text(measured.low)} to {claim.text(measured.high)}",
-            "[green]holds[/green]" if verdict is Verdict.HOLDS else "[red]missed[/red]",
+            "[green]holds[/green]" if verdict is ClaimVerdict.HOLDS else "[red]missed[/red]",
         )
     console.print(table)
 

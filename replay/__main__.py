@@ -17,7 +17,7 @@ import trio
 from forebay.cache import CacheOptions
 from forebay.otlp import export_telemetry
 from replay.model import Outcome, differences, expected
-from replay.server import Plan, Report, replay
+from replay.server import Plan, ReplayReport, replay
 from replay.trace import PATH, FetchError, fetch, read
 
 _SHOWN = 10
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _replay(plan: Plan, folder: Path) -> Report:
+async def _replay(plan: Plan, folder: Path) -> ReplayReport:
     """Replay, and export telemetry meanwhile if the environment says where to."""
     with_telemetry = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
     async with export_telemetry(service_name="forebay replay") if with_telemetry else nullcontext():
@@ -81,7 +81,7 @@ def _budget(trace: Path, requests: int | None, share: float) -> int:
     return max(1, int(share * sum(sizes.values())))
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ReplayReport) -> None:
     """Print what was measured."""
     buffer = report.buffer
     lines = [
@@ -105,7 +105,7 @@ def _percentiles(times: Sequence[float]) -> str:
     return f"{p50:,.0f} and {p99:,.0f} µs"
 
 
-def check(plan: Plan, folder: Path, report: Report) -> list[str]:
+def check(plan: Plan, folder: Path, report: ReplayReport) -> list[str]:
     """Compare the database and the files that a replay left with what they must be.
 
     Returns:

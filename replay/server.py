@@ -35,7 +35,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReplayReport:
     """What a replay measured. Durations are in seconds."""
 
     requests: int
@@ -78,7 +78,7 @@ def _fill(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-async def replay(plan: Plan, folder: Path) -> Report:
+async def replay(plan: Plan, folder: Path) -> ReplayReport:
     """Replay a trace through a cache, in rounds.
 
     In a round the requests are spread over many tasks, those of one key in one task, so that
@@ -102,7 +102,7 @@ async def replay(plan: Plan, folder: Path) -> Report:
                     nursery.start_soon(server.serve, part)
             await cache.evictor.run_once()
         await cache.flush()
-        return Report(
+        return ReplayReport(
             requests=server.requests,
             hits=server.hits,
             seconds=time.perf_counter() - started,

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from replay.__main__ import check, main
-from replay.server import Plan, Report, replay
+from replay.server import Plan, ReplayReport, replay
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def replayed(trace: Path, folder: Path) -> tuple[Plan, Report]:
+def replayed(trace: Path, folder: Path) -> tuple[Plan, ReplayReport]:
     plan = Plan(trace=trace, requests=None, tasks=20, per_round=100, budget=70_000)
     return plan, trio.run(replay, plan, folder)
 
