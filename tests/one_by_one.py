@@ -26,7 +26,7 @@ _CHANGED = {
 
 
 def execute(raw: sqlite3.Connection, table: Table[Any], operations: Iterable[Operation]) -> None:
-    """Execute operations on a table, one after another."""
+    """Execute operations on a table one after another."""
     for operation in operations:
         _execute(raw, table, operation)
 

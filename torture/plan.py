@@ -1,4 +1,4 @@
-"""What happens in each episode: drawn from the seed, and so the same in every session with it."""
+"""The plan of each episode. The seed decides it, so every session with a seed has the same."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from pathlib import Path
 from tests.faults.harness import Fault
 
 LONG_LOCK = 60.0
-"""Seconds that the lock is held for in the one episode that is about that."""
+"""How long the database is locked in one episode, in seconds."""
 
 
 class Ending(enum.Enum):
-    """How a program is ended."""
+    """How the program ends."""
 
-    BY_ITSELF = "ran to its end"
-    TERMINATED = "terminated, and drained"
+    BY_ITSELF = "ran to the end"
+    TERMINATED = "terminated, then drained"
     KILLED = "killed at an acknowledgement"
     KILLED_AT_A_CALL = "killed at a system call"
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One life of the program.
+    """One run of the program.
 
     Attributes:
-        number: which one it is.
-        producers: how many tasks write.
-        steps: how many steps each of them makes.
-        stride: after how many steps it flushes.
-        ending: how it is ended.
-        after: after how many acknowledgements that is.
-        call: the system call that is made to fail, or to kill, if any.
-        action: what strace injects into it.
-        when: into which of its calls.
-        from_start: whether faults begin before the file is open.
-        rival_dies: whether the rival is killed too, and another one started.
-        lock: how long the lock is held at the start, in seconds.
+        number: the number of the episode, counted from 0.
+        producers: the number of tasks that write.
+        steps: the number of steps of each task.
+        stride: the number of steps between two flushes of a task.
+        ending: how the program ends.
+        after: the number of acknowledgements after which it ends.
+        call: the system call that fails, or at which the program is killed; None for no fault.
+        action: the action that strace injects into the call.
+        when: the numbers of the calls into which strace injects it.
+        from_start: whether faults begin before the database is open.
+        rival_dies: whether the rival process is killed and replaced before the episode.
+        lock: how long the database is locked at the start, in seconds.
     """
 
     number: int
@@ -55,25 +55,25 @@ class Episode:
     lock: float = 0.0
 
     def faults(self, path: Path) -> list[Fault]:
-        """Give what strace has to do."""
+        """Return the faults that strace injects."""
         return [Fault(path, self.call, self.action, self.when)] if self.call else []
 
     def __str__(self) -> str:
         fault = f", {self.call} {self.action} at {self.when}" if self.call else ""
         return (
-            f"episode {self.number}: {self.producers} producers, {self.steps} steps, flushed "
-            f"every {self.stride}, {self.ending.value} (after {self.after}){fault}"
+            f"episode {self.number}: {self.producers} producers, {self.steps} steps, a flush "
+            f"every {self.stride} steps, {self.ending.value} (after {self.after}){fault}"
         )
 
 
 def draw(seed: int, number: int, *, strace: bool, long_lock: bool) -> Episode:
-    """Draw an episode.
+    """Return a random episode.
 
     Args:
-        seed: the session's.
-        number: which one it is.
-        strace: whether faults of system calls can be injected here.
-        long_lock: whether the lock is held for a minute.
+        seed: the seed of the session.
+        number: the number of the episode.
+        strace: whether strace can inject faults into system calls on this machine.
+        long_lock: whether the database is locked for `LONG_LOCK` seconds.
     """
     chance = random.Random(f"{seed} {number}")
     endings = list(Ending) if strace else list(Ending)[:-1]
@@ -81,21 +81,21 @@ def draw(seed: int, number: int, *, strace: bool, long_lock: bool) -> Episode:
     call, action, when = None, "", ""
     if ending is Ending.KILLED_AT_A_CALL:
         call = chance.choice(["pwrite64", "pwrite64", "pwrite64", "fdatasync", "ftruncate"])
-        action, when = "signal=KILL", str(_soon(chance, 400 if call == "pwrite64" else 60))
+        action, when = "signal=KILL", str(_small(chance, 400 if call == "pwrite64" else 60))
     elif strace and chance.random() < 0.6:
         call = chance.choice(["pwrite64", "fdatasync"])
         action = chance.choice(
             ["error=EIO", "error=ENOSPC"] if call == "pwrite64" else ["error=EIO"]
         )
-        first = _soon(chance, 200 if call == "pwrite64" else 40)
-        when = f"{first}..{first + _soon(chance, 20)}"
+        first = _small(chance, 200 if call == "pwrite64" else 40)
+        when = f"{first}..{first + _small(chance, 20)}"
     return Episode(
         number=number,
         producers=chance.randint(2, 12),
         steps=chance.choice([12, 30, 60]),
         stride=chance.choice([1, 4, 7, 15]),
         ending=Ending.BY_ITSELF if long_lock else ending,
-        after=_soon(chance, 150),
+        after=_small(chance, 150),
         call=None if long_lock else call,
         action=action,
         when=when,
@@ -105,6 +105,6 @@ def draw(seed: int, number: int, *, strace: bool, long_lock: bool) -> Episode:
     )
 
 
-def _soon(chance: random.Random, most: int) -> int:
-    """Draw a number, small ones more often than large ones."""
+def _small(chance: random.Random, most: int) -> int:
+    """Return a random number from 1 to `most`, small ones more often than large ones."""
     return 1 + int(most * chance.random() ** 2)

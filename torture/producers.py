@@ -1,7 +1,7 @@
-"""The program that is tortured: many producers that print what was acknowledged to them.
+"""The program under test: many producers, which print each acknowledgement that they receive.
 
-Arguments: the database, the number of the episode, how many producers, how many steps each makes,
-and after how many it flushes.
+Arguments: the database, the number of the episode, the number of producers, the steps of each, and
+the number of steps between two flushes.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ OPTIONS = forebay.BufferOptions(
 )
 
 
-def tell(*words: object) -> None:
-    """Print a line in one system call, so that a kill leaves it whole or absent."""
+def acknowledge(*words: object) -> None:
+    """Print a line in one system call, so that a kill cannot leave a part of it."""
     os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 async def produce(buffers: forebay.Buffers, name: str, steps: int, stride: int) -> None:
     for step in range(steps):
-        # There is room: each producer has at most the steps of a stride pending.
+        # This never raises WouldBlock: each producer has at most `stride` steps pending.
         enqueue_slot(buffers[SLOTS], name, step)
         await buffers[EVENTS].enqueue(Event(name, step))
         await buffers[TOTALS].enqueue(Total(name, 1, step))
         if step % stride == stride - 1 or step == steps - 1:
             await buffers.flush()
-            tell("flushed", name, step)
+            acknowledge("flushed", name, step)
         if step % 3 == 0:
             await write(buffers[STRICT], Strict(f"{name} {step}", step % 5))
 
@@ -48,9 +48,9 @@ async def write(strict: forebay.Buffer[Strict], row: Strict) -> None:
     try:
         await strict.write(row)
     except forebay.RowError as error:
-        tell("refused", row.key, error.dead_letter)
+        acknowledge("refused", row.key, error.dead_letter)
     else:
-        tell("written", row.key)
+        acknowledge("written", row.key)
 
 
 async def end_on_signal(work: trio.CancelScope) -> None:
@@ -67,14 +67,14 @@ async def main(path: str, episode: str, producers: str, steps: str, stride: str)
         async with forebay.open_buffers(store, *TABLES, options=OPTIONS) as buffers:
             with trio.CancelScope() as work:
                 outer.start_soon(end_on_signal, work)
-                tell("open")
+                acknowledge("open")
                 sys.stdin.readline()
                 async with trio.open_nursery() as nursery:
                     for number in range(int(producers)):
                         name = f"{episode}.{number}"
                         nursery.start_soon(produce, buffers, name, int(steps), int(stride))
         outer.cancel_scope.cancel()
-    tell("drained" if not work.cancelled_caught else "cut")
+    acknowledge("drained" if not work.cancelled_caught else "cut")
 
 
 if __name__ == "__main__":

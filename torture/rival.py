@@ -1,6 +1,6 @@
-"""The process that competes: it takes the write lock at random, for as long as it likes.
+"""A process that competes for the write lock: it takes the lock for random periods.
 
-Arguments: the database, a name, and a seed.
+Arguments: the database, the name of the process, and a seed.
 """
 
 from __future__ import annotations

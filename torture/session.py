@@ -1,4 +1,4 @@
-"""A torture session: one file, one rival, one life of the program after another."""
+"""A torture session: one database, one rival process, and the program run again and again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.faults.harness import Child, Zygote, read
-from torture.account import Account, File, Told
+from torture.check import Acknowledgements, Checker, Contents
 from torture.plan import Ending, Episode, draw
 
 HERE = Path(__file__).parent
 
 
 class Session:
-    """Runs episodes and counts what became of them."""
+    """Run episodes, check the database after each, and count the results."""
 
     def __init__(
         self, zygote: Zygote, path: Path, seed: int, *, strace: bool, verbose: bool
@@ -27,13 +27,18 @@ class Session:
         self._seed = seed
         self._strace = strace
         self._verbose = verbose
-        self._account = Account()
+        self._checker = Checker()
         self._endings = Counter[str]()
         self._faults = 0
         self._rivals = 0
 
     def run(self, *, until: float, long_lock: bool) -> None:
-        """Run episodes until a time of the monotonic clock."""
+        """Run episodes.
+
+        Args:
+            until: when to stop, in seconds of the monotonic clock.
+            long_lock: whether to lock the database for a minute in one of the episodes.
+        """
         number = 0
         rival = self._new_rival()
         try:
@@ -57,7 +62,7 @@ class Session:
         return rival
 
     def _run(self, episode: Episode) -> None:
-        told = Told()
+        acknowledged = Acknowledgements()
         with self._zygote.run(
             HERE / "producers.py",
             self._path,
@@ -68,68 +73,76 @@ class Session:
             faults=episode.faults(self._path),
             after=None if episode.from_start else "open",
         ) as child:
-            self._drive(episode, child, told)
+            self._drive(episode, child, acknowledged)
             status = child.wait()
             errors = child.errors()
         self._count(episode, child, status)
-        wrong = [*self._ended_badly(episode, told, status, errors, hung=child.hung)]
-        wrong += self._account.violations(episode, told, File.read(self._path))
-        if self._verbose or wrong:
-            print(f"{episode}: status {status}", *wrong, sep="\n  ", flush=True)
-        self.violations += wrong
+        violations = [*self._check_end(episode, acknowledged, status, errors, hung=child.hung)]
+        contents = Contents.read(self._path)
+        violations += self._checker.violations(episode, acknowledged, contents)
+        if self._verbose or violations:
+            print(f"{episode}: status {status}", *violations, sep="\n  ", flush=True)
+        self.violations += violations
 
-    def _drive(self, episode: Episode, child: Child, told: Told) -> None:
-        """Listen to the program to its end, and bring about that end."""
+    def _drive(self, episode: Episode, child: Child, acknowledged: Acknowledgements) -> None:
+        """Record what the program prints until it ends, and end it as the episode says."""
         if episode.lock:
             with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as raw:
                 raw.execute("BEGIN IMMEDIATE")
                 time.sleep(episode.lock)
                 raw.execute("ROLLBACK")
-        heard = 0
+        count = 0
         for line in child:
             if line == "open":
                 child.tell("go on")
                 continue
-            told.hear(line)
-            heard += 1
-            if heard == episode.after and episode.ending is Ending.KILLED:
+            acknowledged.record(line)
+            count += 1
+            if count == episode.after and episode.ending is Ending.KILLED:
                 child.kill()
-            if heard == episode.after and episode.ending is Ending.TERMINATED:
+            if count == episode.after and episode.ending is Ending.TERMINATED:
                 child.terminate()
 
     def _count(self, episode: Episode, child: Child, status: int) -> None:
         if status == -9:
             self._endings["killed"] += 1
         elif status:
-            self._endings["refused at open"] += 1
+            self._endings["failed to open"] += 1
         else:
             self._endings["drained"] += 1
         self._faults += child.injected() if episode.call else 0
         self._faults += episode.ending is Ending.KILLED_AT_A_CALL and status == -9
 
-    def _ended_badly(
-        self, episode: Episode, told: Told, status: int, errors: str, *, hung: bool
+    def _check_end(
+        self,
+        episode: Episode,
+        acknowledged: Acknowledgements,
+        status: int,
+        errors: str,
+        *,
+        hung: bool,
     ) -> list[str]:
+        """Return a violation if the program ended in another way than the episode allows."""
         if hung:
-            return ["hung"]
+            return ["the program did not end in time"]
         killed = episode.ending in (Ending.KILLED, Ending.KILLED_AT_A_CALL)
-        refused = episode.from_start and not told.flushed and "StoreError" in errors
-        if status == 0 or (killed and status == -9) or refused:
+        not_opened = episode.from_start and not acknowledged.flushed and "StoreError" in errors
+        if status == 0 or (killed and status == -9) or not_opened:
             return []
-        return [f"ended with {status}: {errors[-2000:]}"]
+        return [f"the program ended with status {status}: {errors[-2000:]}"]
 
     def report(self) -> str:
-        """Tell what was done and found, in lines."""
+        """Return a summary of the session in several lines."""
         [(locks,)] = read(self._path, "SELECT count(*) FROM rivals")
-        lives = ", ".join(f"{count} {ending}" for ending, count in sorted(self._endings.items()))
+        endings = ", ".join(f"{count} {ending}" for ending, count in sorted(self._endings.items()))
         return "\n".join(
             [
                 f"seed {self._seed}",
-                f"lives of the program: {self._endings.total()} ({lives})",
+                f"runs of the program: {self._endings.total()} ({endings})",
                 f"kills survived: {self._endings['killed']}",
                 f"faults injected into system calls: {self._faults}",
-                f"locks taken by {self._rivals} rivals: {locks} or more",
-                f"rows checked: {self._account.rows_checked:,}",
+                f"locks taken by {self._rivals} rival processes: at least {locks}",
+                f"rows checked: {self._checker.rows_checked:,}",
                 f"violations: {len(self.violations)}",
             ]
         )

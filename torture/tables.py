@@ -1,4 +1,4 @@
-"""The tables of a torture session, one of each manner, and what each step does to them."""
+"""The tables of a torture session, one per kind of table, and what each step does to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forebay.stores.sqlite._statements import create_sql
 
 
 class Slot(NamedTuple):
-    """The one row of a producer: written, updated, written again, deleted, in turn."""
+    """The only row of a producer, which is written, updated, written again and deleted in turn."""
 
     key: str
     step: int
@@ -20,14 +20,14 @@ class Slot(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One of many rows of a producer, in a table without a key."""
+    """One of the rows of a producer in an append-only table."""
 
     producer: str
     step: int
 
 
 class Total(NamedTuple):
-    """How many steps a producer has made, added up, and the last of them."""
+    """The number of steps of a producer, as a sum, and its last step."""
 
     producer: str
     n: int
@@ -35,7 +35,7 @@ class Total(NamedTuple):
 
 
 class Strict(NamedTuple):
-    """A row that the table refuses where its value is 0."""
+    """A row that the table refuses if its value is 0."""
 
     key: str
     value: int
@@ -50,18 +50,18 @@ STRICT = forebay.Table(Strict, name="strict", key="key")
 TABLES = (SLOTS, EVENTS, TOTALS, STRICT)
 
 SlotState: TypeAlias = tuple[int, str | None] | None
-"""The columns of a slot beside its key; None where it is not there."""
+"""The columns of a slot except its key; None if the slot does not exist."""
 
 
 def slot_after(step: int) -> SlotState:
-    """Tell what a slot holds after a step, and nothing else, was its last."""
+    """Return the state of a slot after all steps up to this one."""
     if step < 0:
         return None
     return [(step, None), (step - 1, str(step)), (step, "again"), None][step % 4]
 
 
 def enqueue_slot(slots: forebay.Buffer[Slot], key: str, step: int) -> None:
-    """Do what a step does to a slot."""
+    """Enqueue the operation of a step on its slot."""
     match step % 4:
         case 0:
             slots.enqueue_nowait(Slot(key, step, None))
@@ -73,8 +73,8 @@ def enqueue_slot(slots: forebay.Buffer[Slot], key: str, step: int) -> None:
             slots.enqueue_delete_nowait(key)
 
 
-def make(path: Path) -> None:
-    """Make the file, with a constraint that a declaration does not know."""
+def create_database(path: Path) -> None:
+    """Create the database, with a constraint that is not part of a declaration."""
     with closing(sqlite3.connect(path)) as raw:
         for table in (SLOTS, EVENTS, TOTALS):
             raw.execute(create_sql(table))

@@ -1,5 +1,5 @@
 # pyright: strict
-"""Never run: what mypy and pyright must infer of tables and their buffers, and must refuse."""
+"""The types that mypy and pyright must infer for tables and buffers. Checked, never run."""
 
 from __future__ import annotations
 

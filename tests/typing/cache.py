@@ -1,4 +1,4 @@
-"""What type checkers must find in `forebay.cache`. Checked, never run."""
+"""The types that type checkers must infer for `forebay.cache`. Checked, never run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from forebay.cache.s3 import S3Storage, open_s3
 
 
 class Local:
-    """Any two methods of this shape are an object storage."""
+    """A class with these two methods is an object storage."""
 
     async def upload(self, key: str, path: Path) -> None: ...
 

@@ -1,5 +1,5 @@
 # pyright: strict
-"""Never run: what mypy and pyright must infer of `forebay.sqlite`."""
+"""The types that mypy and pyright must infer for `forebay.sqlite`. Checked, never run."""
 
 from __future__ import annotations
 
