@@ -163,6 +163,7 @@ CLAIMS = (
     _proportion("list", "to list dead letters"),
     _proportion("replay", "to replay dead letters"),
     _proportion("replay by id", "to replay dead letters named by their ids"),
+    _proportion("replay, refused again", "to replay dead letters that are refused again"),
     _proportion("purge", "to purge dead letters"),
     _proportion("bisection", "to commit a batch with refused rows"),
     _proportion("eviction", "to evict artifacts"),
