@@ -138,7 +138,7 @@ def test_with_replace_only_the_last_entry_of_a_key_remains(
 def test_with_merge_rules_an_update_is_merged_only_if_the_row_is_known(
     entries: Sequence[Entry], steps: list[Step]
 ) -> None:
-    """An update that needs the row as it is in the table stays an operation of its own."""
+    """An update that needs the row as it is in the table stays a separate operation."""
     assert tuple(steps) == batch_of(MERGED, *entries).steps
 
 

@@ -8,7 +8,7 @@ entry had been executed alone, in the order of acceptance. For the entries of on
 - An update is merged into the write before it in two cases: it sets only columns that the write
   replaces; or a delete precedes that write, so that the row after the write is known.
 - A write supersedes an update before it if the write replaces all columns that the update sets.
-- Every other update needs the row as it is in the table, so it stays an operation of its own,
+- Every other update needs the row as it is in the table, so it stays a separate operation,
   before or after the write.
 
 So the pending operations of one key are always one of: a delete; a delete and a write; or an
@@ -18,7 +18,7 @@ the four steps, and later entries start new ones.
 
 All this assumes that the table accepts each row. If the table would have refused a row, its values
 still take part in the merge. A table may therefore turn coalescing off. Without coalescing, or
-without a key, each entry stays an operation of its own.
+without a key, each entry stays a separate operation.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def strict_columns(table: Table[Any]) -> frozenset[str]:
 
 
 class RowValidator(Generic[R]):
-    """Check what a program passes to the buffer of one table, and take a copy of the values.
+    """Check the values that a program passes to the buffer of one table, and copy them.
 
     The values returned are of the plain types that SQLite stores. Later changes of the caller's
     objects do not reach them.
