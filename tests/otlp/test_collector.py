@@ -156,7 +156,7 @@ def test_without_an_endpoint_the_program_does_not_wait(tmp_path: Path) -> None:
     """Nothing is exported, which is logged once."""
     stages, errors = run(tmp_path / "a.db", endpoint="", protocol="grpc")
     assert 507 == rows(tmp_path / "a.db")
-    assert stages["exported"] < 1  # an endpoint that is down takes the 30 s of `shutdown_timeout`
+    assert stages["exported"] < 5  # an exporter tries an endpoint that is down for 10 s
     [line] = errors.splitlines()
     assert line.startswith("metrics and spans are not exported, since no endpoint is configured")
 
