@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -116,6 +117,18 @@ async def test_a_missing_object_is_told_from_a_missing_bucket(
     async with open_s3("no-such-bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="NoSuchBucket"):
             await storage.download("none", tmp_path / "target")
+
+
+async def test_a_symbolic_link_is_not_uploaded(server: str, bucket: str, tmp_path: Path) -> None:
+    """A link in place of an artifact's file does not publish another file."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        with pytest.raises(OSError, match="symbolic links") as caught:
+            await storage.upload("a", tmp_path / "link")
+        assert errno.ELOOP == caught.value.errno
+        with pytest.raises(MissingError):
+            await storage.download("a", tmp_path / "target")
 
 
 async def test_odd_keys_are_objects_of_their_own(server: str, bucket: str, tmp_path: Path) -> None:

@@ -11,9 +11,17 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from forebay import BufferOptions, Buffers, BufferStatistics, SqliteStore, open_buffers, open_sqlite
+from forebay import (
+    BufferOptions,
+    Buffers,
+    BufferStatistics,
+    SqliteStore,
+    StoreError,
+    open_buffers,
+    open_sqlite,
+)
 from forebay.cache._arguments import check_storage, checked_clock
-from forebay.cache._folder import locked
+from forebay.cache._folder import UnsafePathError, create_root, locked_root
 from forebay.cache._orphans import remove_orphans
 from forebay.cache._workers import CloseGuard, Worker, run_workers
 from forebay.cache.artifacts import CacheArtifacts
@@ -105,7 +113,10 @@ async def open_cache(
 ) -> AsyncGenerator[Cache, None]:
     """Open a build cache for the duration of an `async with` block.
 
-    The folder is created if it does not exist, with access for its owner only. It holds
+    The folder is created if it does not exist, with access for its owner only. Its path is made
+    absolute, so a later `os.chdir` has no effect. The folder must belong to this user or to the
+    superuser. In it, symbolic links and the files and folders of other users are refused with
+    their path, so the cache never changes anything outside its folder. It holds
     ``cache.db`` with the three tables, ``cache.lock``, which is locked while the cache is open,
     ``artifacts`` with the artifacts' files, and ``unsettled.spill`` if entries could not be written
     before the cache was closed. `open_buffers` documents how to replay a spill.
@@ -147,8 +158,8 @@ async def open_cache(
             is not callable. A clock that returns an invalid time makes the calls that use it
             raise.
         OSError: the folder cannot be created.
-        StoreError: the folder is open already, or the file is not a database or cannot be
-            written.
+        StoreError: the folder is open already; a path in it is a symbolic link or belongs to
+            another user; or the file is not a database or cannot be written.
         SchemaError: a table has other columns than expected.
         FlushError: a buffer failed; the error names its entries.
         DrainError: the buffers did not drain in time; the error names the entries.
@@ -160,12 +171,14 @@ async def open_cache(
     if storage is not None:
         check_storage(storage)
     clock = checked_clock(clock)
-    root = Path(os.fsdecode(directory))
+    root = await anyio.to_thread.run_sync(create_root, directory)
     spill = root / "unsettled.spill"
-    await anyio.to_thread.run_sync(_create, root)
-    with locked(root):
+    with locked_root(root):
         files = ArtifactFiles(root / "artifacts")
-        await files.prepare()
+        try:
+            await files.prepare()
+        except UnsafePathError as error:
+            raise StoreError(str(error)) from None
         async with open_sqlite(root / "cache.db") as store:
             await prepare(store)
             await remove_orphans(store, files, spill)
@@ -183,10 +196,6 @@ async def open_cache(
                 )
                 async with run_workers(workers, guard, options.stop_timeout):
                     yield cache
-
-
-def _create(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def _assemble(

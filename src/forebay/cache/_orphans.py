@@ -8,6 +8,7 @@ import os
 import re
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,8 @@ import anyio.to_thread
 
 from forebay import SqliteStore, dead_letters
 from forebay.cache._arguments import checked_text
-from forebay.cache.files import FOLDERS, ArtifactFiles
+from forebay.cache._folder import remove_file
+from forebay.cache.files import SUBFOLDERS, ArtifactFiles
 from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 
 _log = logging.getLogger("forebay.cache")
@@ -40,24 +42,25 @@ class _Kept:
     """
 
     def __init__(self) -> None:
-        self._folders = [array("Q") for _ in range(FOLDERS)]
+        self._subfolders = [array("Q") for _ in range(SUBFOLDERS)]
 
     def add(self, keys: Iterable[str]) -> None:
         for key in keys:
             digest = hashlib.sha256(key.encode()).digest()
-            self._folders[digest[0]].append(int.from_bytes(digest[:8], "big"))
+            self._subfolders[digest[0]].append(int.from_bytes(digest[:8], "big"))
 
-    def prefixes(self, folder: int) -> set[str]:
-        return {f"{bits:016x}" for bits in self._folders[folder]}
+    def prefixes(self, subfolder: int) -> set[str]:
+        return {f"{bits:016x}" for bits in self._subfolders[subfolder]}
 
 
 async def remove_orphans(store: SqliteStore, files: ArtifactFiles, spill: Path) -> None:
     """Remove the artifact files without a row, since nothing would ever evict them.
 
     This must be called before any file is added. It reads all keys and lists all files, in
-    batches, in threads. Files with other names are left alone. A file that cannot be removed is
-    logged as a warning. If rows may be outside the tables, or the keys cannot be read, all files
-    stay and a warning is logged. Cancelled, it ends after the batch in progress.
+    batches, in threads. Symbolic links with the name of an artifact file are removed too; files
+    with other names are left alone. A file that cannot be removed is logged as a warning. If rows
+    may be outside the tables, or the keys cannot be read, all files stay and a warning is logged.
+    Cancelled, it ends after the batch in progress.
 
     Args:
         store: the database.
@@ -88,12 +91,12 @@ async def remove_orphans(store: SqliteStore, files: ArtifactFiles, spill: Path) 
         )
         return
     removed = size = 0
-    for number, folder in enumerate(files.folders()):
-        sizes = await anyio.to_thread.run_sync(
-            _remove_others, folder, kept.prefixes(number), limiter=threads
+    for number in range(SUBFOLDERS):
+        freed = await anyio.to_thread.run_sync(
+            _remove_from, files, number, kept.prefixes(number), limiter=threads
         )
-        removed += len(sizes)
-        size += sum(sizes)
+        removed += len(freed)
+        size += sum(freed)
     if removed:
         _log.warning("removed %d files without a row, of %d bytes", removed, size)
 
@@ -122,22 +125,30 @@ async def _kept(store: SqliteStore, threads: anyio.CapacityLimiter) -> _Kept:
     return kept
 
 
-def _remove_others(folder: Path, prefixes: set[str]) -> list[int]:
-    """Remove the artifact files of a folder whose names have none of the prefixes.
+def _remove_from(files: ArtifactFiles, subfolder: int, kept: set[str]) -> list[int]:
+    """Remove the orphans and symbolic links of one subfolder.
+
+    Args:
+        files: the artifacts' files.
+        subfolder: the number of the subfolder.
+        kept: the prefixes of the names of the files to keep.
 
     Returns:
-        The sizes of the removed files, in bytes.
+        The bytes that each removed file freed.
     """
-    sizes: list[int] = []
-    for name in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208  # saves a Path per file
-        if name[:16] in prefixes or not _NAME.fullmatch(name):
-            continue
-        path = folder / name
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except OSError as error:
-            _log.warning("file %r without a row cannot be removed: %s", str(path), error)
-        else:
-            sizes.append(size)
-    return sizes
+    freed: list[int] = []
+    with (
+        suppress(FileNotFoundError),
+        files.opened_subfolder(subfolder) as (folder, path),
+        os.scandir(folder) as entries,
+    ):
+        for entry in list(entries):
+            kept_file = entry.name[:16] in kept and not entry.is_symlink()
+            if kept_file or not _NAME.fullmatch(entry.name):
+                continue
+            try:
+                freed.append(remove_file(entry.name, folder=folder))
+            except OSError as error:
+                file = str(path / entry.name)
+                _log.warning("file %r without a row cannot be removed: %s", file, error)
+    return freed

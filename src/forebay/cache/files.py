@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,19 @@ import trio
 
 from forebay.cache._arguments import checked_text, checked_texts
 from forebay.cache._call_batcher import CallBatcher
+from forebay.cache._folder import create_file, file_size, make_folder, opened_folder, remove_file
 from forebay.cache._workers import CloseGuard
 
 _log = logging.getLogger("forebay.cache")
 
-FOLDERS = 256
-"""The number of folders that the files are spread over."""
+_PARTIAL = "partial"
+"""The subfolder of files that are being written."""
+
+SUBFOLDERS = 256
+"""The number of subfolders of the other files."""
+
+_SUBFOLDERS = [f"{number:02x}" for number in range(SUBFOLDERS)]
+"""Their names: the first byte of the names of their files."""
 
 _THREADS = 8
 """The maximum number of threads that access files at once."""
@@ -45,7 +53,8 @@ class Removal:
     """What happened to files that were to be removed.
 
     Attributes:
-        freed: the size of each removed file in bytes, by key; 0 if the file did not exist.
+        freed: the size of each removed file in bytes, by key; 0 if the file did not exist or was
+            a symbolic link.
         failed: the errors of the files that could not be removed, by key.
     """
 
@@ -60,6 +69,9 @@ class ArtifactFiles:
     (a slash, two dots, a NUL); still no two keys share a file on any file system, and no file is
     outside the folder.
 
+    Symbolic links are not followed, and folders of other users are not used. Only regular files
+    count.
+
     All calls of the file system run in threads. Cancelled, a call that has begun runs to its end.
     `writing` and `remove` raise `trio.ClosedResourceError` once the cache is closed.
     """
@@ -73,7 +85,7 @@ class ArtifactFiles:
         """
         self._directory = directory
         self._guard = guard or CloseGuard()
-        self._partial = directory / "partial"
+        self._partial = directory / _PARTIAL
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._batched_sizes: CallBatcher[str, int | None] = CallBatcher(self.sizes)
 
@@ -81,24 +93,36 @@ class ArtifactFiles:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
 
     async def prepare(self) -> None:
-        """Create the folder, and remove unfinished files that a crash left in it.
+        """Create the folder, check its subfolders, and remove unfinished files of a crash.
 
         A file that cannot be removed is logged as a warning.
 
         Raises:
-            OSError: the folder cannot be created or read.
+            OSError: the folder cannot be created or read. The folder or a subfolder is a symbolic
+                link, or belongs to another user.
         """
         await anyio.to_thread.run_sync(self._prepare, limiter=self._threads)
 
     def _prepare(self) -> None:
-        # One by one, since mkdir applies the mode only to the last folder of a path.
-        for folder in (self._directory, self._partial):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for unfinished in self._partial.iterdir():
-            try:
-                unfinished.unlink()
-            except OSError as error:
-                _log.warning("unfinished file %r cannot be removed: %s", str(unfinished), error)
+        with suppress(FileExistsError):
+            self._directory.mkdir(parents=True, mode=0o700)
+        with opened_folder(self._directory) as parent:
+            make_folder(self._partial, parent=parent)
+            for name in _SUBFOLDERS:
+                with suppress(FileNotFoundError), self._opened(name, parent):
+                    pass
+            with self._opened(_PARTIAL, parent) as partial:
+                for name in os.listdir(partial):  # noqa: PTH208  # Path takes no descriptor
+                    try:
+                        remove_file(name, folder=partial)
+                    except OSError as error:
+                        path = str(self._partial / name)
+                        _log.warning("unfinished file %r cannot be removed: %s", path, error)
+
+    @contextmanager
+    def _opened(self, name: str, parent: int) -> Generator[int, None, None]:
+        with opened_folder(self._directory / name, parent=parent) as folder:
+            yield folder
 
     def path(self, key: str) -> Path:
         """Return the path of a key's file, whether the file exists or not.
@@ -107,12 +131,27 @@ class ArtifactFiles:
             TypeError: the key is not a str.
             ValueError: the key is empty or has half of a surrogate pair.
         """
-        digest = hashlib.sha256(checked_text("key", key).encode()).hexdigest()
-        return self._directory / digest[:2] / digest
+        name = _name(key)
+        return self._directory / name[:2] / name
 
-    def folders(self) -> list[Path]:
-        """Return the folders that files may be in, in the order of the first byte of the names."""
-        return [self._directory / f"{number:02x}" for number in range(FOLDERS)]
+    @contextmanager
+    def opened_subfolder(self, number: int) -> Generator[tuple[int, Path], None, None]:
+        """Open one of the `SUBFOLDERS`, in the calling thread, for the duration of the block.
+
+        Args:
+            number: the first byte of the names of the subfolder's files.
+
+        Yields:
+            A descriptor of the subfolder, and its path.
+
+        Raises:
+            FileNotFoundError: the subfolder does not exist.
+            OSError: the subfolder cannot be opened, is a symbolic link, or belongs to another
+                user.
+        """
+        name = _SUBFOLDERS[number]
+        with opened_folder(self._directory) as parent, self._opened(name, parent) as folder:
+            yield folder, self._directory / name
 
     async def size(self, key: str) -> int | None:
         """Return the size of a key's file in bytes, or None if the file cannot be found.
@@ -137,7 +176,13 @@ class ArtifactFiles:
         return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
 
     def _sizes(self, keys: Sequence[str]) -> list[int | None]:
-        return [_size(self.path(key)) for key in keys]
+        found: dict[str, int | None] = {}
+        with suppress(OSError), opened_folder(self._directory) as parent:
+            for subfolder, names in _by_subfolder(keys).items():
+                with suppress(OSError), self._opened(subfolder, parent) as folder:
+                    for name, key in names.items():
+                        found[key] = file_size(name, folder=folder)
+        return [found.get(key) for key in keys]
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         """Remove the files of these keys, in one call of a thread.
@@ -155,18 +200,26 @@ class ArtifactFiles:
 
     def _remove(self, keys: Iterable[str]) -> Removal:
         removal = Removal({}, {})
-        for key in keys:
-            path = self.path(key)
+        with opened_folder(self._directory) as parent:
+            for subfolder, names in _by_subfolder(keys).items():
+                try:
+                    with self._opened(subfolder, parent) as folder:
+                        self._remove_from(folder, names, removal)
+                except FileNotFoundError:
+                    removal.freed.update(dict.fromkeys(names.values(), 0))
+                except OSError as error:
+                    removal.failed.update(dict.fromkeys(names.values(), error))
+        return removal
+
+    def _remove_from(self, folder: int, names: Mapping[str, str], removal: Removal) -> None:
+        for name, key in names.items():
             try:
-                size = path.stat().st_size
-                path.unlink()
+                removal.freed[key] = remove_file(name, folder=folder)
             except FileNotFoundError:
                 removal.freed[key] = 0
             except OSError as error:
+                error.filename = str(self.path(key))
                 removal.failed[key] = error
-            else:
-                removal.freed[key] = size
-        return removal
 
     @asynccontextmanager
     async def writing(self, key: str) -> AsyncGenerator[Path, None]:
@@ -198,18 +251,35 @@ class ArtifactFiles:
             await anyio.to_thread.run_sync(self._finish, part, key, limiter=self._threads)
         except BaseException:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-                await anyio.to_thread.run_sync(_discard, part, limiter=self._threads)
+                await anyio.to_thread.run_sync(self._discard, part, limiter=self._threads)
             raise
 
     def _start(self) -> Path:
-        handle, name = tempfile.mkstemp(dir=self._partial)
-        os.close(handle)
-        return Path(name)
+        part = self._partial / secrets.token_hex(16)
+        with (
+            opened_folder(self._directory) as parent,
+            self._opened(_PARTIAL, parent) as partial,
+        ):
+            create_file(part.name, folder=partial)
+        return part
 
     def _finish(self, part: Path, key: str) -> None:
         path = self.path(key)
-        path.parent.mkdir(exist_ok=True, mode=0o700)
-        part.replace(path)
+        with opened_folder(self._directory) as parent:
+            make_folder(path.parent, parent=parent)
+            with (
+                self._opened(_PARTIAL, parent) as partial,
+                self._opened(path.parent.name, parent) as folder,
+            ):
+                os.replace(part.name, path.name, src_dir_fd=partial, dst_dir_fd=folder)
+
+    def _discard(self, part: Path) -> None:
+        with (
+            suppress(FileNotFoundError),
+            opened_folder(self._directory) as parent,
+            self._opened(_PARTIAL, parent) as partial,
+        ):
+            remove_file(part.name, folder=partial)
 
     async def disk_usage(self) -> Usage:
         """Return the usage of the disk as `df` shows it, without the blocks reserved for root.
@@ -217,19 +287,22 @@ class ArtifactFiles:
         Raises:
             OSError: the file system does not report its usage.
         """
-        usage = await anyio.to_thread.run_sync(
-            shutil.disk_usage, self._directory, limiter=self._threads
-        )
+        return await anyio.to_thread.run_sync(self._disk_usage, limiter=self._threads)
+
+    def _disk_usage(self) -> Usage:
+        with opened_folder(self._directory) as folder:
+            usage = shutil.disk_usage(folder)
         return Usage(usage.used, usage.used + usage.free)
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+def _name(key: str) -> str:
+    return hashlib.sha256(checked_text("key", key).encode()).hexdigest()
 
 
-def _discard(part: Path) -> None:
-    with suppress(FileNotFoundError):
-        part.unlink()
+def _by_subfolder(keys: Iterable[str]) -> Mapping[str, dict[str, str]]:
+    """Return the keys by the names of their files, and these by their subfolders."""
+    subfolders: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for key in keys:
+        name = _name(key)
+        subfolders[name[:2]][name] = key
+    return subfolders

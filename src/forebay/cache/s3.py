@@ -84,7 +84,7 @@ class S3Storage:
 
         Args:
             key: the object's key.
-            path: the file.
+            path: the file. A symbolic link is refused with OSError.
 
         Raises:
             RateLimitedError: the server answered 429 or 503, or with a code for too many requests.
@@ -98,7 +98,7 @@ class S3Storage:
 
     def _upload(self, key: str, path: Path) -> None:
         try:
-            body = path.open("rb")
+            body = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
         except FileNotFoundError as error:
             raise MissingError(f"the file {os.fspath(path)!r} does not exist") from error
         with body:
