@@ -126,6 +126,21 @@ def check_seconds(argument: str, value: object) -> None:
         raise ValueError(f"{argument} must be a finite number above 0, got {value!r}")
 
 
+def check_timeout(argument: str, value: object) -> None:
+    """Check that a value is a number of seconds of at least 0, or infinity.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: the value is less than 0, or NaN.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(
+            f"{argument} must be a number, got {value!r} of type {type(value).__name__}"
+        )
+    if not value >= 0:
+        raise ValueError(f"{argument} must be 0 or more, got {value!r}")
+
+
 def checked_clock(clock: object) -> Callable[[], int]:
     """Wrap a clock so that each time it returns is checked.
 

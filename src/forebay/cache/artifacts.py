@@ -7,11 +7,18 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import trio
 
 from forebay import Buffer, RowError, SqliteStore
-from forebay.cache._arguments import check_row, checked_limit, checked_text, checked_texts
+from forebay.cache._arguments import (
+    check_row,
+    check_timeout,
+    checked_limit,
+    checked_text,
+    checked_texts,
+)
 from forebay.cache._workers import CloseGuard
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.tables import CasArtifact, Clock, S3Transfer
@@ -38,9 +45,10 @@ class CacheArtifacts:
     The server chooses the keys. `delete_project` expects the keys of a project to begin with
     ``account/project/``.
 
-    The methods that read flush first, so that they see every access and delete that was accepted.
-    A flush waits while the disk is full or the database is locked. `flush_timeout` bounds the
-    wait; after it, the method reads what is committed.
+    `oldest`, `existing_keys`, `total_bytes` and `delete_project` flush first, so that they see
+    every access and delete that was accepted. A flush waits while the disk is full or another
+    process has locked the database. When `flush_timeout` has passed, the method reads what is
+    committed: pending accesses and deletes are then missing from its answer.
 
     All methods raise `trio.ClosedResourceError` once the cache is closed, and
     `trio.BrokenResourceError` once the buffer's worker task has failed.
@@ -109,7 +117,7 @@ class CacheArtifacts:
         *,
         after: CasArtifact | None = None,
         upload_queued: bool | None = None,
-        flush_timeout: float = math.inf,
+        flush_timeout: float = 1.0,
     ) -> list[CasArtifact]:
         """Return the least recently used artifacts, in the order of their last access.
 
@@ -121,16 +129,21 @@ class CacheArtifacts:
             after: the last artifact of the previous batch, to continue behind it.
             upload_queued: True for only those whose upload is queued, False for only the others,
                 None for all.
-            flush_timeout: how long to wait for the flush, in seconds.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, pending accesses do not count: the order may be an older one, artifacts
+                that were tracked for the first time are missing, and deleted ones are included.
 
         Raises:
-            TypeError: `limit` is not an int, or `after` is not a CasArtifact.
-            ValueError: `limit` is less than 1 or does not fit into SQLite's 64-bit integer.
+            TypeError: `limit` is not an int, `after` is not a CasArtifact, or `flush_timeout` is
+                not a number.
+            ValueError: `limit` is less than 1 or does not fit into SQLite's 64-bit integer, or
+                `flush_timeout` is less than 0.
         """
         self._guard.check_open()
         checked_limit("limit", limit)
         check_row("after", after, CasArtifact)
-        await self._flush(flush_timeout)
+        check_timeout("flush_timeout", flush_timeout)
+        await self._flush(flush_timeout, self._buffer, self._queue)
         start = _START if after is None else (after.last_accessed_at, after.key)
         rows = await self._store.fetch_all(
             "SELECT key, size_bytes, last_accessed_at, inserted_at, updated_at "  # noqa: S608  # no values
@@ -140,26 +153,32 @@ class CacheArtifacts:
         )
         return [CasArtifact(*row) for row in rows]
 
-    async def _flush(self, flush_timeout: float) -> None:
+    async def _flush(self, flush_timeout: float, *buffers: Buffer[Any]) -> None:
         with trio.move_on_after(flush_timeout):
-            await self._buffer.flush()
-            await self._queue.flush()
+            for buffer in buffers:
+                await buffer.flush()
 
-    async def existing_keys(self, keys: Iterable[str]) -> set[str]:
+    async def existing_keys(self, keys: Iterable[str], *, flush_timeout: float = 1.0) -> set[str]:
         """Return those of the given keys that are in the table.
 
         Cancelled, it has changed nothing.
 
         Args:
             keys: any number of keys.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, artifacts that were tracked for the first time are missing, and deleted
+                ones are included.
 
         Raises:
-            TypeError: a key is not a str, or `keys` is a single str.
-            ValueError: a key is empty or cannot be encoded as UTF-8.
+            TypeError: a key is not a str, `keys` is a single str, or `flush_timeout` is not a
+                number.
+            ValueError: a key is empty or cannot be encoded as UTF-8, or `flush_timeout` is less
+                than 0.
         """
         self._guard.check_open()
         wanted = dict.fromkeys(checked_texts("keys", keys))
-        await self._buffer.flush()
+        check_timeout("flush_timeout", flush_timeout)
+        await self._flush(flush_timeout, self._buffer)
         found: set[str] = set()
         for batch in _batches(wanted):
             rows = await self._store.fetch_all(
@@ -169,17 +188,24 @@ class CacheArtifacts:
             found.update(key for (key,) in rows)
         return found
 
-    async def total_bytes(self, *, flush_timeout: float = math.inf) -> int:
+    async def total_bytes(self, *, flush_timeout: float = 1.0) -> int:
         """Return the total size of all artifacts, in bytes.
 
         Reads every row, so the time it takes grows with the number of artifacts. Cancelled, it
         has changed nothing.
 
         Args:
-            flush_timeout: how long to wait for the flush, in seconds.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, the sizes of pending accesses are missing, and those of deleted
+                artifacts are included.
+
+        Raises:
+            TypeError: `flush_timeout` is not a number.
+            ValueError: `flush_timeout` is less than 0.
         """
         self._guard.check_open()
-        await self._flush(flush_timeout)
+        check_timeout("flush_timeout", flush_timeout)
+        await self._flush(flush_timeout, self._buffer)
         row = await self._store.fetch_one("SELECT SUM(size_bytes) FROM cas_artifacts")
         return 0 if row is None or row[0] is None else int(row[0])
 
@@ -229,26 +255,32 @@ class CacheArtifacts:
             if size is not None:
                 await self._track(key)
 
-    async def delete_project(self, account: str, project: str) -> int:
+    async def delete_project(
+        self, account: str, project: str, *, flush_timeout: float = 1.0
+    ) -> int:
         """Delete the artifacts of a project as `delete` does: all whose key has its prefix.
 
         Args:
             account: the account's handle.
             project: the project's handle.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, artifacts that were tracked for the first time are not deleted.
 
         Returns:
             How many artifacts were deleted.
 
         Raises:
-            TypeError: a handle is not a str.
-            ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8.
+            TypeError: a handle is not a str, or `flush_timeout` is not a number.
+            ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8, or
+                `flush_timeout` is less than 0.
         """
         self._guard.check_open()
         for argument, handle in (("account", account), ("project", project)):
             if "/" in checked_text(argument, handle):
                 raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
+        check_timeout("flush_timeout", flush_timeout)
         prefix = f"{account}/{project}"
-        await self._buffer.flush()
+        await self._flush(flush_timeout, self._buffer)
         start = f"{prefix}/"
         deleted = 0
         # A range instead of LIKE or GLOB, to which some characters of a handle are wildcards and

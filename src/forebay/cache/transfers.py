@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import trio
 from uuid_utils import uuid7
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._arguments import check_row, checked_limit, checked_text, checked_texts
+from forebay.cache._arguments import (
+    check_row,
+    check_timeout,
+    checked_limit,
+    checked_text,
+    checked_texts,
+)
 from forebay.cache._call_batcher import CallBatcher
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, Executes, S3Transfer, TransferType
@@ -138,26 +145,35 @@ class S3Transfers:
         limit: int,
         *,
         after: S3Transfer | None = None,
+        flush_timeout: float = 1.0,
     ) -> list[S3Transfer]:
         """Return the queued transfers of one type, in the order of their insertion.
 
-        Flushes the buffer first. Cancelled, it has changed nothing.
+        Flushes the buffer first, which waits while the disk is full or another process has locked
+        the database. When `flush_timeout` has passed, the answer is what is committed. Cancelled,
+        it has changed nothing.
 
         Args:
             transfer_type: `TransferType.UPLOAD` or `TransferType.DOWNLOAD`, or the value of one.
             limit: the maximum number of transfers.
             after: the last transfer of the previous batch, to continue behind it.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, transfers that were queued a moment ago are missing, and deleted ones
+                are included.
 
         Raises:
-            TypeError: `limit` is not an int, or `after` is not an S3Transfer.
-            ValueError: `transfer_type` is unknown, or `limit` is less than 1 or does not fit into
-                SQLite's 64-bit integer.
+            TypeError: `limit` is not an int, `after` is not an S3Transfer, or `flush_timeout` is
+                not a number.
+            ValueError: `transfer_type` is unknown, `limit` is less than 1 or does not fit into
+                SQLite's 64-bit integer, or `flush_timeout` is less than 0.
         """
         self._guard.check_open()
         transfer_type = TransferType(transfer_type)
         checked_limit("limit", limit)
         check_row("after", after, S3Transfer)
-        await self._buffer.flush()
+        check_timeout("flush_timeout", flush_timeout)
+        with trio.move_on_after(flush_timeout):
+            await self._buffer.flush()
         rows = await self._store.fetch_all(
             f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? AND (inserted_at, id) > (?, ?) "  # noqa: S608  # no values
             "ORDER BY inserted_at, id LIMIT ?",
