@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,21 @@ from forebay.cache import (
     CacheOptions,
     Evictor,
     EvictorStatistics,
+    Removal,
     open_cache,
 )
 from forebay.cache.files import Usage
 from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
-from tests.cache.tools import BY_HAND, SECOND, FakeClock, opened, until, write_file, writer_held
+from tests.cache.tools import (
+    BY_HAND,
+    NOON,
+    SECOND,
+    FakeClock,
+    opened,
+    until,
+    write_file,
+    writer_held,
+)
 
 
 async def fill(cache: Cache, clock: FakeClock, *sizes: int, start: int = 0) -> None:
@@ -264,6 +275,153 @@ async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
         assert [] == [key for key in await keys(cache) if key in ("k0", "k1")]
 
 
+class WrittenAgain(ArtifactFiles):
+    """Files that are written again right after they were removed, by the test."""
+
+    def __init__(self, directory: Path, write: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(directory)
+        self.write = write
+
+    async def remove(self, keys: Iterable[str]) -> Removal:
+        removal = await super().remove(keys)
+        await self.write()
+        return removal
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_file_that_is_written_again_is_tracked_as_soon_as_there_is_capacity(
+    tmp_path: Path, mock_clock: MockClock, *, cancelled: bool
+) -> None:
+    """The next run tracks it, if the delete before it found the buffer full or was cancelled."""
+    mock_clock.rate = 100.0
+    clock = FakeClock()
+    options = replace(BY_HAND, budget_bytes=100)
+    small = {"cas_artifacts": BufferOptions(capacity=4)}
+    async with open_cache(tmp_path, options=options, buffer_overrides=small, clock=clock) as cache:
+        await fill(cache, clock, *[10] * 9)
+        await cache.flush()
+
+        async def write() -> None:
+            await write_file(cache, "k0", 10)
+            for key in ("k0", "k8"):  # together with two deletes, these fill the buffer
+                await cache.artifacts.track_access(key)
+
+        artifacts = CacheArtifacts(
+            cache.store,
+            cache.buffers[CAS_ARTIFACTS],
+            cache.buffers[S3_TRANSFERS],
+            WrittenAgain(tmp_path / "artifacts", write),
+            clock=clock,
+        )
+        evictor = Evictor(artifacts, cache.files, options)
+        async with writer_held(cache):
+            with trio.fail_after(20 * mock_clock.rate):
+                if cancelled:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(artifacts.delete, ["k0", "k1"])
+                        await until(lambda: cache.statistics().pending == 4)
+                        await until(lambda: cache.buffers[CAS_ARTIFACTS].statistics().waiting == 1)
+                        nursery.cancel_scope.cancel()
+                else:
+                    assert 2 == (await evictor.run_once()).removed
+            assert 4 == cache.statistics().pending
+        assert set() == await cache.artifacts.existing_keys(["k0"])
+        assert 0 == (await evictor.run_once()).removed
+        assert {"k0"} == await cache.artifacts.existing_keys(["k0"])
+        assert 80 == await cache.artifacts.total_bytes()
+
+
+async def accesses(cache: Cache) -> dict[str, int]:
+    return {each.key: each.last_accessed_at for each in await cache.artifacts.oldest(10_000)}
+
+
+async def test_an_access_in_the_future_counts_as_one_now(tmp_path: Path) -> None:
+    """Artifacts that were used while the clock was ahead are evicted before those used later."""
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        await fill(cache, clock, 10)
+        clock.advance(3600)
+        await fill(cache, clock, 10, 10, start=1)
+        clock.advance(-3600)
+        before = clock.now
+        await cache.evictor.run_once()
+        assert {"k0": NOON + SECOND, "k1": before, "k2": before} == await accesses(cache)
+        await fill(cache, clock, *[10] * 6, start=3)
+        assert 2 == (await cache.evictor.run_once()).removed
+        assert [f"k{i}" for i in range(2, 9)] == await keys(cache)
+
+
+async def test_future_accesses_are_corrected_in_short_transactions(tmp_path: Path) -> None:
+    """500 rows at a time, so that other writers get their turn."""
+    statements: list[str] = []
+
+    def trace(raw: sqlite3.Connection, callback: Callable[[str], None] | None) -> None:
+        raw.set_trace_callback(callback)
+
+    clock = FakeClock()
+    async with opened(tmp_path, clock) as cache:
+        clock.advance(3600)
+        for i in range(1_203):
+            await cache.artifacts.track_access(f"k{i}")
+        await cache.flush()
+        clock.advance(-3600)
+        await cache.store.run(trace, statements.append)
+        await cache.artifacts.correct_future_accesses()
+        await cache.store.run(trace, None)
+        assert {clock.now} == set((await accesses(cache)).values())
+        updates = [each for each in statements if each.startswith("UPDATE cas_artifacts")]
+        assert 3 == len(updates)
+        assert 3 <= len([each for each in statements if each.startswith("COMMIT")])
+
+
+async def test_future_accesses_that_cannot_be_corrected_do_not_stop_an_eviction(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a full disk: a warning says so, and these artifacts are evicted last."""
+
+    def refuse(raw: sqlite3.Connection) -> None:
+        raw.execute(
+            "CREATE TRIGGER refused BEFORE UPDATE OF last_accessed_at ON cas_artifacts "
+            "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
+
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        clock.advance(3600)
+        await fill(cache, clock, 10, 10)
+        clock.advance(-3600)
+        await fill(cache, clock, *[10] * 7, start=2)
+        await cache.flush()
+        await cache.store.run(refuse)
+        with caplog.at_level(logging.WARNING, "forebay.cache"):
+            assert 2 == (await cache.evictor.run_once()).removed
+        assert ["k4", "k5", "k6", "k7", "k8", "k0", "k1"] == await keys(cache)
+    [record] = caplog.records
+    assert "last accesses in the future cannot be corrected: disk full" == record.getMessage()
+
+
+async def test_a_lock_does_not_delay_an_eviction_with_future_accesses(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Their correction waits at most a second, and is repeated by the next run."""
+    mock_clock.rate = 100.0
+    clock = FakeClock()
+    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+        clock.advance(3600)
+        await fill(cache, clock, 10)
+        clock.advance(-3600)
+        await fill(cache, clock, *[10] * 8, start=1)
+        await cache.flush()
+        other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with trio.fail_after(20 * mock_clock.rate):
+            assert 2 == (await cache.evictor.run_once()).removed
+        assert [f"k{i}" for i in (0, *range(3, 9))] == files(cache, 9)
+        other.close()
+        await cache.evictor.run_once()
+        assert clock.now == (await accesses(cache))["k0"]
+
+
 async def test_a_run_that_fails_is_tried_again(
     tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -384,7 +542,7 @@ async def test_closing_ends_an_eviction_after_the_batch_in_hand(tmp_path: Path) 
             await cache.key_values.put("id", "acme", "app", [])
             await cache.artifacts.track_access("k9999")
             nursery.start_soon(evictor.run, stopping)
-            await wait_all_tasks_blocked()
+            await wait_all_tasks_blocked(0.1)
             stopping.set()
         assert 500 == evictor.statistics().removed
         assert 601 == len(await keys(cache))

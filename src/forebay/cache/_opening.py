@@ -208,21 +208,18 @@ def _assemble(
     guard: CloseGuard,
     latest: int,
 ) -> tuple[Cache, list[Worker]]:
-    # The workers have a guard that stays open, since they finish their work while the cache is
+    # The workers' stores have no guard, since the workers finish their work while the cache is
     # closed to its users.
-    workers_guard = CloseGuard()
     files = ArtifactFiles(directory)
-    buffer, queue = buffers[CAS_ARTIFACTS], buffers[S3_TRANSFERS]
-    artifacts = CacheArtifacts(store, buffer, queue, files, clock=clock, guard=workers_guard)
+    queue = buffers[S3_TRANSFERS]
+    artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], queue, files, clock=clock)
     evictor = Evictor(artifacts, files, options, guard=guard)
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers.append(evictor.run)
     transfer_worker = None
     if storage is not None:
-        transfers = S3Transfers(
-            store, queue, clock=clock, guard=workers_guard, latest_insertion=latest
-        )
+        transfers = S3Transfers(store, queue, clock=clock, latest_insertion=latest)
         transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, guard=guard)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
@@ -239,8 +236,8 @@ def _assemble(
             clock=clock,
             guard=guard,
         ),
-        artifacts=CacheArtifacts(store, buffer, queue, files, clock=clock, guard=guard),
-        transfers=S3Transfers(store, queue, clock=clock, guard=guard, latest_insertion=latest),
+        artifacts=artifacts.guarded(guard),
+        transfers=S3Transfers(store, queue, clock=clock, latest_insertion=latest, guard=guard),
         evictor=evictor,
         transfer_worker=transfer_worker,
     )

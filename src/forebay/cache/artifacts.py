@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -19,11 +19,10 @@ from forebay.cache._arguments import (
     checked_text,
     checked_texts,
 )
+from forebay.cache._deletion import ArtifactDeletion
 from forebay.cache._workers import CloseGuard
 from forebay.cache.files import ArtifactFiles, Removal
-from forebay.cache.tables import CasArtifact, Clock, S3Transfer
-
-_log = logging.getLogger("forebay.cache")
+from forebay.cache.tables import CasArtifact, Clock, Executes, S3Transfer
 
 BATCH = 500
 """How many keys one statement or one call of a thread handles. SQLite's lowest limit of parameters
@@ -70,6 +69,13 @@ class CacheArtifacts:
         self._files = files
         self._clock = clock
         self._guard = guard or CloseGuard()
+        self._deletion = ArtifactDeletion(buffer, files, self._track)
+
+    def guarded(self, guard: CloseGuard) -> CacheArtifacts:
+        """Return these artifacts with another guard, and with the same state otherwise."""
+        guarded = copy.copy(self)
+        guarded._guard = guard  # noqa: SLF001  # a copy of this class
+        return guarded
 
     async def track_access(self, key: str) -> None:
         """Record that an artifact is used now, and the size of its file.
@@ -233,27 +239,39 @@ class CacheArtifacts:
         self._guard.check_open()
         total = Removal({}, {})
         for batch in _batches(checked_texts("keys", keys)):
-            removal = await self._delete(batch, enqueue_timeout)
+            removal = await self._deletion.delete(batch, enqueue_timeout)
             total.freed.update(removal.freed)
             total.failed.update(removal.failed)
         return total
 
-    async def _delete(self, keys: Sequence[str], enqueue_timeout: float = math.inf) -> Removal:
-        removal = await self._files.remove(keys)
-        for key, error in removal.failed.items():
-            _log.warning("artifact %r cannot be removed and is skipped: %s", key, error)
-        with trio.move_on_after(enqueue_timeout):
-            await self._delete_rows(tuple(removal.freed))
-        return removal
+    async def track_rewritten(self, *, enqueue_timeout: float = math.inf) -> None:
+        """Track the files that were written again while they were deleted.
 
-    async def _delete_rows(self, removed: Sequence[str]) -> None:
-        for key in removed:
-            await self._buffer.enqueue_delete(key)
-        # A file may have been written again, and tracked before its row was deleted. It is tracked
-        # again, since a file without a row is never evicted.
-        for key, size in zip(removed, await self._files.sizes(removed), strict=True):
-            if size is not None:
-                await self._track(key)
+        If a file is written and tracked before the delete of its old row is accepted, the delete
+        removes the new row as well. A file without a row would never be evicted. `delete` does
+        this by itself; this method repeats it for the files that found the buffer full, or whose
+        `delete` was cancelled. Cancelled, it leaves the other files to the next call.
+
+        Args:
+            enqueue_timeout: how long to wait for capacity of the buffer, in seconds.
+        """
+        self._guard.check_open()
+        await self._deletion.track_rewritten(enqueue_timeout)
+
+    async def correct_future_accesses(self) -> None:
+        """Set the last accesses that are in the future to now, in transactions of 500 rows.
+
+        They were recorded while the clock was ahead. Until that time, their artifacts would be
+        evicted after all others. Cancelled, it leaves the others to the next call.
+
+        Raises:
+            sqlite3.Error: the database cannot be written.
+        """
+        self._guard.check_open()
+        while await self._store.fetch_one(
+            "SELECT 1 FROM cas_artifacts WHERE last_accessed_at > ? LIMIT 1", (self._clock(),)
+        ):
+            await self._store.run(_correct_accesses, self._clock())
 
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = 1.0
@@ -290,9 +308,17 @@ class CacheArtifacts:
             (start, f"{prefix}0", BATCH),
         ):
             keys = [key for (key,) in rows]
-            deleted += len((await self._delete(keys)).freed)
+            deleted += len((await self._deletion.delete(keys)).freed)
             start = f"{keys[-1]}\0"
         return deleted
+
+
+def _correct_accesses(raw: Executes, now: int) -> None:
+    raw.execute(
+        "UPDATE cas_artifacts SET last_accessed_at = ? WHERE id IN "
+        "(SELECT id FROM cas_artifacts WHERE last_accessed_at > ? LIMIT ?)",
+        (now, now, BATCH),
+    )
 
 
 def _batches(keys: Iterable[str]) -> Iterator[tuple[str, ...]]:

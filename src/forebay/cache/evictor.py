@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,6 +56,9 @@ class Evictor:
 
     The evictor waits at most one second for a flush. While the disk is full or the database is
     locked, it uses the rows that are committed, and the deletes of rows are pending in the buffer.
+
+    A last access in the future counts as one at the time of the run that finds it, so artifacts
+    that were used while the clock was ahead are evicted in their turn.
 
     With a byte budget, the usage is the sum of the sizes in `cas_artifacts`. Without one, it is
     the usage of the disk that the files are on, including the files of other programs.
@@ -122,15 +126,25 @@ class Evictor:
     async def _run(self, stopping: trio.Event) -> EvictorStatistics:
         async with self._turn:
             done = EvictorStatistics(runs=1)
+            await self._artifacts.track_rewritten(enqueue_timeout=_TIMEOUT)
             try:
                 usage = await self._usage()
             except OSError as error:
                 _log.warning("nothing is evicted: the usage of the disk cannot be read: %s", error)
                 usage = None
+            await self._correct_future_accesses()
             if usage is not None and usage.used >= self._options.high_watermark * usage.limit:
                 done += await self._evict(usage, stopping)
             self._total += done
             return done
+
+    async def _correct_future_accesses(self) -> None:
+        try:
+            with trio.move_on_after(_TIMEOUT):
+                await self._artifacts.correct_future_accesses()
+        except sqlite3.Error as error:
+            # Not an obstacle to the eviction: artifacts of the future are evicted last.
+            _log.warning("last accesses in the future cannot be corrected: %s", error)
 
     async def _usage(self) -> Usage:
         budget = self._options.budget_bytes

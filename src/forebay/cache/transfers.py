@@ -63,13 +63,13 @@ class S3Transfers:
         buffer: Buffer[S3Transfer],
         *,
         clock: Clock,
-        guard: CloseGuard,
         latest_insertion: int,
+        guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
         self._buffer = buffer
         self._clock = clock
-        self._guard = guard
+        self._guard = guard or CloseGuard()
         self._latest_insertion = latest_insertion
         self._update_all: CallBatcher[_Failure, None] = CallBatcher(self._record_failures)
 
