@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from forebay.cache import (
     Cache,
     CacheArtifacts,
     CacheOptions,
+    CasArtifact,
     Evictor,
     EvictorStatistics,
     Removal,
@@ -245,9 +247,48 @@ async def test_it_works_in_batches_of_500(tmp_path: Path, mock_clock: MockClock)
         for i in range(1_203):
             await write_file(cache, f"k{i}", 1)
             await cache.artifacts.track_access(f"k{i}")
+        await cache.flush()
+        before = cache.buffers[CAS_ARTIFACTS].statistics()
         done = await Evictor(artifacts, counted, options).run_once()
+        after = cache.buffers[CAS_ARTIFACTS].statistics()
         assert 1_203 == done.removed
         assert [500, 500, 203] == batches
+        # Each batch is committed before the next one is read, so other writers get their turn.
+        assert (1_000, 2) == (after.committed - before.committed, after.flushes - before.flushes)
+
+
+@pytest.mark.parametrize("count", [500, 2_000])
+async def test_the_work_is_proportional_to_the_artifacts(tmp_path: Path, count: int) -> None:
+    """Rows are read in batches of 500, even if each file is missing and frees nothing."""
+    reads: list[int] = []
+
+    class Counted(CacheArtifacts):
+        async def oldest(self, limit: int = 500, **options: Any) -> list[CasArtifact]:
+            artifacts = await super().oldest(limit, **options)
+            reads.append(len(artifacts))
+            return artifacts
+
+    def insert(raw: sqlite3.Connection) -> None:
+        raw.executemany(
+            "INSERT INTO cas_artifacts (key, size_bytes, last_accessed_at, inserted_at, updated_at)"
+            " VALUES (?, 1000, ?, 0, 0)",
+            ((f"k{i}", i) for i in range(count)),
+        )
+
+    async with opened(tmp_path) as cache:
+        await cache.store.run(insert)
+        disk = CountedFiles(tmp_path / "artifacts", lambda: 85)
+        artifacts = Counted(
+            cache.store,
+            cache.buffers[CAS_ARTIFACTS],
+            cache.buffers[S3_TRANSFERS],
+            disk,
+            clock=FakeClock(),
+        )
+        done = await Evictor(artifacts, disk, CacheOptions()).run_once()
+        assert (count, 0) == (done.removed, done.freed_bytes)
+        # The last two found nothing more, among the others and among those queued for upload.
+        assert [500] * (count // 500) + [0, 0] == reads
 
 
 @pytest.mark.parametrize("capacity", [2, 1_000])

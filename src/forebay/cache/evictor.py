@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import dataclass
 
 import trio
@@ -176,14 +176,19 @@ class Evictor:
     ) -> EvictorStatistics:
         done = EvictorStatistics()
         last: CasArtifact | None = None
+        batch: deque[CasArtifact] = deque()
         while done.freed_bytes < excess and not stopping.is_set():
-            batch = await self._artifacts.oldest(
-                BATCH, after=last, upload_queued=upload_queued, flush_timeout=_TIMEOUT
-            )
-            chosen = list(_first_bytes(batch, excess - done.freed_bytes))
-            if not chosen:
+            # A batch is used up before the next one is read, since artifacts whose files are
+            # missing or cannot be removed may free nothing. The next one continues behind it.
+            if not batch:
+                batch.extend(
+                    await self._artifacts.oldest(
+                        BATCH, after=last, upload_queued=upload_queued, flush_timeout=_TIMEOUT
+                    )
+                )
+            if not batch:
                 break
-            # Continue behind the last one, so that files that cannot be removed are skipped.
+            chosen = _take_bytes(batch, excess - done.freed_bytes)
             last = chosen[-1]
             removal = await self._artifacts.delete(
                 [artifact.key for artifact in chosen], enqueue_timeout=_TIMEOUT
@@ -202,10 +207,11 @@ class Evictor:
         return sum(artifact.size_bytes or 0 for artifact in chosen if artifact.key in freed)
 
 
-def _first_bytes(batch: list[CasArtifact], size: float) -> Iterator[CasArtifact]:
-    """Yield the first artifacts of a batch, until they have this many bytes in total."""
-    for artifact in batch:
-        if size <= 0:
-            return
-        yield artifact
+def _take_bytes(batch: deque[CasArtifact], size: float) -> list[CasArtifact]:
+    """Take the first artifacts from a batch, until they have this many bytes in total."""
+    taken: list[CasArtifact] = []
+    while batch and size > 0:
+        artifact = batch.popleft()
+        taken.append(artifact)
         size -= artifact.size_bytes or 0
+    return taken
