@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from forebay import BufferOptions, RetryPolicy
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -61,3 +66,28 @@ def test_the_map_names_files_that_exist() -> None:
     places = [ROOT / "src" / "forebay", ROOT, ROOT / "benchmarks" / "questions"]
     assert len(names) > 20
     assert [] == sorted(n for n in names if not any((place / n).exists() for place in places))
+
+
+def test_the_layers_of_contributing_are_those_of_the_test() -> None:
+    """CONTRIBUTING lists the layers in the order of `LAYERS`."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("| layer |") : text.index("A pure layer")]
+    listed = re.findall(
+        r"`(.+?)`", "".join(line.split("|")[1] for line in table.splitlines() if line)
+    )
+    top = {"_version", "forebay", "__main__", "stores.sqlite"}
+    assert [layer for layer in LAYERS if layer not in top] == listed
+
+
+@pytest.mark.parametrize("options", [BufferOptions, RetryPolicy])
+def test_the_guide_lists_each_option_with_its_default(options: type[Any]) -> None:
+    """The table of options in docs/guide.md has the names and the defaults of the code."""
+    text = (ROOT / "docs" / "guide.md").read_text()
+    table = re.search(rf"^`{options.__name__}`:\n\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert table is not None
+    cells = [line.split("|")[1:3] for line in table[1].splitlines()[2:]]
+    documented = {name.strip(" `"): default.strip(" `").replace(",", "") for name, default in cells}
+    assert {f.name: str(f.default) for f in dataclasses.fields(options)} == {
+        name: str(options().retry) if name == "retry" else default
+        for name, default in documented.items()
+    }
