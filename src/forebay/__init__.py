@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from forebay import dead_letters, doctor, sqlite, stores
 from forebay._batching.batch import FlushReason
-from forebay._buffer.buffer import Buffer, BufferStatistics
+from forebay._buffer.buffer import Buffer
+from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import (
     DrainError,
     FlushError,

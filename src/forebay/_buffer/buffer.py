@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -12,6 +11,7 @@ import trio
 
 from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
+from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import RowError
 from forebay._table.operations import Delete, DeleteBy, Key, Row, Update
 from forebay._table.table import Table
@@ -21,42 +21,6 @@ R = TypeVar("R")
 
 _CHUNK = 1_000
 """The rows that `enqueue_many` draws between two schedule points: about 1 ms of the event loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferStatistics:
-    """The state of one buffer at one moment.
-
-    `accepted == committed + superseded + dead_lettered + pending`, always.
-    """
-
-    accepted: int
-    """Entries accepted since the buffer opened."""
-    committed: int
-    """Entries whose own operation was committed."""
-    superseded: int
-    """Entries merged into another entry of their key, which was committed in their place."""
-    dead_lettered: int
-    """Entries whose operation the table refused. They are in the dead letters."""
-    pending: int
-    """Entries accepted and not settled, including those of the flush in progress."""
-    capacity: int
-    """How many entries may be pending."""
-    waiting: int
-    """Tasks that wait for room in the buffer."""
-    flushes: int
-    """Transactions committed."""
-    retries: int
-    """Attempts to flush that followed a failed attempt at the same batch."""
-    oldest_age: float
-    """The age of the oldest pending entry, in seconds; 0.0 if none is pending."""
-    flush_p50: float
-    """The median duration of the last 256 committed flushes, in seconds; 0.0 before the first."""
-    flush_p99: float
-    """The 99th percentile of these durations, in seconds; 0.0 before the first flush."""
-    last_error: str | None
-    """The error of the last attempt, such as ``SQLITE_BUSY: database is locked``, while a flush is
-    being retried; otherwise None."""
 
 
 class Buffer(Generic[R]):

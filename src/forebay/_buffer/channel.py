@@ -17,49 +17,20 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from typing import NamedTuple
 
 import trio
 
+from forebay._buffer.burst import Burst, Taken
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
 from forebay._table.operations import Entry, Row, size_of
 
 
-class _Burst:
-    """Entries in the order of acceptance. All were accepted at `opened_at` or later."""
-
-    __slots__ = ("entries", "only_rows", "opened_at", "size", "taken")
-
-    def __init__(self, opened_at: float) -> None:
-        self.entries: list[Entry] = []
-        self.only_rows: bool = True
-        self.opened_at: float = opened_at
-        self.size: int = 0
-        self.taken: int = 0
-        """How many entries the worker has taken, counted from the first one."""
-
-    def __len__(self) -> int:
-        return len(self.entries) - self.taken
-
-
 class _Wake(enum.Enum):
     """The message that only wakes the worker: something other than time made a flush due."""
 
     WAKE = enum.auto()
-
-
-class Taken(NamedTuple):
-    """Entries that the worker takes for a batch, in the order of acceptance."""
-
-    entries: Sequence[Entry]
-    only_rows: bool
-    """Whether all entries are rows."""
-    opened_at: float
-    """When the burst of the entries was opened, in seconds of Trio's clock."""
-    size: int
-    """The bytes to release once these entries are settled."""
 
 
 class Channel:
@@ -99,18 +70,18 @@ class Channel:
         self._capture = capture
         self._pid = os.getpid()
         self._closed = False
-        self._open: _Burst | None = None
+        self._open: Burst | None = None
         """The burst to which producers append; None if the next entry opens one."""
         self._burst_limit = batch_size
         """The length at which the open burst fills a batch."""
         self._worker_waits = False
         """Whether the worker waits for a message. If so, it has received all earlier messages."""
-        self._received: deque[_Burst] = deque()
+        self._received: deque[Burst] = deque()
         """Received bursts of which entries are left. Only the first can be taken in part."""
         self._ended = False
         # Each burst has at least one entry, and at most one wake-up and one new burst are sent
         # besides them. So the memory channel is never full, and its `send_nowait` never raises.
-        self._send, self._receive = trio.open_memory_channel[_Burst | _Wake](capacity.limit + 2)
+        self._send, self._receive = trio.open_memory_channel[Burst | _Wake](capacity.limit + 2)
 
     # For both ends
 
@@ -250,7 +221,7 @@ class Channel:
         """Append entries to the open burst and return the number of the last one."""
         burst = self._open
         if burst is None:
-            burst = self._open = _Burst(trio.current_time())
+            burst = self._open = Burst(trio.current_time())
             self._send.send_nowait(burst)
             self._worker_waits = False
         burst.entries.extend(entries)
@@ -347,8 +318,8 @@ class Channel:
                 self._worker_waits = False
                 self._burst_limit = self._batch_size
 
-    def _keep(self, message: _Burst | _Wake) -> None:
-        if isinstance(message, _Burst):
+    def _keep(self, message: Burst | _Wake) -> None:
+        if isinstance(message, Burst):
             self._received.append(message)
 
     def take(self, limit: int, *, flush_due: bool) -> Taken | None:
@@ -368,17 +339,13 @@ class Channel:
             return None
         burst = self._received[0]
         if burst is self._open:
-            if not flush_due and len(burst) < limit:
+            if not flush_due and burst.left < limit:
                 return None
             self._open = None
-        start, burst.taken = burst.taken, min(burst.taken + limit, len(burst.entries))
-        entries: Sequence[Entry] = burst.entries
-        if burst.taken - start < len(burst.entries):
-            entries = burst.entries[start : burst.taken]
-        if len(burst):
-            return Taken(entries, burst.only_rows, burst.opened_at, 0)
-        self._received.popleft()
-        return Taken(entries, burst.only_rows, burst.opened_at, burst.size)
+        taken = burst.take(limit)
+        if not burst.left:
+            self._received.popleft()
+        return taken
 
     def release(self, entries: int, size: int) -> None:
         """Release the capacity of entries that were settled.
