@@ -100,6 +100,7 @@ async def replay(plan: Plan, folder: Path) -> ReplayReport:
             async with trio.open_nursery() as nursery:
                 for part in _spread(some, plan.tasks):
                     nursery.start_soon(server.serve, part)
+            _now.set(some[-1].time * 1_000_000)
             await cache.evictor.run_once()
         await cache.flush()
         return ReplayReport(
