@@ -111,6 +111,11 @@ async def use(cache: Cache, name: str) -> None:
     await cache.transfers.enqueue_upload("acme", "app", "cas", name)
 
 
+async def first_run(cache: Cache) -> None:
+    """Wait until the transfer worker has found an empty queue, which it does at the opening."""
+    await until(lambda: cache.statistics().transfers == TransferStatistics(runs=1))
+
+
 class BodyError(Exception):
     pass
 
@@ -124,6 +129,7 @@ async def test_however_the_block_is_left_it_drains(
     with trio.CancelScope() as scope:
         try:
             async with opened(tmp_path, storage=FakeStorage(), transfer_interval=1.0) as cache:
+                await first_run(cache)
                 await use(cache, "a")
                 if how == "by an exception":
                     raise BodyError  # noqa: TRY301  # what a body may raise
@@ -274,7 +280,7 @@ async def test_a_worker_that_fails_ends_the_block_with_its_exception(
 
     async def run() -> None:
         async with opened(tmp_path, clock, storage=FakeStorage(), transfer_interval=1.0) as cache:
-            await until(lambda: cache.statistics().transfers == TransferStatistics(runs=1))
+            await first_run(cache)
             await use(cache, "a")
             clock.broken = True
             await wait_all_tasks_blocked()
@@ -300,6 +306,7 @@ async def test_a_buffer_that_fails_ends_the_block_and_names_its_entries(
         async with opened(
             tmp_path, storage=FakeStorage(), eviction_interval=60.0, transfer_interval=60.0
         ) as cache:
+            await first_run(cache)
             await use(cache, "a")
             await cache.store.run(drop)
             await cache.flush()
