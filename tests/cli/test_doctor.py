@@ -1,4 +1,4 @@
-"""`forebay doctor`: what it prints and what it exits with. What it finds: tests/test_doctor.py."""
+"""`forebay doctor`: what it prints and its exit codes. What it finds: tests/doctor."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def module(tmp_path: Path) -> str:
-    """A module in the current folder; each test has one of its own name, as imports are kept."""
+    """A module in the current folder. Its name is unique, since Python keeps what it imported."""
     return f"declared_{tmp_path.name}"
 
 
@@ -51,14 +51,14 @@ def run(*arguments: str) -> Result:
 
 
 def test_a_sound_database_exits_with_0() -> None:
-    """And says that nobody is needed."""
+    """And says that there is no problem."""
     result = run("site.db")
     assert 0 == result.exit_code
-    assert "\nNothing here needs a person" in result.stdout
+    assert "\nNo problems" in result.stdout
 
 
-def test_advice_exits_with_1_where_it_is_asked_to() -> None:
-    """By default it would on every Debian 12, for its SQLite."""
+def test_advice_exits_with_1_if_strict() -> None:
+    """By default every Debian 12 would fail, because of its SQLite."""
     with closing(sqlite3.connect("site.db")) as raw:
         raw.execute("PRAGMA journal_mode = wal")
     advice = sum(
@@ -74,7 +74,7 @@ def test_advice_exits_with_1_where_it_is_asked_to() -> None:
 
 
 def test_a_problem_exits_with_1() -> None:
-    """What is wrong stands beside it."""
+    """The message is beside the name of the check, its line breaks kept."""
     write_spill("site-spill", {HITS: [Write(("/", 1))]}, reason="first line\nsecond line")
     result = run("site.db")
     assert 1 == result.exit_code
@@ -85,7 +85,7 @@ def test_a_problem_exits_with_1() -> None:
 
 @pytest.mark.parametrize(("name", "healthy"), [("site.db", True), ("no.db", False)])
 def test_json_for_scripts(name: str, healthy: bool) -> None:
-    """One document, whatever was found."""
+    """There is one document, whatever was found."""
     result = run(name, "--json")
     report = json.loads(result.stdout)
     assert (name, healthy, 0 if healthy else 1) == (
@@ -107,7 +107,7 @@ def test_json_for_scripts(name: str, healthy: bool) -> None:
     ],
 )
 def test_declarations_are_imported(module: str, attribute: str, expected: Sequence[str]) -> None:
-    """From the current folder: one table, several, or all of a module."""
+    """From the current folder: one table, several tables, or all of a module."""
     report = json.loads(run("site.db", "--tables", module + attribute, "--json").stdout)
     messages = [f["message"] for f in report["findings"] if f["check"] == "tables"]
     assert len(expected) == len(messages)
@@ -120,22 +120,20 @@ def test_declarations_are_imported(module: str, attribute: str, expected: Sequen
     [
         (["--tables", "no_such_module_at_all"], "ModuleNotFoundError"),
         (["--tables", "MODULE:NOTHING"], "has no 'NOTHING'"),
-        (["--tables", "MODULE:NUMBER"], "there is no forebay.Table"),
-        (["--tables", "json"], "there is no forebay.Table"),
+        (["--tables", "MODULE:NUMBER"], "expected a forebay.Table"),
+        (["--tables", "json"], "expected a forebay.Table"),
         (["--integrity", "slow"], "'slow' is not one of"),
     ],
 )
-def test_a_usage_that_is_wrong_exits_with_2(
-    module: str, options: Sequence[str], expected: str
-) -> None:
-    """And nothing is examined."""
+def test_wrong_usage_exits_with_2(module: str, options: Sequence[str], expected: str) -> None:
+    """Nothing is examined."""
     result = run("site.db", *(option.replace("MODULE", module) for option in options))
     assert 2 == result.exit_code
     assert expected in result.stderr
 
 
 def test_options_reach_the_examination() -> None:
-    """How thorough, and which spills."""
+    """The kind of integrity check, and further spill files."""
     write_spill("elsewhere", {HITS: []})
     result = run("site.db", "--integrity", "full", "--spill", "elsewhere", "--json")
     findings = json.loads(result.stdout)["findings"]
@@ -144,7 +142,7 @@ def test_options_reach_the_examination() -> None:
 
 
 def test_sigint_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Since it only reads; the handler that was there is put back."""
+    """It only reads. Afterwards the previous handler is back."""
     seen: list[object] = []
 
     async def examine(*_args: object, **_options: object) -> HealthReport:
@@ -159,3 +157,15 @@ def test_sigint_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert signal.default_int_handler is signal.getsignal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_wal_reset_advice_is_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line, however narrow the terminal, with its link."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 40, 1))
+    monkeypatch.setenv("COLUMNS", "60")
+    result = run("site.db")
+    *_, last = result.stdout.splitlines()
+    assert last.startswith("advice  sqlite ")
+    assert "WAL-reset bug" in last
+    assert last.endswith("https://sqlite.org/wal.html#walresetbug")
+    assert 1 == result.stdout.count("WAL-reset")

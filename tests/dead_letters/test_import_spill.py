@@ -91,7 +91,7 @@ async def test_the_whole_lines_of_a_spill_that_was_cut_off_can_be_imported(
 async def test_a_part_of_an_imported_spill_adds_nothing(
     path: Path, store: forebay.SqliteStore
 ) -> None:
-    """The part may be a copy that was cut off."""
+    """The part may be an incomplete copy."""
     whole = write_spill(path.with_name("spill"), {VISITS: [Write(("/", 5)), Write(("/", 6))]})
     part = path.with_name("copy")
     part.write_text(whole.read_text()[:-10])

@@ -1,4 +1,4 @@
-"""`forebay doctor`: whether a database needs a person."""
+"""The command `forebay doctor`: check a database for problems."""
 
 from __future__ import annotations
 
@@ -15,27 +15,34 @@ import trio
 
 import forebay
 from forebay.cli._output import echo, print_json, print_wrapped
-from forebay.doctor import HealthReport, Integrity, Verdict, examine
+from forebay.doctor import Finding, HealthReport, Integrity, Verdict, examine
 
 _INDENT = 24
+"""Columns of the label of a finding."""
+
+_IN_ONE_LINE = "sqlite"
+"""The check whose advice is the same for every database of a machine: it is printed last, and not
+wrapped, so that it distracts from no other finding, and its link can be clicked."""
 
 
-@click.command(name="doctor", short_help="Tell whether a database needs a person.")
-@click.argument("database", metavar="DB", type=click.Path())
+@click.command(name="doctor", short_help="Check a database for problems.")
+@click.argument("database", metavar="DB", type=click.Path(readable=False))
 @click.option(
     "--tables",
     "declarations",
     metavar="MODULE[:NAME]",
     multiple=True,
-    help="The program's declarations, to compare the tables with: a forebay.Table, or several, by "
-    "the name they have in a module, or all that a module has. May be given more than once.",
+    help="Compare the tables of DB with a program's declarations: with all of a module, or with a "
+    "forebay.Table, or several, that have this name in it. The module is imported. May be given "
+    "more than once.",
 )
 @click.option(
     "--spill",
     "spills",
     metavar="FILE",
     multiple=True,
-    help="A spill file to look at; those beside DB with 'spill' in their names are found anyway.",
+    help="Check this spill file too. Files beside DB with 'spill' in their names are checked in "
+    "any case.",
 )
 @click.option(
     "--integrity",
@@ -43,10 +50,10 @@ _INDENT = 24
     default="quick",
     show_default=True,
     help="How thoroughly to look for damage. 'quick' reads the whole file, 'full' also compares "
-    "each index with its table, 'none' does not look.",
+    "each index with its table, 'none' skips the check.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Exit with 1 on advice, too, such as to upgrade SQLite."
+    "--strict", is_flag=True, help="Exit with 1 on advice too, such as to upgrade SQLite."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def doctor_command(
@@ -57,19 +64,19 @@ def doctor_command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Tell whether a database, and what lies beside it, needs a person.
+    """Check a database, and the files beside it, for problems.
 
-    It looks at SQLite's version, the journal mode, pages and log, damage, foreign keys, tables,
-    dead letters, spill files and the room on the disk. Nothing is written, and a program may be
-    using the database meanwhile.
+    It checks SQLite's version, the journal mode, pages and WAL, damage, foreign keys, tables, dead
+    letters, spill files and free disk space. It writes nothing, and a program may be using the
+    database meanwhile.
 
     \b
     Exit codes:
-      0    nothing that it found needs a person; there may be advice
-      1    something does; with --strict also where there is advice
+      0    no problem; there may be advice
+      1    a problem; with --strict also if there is advice
       2    wrong usage
-    """  # noqa: D301  # the \\b is click's
-    tables = [table for name in declarations for table in _tables(name)]
+    """  # noqa: D301  # \\b is an escape of click's
+    tables = [table for name in declarations for table in _import_tables(name)]
     with _killed_by_sigint():
         report = trio.run(
             partial(examine, database, tables=tables, integrity=integrity, spills=spills)
@@ -83,19 +90,26 @@ def doctor_command(
 
 
 def _print(report: HealthReport) -> None:
-    colors = {Verdict.PROBLEM: "red", Verdict.ADVICE: "yellow"}
+    in_one_line: list[Finding] = []
     for finding in report.findings:
-        label = f"{finding.verdict.value:<8}{finding.check:<14}"
-        print_wrapped(label, finding.message, indent=_INDENT)
-    problems, advice = report.count(Verdict.PROBLEM), report.count(Verdict.ADVICE)
+        if finding.check == _IN_ONE_LINE and finding.verdict is Verdict.ADVICE:
+            in_one_line.append(finding)
+        else:
+            print_wrapped(_label(finding), finding.message, indent=_INDENT)
     echo()
+    problems, advice = report.count(Verdict.PROBLEM), report.count(Verdict.ADVICE)
     if problems:
-        text = f"{problems} problem{'s' * (problems > 1)}: see above."
-        echo(text, fg=colors[Verdict.PROBLEM], bold=True)
+        echo(f"{problems} problem{'s' * (problems > 1)}: see above.", fg="red", bold=True)
     elif advice:
-        echo(f"Nothing here needs a person; {advice} piece{'s' * (advice > 1)} of advice.")
+        echo(f"No problems; {advice} piece{'s' * (advice > 1)} of advice.")
     else:
-        echo("Nothing here needs a person.")
+        echo("No problems.")
+    for finding in in_one_line:
+        echo(f"{_label(finding):<{_INDENT}}{finding.message}")
+
+
+def _label(finding: Finding) -> str:
+    return f"{finding.verdict.value:<8}{finding.check:<14}"
 
 
 def _as_json(report: HealthReport) -> dict[str, Any]:
@@ -116,9 +130,9 @@ def _as_json(report: HealthReport) -> dict[str, Any]:
 
 @contextmanager
 def _killed_by_sigint() -> Generator[None, None, None]:
-    """Let SIGINT end the process at once: what only reads leaves nothing half done.
+    """Let SIGINT end the process at once. It only reads, so it leaves nothing unfinished.
 
-    Python's own handler would wait for the end of a check, which may take minutes.
+    Python's own handler would wait until the check that runs has ended, which may take minutes.
     """
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -127,13 +141,17 @@ def _killed_by_sigint() -> Generator[None, None, None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _tables(name: str) -> list[forebay.Table[Any]]:
-    """Find declarations by the name of a module, and of what is in it."""
+def _import_tables(name: str) -> list[forebay.Table[Any]]:
+    """Import the tables of an option `--tables MODULE[:NAME]`.
+
+    Raises:
+        click.UsageError: the module cannot be imported, or has no such table.
+    """
     module_name, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # the current folder, as for python -m
+    sys.path.insert(0, "")  # the current folder, as with python -m
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # the module is the program's own: anything may come
+    except Exception as error:  # the module is the program's own, and may raise anything
         raise click.UsageError(f"--tables {name!r}: {error!r}") from error
     finally:
         sys.path.remove("")
@@ -148,5 +166,5 @@ def _tables(name: str) -> list[forebay.Table[Any]]:
     members = found if isinstance(found, Iterable) else [found]
     tables = [member for member in members if isinstance(member, forebay.Table)]
     if not tables:
-        raise click.UsageError(f"--tables {name!r}: there is no forebay.Table")
+        raise click.UsageError(f"--tables {name!r}: expected a forebay.Table, found none")
     return list(dict.fromkeys(tables))

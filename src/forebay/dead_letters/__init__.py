@@ -28,11 +28,11 @@ from forebay.dead_letters import _windows
 from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
 from forebay.dead_letters._replay import ReplayResult, replay_windows
 from forebay.dead_letters._windows import Windows, let_others_write, query
-from forebay.sqlite import connect
 from forebay.stores.sqlite import SqliteStore, _spill_import
 from forebay.stores.sqlite import _dead_letter_table as table
 from forebay.stores.sqlite._database_id import read_id
 from forebay.stores.sqlite._errors import store_errors
+from forebay.stores.sqlite._inspector import open_inspector
 
 _LOCK_TIMEOUT = 5.0
 """Seconds that a reader waits for a program with an exclusive lock on the file."""
@@ -45,7 +45,8 @@ _REPLAY_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(
 async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[DeadLetterReader, None]:
     """Open a file to read its dead letters, for the length of an `async with` block.
 
-    It writes nothing. So the file may be a copy, or one that this user may not write to.
+    It writes nothing, and leaves no file beside the database. So the file may be a copy, or one of
+    another user.
 
     Args:
         path: the file.
@@ -59,8 +60,8 @@ async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[DeadLetter
         StoreError: SQLite cannot open the file.
     """
     with store_errors(os.fsdecode(path)):
-        async with connect(path, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
-            yield connection
+        async with open_inspector(path, busy_timeout=_LOCK_TIMEOUT) as inspector:
+            yield inspector
 
 
 async def fetch(
@@ -190,7 +191,7 @@ async def import_spill(
         path: the file that `open_buffers` wrote, at the path of its argument `spill`.
         any_database: whether to import the spill of another database. A spill that does not name
             its database is always imported.
-        incomplete: whether to import the whole lines of a file that was cut off, such as a `.part`
+        incomplete: whether to import the complete lines of an incomplete file, such as a `.part`
             file of a program that was killed while it wrote. They too are imported once.
 
     Returns:

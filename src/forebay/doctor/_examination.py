@@ -10,29 +10,31 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from forebay._errors import StoreError
 from forebay._table.table import Table
-from forebay.doctor import _checks as health
-from forebay.doctor._checks import Integrity
+from forebay.doctor import _database_checks as checks
+from forebay.doctor._database_checks import Integrity
 from forebay.doctor._findings import Finding, Verdict
-from forebay.sqlite import connect
+from forebay.doctor._sqlite_errors import finding_of
 from forebay.stores.sqlite._database_id import read_id
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
+from forebay.stores.sqlite._inspector import open_inspector
 from forebay.stores.sqlite._spill_import import imported_entries
 
 _LOCK_TIMEOUT: Final = 5.0
-"""Seconds to wait for a program that has the file for itself."""
+"""Seconds to wait for a program with an exclusive lock on the file."""
 
 _STEPS: Final = 1_000_000
-"""Steps of SQLite's machine, some milliseconds, after which a check looks for cancellation."""
+"""Steps of SQLite's virtual machine, some milliseconds, between two looks for cancellation."""
 
 
-class Inside(NamedTuple):
-    """What a connection finds.
+class DatabaseFindings(NamedTuple):
+    """What was found inside a database.
 
     Attributes:
-        findings: the results of its checks.
-        id: the database's own id; None where it has none, or cannot be read.
-        imported: the ids of the spills that were taken in, and how many entries of each.
+        findings: the results of the checks.
+        id: the id of the database; None if it has none, or cannot be read.
+        imported: how many entries were imported from each spill, by the ids of the spills.
     """
 
     findings: list[Finding]
@@ -40,24 +42,36 @@ class Inside(NamedTuple):
     imported: Mapping[str, int] = MappingProxyType({})
 
 
-async def examine_inside(file: Path, tables: Sequence[Table[Any]], integrity: Integrity) -> Inside:
-    """Give what a connection finds; what it cannot find is a finding as well."""
+async def examine_database(
+    file: Path, tables: Sequence[Table[Any]], integrity: Integrity
+) -> DatabaseFindings:
+    """Return what is found inside a file. If it cannot be opened, that is a finding too."""
     findings: list[Finding] = []
     try:
-        async with connect(file, readonly=True, busy_timeout=_LOCK_TIMEOUT) as connection:
-            await connection.run(_let_cancel)
-            # The first reading tells whether it is a database at all.
-            await connection.fetch_one("SELECT count(*) FROM sqlite_schema")
-            for name, check in health.checks(tables, integrity):
-                findings += await connection.run(health.run, name, check)
-            known = await connection.run(read_id)
-            return Inside(findings, known, await connection.run(imported_entries))
+        async with open_inspector(
+            file, busy_timeout=_LOCK_TIMEOUT, set_up=_let_cancel
+        ) as inspector:
+            # This query fails if the file is not a database.
+            await inspector.fetch_all("SELECT count(*) FROM sqlite_schema")
+
+            def journal_mode(raw: sqlite3.Connection) -> str:
+                # An immutable file is in WAL mode, though SQLite says something else.
+                return "wal" if inspector.immutable else checks.read_journal_mode(raw)
+
+            for name, check in checks.all_checks(tables, integrity, journal_mode):
+                findings += await inspector.run(checks.run_check, name, check)
+            return DatabaseFindings(
+                findings,
+                await inspector.run(read_id),
+                await inspector.run(imported_entries),
+            )
     except SQLITE_ERRORS as error:
-        return Inside([*findings, health.failed("database", error)])
-    except OSError as error:  # it went away meanwhile
-        return Inside([*findings, Finding("database", Verdict.PROBLEM, str(error))])
+        return DatabaseFindings([*findings, finding_of("database", error)])
+    except (OSError, StoreError) as error:
+        return DatabaseFindings([*findings, Finding("database", Verdict.PROBLEM, str(error))])
 
 
 def _let_cancel(raw: sqlite3.Connection) -> None:
-    # What it raises ends the statement; the next call of the connection then raises Cancelled.
+    # If the handler raises, SQLite interrupts the statement. The next call of the connection then
+    # raises Cancelled.
     raw.set_progress_handler(trio.from_thread.check_cancelled, _STEPS)

@@ -13,9 +13,9 @@ class Verdict(enum.Enum):
     OK = "ok"
     """Nothing."""
     ADVICE = "advice"
-    """Something could be better; nothing is lost or about to be."""
+    """An improvement. No data is lost or in danger."""
     PROBLEM = "problem"
-    """A person, soon."""
+    """Attention, soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        check: the check's name, such as `integrity`; a check may have several findings.
-        verdict: what it asks for.
-        message: what was found, and for a problem what to do, in words.
-        values: the same in values, for scripts: numbers, texts, None, and lists of them.
+        check: the check's name, such as `integrity`. A check may have several findings.
+        verdict: what the finding asks for.
+        message: what was found and, for a problem, what to do.
+        values: the same as values, for scripts: numbers, texts, None, and lists of these.
     """
 
     check: str
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """All that an examination found.
+    """All findings of an examination.
 
     Attributes:
         path: the file that was examined.
@@ -49,9 +49,9 @@ class HealthReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing that was found is a problem."""
+        """Whether no finding is a problem."""
         return not self.count(Verdict.PROBLEM)
 
     def count(self, verdict: Verdict) -> int:
-        """Tell how many findings have this verdict."""
+        """Return the number of findings with this verdict."""
         return sum(finding.verdict is verdict for finding in self.findings)

@@ -105,6 +105,7 @@ class Connection:
         busy_timeout: float = 0.05,
         cached_statements: int = 128,
         pragmas: Mapping[str, str | int] | None = None,
+        uri_parameters: Mapping[str, str] | None = None,
         close_timeout: float = 30.0,
     ) -> Self:
         """Open a connection that the caller closes with `aclose`.
@@ -122,6 +123,7 @@ class Connection:
             busy_timeout=busy_timeout,
             cached_statements=cached_statements,
             pragmas=pragmas or {},
+            uri_parameters=uri_parameters or {},
         )
         raw = await anyio.to_thread.run_sync(open_raw, limiter=anyio.CapacityLimiter(1))
         return cls(raw, path, close_timeout)
@@ -250,6 +252,7 @@ async def connect(
     busy_timeout: float = 0.05,
     cached_statements: int = 128,
     pragmas: Mapping[str, str | int] | None = None,
+    uri_parameters: Mapping[str, str] | None = None,
     close_timeout: float = 30.0,
 ) -> AsyncGenerator[Connection, None]:
     """Open a `Connection` for the time of an ``async with`` block.
@@ -269,6 +272,8 @@ async def connect(
             `trio.sleep` and call again.
         cached_statements: the number of prepared statements to keep for reuse.
         pragmas: settings by name or ``schema.name``, set in this order when the file is open.
+        uri_parameters: how SQLite opens the file, such as ``{"immutable": "1"}``; see
+            https://sqlite.org/uri.html#recognized_query_parameters.
         close_timeout: how long closing waits for the calls made before it, in seconds.
 
     Yields:
@@ -288,6 +293,7 @@ async def connect(
         busy_timeout=busy_timeout,
         cached_statements=cached_statements,
         pragmas=pragmas,
+        uri_parameters=uri_parameters,
         close_timeout=close_timeout,
     )
     try:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from forebay.sqlite._codes import copy_code
 
@@ -35,6 +35,7 @@ def make_opener(
     busy_timeout: float,
     cached_statements: int,
     pragmas: Mapping[str, str | int],
+    uri_parameters: Mapping[str, str],
 ) -> Callable[[], sqlite3.Connection]:
     """Check the arguments of `connect`, and return a function that opens the file in a thread.
 
@@ -53,7 +54,7 @@ def make_opener(
     settings = [_pragma_statement(name, value) for name, value in pragmas.items()]
 
     def open_raw() -> sqlite3.Connection:
-        target = path if path == IN_MEMORY else _prepare_file(path, readonly=readonly)
+        target = path if path == IN_MEMORY else _prepare_file(path, readonly, uri_parameters)
         try:
             raw = sqlite3.connect(
                 target,
@@ -78,7 +79,7 @@ def make_opener(
     return open_raw
 
 
-def _prepare_file(path: str, *, readonly: bool) -> str:
+def _prepare_file(path: str, readonly: bool, uri_parameters: Mapping[str, str]) -> str:
     """Create the file if necessary and allowed, and return the URI that opens it."""
     file = Path(os.path.realpath(path))
     with _creating:
@@ -90,8 +91,8 @@ def _prepare_file(path: str, *, readonly: bool) -> str:
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     # With mode "rw" SQLite creates no file, which would get its mode from the umask.
-    mode = "ro" if readonly else "rw"
-    return f"file://{quote(os.fsencode(file))}?mode={mode}"
+    parameters = {**uri_parameters, "mode": "ro" if readonly else "rw"}
+    return f"file://{quote(os.fsencode(file))}?{urlencode(parameters)}"
 
 
 def _pragma_statement(name: str, value: object) -> str:

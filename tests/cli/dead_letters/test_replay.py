@@ -88,7 +88,7 @@ def test_a_replay_of_several_spills() -> None:
 
 
 def test_a_replay_of_a_spill_that_was_cut_off() -> None:
-    """Its whole lines are imported, once, with --incomplete only."""
+    """Its complete lines are imported, once, with --incomplete only."""
     write_spill("spill", {VISITS: [Write(("/", 7)), Write(("/", 8))]})
     Path("spill.part").write_text(Path("spill").read_text()[:-3])
     execute("INSERT INTO pages VALUES ('/')")

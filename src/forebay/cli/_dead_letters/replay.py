@@ -49,7 +49,7 @@ from forebay.cli._output import echo, print_json
 @click.option(
     "--incomplete",
     is_flag=True,
-    help="With --spill: import the whole lines of a file that was cut off, such as a .part file of "
+    help="With --spill: import the complete lines of an incomplete file, such as a .part file of "
     "a program that was killed. No program may still be writing it.",
 )
 @click.option(
@@ -145,7 +145,7 @@ def replay_command(
 
 
 def _print_import(spill: str, letters: int, incomplete: bool) -> None:
-    entries = "The entries in whole lines" if incomplete else "The entries"
+    entries = "The complete entries" if incomplete else "The entries"
     kind = "a dead letter" if letters == 1 else "dead letters"
     left = f", {letters:,} of them as {kind}" if letters else ""
     echo(f"{entries} of {spill} are in the database now{left}; the file may be removed.")

@@ -55,7 +55,7 @@ def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
         ids = range(known[0], known[1] + 1)
         if len(ids) < spill.entries:
             raise SpillError(
-                f"an earlier import of the spill {spill.id}, from a file that was cut off, had "
+                f"an earlier import of the spill {spill.id}, from an incomplete file, had "
                 f"only the first {len(ids):,} of {format_count(spill.entries, 'entry')}. To import "
                 f"the whole file would repeat these; see docs/operations.md, on spill files, for "
                 f"how to import the other entries alone"
