@@ -28,9 +28,10 @@ class Buffer(Generic[R]):
 
     If the buffer is full, methods whose name ends in `_nowait` raise `trio.WouldBlock`; the other
     methods wait for room, first come, first served. An entry is accepted when the call returns.
-    If the call raises or is cancelled, the entry was not accepted. Once the `open_buffers` block
-    is being left, all calls raise `trio.ClosedResourceError`. Once the buffer's worker task has
-    failed, they raise `trio.BrokenResourceError`, with the failure as its cause.
+    If the call raises or is cancelled, the entry was not accepted; `enqueue_many` and `write`
+    document their exceptions to this rule. Once the `open_buffers` block is being left, all calls
+    that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker task has failed,
+    they raise `trio.BrokenResourceError`, with the failure as its cause.
 
     Use a buffer from the Trio thread that opened it only; from other threads call it through
     `trio.from_thread`.

@@ -167,17 +167,17 @@ class Channel:
         return self._append((entry,), only_rows=isinstance(entry, tuple), size=size)
 
     @trio.lowlevel.enable_ki_protection
-    async def acquire(self, most: int) -> int:
+    async def acquire(self, limit: int) -> int:
         """Acquire capacity for several entries of `send_acquired`; wait for room for the first.
 
         If this is cancelled, no capacity was acquired. It acquires no capacity for bytes, so a
         channel that counts bytes does not use it.
 
         Args:
-            most: the number of entries to acquire capacity for if there is room for all.
+            limit: the largest number of entries to acquire capacity for.
 
         Returns:
-            The number of entries for which capacity was acquired: from 1 to `most`.
+            The number of entries for which capacity was acquired: from 1 to `limit`.
 
         Raises:
             trio.BrokenResourceError: as for `check_open`.
@@ -189,7 +189,7 @@ class Channel:
         if self._capacity.room == 0:
             await self._acquire_one()
             acquired = 1
-        if more := min(self._capacity.room, most - acquired):
+        if more := min(self._capacity.room, limit - acquired):
             self._capacity.acquire_nowait(more)
         return acquired + more
 

@@ -83,12 +83,12 @@ def _without(
     unwanted: Callable[[BaseException], bool], errors: Sequence[BaseException]
 ) -> list[BaseException]:
     """Return the errors without the unwanted ones, which are removed from groups, too."""
-    kept: list[BaseException] = []
+    remaining: list[BaseException] = []
     for error in errors:
         group = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
         dropped, rest = group.split(unwanted)
         if dropped is None:
-            kept.append(error)
+            remaining.append(error)
         elif rest is not None:
-            kept.append(rest)
-    return kept
+            remaining.append(rest)
+    return remaining
