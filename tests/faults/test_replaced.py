@@ -95,6 +95,43 @@ async def test_nothing_is_acknowledged_that_goes_into_another_file(
     assert [] == read(path, "SELECT * FROM entries WHERE key IN ('lost', 'enqueued')")
 
 
+@pytest.mark.parametrize("ending", ["wal", "shm"])
+async def test_the_files_beside_the_real_database_are_checked(path: Path, ending: str) -> None:
+    """SQLite keeps them there, if the path of the store is a symbolic link."""
+    link = path.parent.parent / "link.db"
+    link.symlink_to(path)
+    with pytest.raises(FlushError) as raised:
+        async with (
+            open_sqlite(link, create=TABLES) as store,
+            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+        ):
+            await buffers[ENTRIES].write(Entry("kept", 0, 0))
+            assert beside(path, "wal").stat().st_size == store.wal_size()
+            delete_beside(ending, path)
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers[ENTRIES].write(Entry("lost", 0, 1))
+    assert (Write(("lost", 0, 1)),) == raised.value.unsettled.entries
+    assert [] == read(path, "SELECT * FROM entries WHERE key = 'lost'")
+
+
+async def test_a_link_that_leads_elsewhere_later_changes_nothing(path: Path) -> None:
+    """All connections of a store use the file to which it led at first."""
+    link, other = path.parent.parent / "link.db", path.with_name("other.db")
+    link.symlink_to(path)
+    async with open_sqlite(other, create=TABLES):
+        pass
+    async with (
+        open_sqlite(link, create=TABLES) as store,
+        open_buffers(store, ENTRIES, options=PATIENT) as buffers,
+    ):
+        await buffers[ENTRIES].write(Entry("one", 0, 0))
+        link.unlink()
+        link.symlink_to(other)
+        await buffers[ENTRIES].write(Entry("two", 0, 0))
+        assert [(2,)] == await store.fetch_all("SELECT count(*) FROM entries")
+    assert [] == read(other, "SELECT * FROM entries")
+
+
 async def test_a_transaction_of_the_program_is_not_acknowledged_either(path: Path) -> None:
     """`store.run` raises where what it wrote is gone with the file."""
 

@@ -42,7 +42,8 @@ async def open_sqlite(
     only. When the block ends, the store waits for the calls made before and closes the file.
 
     Args:
-        path: the file. ``:memory:`` is refused, because readers open connections of their own.
+        path: the file, or a symbolic link to it, which is resolved when the store opens.
+            ``:memory:`` is refused, because readers open connections of their own.
         create: the tables to create. A table that exists already is not changed.
         synchronous: when SQLite waits for the disk. With ``NORMAL`` a power cut may lose the last
             transactions; a crash of the program never does, and the file stays intact. With
@@ -78,16 +79,18 @@ async def open_sqlite(
     if readers < 1:
         raise ValueError(f"readers={readers!r}: expected 1 or more")
     settings = dict(pragmas or {})
+    # SQLite keeps its other files beside the real one. And a link may lead elsewhere later.
+    file = await trio.to_thread.run_sync(os.path.realpath, name)
     try:
         writer = await sqlite.Connection.open(
-            name,
+            file,
             busy_timeout=busy_timeout,
             cached_statements=1024,
             pragmas={"synchronous": synchronous, **settings},
         )
     except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be opened: {error}") from error
-    pool = Readers(name, limit=readers, pragmas=settings)
+    pool = Readers(file, limit=readers, pragmas=settings)
     try:
         await _set_up(writer, name, create, lock_timeout)
         saved_positions = SavedPositions(writer)
@@ -95,7 +98,7 @@ async def open_sqlite(
             name,
             writer=writer,
             readers=pool,
-            files=DatabaseFiles(name, wal_warning=wal_warning),
+            files=DatabaseFiles(file, wal_warning=wal_warning),
             saved_positions=saved_positions,
         )
         await saved_positions.delete()
