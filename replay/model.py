@@ -1,6 +1,6 @@
-"""What the cache must come to, computed from the trace alone, with plain dictionaries.
+"""Compute the expected cache from the trace alone, with plain dictionaries.
 
-It shares nothing with what it checks: neither code nor the reading of the trace.
+This module shares no code with the cache and the server, not even the reader of the trace.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pathlib import Path
 
 @dataclass
 class Outcome:
-    """The end of a replay.
+    """The state of a cache after a replay.
 
     Attributes:
-        artifacts: the size, the last access and the first one since it was added, by key.
-        evictions: how many artifacts were evicted.
+        artifacts: for each key the size, the last access, and the first access since the artifact
+            was added.
+        evictions: the number of artifacts that were evicted.
     """
 
     artifacts: dict[str, tuple[int, int, int]] = field(default_factory=dict)
@@ -27,21 +28,21 @@ class Outcome:
 def expected(
     trace: Path, requests: int | None, *, per_round: int, budget: int, high: float, target: float
 ) -> Outcome:
-    """Compute the end of a replay.
+    """Return the expected state after a replay.
 
     Args:
         trace: the file.
-        requests: how many of its requests.
-        per_round: after how many of them there is an eviction, each time and at the end.
-        budget: the bytes that all artifacts may have.
-        high: the part of the budget from which on there is something to evict.
-        target: the part that is left then, at the most.
+        requests: the number of requests to replay; None for all.
+        per_round: the number of requests between evictions; there is one at the end too.
+        budget: the bytes that all artifacts together may have.
+        high: the share of the budget from which artifacts are evicted.
+        target: the share of the budget down to which they are evicted.
     """
     outcome = Outcome()
     with trace.open(newline="") as file:
         rows = islice(csv.reader(file), 1, None if requests is None else requests + 1)
-        while some := list(islice(rows, per_round)):
-            for row in some:
+        while batch := list(islice(rows, per_round)):
+            for row in batch:
                 key, size, time = row[1].strip(), int(row[2]), int(row[0]) * 1_000_000
                 _, _, added = outcome.artifacts.get(key, (0, 0, time))
                 outcome.artifacts[key] = (size, time, added)
@@ -61,22 +62,22 @@ def _evict(outcome: Outcome, budget: int, high: float, target: float) -> None:
 
 
 def differences(
-    wanted: Outcome, stored: dict[str, tuple[int | None, int, int]], evictions: int
+    outcome: Outcome, stored: dict[str, tuple[int | None, int, int]], evictions: int
 ) -> list[str]:
-    """Tell in what the cache differs from what it must have come to.
+    """Return the differences between the expected and the actual cache, one line each.
 
     Args:
-        wanted: what it must have come to.
-        stored: what the table holds, as `Outcome.artifacts`.
-        evictions: how many artifacts the cache says it evicted.
+        outcome: the expected state.
+        stored: the artifacts in the table, as in `Outcome.artifacts`.
+        evictions: the number of evicted artifacts that the cache counted.
     """
-    found = [f"missing: {key}" for key in wanted.artifacts.keys() - stored.keys()]
-    found += [f"extra: {key}" for key in stored.keys() - wanted.artifacts.keys()]
+    found = [f"missing: {key}" for key in outcome.artifacts.keys() - stored.keys()]
+    found += [f"extra: {key}" for key in stored.keys() - outcome.artifacts.keys()]
     found += [
-        f"{key}: expected size, last and first access {wanted.artifacts[key]}, got {stored[key]}"
-        for key in wanted.artifacts.keys() & stored.keys()
-        if wanted.artifacts[key] != stored[key]
+        f"{key}: expected size, last and first access {outcome.artifacts[key]}, got {stored[key]}"
+        for key in outcome.artifacts.keys() & stored.keys()
+        if outcome.artifacts[key] != stored[key]
     ]
-    if evictions != wanted.evictions:
-        found.append(f"evictions: expected {wanted.evictions}, got {evictions}")
+    if evictions != outcome.evictions:
+        found.append(f"evictions: expected {outcome.evictions}, got {evictions}")
     return found

@@ -1,4 +1,4 @@
-"""A build-cache server in small: many tasks that serve the requests of a trace."""
+"""A small build-cache server: many tasks serve the requests of a trace."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ from forebay.cache.tables import CAS_ARTIFACTS
 from replay.trace import Request, read
 
 _now: ContextVar[int] = ContextVar("now")
-"""The time of the request that a task serves: microseconds since the trace began."""
+"""The time of the request that a task serves, in microseconds since the trace began."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to replay, and how."""
+    """The parameters of a replay.
+
+    Attributes:
+        trace: the file.
+        requests: the number of requests to replay; None for all.
+        tasks: the number of tasks that serve them.
+        per_round: the number of requests between evictions.
+        budget: the bytes that all artifacts together may have.
+    """
 
     trace: Path
     requests: int | None
@@ -36,7 +44,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What a replay measured. Durations are in seconds."""
+    """The measurements of a replay. Durations are in seconds."""
 
     requests: int
     hits: int
@@ -48,7 +56,7 @@ class ReplayReport:
 
 
 class Server:
-    """Serves requests, each from the file it asks for, or else by filling the cache."""
+    """Serve each request from the file of its key, or create that file."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
@@ -72,7 +80,7 @@ class Server:
 
 
 def _fill(path: Path, size: int) -> None:
-    """Have a file there. It is all hole: only its size counts here."""
+    """Create a sparse file: only its size matters here."""
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
         file.truncate(size)
@@ -81,13 +89,13 @@ def _fill(path: Path, size: int) -> None:
 async def replay(plan: Plan, folder: Path) -> ReplayReport:
     """Replay a trace through a cache, in rounds.
 
-    In a round the requests are spread over many tasks, those of one key in one task, so that
-    these are served in the order of the trace. After each round, when all tasks have ended,
-    there is an eviction: so what is evicted does not depend on who was faster.
+    In a round the requests are distributed to many tasks. All requests for one key go to one task,
+    so that they are served in the order of the trace. After each round, when all tasks have ended,
+    there is an eviction, so the evicted artifacts do not depend on which task was faster.
 
     Args:
-        plan: what, and how.
-        folder: where the cache goes.
+        plan: the parameters.
+        folder: the folder of the cache.
     """
     options = CacheOptions(budget_bytes=plan.budget, eviction_interval=math.inf)
     started = time.perf_counter()
@@ -96,11 +104,11 @@ async def replay(plan: Plan, folder: Path) -> ReplayReport:
         buffer = cache.buffers[CAS_ARTIFACTS]
         enqueues = _timed(buffer)
         requests = read(plan.trace, plan.requests)
-        while some := list(islice(requests, plan.per_round)):
+        while batch := list(islice(requests, plan.per_round)):
             async with trio.open_nursery() as nursery:
-                for part in _spread(some, plan.tasks):
+                for part in _distribute(batch, plan.tasks):
                     nursery.start_soon(server.serve, part)
-            _now.set(some[-1].time * 1_000_000)
+            _now.set(batch[-1].time * 1_000_000)
             await cache.evictor.run_once()
         await cache.flush()
         return ReplayReport(
@@ -114,7 +122,7 @@ async def replay(plan: Plan, folder: Path) -> ReplayReport:
         )
 
 
-def _spread(requests: Sequence[Request], tasks: int) -> list[list[Request]]:
+def _distribute(requests: Sequence[Request], tasks: int) -> list[list[Request]]:
     parts: list[list[Request]] = [[] for _ in range(tasks)]
     for request in requests:
         parts[zlib.crc32(request.key.encode()) % tasks].append(request)
@@ -122,7 +130,7 @@ def _spread(requests: Sequence[Request], tasks: int) -> list[list[Request]]:
 
 
 def _timed(buffer: Buffer[CasArtifact]) -> list[float]:
-    """Have a buffer note how long each `enqueue` takes."""
+    """Replace the buffer's `enqueue`, and return a list to which each call appends its duration."""
     times: list[float] = []
     enqueue = buffer.enqueue
 

