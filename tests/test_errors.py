@@ -16,6 +16,13 @@ LOCKED = BatchError("locked", kind=FailureKind.TRANSIENT, code="SQLITE_BUSY")
 FULL = BatchError("full", kind=FailureKind.TRANSIENT, code="SQLITE_FULL")
 
 
+def caused_by(cause: Exception) -> BatchError:
+    """Return the error of a store whose database raised an error."""
+    error = BatchError(str(cause), kind=FailureKind.FATAL, code=type(cause).__name__)
+    error.__cause__ = cause
+    return error
+
+
 def unsettled(last_error: Exception | None = None) -> Unsettled:
     """Return one pending entry."""
     return Unsettled((Write(("a", 1)),), count=1, oldest_age=1.0, last_error=last_error)
@@ -23,9 +30,7 @@ def unsettled(last_error: Exception | None = None) -> Unsettled:
 
 def flush_error(cause: Exception | None, last_error: Exception | None = None) -> FlushError:
     """Return the error of a buffer with one pending entry."""
-    error = FlushError("why", buffer="letters", unsettled=unsettled(last_error))
-    error.__cause__ = cause
-    return error
+    return FlushError("why", buffer="letters", unsettled=unsettled(last_error), cause=cause)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,8 @@ def flush_error(cause: Exception | None, last_error: Exception | None = None) ->
         (sqlite3.OperationalError("no such table"), LOCKED, "Not in the table"),
         (StoreError("the log was deleted"), None, "Possibly not in the table"),
         (CommitError(sqlite3.OperationalError("disk")), None, "Possibly not in the table"),
+        (IN_DOUBT, None, "Possibly not in the table"),
+        (caused_by(StoreError("the log was deleted")), None, "Possibly not in the table"),
         (None, IN_DOUBT, "Possibly not in the table"),
     ],
 )

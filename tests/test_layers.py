@@ -14,6 +14,7 @@ ROOT = Path(forebay.__file__).parent
 
 LAYERS = [
     "_version",
+    "_portable",
     "_table",
     "_errors",
     "_option_rules",

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from forebay._portable import Portable
 from forebay._table.operations import Operation
 
 
-class ForebayError(Exception):
+class ForebayError(Portable, Exception):
     """The base class of every error that forebay defines."""
 
 
@@ -95,36 +96,46 @@ class FlushError(ForebayError):
 
     The store's error is the `__cause__`.
 
+    Args:
+        reason, buffer, unsettled: the attributes.
+        cause: the error that stopped the buffer, by which `in_doubt` is decided.
+        attempts: the number of attempts to commit the batch.
+
     Attributes:
         reason: the text of the store's error.
         buffer: the name of the buffer's table.
         unsettled: the entries that are not in the table. If the error is `in_doubt`, they may be.
+        in_doubt: whether the entries may be in the table, or in a database file that was lost.
         spill: the spill file that also has these entries; None if there is none.
     """
 
     def __init__(
-        self, reason: str, *, buffer: str, unsettled: Unsettled, attempts: int = 1
+        self,
+        reason: str,
+        *,
+        buffer: str,
+        unsettled: Unsettled,
+        cause: BaseException | None = None,
+        attempts: int = 1,
     ) -> None:
         super().__init__(reason)
+        errors = (cause, cause and cause.__cause__, unsettled.last_error)
         self.reason = reason
         self.buffer = buffer
         self.unsettled = unsettled
+        self.in_doubt = _in_doubt(*errors)
         self.spill: str | None = None
         self._attempts = attempts
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether the entries may be in the table, or in a database file that was lost."""
-        return _in_doubt(self.__cause__, self.unsettled.last_error)
+        self._first_step = _first_step(*errors) or "Fix the cause"
 
     def __str__(self) -> str:
-        # The text is made on demand, since the cause and the spill are set after the constructor.
+        # The text is made on demand, since the spill is set after the constructor.
         attempts = f" after {self._attempts} attempts" if self._attempts > 1 else ""
-        fix = _first_step(self.__cause__, self.unsettled.last_error) or "Fix the cause"
         return (
             f"buffer {self.buffer!r} stopped{attempts}: {self.reason}. "
             f"{_where(self.in_doubt)} in the table: {_pending(self.unsettled)}. "
-            f"{_kept_in('unsettled.entries', self.spill)} {fix}, then {_recover(self.spill)}."
+            f"{_kept_in('unsettled.entries', self.spill)} {self._first_step}, "
+            f"then {_recover(self.spill)}."
         )
 
 
@@ -134,13 +145,17 @@ class DrainError(ForebayError):
     Attributes:
         unsettled: the entries that are not in the database, by the name of the buffer's table. If
             the error is `in_doubt`, some of them may be.
+        in_doubt: whether some of the entries may be in the database.
         spill: the spill file that also has these entries; None if there is none.
     """
 
     def __init__(self, unsettled: Mapping[str, Unsettled]) -> None:
         super().__init__(_DRAIN_TIMED_OUT)
+        errors = [part.last_error for part in unsettled.values()]
         self.unsettled: dict[str, Unsettled] = dict(unsettled)
+        self.in_doubt = _in_doubt(*errors)
         self.spill: str | None = None
+        self._first_step = _first_step(*errors) or "Find out what blocks the database"
 
     @property
     def reason(self) -> str:
@@ -149,26 +164,16 @@ class DrainError(ForebayError):
         errors.pop("None", None)
         return "; ".join([_DRAIN_TIMED_OUT, *errors])
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether some of the entries may be in the database."""
-        return _in_doubt(*self._last_errors)
-
-    @property
-    def _last_errors(self) -> list[BaseException | None]:
-        return [part.last_error for part in self.unsettled.values()]
-
     def __str__(self) -> str:
         lines = [
             f"- {name!r}: {_pending(part)}"
             + (f"; last error: {part.last_error}" if part.last_error is not None else "")
             for name, part in self.unsettled.items()
         ]
-        fix = _first_step(*self._last_errors) or "Find out what blocks the database"
         return (
             f"{_DRAIN_TIMED_OUT}. {_where(self.in_doubt)} in the database:\n"
             + "\n".join(lines)
-            + f"\n{_kept_in('unsettled', self.spill)} {fix}, or raise "
+            + f"\n{_kept_in('unsettled', self.spill)} {self._first_step}, or raise "
             f"BufferOptions.drain_timeout, then {_recover(self.spill)}."
         )
 

@@ -111,7 +111,7 @@ class Worker:
             self.failure = error
         except BaseException as error:  # noqa: BLE001  # the other buffers have to drain
             self.failure = FlushError(
-                repr(error), buffer=self._table.name, unsettled=self._unsettled()
+                repr(error), buffer=self._table.name, unsettled=self._unsettled(), cause=error
             )
             self.failure.__cause__ = error
         if self.failure is not None:
@@ -240,6 +240,7 @@ class Worker:
             f"{error}; {self._dead_letters}" if isinstance(error, FloodError) else str(error),
             buffer=self._table.name,
             unsettled=self._unsettled(),
+            cause=error,
             attempts=attempts,
         )
 

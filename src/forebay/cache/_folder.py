@@ -34,8 +34,8 @@ class UnsafePathError(OSError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(errno.EPERM, reason, os.fspath(path))
 
-    def __reduce__(self) -> tuple[type[UnsafePathError], tuple[Path, str]]:
-        return type(self), (Path(self.filename), self.strerror or "")
+    def __reduce__(self) -> tuple[type[UnsafePathError], tuple[Path, str], dict[str, object]]:
+        return type(self), (Path(self.filename), self.strerror or ""), self.__dict__
 
     def __str__(self) -> str:
         return f"{self.filename!r} {self.strerror}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from forebay._portable import Portable
 
-class LoadError(Exception):
+
+class LoadError(Portable, Exception):
     """The load cannot begin, or cannot go on."""
 
 

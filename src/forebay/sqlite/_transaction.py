@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Final, TypeVar, TypeVarTuple
 
+from forebay._portable import Portable
 from forebay.sqlite._codes import copy_code
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class CommitError(sqlite3.DatabaseError):
+class CommitError(Portable, sqlite3.DatabaseError):
     """COMMIT failed, and the transaction was rolled back.
 
     SQLite's error is the `__cause__`; its `sqlite_errorcode` and `sqlite_errorname` are also

@@ -17,6 +17,7 @@ from forebay._batching.batch import (
     WriteStep,
 )
 from forebay._database import Database
+from forebay._portable import Portable
 from forebay._table.operations import Operation
 from forebay._table.table import Table
 
@@ -34,7 +35,7 @@ class FailureKind(enum.Enum):
     """COMMIT failed in a way that does not tell whether it took place."""
 
 
-class BatchError(Exception):
+class BatchError(Portable, Exception):
     """A store could not commit a batch. The database's error is the `__cause__`.
 
     Attributes:

@@ -10,6 +10,7 @@ import click
 import trio
 
 import forebay
+from forebay._portable import Portable
 from forebay.cli._output import print_json
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ _STILL_THERE = (
 )
 
 
-class Failed(click.ClickException):
+class Failed(Portable, click.ClickException):
     """The command failed. With --json, a document with the error is printed too."""
 
     exit_code = 2
