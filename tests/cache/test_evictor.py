@@ -410,7 +410,7 @@ async def test_future_accesses_are_corrected_in_short_transactions(tmp_path: Pat
         await cache.artifacts.correct_future_accesses()
         await cache.store.run(trace, None)
         assert {clock.now} == set((await accesses(cache)).values())
-        updates = [each for each in statements if each.startswith("UPDATE cas_artifacts")]
+        updates = [each for each in statements if each.startswith("UPDATE main.cas_artifacts")]
         assert 3 == len(updates)
         assert 3 <= len([each for each in statements if each.startswith("COMMIT")])
 

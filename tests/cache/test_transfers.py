@@ -324,7 +324,7 @@ async def test_failures_of_many_tasks_share_a_transaction(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             for transfer in pending:
                 nursery.start_soon(cache.transfers.record_failure, transfer)
-        updates = [each for each in statements if each.startswith("UPDATE s3_transfers")]
+        updates = [each for each in statements if each.startswith("UPDATE main.s3_transfers")]
         transactions = [each for each in statements if each.startswith("BEGIN")]
         await cache.store.run(trace, None)
         assert (50, True) == (len(updates), 1 <= len(transactions) <= 2)

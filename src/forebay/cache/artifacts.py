@@ -315,8 +315,8 @@ class CacheArtifacts:
 
 def _correct_accesses(raw: Executes, now: int) -> None:
     raw.execute(
-        "UPDATE cas_artifacts SET last_accessed_at = ? WHERE id IN "
-        "(SELECT id FROM cas_artifacts WHERE last_accessed_at > ? LIMIT ?)",
+        "UPDATE main.cas_artifacts SET last_accessed_at = ? WHERE id IN "
+        "(SELECT id FROM main.cas_artifacts WHERE last_accessed_at > ? LIMIT ?)",
         (now, now, BATCH),
     )
 

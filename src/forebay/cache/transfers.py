@@ -281,7 +281,7 @@ class S3Transfers:
 def _update(raw: Executes, failures: Sequence[_Failure]) -> None:
     for failure in failures:
         raw.execute(
-            "UPDATE s3_transfers SET attempts = ?, next_attempt_at = ? WHERE id = ?", failure
+            "UPDATE main.s3_transfers SET attempts = ?, next_attempt_at = ? WHERE id = ?", failure
         )
 
 

@@ -56,7 +56,7 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
             PLAIN,
             WriteStep([("a", "1")]),
             (
-                'INSERT INTO "plain" AS old ("k", "v") VALUES (?,?) '
+                'INSERT INTO main."plain" AS old ("k", "v") VALUES (?,?) '
                 'ON CONFLICT ("k") DO UPDATE SET "v" = excluded."v"'
             ),
         ),
@@ -64,7 +64,7 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
             RULES,
             WriteStep([(1, 2, 3, 4, "5", 6.0)]),
             (
-                'INSERT INTO "rules" AS old ("k", "r", "keep", "sum", "min", "max") '
+                'INSERT INTO main."rules" AS old ("k", "r", "keep", "sum", "min", "max") '
                 'VALUES (?,?,?,?,?,?) ON CONFLICT ("k") DO UPDATE SET "r" = excluded."r", '
                 '"sum" = COALESCE(old."sum" + excluded."sum", old."sum", excluded."sum"), '
                 '"min" = COALESCE(min(old."min" COLLATE BINARY, excluded."min"), old."min", '
@@ -75,23 +75,23 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
         (
             KEPT,
             WriteStep([(1, 2)]),
-            'INSERT INTO "kept" AS old ("k", "v") VALUES (?,?) ON CONFLICT ("k") DO NOTHING',
+            'INSERT INTO main."kept" AS old ("k", "v") VALUES (?,?) ON CONFLICT ("k") DO NOTHING',
         ),
         (
             KEY_ONLY,
             WriteStep([(b"1",)]),
-            'INSERT INTO "key_only" AS old ("k") VALUES (?) ON CONFLICT ("k") DO NOTHING',
+            'INSERT INTO main."key_only" AS old ("k") VALUES (?) ON CONFLICT ("k") DO NOTHING',
         ),
         (
             APPENDED,
             WriteStep([("a", 1.0)]),
-            'INSERT INTO "appended" AS old ("v", "n") VALUES (?,?)',
+            'INSERT INTO main."appended" AS old ("v", "n") VALUES (?,?)',
         ),
         (
             PLAIN,
             UpdateStep(("v",), [("a", ("1",))]),
             (
-                'UPDATE "plain" AS old SET "v" = new.column2 FROM (VALUES (?,?)) AS new '
+                'UPDATE main."plain" AS old SET "v" = new.column2 FROM (VALUES (?,?)) AS new '
                 'WHERE old."k" COLLATE BINARY = new.column1'
             ),
         ),
@@ -99,24 +99,24 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
             PAIRS,
             UpdateStep(("n",), [((1, "a"), (2,))]),
             (
-                'UPDATE "pairs" AS old SET "n" = new.column3 FROM (VALUES (?,?,?)) AS new '
+                'UPDATE main."pairs" AS old SET "n" = new.column3 FROM (VALUES (?,?,?)) AS new '
                 'WHERE old."b" = new.column1 AND old."a" COLLATE BINARY = new.column2'
             ),
         ),
         (
             PLAIN,
             DeleteStep(["a"]),
-            'DELETE FROM "plain" AS old WHERE old."k" COLLATE BINARY IN (?)',
+            'DELETE FROM main."plain" AS old WHERE old."k" COLLATE BINARY IN (?)',
         ),
         (
             PAIRS,
             DeleteStep([(1, "a")]),
-            'DELETE FROM "pairs" AS old WHERE (old."b" = ? AND old."a" COLLATE BINARY = ?)',
+            'DELETE FROM main."pairs" AS old WHERE (old."b" = ? AND old."a" COLLATE BINARY = ?)',
         ),
         (
             APPENDED,
             DeleteByStep(["a"]),
-            'DELETE FROM "appended" AS old WHERE old."v" COLLATE BINARY IN (?)',
+            'DELETE FROM main."appended" AS old WHERE old."v" COLLATE BINARY IN (?)',
         ),
     ],
 )

@@ -159,7 +159,7 @@ async def test_a_row_is_committed_when_write_returns(path: Path) -> None:
 
 async def test_a_dropped_table_stops_only_its_buffer(path: Path) -> None:
     """The error has the entries and SQLite's error; the other buffer commits."""
-    with pytest.raises(FlushError, match="no such table: events") as caught:
+    with pytest.raises(FlushError, match=r"no such table: main\.events") as caught:
         async with (
             open_sqlite(path, create=[EVENTS, HITS]) as store,
             open_buffers(store, EVENTS, HITS) as buffers,

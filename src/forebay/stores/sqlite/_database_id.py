@@ -6,14 +6,16 @@ import sqlite3
 from typing import Final
 from uuid import uuid4
 
-_EXISTS: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_database'"
+_EXISTS: Final = (
+    "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 'forebay_database'"
+)
 
 
 def read_id(raw: sqlite3.Connection) -> str | None:
     """Return the id of a database, or None if it has none."""
     if raw.execute(_EXISTS).fetchone() is None:
         return None
-    row = raw.execute("SELECT id FROM forebay_database").fetchone()
+    row = raw.execute("SELECT id FROM main.forebay_database").fetchone()
     return None if row is None else str(row[0])
 
 
@@ -23,6 +25,6 @@ def create_id(raw: sqlite3.Connection) -> str:
     if known is not None:
         return known
     created = uuid4().hex
-    raw.execute("CREATE TABLE IF NOT EXISTS forebay_database (id TEXT PRIMARY KEY NOT NULL)")
-    raw.execute("INSERT INTO forebay_database VALUES (?)", (created,))
+    raw.execute("CREATE TABLE IF NOT EXISTS main.forebay_database (id TEXT PRIMARY KEY NOT NULL)")
+    raw.execute("INSERT INTO main.forebay_database VALUES (?)", (created,))
     return created

@@ -20,8 +20,11 @@ from forebay._errors import StoreError
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay._table.operations import Operation
 from forebay._table.table import Table
+from forebay.stores.sqlite._statements import in_main
 
-TABLE: Final = "forebay_dead_letters"
+_NAME: Final = "forebay_dead_letters"
+
+TABLE: Final = in_main(_NAME)
 
 HISTORY: Final = ("error_code", "error", "failed_at")
 """The columns of each failure in the history of a letter."""
@@ -53,7 +56,7 @@ _INSERTED: Final = (
     "attempts",
 )
 
-EXISTS: Final = f"SELECT 1 FROM sqlite_schema WHERE name = '{TABLE}'"
+EXISTS: Final = f"SELECT 1 FROM main.sqlite_schema WHERE name = '{_NAME}'"
 
 DECLARATIONS: Final = f"SELECT DISTINCT CAST(declaration AS TEXT) FROM {TABLE}"
 
@@ -236,8 +239,8 @@ def record_replay(
 
 # CROSS JOIN keeps the order of the tables, so that SQLite searches the letters by primary key.
 _ADD_FAILURES: Final = f"""\
-UPDATE {TABLE} SET
-    attempts = {TABLE}.attempts + new.attempts,
+UPDATE {TABLE} AS old SET
+    attempts = old.attempts + new.attempts,
     error_code = new.error_code,
     error = new.error,
     failed_at = new.failed_at,
@@ -249,7 +252,7 @@ FROM (
     FROM json_each(:changes) AS change
     CROSS JOIN {TABLE} AS added ON added.id = json_extract(change.value, '$[1]')
 ) AS new
-WHERE {TABLE}.id = new.letter"""
+WHERE old.id = new.letter"""
 
 
 def _add_failures(raw: sqlite3.Connection, refused: Mapping[int, int]) -> int:

@@ -126,7 +126,7 @@ async def _set_up(
 
 
 def _use_wal(raw: sqlite3.Connection, name: str) -> None:
-    mode = raw.execute("PRAGMA journal_mode = wal").fetchone()[0]
+    mode = raw.execute("PRAGMA main.journal_mode = wal").fetchone()[0]
     if mode != "wal":
         raise StoreError(
             f"{name!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
@@ -139,5 +139,5 @@ def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> Non
     for table in tables:
         raw.execute(create_sql(table))
     # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write fails.
-    version = raw.execute("PRAGMA user_version").fetchone()[0]
-    raw.execute(f"PRAGMA user_version = {version}")
+    version = raw.execute("PRAGMA main.user_version").fetchone()[0]
+    raw.execute(f"PRAGMA main.user_version = {version}")

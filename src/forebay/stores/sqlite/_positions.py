@@ -15,8 +15,9 @@ from typing import Final
 import trio
 
 from forebay.sqlite import Connection
+from forebay.stores.sqlite._statements import in_main
 
-TABLE: Final = "forebay_progress"
+TABLE: Final = in_main("forebay_progress")
 
 _CREATE: Final = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
     stream TEXT PRIMARY KEY,

@@ -56,7 +56,7 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
             change or refuse rows that the declaration allows.
     """
     kind = raw.execute(
-        "SELECT type, sql LIKE 'CREATE VIRTUAL %' FROM sqlite_schema "
+        "SELECT type, sql LIKE 'CREATE VIRTUAL %' FROM main.sqlite_schema "
         "WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')",
         (table.name,),
     ).fetchone()
@@ -88,7 +88,7 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
 
 
 def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn]:
-    rows = raw.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
+    rows = raw.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
     return {
         fold_case(column): _StoredColumn(
             declared, bool(not_null), default, bool(key_part), bool(hidden)
@@ -98,7 +98,7 @@ def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn
 
 
 def _read_indexes(raw: sqlite3.Connection, name: str) -> list[_StoredIndex]:
-    rows = raw.execute(f"PRAGMA index_list({quoted(name)})").fetchall()
+    rows = raw.execute(f"PRAGMA main.index_list({quoted(name)})").fetchall()
     return [
         _StoredIndex(index, bool(unique and not partial), origin == "pk", _read_parts(raw, index))
         for _, index, unique, origin, partial in rows
@@ -106,7 +106,7 @@ def _read_indexes(raw: sqlite3.Connection, name: str) -> list[_StoredIndex]:
 
 
 def _read_parts(raw: sqlite3.Connection, index: str) -> tuple[tuple[str | None, str], ...]:
-    rows = raw.execute(f"PRAGMA index_xinfo({quoted(index)})").fetchall()
+    rows = raw.execute(f"PRAGMA main.index_xinfo({quoted(index)})").fetchall()
     return tuple((name, collation) for _, _, name, _, collation, is_key in rows if is_key)
 
 
@@ -197,7 +197,7 @@ def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_Stored
             f"the table; make it unique under BINARY",
             table=table.name,
         )
-    names = {fold_case(name) for (name,) in raw.execute("SELECT name FROM sqlite_schema")}
+    names = {fold_case(name) for (name,) in raw.execute("SELECT name FROM main.sqlite_schema")}
     candidates = (f"{table.name}_key{n or ''}" for n in count())
     index = next(name for name in candidates if fold_case(name) not in names)
     columns = ", ".join(f"{quoted(name)} COLLATE BINARY" for name in table.key)

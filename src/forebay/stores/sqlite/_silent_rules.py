@@ -21,6 +21,13 @@ _TOKENS: Final = re.compile(
 _RULES_OF_TABLES: Final = (("ON", "CONFLICT", "IGNORE"), ("ON", "CONFLICT", "REPLACE"))
 _RULES_OF_TRIGGERS: Final = (("RAISE", "IGNORE"),)
 
+# A TEMP trigger can belong to a table of the file.
+_RULES: Final = """\
+SELECT type, name, tbl_name, sql FROM (
+    SELECT * FROM main.sqlite_schema WHERE type IN ('table', 'trigger')
+    UNION ALL SELECT * FROM temp.sqlite_schema WHERE type = 'trigger'
+) WHERE :table IS NULL OR tbl_name = :table COLLATE NOCASE"""
+
 
 def silent_rules(raw: sqlite3.Connection, table: str | None = None) -> Iterator[str]:
     """Yield a description of each rule that drops rows, for one table or for all tables.
@@ -32,11 +39,7 @@ def silent_rules(raw: sqlite3.Connection, table: str | None = None) -> Iterator[
         raw: a connection to the file.
         table: the name of the table; None for all tables.
     """
-    for kind, name, owner, sql in raw.execute(
-        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE type IN ('table', 'trigger') "
-        "AND (:table IS NULL OR tbl_name = :table COLLATE NOCASE) ORDER BY rowid",
-        {"table": table},
-    ).fetchall():
+    for kind, name, owner, sql in raw.execute(_RULES, {"table": table}).fetchall():
         words = [m["word"].upper() for m in _TOKENS.finditer(sql or "") if m["word"]]
         if kind == "table":
             for rule in _RULES_OF_TABLES:

@@ -19,13 +19,13 @@ SPILLED: Final = "SPILLED"
 """The error code of an entry that comes from a spill file: no table refused it."""
 
 _CREATE_SPILLS: Final = """\
-CREATE TABLE IF NOT EXISTS forebay_spills (
+CREATE TABLE IF NOT EXISTS main.forebay_spills (
     id TEXT PRIMARY KEY,            -- the id in the spill file
     first_letter INTEGER NOT NULL,  -- the entries became these dead letters
     last_letter INTEGER NOT NULL
 )"""
 
-_EXISTS: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
+_EXISTS: Final = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 'forebay_spills'"
 
 _ROWS_PER_INSERT: Final = 100
 """The rows of one INSERT: their values stay below 999, the limit of SQLite before 3.32."""
@@ -49,7 +49,7 @@ def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
     raw.execute(dead_letters.CREATE)
     raw.execute(_CREATE_SPILLS)
     known = raw.execute(
-        "SELECT first_letter, last_letter FROM forebay_spills WHERE id = ?", (spill.id,)
+        "SELECT first_letter, last_letter FROM main.forebay_spills WHERE id = ?", (spill.id,)
     ).fetchone()
     if known is not None:
         ids = range(known[0], known[1] + 1)
@@ -67,7 +67,9 @@ def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
         last = dead_letters.insert_rows(raw, chunk)
         first = ids.start if ids else last - len(chunk) + 1
         ids = range(first, last + 1)
-    raw.execute("INSERT INTO forebay_spills VALUES (?, ?, ?)", (spill.id, ids.start, ids.stop - 1))
+    raw.execute(
+        "INSERT INTO main.forebay_spills VALUES (?, ?, ?)", (spill.id, ids.start, ids.stop - 1)
+    )
     return ids
 
 
@@ -92,4 +94,4 @@ def imported_entries(raw: sqlite3.Connection) -> dict[str, int]:
     """Return the number of imported entries of each spill, by the id of the spill."""
     if raw.execute(_EXISTS).fetchone() is None:
         return {}
-    return dict(raw.execute("SELECT id, last_letter - first_letter + 1 FROM forebay_spills"))
+    return dict(raw.execute("SELECT id, last_letter - first_letter + 1 FROM main.forebay_spills"))

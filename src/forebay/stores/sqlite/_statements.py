@@ -38,6 +38,14 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def in_main(name: str) -> str:
+    """Return the quoted name of a table of the file, also if a TEMP table has the same name.
+
+    SQLite looks up a name without a schema among the TEMP tables first.
+    """
+    return f"main.{quoted(name)}"
+
+
 def _quoted_list(names: Iterable[str]) -> str:
     return ", ".join(map(quoted, names))
 
@@ -76,7 +84,7 @@ def write_sql(table: Table[Any], rows: int) -> str:
     """Return the SQL that inserts rows and merges each into the existing row of its key."""
     names = [column.name for column in table.columns]
     insert = (
-        f"INSERT INTO {quoted(table.name)} AS old ({_quoted_list(names)}) "
+        f"INSERT INTO {in_main(table.name)} AS old ({_quoted_list(names)}) "
         f"VALUES {_placeholders(rows, len(names))}"
     )
     if not table.key:
@@ -97,7 +105,7 @@ def update_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
         f"{quoted(name)} = new.column{i}" for i, name in enumerate(columns, start=first)
     )
     return (
-        f"UPDATE {quoted(table.name)} AS old SET {changes} "
+        f"UPDATE {in_main(table.name)} AS old SET {changes} "
         f"FROM (VALUES {_placeholders(rows, len(table.key) + len(columns))}) AS new WHERE {match}"
     )
 
@@ -105,7 +113,7 @@ def update_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
 @lru_cache(maxsize=4096)
 def delete_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Return the SQL that deletes the rows with these values in these columns."""
-    start = f"DELETE FROM {quoted(table.name)} AS old WHERE "
+    start = f"DELETE FROM {in_main(table.name)} AS old WHERE "
     terms = [_existing_value(column) for column in select_columns(table, columns)]
     if len(terms) == 1:
         return f"{start}{terms[0]} IN ({','.join('?' * rows)})"
