@@ -32,9 +32,8 @@ wrapped, so that it distracts from no other finding, and its link can be clicked
     "declarations",
     metavar="MODULE[:NAME]",
     multiple=True,
-    help="Compare the tables of DB with a program's declarations: with all of a module, or with a "
-    "forebay.Table, or several, that have this name in it. The module is imported. May be given "
-    "more than once.",
+    help="Import a Python module, and compare the tables of DB with the declarations in it: with "
+    "all of them, or with NAME, which is a forebay.Table or several. May be given more than once.",
 )
 @click.option(
     "--spill",
@@ -50,7 +49,7 @@ wrapped, so that it distracts from no other finding, and its link can be clicked
     default="quick",
     show_default=True,
     help="How thoroughly to look for damage. 'quick' reads the whole file, 'full' also compares "
-    "each index with its table, 'none' skips the check.",
+    "each index with its table, 'none' skips this check and that of the foreign keys.",
 )
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 on advice too, such as to upgrade SQLite."
