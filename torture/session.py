@@ -58,7 +58,7 @@ class Session:
         self._rivals += 1
         name = f"rival {self._rivals}"
         rival = self._zygote.start(HERE / "rival.py", self._path, name, f"{self._seed} {name}")
-        rival.tell("go")
+        rival.send("go")
         return rival
 
     def _run(self, episode: Episode) -> None:
@@ -77,7 +77,7 @@ class Session:
             status = child.wait()
             errors = child.errors()
         self._count(episode, child, status)
-        violations = [*self._check_end(episode, acknowledged, status, errors, hung=child.hung)]
+        violations = [*self._check_end(episode, acknowledged, status, errors, hung=child.timed_out)]
         contents = Contents.read(self._path)
         violations += self._checker.violations(episode, acknowledged, contents)
         if self._verbose or violations:
@@ -94,7 +94,7 @@ class Session:
         count = 0
         for line in child:
             if line == "open":
-                child.tell("go on")
+                child.send("go on")
                 continue
             acknowledged.record(line)
             count += 1

@@ -1,4 +1,4 @@
-"""Disks for the tests of faults."""
+"""Folders on special disks, for the tests of faults."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.faults.harness import mounted
 
 @pytest.fixture
 def fast_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one, for tests that open hundreds of databases.
+    """A folder in memory if the system has one, for tests that open hundreds of databases.
 
-    Their faults are those of system calls, which a disk in memory has too.
+    They inject failures of system calls, which do not depend on the kind of disk.
     """
-    memory = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
+    memory = Path("/dev/shm")  # noqa: S108  # the test makes a new folder in it
     if not memory.is_dir():
         yield tmp_path
         return
@@ -27,6 +27,6 @@ def fast_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
+    """A file system of 1 MB."""
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as folder:
         yield folder

@@ -1,4 +1,4 @@
-"""SQLite held up where a test wants it: a function of SQL that waits in the writer's thread."""
+"""Block a transaction where a test wants it: an SQL function that waits in the writer's thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.faults.harness import PATIENCE
 
 
 class Gate:
-    """Each row inserted into a table waits in its transaction until it is let through.
+    """Blocks each row that is inserted into a table, until the test lets it through.
 
-    Set up by `store.run(gate.install, table)`.
+    To set it up, call `store.run(gate.install, table)`.
     """
 
     def __init__(self) -> None:
         self.waiting = trio.Event()
-        """Set when a row waits."""
+        """Set when a row waits at the gate."""
         self._token = trio.lowlevel.current_trio_token()
         self._turns = threading.Semaphore(0)
 
@@ -34,5 +34,5 @@ class Gate:
         assert self._turns.acquire(timeout=PATIENCE)
 
     def let_through(self, rows: int) -> None:
-        """Let so many more rows through."""
+        """Let this number of further rows through."""
         self._turns.release(rows)

@@ -1,8 +1,8 @@
-"""Child programs that are killed, starved and lied to, and what they leave in the file.
+"""Child programs with injected faults, and what they leave in the database.
 
-A child program prints what was acknowledged to it, a line at a time; the test reads the lines,
-and then the file. Faults come from strace, which fails or kills a chosen system call of a chosen
-file, and so are the same in every run.
+A child program prints a line for each thing that was acknowledged to it. The test reads the lines,
+then the file. strace injects the faults: it lets a certain system call on a certain file fail, or
+kills the program there, so that every run is the same.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any, Self
 
 PATIENCE = 60.0
-"""Seconds after which a child is killed, so that a broken test ends."""
+"""Seconds after which a child is killed, so that a test that hangs ends."""
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "programs"
 
 
 def _python_path() -> str:
-    """Return PYTHONPATH for the children: the project's root, then what the variable has."""
+    """Return PYTHONPATH for the children: the project's root, then the current value."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
@@ -52,67 +52,67 @@ class Child:
         self._stdout = os.fdopen(stdout)
         self._errors = errors
         self._status: int | None = None
-        self.hung = False
-        """Whether patience with it was at its end."""
-        self._watchdog = threading.Timer(patience, self._lose_patience)
+        self.timed_out = False
+        """Whether the program was killed because it ran for longer than `patience` seconds."""
+        self._watchdog = threading.Timer(patience, self._time_out)
         self._watchdog.daemon = True
         self._watchdog.start()
 
-    def tell(self, line: str) -> None:
-        """Give the program a line."""
+    def send(self, line: str) -> None:
+        """Write a line to the program's standard input."""
         self._stdin.write(f"{line}\n")
 
     def line(self) -> str:
-        """Wait for the next line, without its end; fail where the program has ended."""
+        """Wait for the next line and return it without its end; fail if the program has ended."""
         line = self._stdout.readline()
         assert line, f"the child ended early:\n{self.errors()}"
         return line.rstrip("\n")
 
     def __iter__(self) -> Iterator[str]:
-        """Give the lines as they come, to the end of the output."""
+        """Yield the lines as they arrive, until the output ends."""
         return (line.rstrip("\n") for line in self._stdout)
 
     def lines(self) -> list[str]:
-        """Wait for the end of the output, and give the lines that are left."""
+        """Wait until the output ends, and return the remaining lines."""
         return self._stdout.read().splitlines()
 
     def errors(self) -> str:
-        """Give what the program wrote to its standard error."""
+        """Return what the program wrote to standard error."""
         return self._errors.read_text(errors="replace")
 
     def injected(self) -> int:
-        """Count the calls that strace failed, once the program has ended and strace with it."""
+        """Return the number of calls that strace failed. Call it when the program has ended."""
         if not self.trace.exists():
             return 0
         return self.trace.read_text(errors="replace").count("(INJECTED)")
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal."""
+        """Send a signal to the program."""
         if self._status is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM to the program."""
         self.kill(signal.SIGTERM)
 
-    def _lose_patience(self) -> None:
-        self.hung = True
+    def _time_out(self) -> None:
+        self.timed_out = True
         self._kill_all()
 
     def _kill_all(self) -> None:
-        """Kill it, and the children it has."""
+        """Kill the program and its children."""
         if self._status is None:
             os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Wait for the end; give the exit status, or the negated number of the signal."""
+        """Wait until the program ends; return its exit status, or the negative signal number."""
         if self._status is None:
             self._status = self._zygote.status(self.pid)
             self._watchdog.cancel()
         return self._status
 
     def close(self) -> None:
-        """Kill it where it still runs."""
+        """Kill the program if it still runs."""
         self._kill_all()
         self.wait()
         self._stdin.close()
@@ -120,7 +120,7 @@ class Child:
 
 
 class Zygote:
-    """The process that the children are forked from."""
+    """The process from which the children are forked."""
 
     def __init__(
         self, folder: Path, *, patience: float = PATIENCE, preload: str = "tests.faults.tables"
@@ -139,7 +139,7 @@ class Zygote:
     def start(
         self, program: str | Path, *arguments: object, patience: float | None = None
     ) -> Child:
-        """Fork a child that waits for its `go`."""
+        """Fork a child, which waits for the line `go`."""
         self._count += 1
         errors = self._folder / f"{self._count}.err"
         their_stdin, stdin = os.pipe()
@@ -154,7 +154,7 @@ class Zygote:
         return Child(self, pid, stdin, stdout, errors, patience or self._patience)
 
     def status(self, pid: int) -> int:
-        """Wait for a child's end."""
+        """Wait until a child ends, and return its exit status."""
         self._socket.send(json.dumps(pid).encode())
         return int(json.loads(self._socket.recv(64)))
 
@@ -177,39 +177,40 @@ class Zygote:
         after: str | None = None,
         patience: float | None = None,
     ) -> Iterator[Child]:
-        """Run a program, under strace where there are faults to inject; kill it in the end.
+        """Run a program, under strace if there are faults to inject; kill it at the end.
 
         Args:
-            program: its file, or the name of one of `programs`.
-            *arguments: what it is given.
-            faults: what to inject.
-            after: the line after which it pauses, and faults begin; None for its start.
-            patience: seconds after which it is killed; None for those of the zygote.
+            program: the path of its file, or the name of a file in `programs`.
+            *arguments: its arguments.
+            faults: the faults to inject.
+            after: the line that the program prints before it pauses. The faults begin then. None
+                if they begin when the program starts.
+            patience: seconds after which the program is killed; None for the zygote's default.
         """
         with closing(self.start(program, *arguments, patience=patience)) as child:
             if after is not None:
-                child.tell("go")
+                child.send("go")
                 assert after == child.line()
             if not faults:
-                child.tell("go")
+                child.send("go")
                 yield child
                 return
             with attached(child.pid, faults, child.trace):
-                child.tell("go")
+                child.send("go")
                 yield child
-                child.close()  # strace ends with it
+                child.close()  # so that strace ends too
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What strace does to some calls of one system call on a database, or on its WAL.
+    """What strace injects into some calls of one system call on a database or its WAL.
 
     Attributes:
         path: the database.
         call: the system call.
         action: what is injected, such as ``error=EIO`` or ``signal=KILL``.
-        when: which calls, counted from 1 for each thread: ``5``, ``5..8``, ``5+``.
-        files: which files, by what follows the path of the database.
+        when: which calls, counted from 1 in each thread: ``5``, ``5..8``, ``5+``.
+        files: which files, as suffixes of the path of the database.
     """
 
     path: Path
@@ -226,7 +227,7 @@ class Fault:
 
 @contextmanager
 def attached(pid: int, faults: Sequence[Fault], log: Path) -> Iterator[None]:
-    """Attach strace to a process that waits, for faults in what it does next."""
+    """Attach strace to a process that waits, to inject faults into its next calls."""
     calls = ",".join({fault.call for fault in faults})
     options = [option for fault in faults for option in fault.options()]
     command = ["strace", "-f", f"--output={log}", f"--attach={pid}", f"--trace={calls}", *options]
@@ -239,7 +240,7 @@ def attached(pid: int, faults: Sequence[Fault], log: Path) -> Iterator[None]:
 
 
 def why_no_strace(zygote: Zygote) -> str | None:
-    """Tell why strace cannot be attached to a child here; None where it can."""
+    """Return why strace cannot be attached to a child on this machine; None if it can."""
     try:
         with zygote.run("idle.py", faults=[Fault(Path("/"), "pwrite64", "error=EIO", "1")]):
             return None
@@ -251,18 +252,18 @@ def why_no_strace(zygote: Zygote) -> str | None:
 
 @contextmanager
 def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
-    """Mount something on a new folder, with these arguments of mount(8)."""
+    """Mount a file system on a new folder, with these arguments of mount(8)."""
     folder.mkdir()
     subprocess.run(["mount", *arguments, folder], check=True, capture_output=True, text=True)
     try:
         yield folder
     finally:
-        # Lazily: what a failed test left open must not leave the mount behind.
+        # Lazily, so that files that a failed test left open do not keep the mount.
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def why_no_mount(folder: Path) -> str | None:
-    """Tell why nothing can be mounted here; None where it can."""
+    """Return why no file system can be mounted on this machine; None if it can."""
     try:
         with mounted(folder / "mount", "-t", "tmpfs", "tmpfs"):
             return None
@@ -273,7 +274,7 @@ def why_no_mount(folder: Path) -> str | None:
 
 
 def read(path: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-    """Query a file as another program would: no rows where it, or the table, is not there."""
+    """Query a file as another program would; return no rows if the file or table is missing."""
     if not path.exists():
         return []
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as raw:

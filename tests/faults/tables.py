@@ -1,4 +1,4 @@
-"""The tables that the programs write and the tests read: one of each manner."""
+"""The tables that the programs write and the tests read: one of each kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import forebay
 
 
 class Entry(NamedTuple):
-    """A row by key; rows of one group were accepted, and so committed, together."""
+    """A row with a key. Rows of one group are accepted together, so they are committed together."""
 
     key: str
     grp: int
@@ -23,7 +23,7 @@ class Event(NamedTuple):
 
 
 class Total(NamedTuple):
-    """A count by name."""
+    """A sum by name."""
 
     name: str
     n: int
@@ -36,7 +36,7 @@ TOTALS = forebay.Table(Total, name="totals", key="name", merge={"n": forebay.Sum
 TABLES = (ENTRIES, EVENTS, TOTALS)
 
 PATIENT = forebay.BufferOptions(
-    flush_interval=3600.0,  # only on request
+    flush_interval=3600.0,  # no flush by time, only by request
     drain_timeout=60.0,
     retry=forebay.RetryPolicy(initial_delay=0.001, max_delay=0.01),
 )

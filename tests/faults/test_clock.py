@@ -1,4 +1,4 @@
-"""The wall clock jumps: nothing happens, since only monotonic time counts."""
+"""A jump of the wall clock has no effect: forebay uses the monotonic clock only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ YEAR = 365 * 24 * 3600.0
 async def test_a_jump_of_the_wall_clock_changes_no_wait_and_no_age(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, jumps: tuple[float, ...]
 ) -> None:
-    """The flush, its retries and the ages come to the tenth of a second as without it."""
+    """The flush, its retries and the ages of entries are the same as without the jump."""
     del autojump_clock
     offsets = itertools.cycle(jumps)
     now = time.time()

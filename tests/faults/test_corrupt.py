@@ -1,4 +1,4 @@
-"""The file is damaged, or was never a database: a clear error, no repair, entries named."""
+"""A file that is damaged or not a database: a clear error that names the entries, no repair."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PAGE = 4096
         pytest.param(b"SQLite format 3\x00" + b"\xff" * 3 * PAGE, id="a header and garbage"),
     ],
 )
-async def test_what_is_no_database_is_refused_at_open(tmp_path: Path, content: bytes) -> None:
-    """The error names the file, which is left as it is."""
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path, content: bytes) -> None:
+    """When it is opened. The error names the file, which is not changed."""
     path = tmp_path / "a.db"
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"a\.db"):
@@ -34,8 +34,8 @@ async def test_what_is_no_database_is_refused_at_open(tmp_path: Path, content: b
     assert content == path.read_bytes()
 
 
-async def test_a_schema_that_is_no_text_is_refused_at_open(tmp_path: Path) -> None:
-    """SQLite's message quotes it, so that Python cannot decode the message: an error as well."""
+async def test_a_schema_that_is_not_valid_utf_8_is_refused(tmp_path: Path) -> None:
+    """SQLite's message quotes it, so Python cannot decode the message: also an error of forebay."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as raw:
         raw.execute("CREATE TABLE entries (key TEXT PRIMARY KEY)")
@@ -50,8 +50,10 @@ async def test_a_schema_that_is_no_text_is_refused_at_open(tmp_path: Path) -> No
     assert ["database"] == [f.check for f in report.findings if f.verdict is Verdict.PROBLEM]
 
 
-async def test_a_declared_type_that_is_no_text_is_refused_by_the_buffers(tmp_path: Path) -> None:
-    """The schema is read when they open: the error is forebay's, and names the file."""
+async def test_a_column_type_that_is_not_valid_utf_8_is_refused_by_the_buffers(
+    tmp_path: Path,
+) -> None:
+    """They read the schema when they open. The error is one of forebay's, and names the file."""
     path = tmp_path / "a.db"
     async with open_sqlite(path, create=TABLES) as store:
         await store.run(lambda raw: raw.execute("DROP TABLE entries").close())
@@ -67,9 +69,9 @@ async def test_a_declared_type_that_is_no_text_is_refused_by_the_buffers(tmp_pat
 
 
 def damage(path: Path) -> None:
-    """Overwrite all pages but the first, behind the back of those who have it open."""
+    """Overwrite all pages but the first, while connections have the file open."""
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        # A commit of another connection makes the writer forget the pages that it knows.
+        # After a commit of another connection, the writer reads all pages again.
         raw.execute("INSERT INTO events VALUES ('other', 0)")
         assert (0, 0, 0) == raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     with path.open("r+b") as file:
@@ -78,8 +80,8 @@ def damage(path: Path) -> None:
         file.write(b"\xa5" * (size - PAGE))
 
 
-async def test_pages_that_are_damaged_stop_the_buffer(tmp_path: Path) -> None:
-    """The buffer that meets them stops, and names its entries; nothing is acknowledged."""
+async def test_damaged_pages_stop_the_buffer(tmp_path: Path) -> None:
+    """The error names the entries of the buffer; nothing is acknowledged."""
     path = tmp_path / "a.db"
     rows = [Entry(f"k{i}", 0, i) for i in range(10)]
     with pytest.raises(FlushError, match="SQLITE_CORRUPT") as raised:
@@ -96,8 +98,8 @@ async def test_pages_that_are_damaged_stop_the_buffer(tmp_path: Path) -> None:
     assert isinstance(raised.value.__cause__, sqlite3.DatabaseError)
 
 
-async def test_a_file_cut_short_stops_the_buffer(tmp_path: Path) -> None:
-    """A database that lost its tail is damaged as well."""
+async def test_a_truncated_file_stops_the_buffer(tmp_path: Path) -> None:
+    """The error names the entries of the buffer."""
     path = tmp_path / "a.db"
     with pytest.raises(FlushError) as raised:
         async with (

@@ -1,4 +1,4 @@
-"""The drain's deadline passes: it ends by then plus one call that cannot be cut short."""
+"""A drain past its deadline waits for the transaction that runs, and begins no other one."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.faults.harness import read
 from tests.faults.tables import ENTRIES, EVENTS, Entry, Event
 
 
-async def test_a_call_that_runs_is_finished_and_counts_and_the_rest_is_named(
+async def test_the_running_transaction_commits_and_the_error_names_the_other_entries(
     tmp_path: Path,
 ) -> None:
-    """The transaction under way at the deadline is waited for; no other one begins after it."""
+    """A thread inside SQLite cannot be interrupted, so the drain ends after that transaction."""
     path = tmp_path / "a.db"
     gate = Gate()
     options = BufferOptions(flush_interval=0.0, drain_timeout=0.05)
 
-    async def hang_past_the_deadline() -> None:
-        await trio.sleep(2 * options.drain_timeout)  # time itself is what is tested
+    async def let_through_after_the_deadline() -> None:
+        await trio.sleep(2 * options.drain_timeout)  # the test is about time
         gate.let_through(1)
 
     async with (
@@ -36,7 +36,7 @@ async def test_a_call_that_runs_is_finished_and_counts_and_the_rest_is_named(
                 await gate.waiting.wait()
                 await buffers[EVENTS].enqueue(Event("next", 2))
                 await buffers[ENTRIES].enqueue(Entry("k", 0, 0))
-                nursery.start_soon(hang_past_the_deadline)
+                nursery.start_soon(let_through_after_the_deadline)
     unsettled = raised.value.unsettled
     assert {"events", "entries"} == unsettled.keys()
     assert (Write(("next", 2)),) == unsettled["events"].entries

@@ -1,4 +1,4 @@
-"""The disk is full in the middle of a transaction: rows wait until there is room."""
+"""The disk is full in the middle of a transaction: the rows wait until there is space."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from tests.faults.watched import Failures
 
 BEFORE = [Event("before", i) for i in range(10)]
 LARGE = [Event("x" * 1_000, i) for i in range(600)]
-"""More than half a megabyte, in several statements."""
+"""More than 0.5 MB, written by several statements."""
 
 
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("cache", "kind"), [(-2000, FailureKind.IN_DOUBT), (5, FailureKind.TRANSIENT)]
 )
-async def test_a_full_disk_is_waited_out(small_disk: Path, cache: int, kind: FailureKind) -> None:
-    """No row of the batch is in the file while the disk is full; all are once there is room.
+async def test_rows_wait_until_a_full_disk_has_space(
+    small_disk: Path, cache: int, kind: FailureKind
+) -> None:
+    """While the disk is full, no row of the batch is in the file. Afterwards all are.
 
-    Where the rows fit into SQLite's cache it is COMMIT that finds no room, else a statement before
-    it; then SQLite rolls back by itself, and a further statement would commit on its own.
+    If the rows fit into SQLite's cache, COMMIT fails. Otherwise a statement before it fails; then
+    SQLite rolls back by itself, and each further statement would be committed alone.
     """
     path, ballast = small_disk / "a.db", small_disk / "ballast"
     async with (
@@ -49,8 +51,8 @@ async def test_a_full_disk_is_waited_out(small_disk: Path, cache: int, kind: Fai
     assert [*BEFORE, *LARGE] == read(path, "SELECT * FROM events")
 
 
-async def test_a_limit_on_pages_is_waited_out(tmp_path: Path) -> None:
-    """A database that may not grow refuses in mid-transaction, and leaves none of it behind."""
+async def test_rows_wait_until_a_limit_of_pages_is_raised(tmp_path: Path) -> None:
+    """A database that may not grow fails in the middle of a transaction, and keeps no row of it."""
     path = tmp_path / "a.db"
 
     def limit(raw: sqlite3.Connection, pages: int) -> None:

@@ -1,4 +1,4 @@
-"""A batch that is done twice: after a COMMIT in doubt that is all one may do to some tables."""
+"""A batch of an idempotent table may be executed twice, as after a COMMIT in doubt."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def rows_after(
 
 
 @given(st.data())
-def test_batches_of_an_idempotent_table_may_be_done_twice(data: st.DataObject) -> None:
-    """Whatever was in the table before, twice leaves what once leaves."""
+def test_a_second_execution_of_a_batch_changes_nothing(data: st.DataObject) -> None:
+    """If the table is idempotent; whatever rows were in it before."""
     drawn = data.draw(tables())
     assume(is_idempotent(drawn.table))
     before = data.draw(operations(drawn, at_most=6))
@@ -50,9 +50,9 @@ def test_batches_of_an_idempotent_table_may_be_done_twice(data: st.DataObject) -
 
 
 class Failing(sqlite3.Connection):
-    """A connection that fails statements, each with its code, without executing them."""
+    """A connection whose given statements fail with a code, and are not executed."""
 
-    codes: dict[str, int] = {}  # noqa: RUF012  # a test gives its connection another
+    codes: dict[str, int] = {}  # noqa: RUF012  # a test sets it on its connection
 
     def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
         if (code := self.codes.pop(sql, None)) is not None:
@@ -62,8 +62,8 @@ class Failing(sqlite3.Connection):
         return super().execute(sql, *arguments)
 
 
-def test_a_doubt_lasts_until_somebody_could_look() -> None:
-    """A lock in the way of the look leaves the batch in doubt, which the error goes on to say."""
+def test_a_doubt_lasts_until_the_file_can_be_read() -> None:
+    """If a lock prevents that, the batch stays in doubt, and the next error says so too."""
     coalescer = Coalescer(Table.from_columns({"a": int}, name="t"), stream="s")
     coalescer.add([(1,)], only_rows=True)
     committer = BatchCommitter(coalescer.take(FlushReason.FULL), variables=9)

@@ -1,4 +1,4 @@
-"""What each error means for the rows of a batch: told by code and by type, never by its text."""
+"""The kind of a failed commit depends on the code or the type of the error, never on its text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FATAL, IN_DOUBT = FailureKind.FATAL, FailureKind.IN_DOUBT
 
 
 def error_of(code: int) -> sqlite3.Error:
-    """An error with this code, and a text that says something else."""
+    """Return an error with this code, and with a text that is wrong."""
     error = sqlite3.OperationalError("no such table: database disk image is malformed")
     error.sqlite_errorcode = code
     return error
@@ -49,16 +49,16 @@ def error_of(code: int) -> sqlite3.Error:
         ("SQLITE_AUTH", FATAL, FATAL),
     ],
 )
-def test_the_code_tells_what_an_error_means(
+def test_the_code_of_an_error_decides_its_kind(
     name: str, kind: FailureKind, in_commit: FailureKind
 ) -> None:
-    """Extended codes mean what their primary code does, and an I/O error in COMMIT is a doubt."""
+    """An extended code has the kind of its primary code. An I/O error of COMMIT is a doubt."""
     error = error_of(getattr(sqlite3, name))
     assert (kind, in_commit) == (failure_kind(error), failure_kind(error, in_commit=True))
 
 
-def test_a_strict_table_that_refuses_a_type_has_a_code(tmp_path: Path) -> None:
-    """Python's list of names has none for it."""
+def test_the_code_of_a_strict_table_has_a_name(tmp_path: Path) -> None:
+    """Python's list of names lacks it."""
     with closing(sqlite3.connect(tmp_path / "a.db")) as raw:
         raw.execute("CREATE TABLE a (x INT) STRICT")
         with pytest.raises(sqlite3.IntegrityError) as raised:
@@ -67,8 +67,8 @@ def test_a_strict_table_that_refuses_a_type_has_a_code(tmp_path: Path) -> None:
     assert ROW is failure_kind(raised.value)
 
 
-def test_a_code_without_a_name_is_named_by_its_number() -> None:
-    """One that is younger than both lists."""
+def test_the_name_of_an_unknown_code_is_its_number() -> None:
+    """Both Python and forebay may be older than the code."""
     error = error_of(3091 + 256)
     error.sqlite_errorname = "unknown"
     assert "SQLITE_3347" == code_name(error)
@@ -87,6 +87,8 @@ def test_a_code_without_a_name_is_named_by_its_number() -> None:
         (ZeroDivisionError(), FATAL),
     ],
 )
-def test_without_a_code_the_type_tells(error: Exception, kind: FailureKind) -> None:
-    """What Python's sqlite3 cannot bind is a bad row; what nobody expects is fatal."""
+def test_the_type_of_an_error_without_a_code_decides_its_kind(
+    error: Exception, kind: FailureKind
+) -> None:
+    """A value that sqlite3 cannot bind is a bad row; an unexpected error is fatal."""
     assert kind is failure_kind(error)

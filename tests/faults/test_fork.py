@@ -1,4 +1,4 @@
-"""A fork of a program with open buffers: the child's calls raise, the parent's rows are its own."""
+"""After a fork, the child cannot use the open buffers, and the parent's rows are written once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.faults.harness import Zygote, read
 
 
 def test_the_calls_of_a_forked_child_raise(zygote: Zygote, tmp_path: Path) -> None:
-    """Whatever the child tries, it is told so; of the rows there are only the parent's, once."""
+    """All of them raise RuntimeError. The tables have the parent's rows only, each once."""
     path = tmp_path / "a.db"
     with zygote.run("forking.py", path, "try") as program:
         *tried, last = program.lines()
@@ -18,8 +18,8 @@ def test_the_calls_of_a_forked_child_raise(zygote: Zygote, tmp_path: Path) -> No
     assert [("parent", 0), ("parent", 1)] == read(path, "SELECT * FROM events")
 
 
-def test_a_forked_child_inherits_nothing_that_is_pending(zygote: Zygote, tmp_path: Path) -> None:
-    """A child that leaves the block neither writes, names nor spills its parent's entries."""
+def test_a_forked_child_does_not_write_pending_entries(zygote: Zygote, tmp_path: Path) -> None:
+    """When it leaves the block, it does not commit, name or spill the entries of its parent."""
     path = tmp_path / "a.db"
     with zygote.run("forking.py", path, "leave") as program:
         assert (["child 7"], 0) == (program.lines(), program.wait())

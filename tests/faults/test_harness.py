@@ -12,7 +12,7 @@ from tests.faults.harness import Zygote
 def test_a_child_keeps_the_folders_of_pythonpath(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its libraries may be there; the project's root comes first."""
+    """Its libraries may be in them."""
     library = tmp_path / "library"
     library.mkdir()
     (library / "only_in_this_folder.py").write_text("found = True\n")

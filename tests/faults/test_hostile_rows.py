@@ -1,4 +1,4 @@
-"""Rows that raise, change or cannot be stored: their caller hears of it, and nobody else."""
+"""Rows that raise, change or cannot be stored: only their caller gets an error."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Unhashable(str):
     __hash__ = None  # type: ignore[assignment]
 
 
-class Quarrelsome(str):
-    """A key whose hash, comparison and text all raise."""
+class HostileText(str):
+    """A key whose hash, comparison and conversion to text raise."""
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class Raising(Note):
 
 class Bare(Note):
     def __init__(self) -> None:
-        """Leave the fields without values."""
+        """Leave the fields unset."""
 
 
 REFUSED: list[tuple[Callable[[], Any], type[Exception]]] = [
@@ -73,8 +73,8 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception]]] = [
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-async def test_a_row_that_cannot_be_taken_is_its_callers_affair(tmp_path: Path, place: int) -> None:
-    """Each way in raises to the caller, accepts nothing of the row, and the buffer goes on."""
+async def test_an_invalid_row_raises_to_its_caller_only(tmp_path: Path, place: int) -> None:
+    """Every enqueuing call refuses the row, and the buffer accepts other rows."""
     path = tmp_path / "a.db"
     async with (
         open_sqlite(path, create=[NOTES]) as store,
@@ -100,9 +100,9 @@ async def test_a_row_that_cannot_be_taken_is_its_callers_affair(tmp_path: Path, 
         assert 0 == notes.statistics().dead_lettered
 
 
-@pytest.mark.parametrize("key", [Unhashable("hostile"), Quarrelsome("hostile")])
-async def test_what_a_key_does_is_not_asked(tmp_path: Path, key: str) -> None:
-    """A text of a class of its own is taken as the text it is."""
+@pytest.mark.parametrize("key", [Unhashable("hostile"), HostileText("hostile")])
+async def test_the_methods_of_a_key_are_not_called(tmp_path: Path, key: str) -> None:
+    """A key of a subclass of str is stored as its text."""
     async with (
         open_sqlite(tmp_path / "a.db", create=[NOTES]) as store,
         open_buffers(store, NOTES, options=PATIENT) as buffers,
@@ -113,8 +113,8 @@ async def test_what_a_key_does_is_not_asked(tmp_path: Path, key: str) -> None:
         assert [("hostile", 4), ("other", 2)] == await store.fetch_all("SELECT * FROM notes")
 
 
-async def test_what_was_enqueued_is_written_whatever_becomes_of_the_row(tmp_path: Path) -> None:
-    """A row, or a value in it, that changes before the flush changes nothing."""
+async def test_a_row_is_written_as_it_was_when_it_was_enqueued(tmp_path: Path) -> None:
+    """A later change of the row, or of a value in it, has no effect."""
     value = bytearray(b"as enqueued")
     rows = [Note(f"k{i}", value) for i in range(3)]
     columns = {"value": value}
@@ -137,10 +137,10 @@ async def test_what_was_enqueued_is_written_whatever_becomes_of_the_row(tmp_path
         assert expected == await store.fetch_all("SELECT * FROM notes ORDER BY key")
 
 
-async def test_rows_that_come_from_an_iterable_that_raises_are_kept_up_to_there(
+async def test_rows_before_an_error_of_the_iterable_are_accepted(
     tmp_path: Path,
 ) -> None:
-    """What a generator yielded before it raised was accepted."""
+    """A generator raises after it has yielded two rows."""
 
     def rows() -> Iterator[Note]:
         yield Note("a", 1)
@@ -157,7 +157,7 @@ async def test_rows_that_come_from_an_iterable_that_raises_are_kept_up_to_there(
         assert [("a", 1), ("b", 2)] == await store.fetch_all("SELECT * FROM notes")
 
 
-TAKEN = [
+STORABLE = [
     None,
     "",
     "nul \0 inside",
@@ -177,22 +177,22 @@ TAKEN = [
 ]
 
 
-async def test_what_sqlite_takes_comes_back_as_it_was(tmp_path: Path) -> None:
-    """The ends of the ranges, and texts that only look dangerous, are stored as they are."""
+async def test_values_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """The limits of each type, and texts that look dangerous."""
     async with (
         open_sqlite(tmp_path / "a.db", create=[NOTES, LOG]) as store,
         open_buffers(store, NOTES, LOG, options=PATIENT) as buffers,
     ):
-        rows = [Note(f"{i:02}", value) for i, value in enumerate(TAKEN)]
+        rows = [Note(f"{i:02}", value) for i, value in enumerate(STORABLE)]
         for table in (NOTES, LOG):
             await buffers[table].enqueue_many(rows)
             await buffers[table].flush()
             found = await store.fetch_all(f"SELECT value FROM {table.name} ORDER BY key")  # noqa: S608  # ours
-            assert TAKEN == [value for (value,) in found]
+            assert STORABLE == [value for (value,) in found]
 
 
-async def test_a_nan_is_kept_as_null_where_the_table_says_so(tmp_path: Path) -> None:
-    """`nan_as_null` makes explicit what SQLite does in silence."""
+async def test_a_nan_is_stored_as_null_if_the_table_allows_it(tmp_path: Path) -> None:
+    """`nan_as_null` is the explicit form of what SQLite does silently."""
     async with (
         open_sqlite(tmp_path / "a.db", create=[NUMBERS]) as store,
         open_buffers(store, NUMBERS, options=PATIENT) as buffers,
@@ -211,10 +211,10 @@ UNSTORABLE = [
 
 @pytest.mark.parametrize("table", [NOTES, LOG], ids=["keyed", "append-only"])
 @pytest.mark.parametrize(("value", "code"), UNSTORABLE)
-async def test_what_only_sqlite_refuses_is_a_bad_row(
+async def test_a_value_that_sqlite_refuses_makes_a_dead_letter(
     tmp_path: Path, table: Table[Note], value: object, code: str
 ) -> None:
-    """It goes to the dead letters alone; `write` raises for it, and for nobody else's row."""
+    """Only this row: its `write` raises, and the other rows are committed."""
 
     async with (
         open_sqlite(tmp_path / "a.db", create=[table]) as store,
@@ -237,10 +237,10 @@ async def test_what_only_sqlite_refuses_is_a_bad_row(
 
 
 @pytest.mark.parametrize("value", ["x" * 2_000, b"x" * 2_000])
-async def test_a_row_too_large_for_the_dead_letters_too_stops_the_buffer(
+async def test_a_row_too_large_for_the_dead_letters_stops_the_buffer(
     tmp_path: Path, value: object
 ) -> None:
-    """A value past SQLite's limit fits nowhere in the file: the error has it, and says so."""
+    """A value above SQLite's limit fits nowhere in the file, so the error has the entry."""
 
     def limit(raw: sqlite3.Connection) -> None:
         raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_500)

@@ -1,4 +1,4 @@
-"""A write or a sync fails: the outcome of a COMMIT may be in doubt, that of the rows is not."""
+"""After a failed write or sync a COMMIT may be in doubt, but each row is written exactly once."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ ALL = [f"{word} {i}" for i in range(ROUNDS) for word in ("flushed", "written")] 
         ("pwrite64", "ENOSPC", "NORMAL", "IN_DOUBT SQLITE_FULL"),
     ],
 )
-def test_each_row_is_there_once_whichever_call_fails(
+def test_each_row_is_written_once_whichever_call_fails(
     zygote: Zygote, fast_disk: Path, call: str, error: str, synchronous: str, expected: str
 ) -> None:
-    """The n-th call fails, for every n: the batch is tried again, and is in the file once."""
+    """The n-th call fails, for every n. The batch is retried, and is in the file once."""
     seen = set[str]()
     for n in count(1):
         path = fast_disk / f"{n}.db"
@@ -64,10 +64,10 @@ def until(child: Child, ending: str) -> Iterator[str]:
 
 @pytest.mark.strace
 @pytest.mark.parametrize("call", ["fdatasync", "pwrite64"])
-def test_a_commit_in_doubt_that_was_made_good_survives_a_kill_as_one(
+def test_a_commit_in_doubt_that_was_retried_survives_a_kill(
     zygote: Zygote, fast_disk: Path, call: str
 ) -> None:
-    """COMMIT fails, is tried again, is acknowledged; then kill -9: each row is there once."""
+    """COMMIT fails, is retried, is acknowledged; after kill -9 each row is in the file once."""
     doubts = 0
     for n in count(1):
         path = fast_disk / f"{n}.db"
@@ -85,10 +85,10 @@ def test_a_commit_in_doubt_that_was_made_good_survives_a_kill_as_one(
 
 
 @pytest.mark.strace
-def test_a_commit_still_in_doubt_at_a_kill_is_there_once_or_not_at_all(
+def test_a_commit_in_doubt_at_a_kill_is_in_the_file_once_or_not_at_all(
     zygote: Zygote, fast_disk: Path
 ) -> None:
-    """From the n-th sync on all fail: nothing more is acknowledged, nothing is there twice."""
+    """From the n-th sync on, each fails: nothing more is acknowledged, and no row is repeated."""
     found = 0
     for n in range(1, 13):
         path = fast_disk / f"{n}.db"
@@ -108,10 +108,10 @@ def test_a_commit_still_in_doubt_at_a_kill_is_there_once_or_not_at_all(
 @pytest.mark.parametrize(
     ("call", "error"), [("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fdatasync", "EIO")]
 )
-def test_a_file_that_cannot_be_made_is_refused_at_open(
+def test_a_file_that_cannot_be_created_is_refused(
     zygote: Zygote, fast_disk: Path, call: str, error: str
 ) -> None:
-    """Each call that makes the file, or its tables, fails once: a clear error, or no harm."""
+    """Each call that creates the file or its tables fails once: a clear error, or no effect."""
     refused = 0
     for n in count(1):
         path = fast_disk / f"{n}.db"

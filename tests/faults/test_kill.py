@@ -1,4 +1,4 @@
-"""kill -9 at any instant: transactions are whole or absent, and what was acknowledged is there."""
+"""After kill -9, each transaction is whole or absent, and acknowledged rows are in the file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ROUNDS = 2
 
 
 def check(path: Path, lines: Sequence[str], rounds: range) -> None:
-    """Compare the file with what a killed `writer.py` was told."""
-    told = [line.split() for line in lines]
-    flushed = {int(i) for word, *rest in told if word == "flushed" for i in rest}
-    written = {int(i) for word, *rest in told if word == "written" for i in rest}
+    """Compare the file with the acknowledgements that a killed `writer.py` printed."""
+    acknowledged = [line.split() for line in lines]
+    flushed = {int(i) for word, *rest in acknowledged if word == "flushed" for i in rest}
+    written = {int(i) for word, *rest in acknowledged if word == "written" for i in rest}
     groups = dict(read(path, "SELECT grp, count(*) FROM entries WHERE grp >= 0 GROUP BY grp"))
     events = dict(read(path, "SELECT number, count(*) FROM events GROUP BY number"))
     singles = {i for (i,) in read(path, "SELECT value FROM entries WHERE grp = -1")}
@@ -38,7 +38,7 @@ def check(path: Path, lines: Sequence[str], rounds: range) -> None:
 def sweep(
     zygote: Zygote, folder: Path, call: str, *arguments: object, after: str | None = None
 ) -> int:
-    """Kill `writer.py` at its first call, its second, … until it has none left; count them."""
+    """Kill `writer.py` at each of its calls of a system call in turn; return their number."""
     for n in count(1):
         path = folder / f"{n}.db"
         fault = Fault(path, call, "signal=KILL", str(n))
@@ -56,7 +56,7 @@ def sweep(
 
 
 async def write_again(path: Path) -> None:
-    """Open the file, as the next program would, and write to it."""
+    """Open the file and write to it, as the next program would."""
     async with (
         open_sqlite(path, create=TABLES) as store,
         open_buffers(store, *TABLES, options=PATIENT) as buffers,
@@ -69,19 +69,19 @@ async def write_again(path: Path) -> None:
     ("call", "synchronous", "least"),
     [("pwrite64", "NORMAL", 40), ("fdatasync", "FULL", 10), ("unlink", "NORMAL", 1)],
 )
-def test_what_was_acknowledged_survives_a_kill_at_any_system_call(
+def test_acknowledged_rows_survive_a_kill_at_any_system_call(
     zygote: Zygote, fast_disk: Path, call: str, synchronous: str, least: int
 ) -> None:
-    """Killed at its n-th write, sync or unlink, for every n, a program leaves a sound file."""
+    """At the n-th write, sync or unlink, for every n; the file stays intact."""
     kills = sweep(zygote, fast_disk, call, 0, ROUNDS, synchronous, 4, "pause", after="open")
     assert least <= kills
 
 
 @pytest.mark.strace
 @pytest.mark.parametrize(("call", "least"), [("pwrite64", 10), ("fdatasync", 3)])
-def test_a_kill_while_the_file_is_made_leaves_one_that_opens(
+def test_a_file_opens_after_a_kill_while_it_was_created(
     zygote: Zygote, fast_disk: Path, call: str, least: int
 ) -> None:
-    """Killed while it creates the file and its tables, a program leaves nothing in the way."""
+    """At the n-th call that creates the file and its tables, for every n."""
     kills = sweep(zygote, fast_disk, call, 0, 0)
     assert least <= kills

@@ -1,4 +1,4 @@
-"""Another process has the write lock, or wants it at the same time."""
+"""Another process holds the write lock, or wants it at the same time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from tests.faults.test_kill import check
 from tests.faults.watched import Failures
 
 
-async def test_a_lock_of_another_process_is_waited_out(zygote: Zygote, tmp_path: Path) -> None:
-    """While it lasts rows are kept and producers wait; once it is gone all are committed."""
+async def test_rows_wait_while_another_process_holds_the_lock(
+    zygote: Zygote, tmp_path: Path
+) -> None:
+    """Producers wait too. When the lock is released, all rows are committed."""
     path = tmp_path / "a.db"
     options = PATIENT.override({"capacity": 10})
     async with open_sqlite(path, create=TABLES, busy_timeout=0.001) as store:
@@ -42,20 +44,20 @@ async def test_a_lock_of_another_process_is_waited_out(zygote: Zygote, tmp_path:
                 now = events.statistics()
                 assert (10, 10, 1, 0) == (now.accepted, now.pending, now.waiting, now.flushes)
                 assert [] == read(path, "SELECT * FROM events")
-                holder.tell("let go")
+                holder.send("let go")
                 assert "let go" == holder.line()
     expected = [*(("kept", i) for i in range(10)), ("waits", 10)]
     assert expected == read(path, "SELECT * FROM events ORDER BY number")
 
 
 @pytest.mark.slow
-async def test_a_lock_that_is_held_for_a_minute_is_waited_out(
+async def test_rows_wait_while_the_lock_is_held_for_a_minute(
     zygote: Zygote, tmp_path: Path
 ) -> None:
-    """A minute of real time, with the defaults: no row is lost, no producer starves or fails.
+    """A minute of real time, with the default options: no row is lost, no producer fails.
 
-    The other process sleeps, since how long it has the lock is the fault; the test waits for its
-    word.
+    The other process sleeps, because the length of the lock is the fault. The test waits for its
+    line.
     """
     path = tmp_path / "a.db"
     options = forebay.BufferOptions(capacity=50)
@@ -79,9 +81,9 @@ async def test_a_lock_that_is_held_for_a_minute_is_waited_out(
                 assert "let go" == await trio.to_thread.run_sync(holder.line)
                 held = buffer.statistics()
         assert 59.0 < trio.current_time() - began
-        # Each was pushed back all the while, and what was accepted stayed.
+        # All producers waited, and the accepted entries stayed.
         assert (50, 50, producers, 0) == (held.accepted, held.pending, held.waiting, held.flushes)
-        # From 50 ms to 2 s: the waits between the attempts have grown to their longest.
+        # The waits between the attempts grew from 50 ms to the maximum of 2 s.
         assert 20 < held.retries < 60
         assert "SQLITE_BUSY" in str(held.last_error)
         await buffer.flush()
@@ -91,8 +93,8 @@ async def test_a_lock_that_is_held_for_a_minute_is_waited_out(
         assert [(i,) for i in range(each)] == rows
 
 
-async def test_two_processes_on_one_file_both_make_progress(zygote: Zygote, tmp_path: Path) -> None:
-    """Two programs that write at the same time, in part to the same keys, lose nothing."""
+async def test_two_processes_write_to_one_file(zygote: Zygote, tmp_path: Path) -> None:
+    """They write at the same time, partly to the same keys, and lose nothing."""
     path = tmp_path / "a.db"
     rounds = 15
     with (
@@ -106,8 +108,8 @@ async def test_two_processes_on_one_file_both_make_progress(zygote: Zygote, tmp_
     assert [(2 * rounds,)] == read(path, "SELECT n FROM totals")
 
 
-async def test_a_transaction_has_the_write_lock_before_it_reads(tmp_path: Path) -> None:
-    """What it read is still so when it writes: SQLITE_BUSY_SNAPSHOT cannot come."""
+async def test_a_transaction_holds_the_write_lock_before_it_reads(tmp_path: Path) -> None:
+    """No other process can write between, so SQLITE_BUSY_SNAPSHOT cannot happen."""
     path = tmp_path / "a.db"
 
     def read_then_write(raw: sqlite3.Connection) -> str:
@@ -125,10 +127,8 @@ async def test_a_transaction_has_the_write_lock_before_it_reads(tmp_path: Path) 
     assert [("mine",)] == read(path, "SELECT key FROM entries")
 
 
-async def test_a_lock_that_stays_costs_no_more_than_the_drain_timeout(
-    zygote: Zygote, tmp_path: Path
-) -> None:
-    """A drain against a lock that stays ends in the error that names what is left, and why."""
+async def test_a_drain_against_a_lock_ends_at_its_deadline(zygote: Zygote, tmp_path: Path) -> None:
+    """The error has the entries that are left, and the cause."""
     path = tmp_path / "a.db"
     options = PATIENT.override({"drain_timeout": 0.1})
     async with open_sqlite(path, create=TABLES, busy_timeout=0.001) as store:

@@ -1,4 +1,4 @@
-"""One buffer fails, or is late: the others drain and commit before the error is raised."""
+"""One buffer fails or is late: the others drain and commit before the error is raised."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, TOTALS, Entry,
 MANY = 5_000
 
 
-def others(path: Path) -> list[tuple[int, int]]:
+def rows_of_the_others(path: Path) -> list[tuple[int, int]]:
     return read(path, "SELECT (SELECT count(*) FROM events), (SELECT n FROM totals)")
 
 
-async def test_the_others_commit_before_the_failure_is_raised(tmp_path: Path) -> None:
-    """The body is cancelled where it stands; what the others accepted is in their tables."""
+async def test_the_others_commit_before_the_error_is_raised(tmp_path: Path) -> None:
+    """The body of the block is cancelled. The entries of the other buffers are in their tables."""
     path = tmp_path / "a.db"
     options = PATIENT.override({"batch_size": 100})
     overrides = {"entries": options.override({"flush_interval": 0.0})}
@@ -39,11 +39,11 @@ async def test_the_others_commit_before_the_failure_is_raised(tmp_path: Path) ->
             await buffers[ENTRIES].enqueue(Entry("lost", 0, 0))
             await trio.sleep_forever()
     assert ("entries", 1) == (raised.value.buffer, raised.value.unsettled.count)
-    assert [(MANY, MANY)] == others(path)
+    assert [(MANY, MANY)] == rows_of_the_others(path)
 
 
-async def test_the_others_commit_though_one_is_late(tmp_path: Path) -> None:
-    """A buffer that hangs in the lane holds the others up for one call, not for the drain."""
+async def test_the_others_commit_although_one_is_late(tmp_path: Path) -> None:
+    """A slow transaction of one buffer delays the others once, not for the whole drain."""
     path = tmp_path / "a.db"
     gate = Gate()
     overrides = {"entries": BufferOptions(flush_interval=0.0, drain_timeout=0.0)}
@@ -53,7 +53,7 @@ async def test_the_others_commit_though_one_is_late(tmp_path: Path) -> None:
     ):
         await store.run(gate.install, "entries")
 
-        async def hang() -> None:
+        async def let_through_later() -> None:
             await trio.testing.wait_all_tasks_blocked()
             gate.let_through(1)
 
@@ -66,7 +66,7 @@ async def test_the_others_commit_though_one_is_late(tmp_path: Path) -> None:
                 await buffers[ENTRIES].enqueue(Entry("late", 0, 0))
                 await buffers[EVENTS].enqueue_many(Event("e", i) for i in range(MANY))
                 await buffers[TOTALS].enqueue(Total("all", MANY))
-                nursery.start_soon(hang)
+                nursery.start_soon(let_through_later)
     assert {"entries"} == raised.value.unsettled.keys()
     assert [("under way",)] == read(path, "SELECT key FROM entries")
-    assert [(MANY, MANY)] == others(path)
+    assert [(MANY, MANY)] == rows_of_the_others(path)

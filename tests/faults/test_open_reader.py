@@ -1,4 +1,4 @@
-"""A reader that stays open for hours: commits go on, and the WAL grows until it ends."""
+"""While a reader stays open, commits continue, and the WAL grows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from forebay import open_buffers, open_sqlite
 from tests.faults.tables import EVENTS, PATIENT, TABLES, Event
 
 
-async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
-    """Many times what SQLite keeps in a WAL is committed; the reader sees what it saw at first."""
+async def test_commits_continue_while_a_reader_is_open(tmp_path: Path) -> None:
+    """Many times the usual size of a WAL is committed. The reader still sees its snapshot."""
     path, wal = tmp_path / "a.db", tmp_path / "a.db-wal"
     checkpoint = 20
     bound = 3 * checkpoint * 4096
@@ -33,7 +33,7 @@ async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
             grown = wal.stat().st_size
             assert grown == store.wal_size()
         assert grown > bound
-        # From the next commits on the WAL is used again from its start, and grows no more.
+        # SQLite now reuses the WAL from its start, so that it stops growing.
         for i in range(200):
             await events.write(Event("y" * 3000, i))
         assert wal.stat().st_size <= grown + bound
@@ -41,10 +41,10 @@ async def test_commits_go_on_beside_an_open_reader(tmp_path: Path) -> None:
     assert (401, 0, 0) == (now.committed, now.pending, now.retries)
 
 
-async def test_a_wal_past_its_limit_is_warned_of(
+async def test_a_wal_above_its_limit_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning names the file and the likely cause, once, and again when it has doubled."""
+    """The warning has the file and the likely cause. It is repeated when the size has doubled."""
     path = tmp_path / "a.db"
     async with (
         open_sqlite(path, create=TABLES, wal_warning=100_000) as store,

@@ -1,7 +1,8 @@
-"""A batch that had to be committed in parts stops half way: each entry has one end, not two.
+"""A batch is committed in parts, and then fails: each entry has exactly one outcome.
 
-Where the table refuses rows at COMMIT only, or rolls back by its own rule, the parts of a batch are
-transactions of their own. What stops the rest must not name the entries that are committed.
+If a table refuses rows only at COMMIT, or if its own rule rolls the transaction back, the batch is
+committed in several transactions. If a later one fails, the error must not name entries that are
+committed.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def rows_flushed() -> Iterator[RowsFlushed]:
 
 
 class RowsFlushed:
-    """The counter of the rows committed, as a program's metrics have it."""
+    """The metric that counts the committed rows."""
 
     def __init__(self) -> None:
         self._reader = InMemoryMetricReader()
@@ -81,7 +82,7 @@ class RowsFlushed:
 
 
 def check(path: Path, unsettled: Unsettled) -> None:
-    """Find each row in the table, in the dead letters, or named: in one of them, once."""
+    """Check that each row is in the table, in the dead letters or in the error, exactly once."""
     committed = [k for (k,) in read(path, "SELECT k FROM pairs")]
     letters = [entry for (entry,) in read(path, "SELECT entry FROM forebay_dead_letters")]
     refused = [json.loads(entry)["write"]["k"] for entry in letters]
@@ -92,10 +93,10 @@ def check(path: Path, unsettled: Unsettled) -> None:
     assert len(named) == unsettled.count == len(unsettled.entries)
 
 
-async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(
+async def test_the_error_of_a_flood_names_only_entries_that_are_nowhere_else(
     path: Path, rows_flushed: RowsFlushed
 ) -> None:
-    """Fatal half way: what was committed, or dead-lettered, before is not named, and counts."""
+    """Entries that were committed or dead-lettered before the limit are counted, and not named."""
     with pytest.raises(FlushError) as raised:
         async with (
             open_sqlite(path, pragmas={"foreign_keys": 1}) as store,
@@ -117,7 +118,7 @@ async def test_a_flood_of_bad_rows_names_only_what_is_nowhere_else(
 
 
 class LockedAt:
-    """Another connection takes the write lock just before the n-th BEGIN IMMEDIATE."""
+    """Another connection acquires the write lock just before the n-th BEGIN IMMEDIATE."""
 
     def __init__(self, path: Path, number: int) -> None:
         self.number = number
@@ -140,10 +141,10 @@ def locked(path: Path, request: pytest.FixtureRequest) -> Iterator[LockedAt]:
         yield locked
 
 
-async def test_a_deadline_half_way_names_only_what_is_nowhere_else(
+async def test_the_error_of_a_late_drain_names_only_entries_that_are_nowhere_else(
     path: Path, locked: LockedAt, rows_flushed: RowsFlushed
 ) -> None:
-    """Late half way: a lock came between two parts and stayed past the deadline."""
+    """Another process locks the file between two parts, until after the deadline."""
     options = PATIENT.override({"drain_timeout": 0.05})
     with pytest.raises(DrainError) as raised:
         async with (
@@ -160,10 +161,10 @@ async def test_a_deadline_half_way_names_only_what_is_nowhere_else(
     check(path, raised.value.unsettled["pairs"])
 
 
-async def test_a_lock_half_way_is_waited_out(
+async def test_the_rest_of_a_batch_waits_for_a_lock(
     path: Path, locked: LockedAt, rows_flushed: RowsFlushed
 ) -> None:
-    """The rest is tried again once the lock is gone, and nothing is there or counted twice."""
+    """It is retried when the lock is released; no row is written or counted twice."""
     async with (
         open_sqlite(path, pragmas={"foreign_keys": 1}, busy_timeout=0.001) as store,
         open_buffers(

@@ -1,4 +1,4 @@
-"""A database that cannot be written: a clear error at open, or entries named."""
+"""A database that cannot be written: a clear error at opening, or one that names the entries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ async def existing(path: Path) -> Path:
 
 
 @pytest.mark.root
-async def test_a_read_only_file_system_is_refused_at_open(tmp_path: Path) -> None:
-    """A mount that lets nobody write is found out before anything is accepted."""
+async def test_a_read_only_file_system_is_refused(tmp_path: Path) -> None:
+    """When the store opens, before an entry is accepted."""
     path = await existing(tmp_path / "folder" / "a.db")
     with mounted(tmp_path / "view", "--bind", "-o", "ro", str(path.parent)) as view:
         with pytest.raises(StoreError, match=r"a\.db"):
@@ -32,8 +32,8 @@ async def test_a_read_only_file_system_is_refused_at_open(tmp_path: Path) -> Non
                 raise AssertionError
 
 
-async def test_a_connection_that_may_only_query_is_refused_at_open(tmp_path: Path) -> None:
-    """BEGIN IMMEDIATE succeeds on what cannot be written, so opening tries a write."""
+async def test_a_connection_that_cannot_write_is_refused(tmp_path: Path) -> None:
+    """BEGIN IMMEDIATE succeeds on it all the same, so the store tries to write when it opens."""
     path = await existing(tmp_path / "folder" / "a.db")
     with pytest.raises(StoreError, match="cannot be written"):
         async with open_sqlite(path, pragmas={"query_only": 1}):
@@ -41,7 +41,7 @@ async def test_a_connection_that_may_only_query_is_refused_at_open(tmp_path: Pat
 
 
 async def test_a_database_that_becomes_read_only_stops_the_buffer(tmp_path: Path) -> None:
-    """Waiting does not mend it: the entries are named at once."""
+    """Waiting does not help, so the error names the entries at once."""
     path = await existing(tmp_path / "folder" / "a.db")
 
     def forbid(raw: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""The file is deleted, renamed or replaced while it is open: nothing more is acknowledged."""
+"""If the file is deleted, renamed or replaced while it is open, nothing more is acknowledged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rename(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """As `cp` to a new file and `mv` over the old one do."""
+    """As `cp` to a new file, then `mv` over the old one."""
     with closing(sqlite3.connect(path.with_name("new.db"))) as new:
         new.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, grp INTEGER, value INTEGER)")
     path.with_name("new.db").rename(path)
@@ -51,7 +51,7 @@ def delete_beside(ending: str, path: Path) -> None:
 
 
 def replace_beside(ending: str, path: Path) -> None:
-    """As a tool that restores a backup does."""
+    """As a tool that restores a backup."""
     copy = path.with_name("copy")
     shutil.copy(beside(path, ending), copy)
     copy.rename(beside(path, ending))
@@ -59,7 +59,7 @@ def replace_beside(ending: str, path: Path) -> None:
 
 delete_wal = partial(delete_beside, "wal")
 
-HAPPENINGS = [
+ACTIONS = [
     *(delete, delete_all, rename, replace, remove_folder),
     *(delete_wal, partial(replace_beside, "wal")),
     *(partial(delete_beside, "shm"), partial(replace_beside, "shm")),
@@ -73,11 +73,11 @@ def path(tmp_path: Path) -> Path:
     return folder / "a.db"
 
 
-@pytest.mark.parametrize("happen", HAPPENINGS)
-async def test_nothing_is_acknowledged_that_goes_into_another_file(
-    path: Path, happen: Callable[[Path], None]
+@pytest.mark.parametrize("act", ACTIONS)
+async def test_rows_that_went_into_another_file_are_not_acknowledged(
+    path: Path, act: Callable[[Path], None]
 ) -> None:
-    """The buffer stops before the next acknowledgement, and names the entries."""
+    """The buffer stops before the next acknowledgement, and its error names the entries."""
     lost = [Entry("lost", 0, 1), Entry("enqueued", 0, 2)]
     with pytest.raises(FlushError) as raised:
         async with (
@@ -85,7 +85,7 @@ async def test_nothing_is_acknowledged_that_goes_into_another_file(
             open_buffers(store, ENTRIES, options=PATIENT) as buffers,
         ):
             await buffers[ENTRIES].write(Entry("kept", 0, 0))
-            happen(path)
+            act(path)
             await buffers[ENTRIES].enqueue(lost[1])
             with pytest.raises(trio.BrokenResourceError):
                 await buffers[ENTRIES].write(lost[0])
@@ -132,31 +132,31 @@ async def test_a_link_that_leads_elsewhere_later_changes_nothing(path: Path) -> 
     assert [] == read(other, "SELECT * FROM entries")
 
 
-async def test_a_transaction_of_the_program_is_not_acknowledged_either(path: Path) -> None:
-    """`store.run` raises where what it wrote is gone with the file."""
+async def test_a_transaction_of_the_program_raises_too(path: Path) -> None:
+    """`store.run` raises if the rows that it wrote are lost with the file."""
 
-    def happen_meanwhile(raw: sqlite3.Connection) -> None:
+    def insert_and_delete(raw: sqlite3.Connection) -> None:
         raw.execute("INSERT INTO entries VALUES ('lost', 0, 0)")
         path.unlink()
 
     async with open_sqlite(path, create=TABLES) as store:
         with pytest.raises(StoreError, match="was deleted or renamed while it was open"):
-            await store.run(happen_meanwhile)
+            await store.run(insert_and_delete)
         with pytest.raises(StoreError):
             await store.run(lambda raw: raw.execute("DELETE FROM entries").close())
 
 
-@pytest.mark.parametrize("happen", [delete, delete_wal])
-async def test_a_file_deleted_in_mid_transaction_is_noticed(
-    path: Path, happen: Callable[[Path], None]
+@pytest.mark.parametrize("act", [delete, delete_wal])
+async def test_a_file_deleted_during_a_transaction_is_noticed(
+    path: Path, act: Callable[[Path], None]
 ) -> None:
-    """The check before the acknowledgement comes after COMMIT."""
+    """The files are checked after COMMIT too, before the acknowledgement."""
 
     def hook(raw: sqlite3.Connection) -> None:
-        raw.create_function("happen", 0, partial(happen, path))
+        raw.create_function("act", 0, partial(act, path))
         raw.execute(
-            "CREATE TEMP TRIGGER happens AFTER INSERT ON entries WHEN NEW.key = 'lost' "
-            "BEGIN SELECT happen(); END"
+            "CREATE TEMP TRIGGER acts AFTER INSERT ON entries WHEN NEW.key = 'lost' "
+            "BEGIN SELECT act(); END"
         )
 
     with pytest.raises(FlushError) as raised:
@@ -171,7 +171,7 @@ async def test_a_file_deleted_in_mid_transaction_is_noticed(
 
 
 def checkpoint(path: Path) -> None:
-    """Empty the log, as a program that looks after it does."""
+    """Empty the WAL, as a maintenance program."""
     assert [(0, 0, 0)] == read(path, "PRAGMA wal_checkpoint(TRUNCATE)")
     assert 0 == beside(path, "wal").stat().st_size
 
@@ -181,12 +181,12 @@ def vacuum(path: Path) -> None:
 
 
 def come_and_go(path: Path) -> None:
-    """As the command line of SQLite: its last connection closes, while ours is open."""
+    """As the SQLite shell: it opens and closes the file while ours is open."""
     read(path, "SELECT * FROM entries")
 
 
 def ask_for_another_mode(path: Path) -> None:
-    """SQLite refuses it while another connection is open."""
+    """SQLite refuses another journal mode while another connection is open."""
     with (
         closing(sqlite3.connect(path, timeout=0)) as raw,
         pytest.raises(sqlite3.OperationalError, match="locked"),
@@ -194,17 +194,17 @@ def ask_for_another_mode(path: Path) -> None:
         raw.execute("PRAGMA journal_mode = delete")
 
 
-@pytest.mark.parametrize("happen", [checkpoint, vacuum, come_and_go, ask_for_another_mode])
-async def test_what_sqlite_does_to_its_log_is_no_fault(
-    zygote: Zygote, path: Path, happen: Callable[[Path], None]
+@pytest.mark.parametrize("act", [checkpoint, vacuum, come_and_go, ask_for_another_mode])
+async def test_changes_of_the_wal_by_sqlite_are_not_a_fault(
+    zygote: Zygote, path: Path, act: Callable[[Path], None]
 ) -> None:
-    """From this process, and from one that has its own locks."""
+    """Neither by this process, nor by another one."""
     async with (
         open_sqlite(path, create=TABLES) as store,
         open_buffers(store, ENTRIES, options=PATIENT) as buffers,
     ):
         await buffers[ENTRIES].write(Entry("one", 0, 0))
-        happen(path)
+        act(path)
         await buffers[ENTRIES].write(Entry("two", 0, 0))
         with zygote.run("writer.py", path, 0, 2) as writer:
             assert 0 == writer.wait()
@@ -215,8 +215,8 @@ async def test_what_sqlite_does_to_its_log_is_no_fault(
 
 
 @pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
-async def test_a_store_of_any_locking_mode_knows_its_log(path: Path, mode: str) -> None:
-    """With a file to itself it has no shared memory, and a log all the same."""
+async def test_a_deleted_wal_is_noticed_in_every_locking_mode(path: Path, mode: str) -> None:
+    """In EXCLUSIVE mode there is no shared memory, but there is a WAL."""
     pragmas = {"locking_mode": mode}
     with pytest.raises(FlushError):
         async with (

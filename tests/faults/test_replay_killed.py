@@ -1,4 +1,4 @@
-"""A replay is killed at any instant: each operation is in its table, or a dead letter; once."""
+"""A replay is killed at any instant: each entry is in its table or a dead letter, exactly once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.faults.tables import EVENTS, TABLES, TOTALS, Event, Total
 
 NUMBERS = range(5)
 REFUSED = 3
-"""The one that the table refuses still."""
+"""The number that the table still refuses."""
 
 
-async def prepared(path: Path, *, imported: bool) -> tuple[Path, Path]:
-    """Give a database, whose letters are those of a spill, or that spill."""
+async def prepare(path: Path, *, imported: bool) -> tuple[Path, Path]:
+    """Make a database and a spill, which is imported into it or not; return both paths."""
     spill = write_spill(
         path.with_suffix(".spill"),
         {
@@ -41,7 +41,7 @@ async def prepared(path: Path, *, imported: bool) -> tuple[Path, Path]:
 
 
 def check(path: Path, *, all_in: bool) -> int:
-    """See that nothing is lost, and nothing done twice; tell how many are in the tables."""
+    """Check that no entry is lost or repeated; return how many are in the tables."""
     assert [("ok",)] == read(path, "PRAGMA integrity_check")
     events = Counter(number for (number,) in read(path, "SELECT number FROM events"))
     letters = Counter(
@@ -56,21 +56,21 @@ def check(path: Path, *, all_in: bool) -> int:
         path, "SELECT count(*) FROM forebay_dead_letters WHERE buffer = 'totals'"
     ) or [(0,)]
     there = events + letters
-    assert {1} >= set(there.values()), "an operation was done twice"
+    assert {1} >= set(there.values()), "an entry was committed twice"
     if all_in or there or total or waiting:
-        assert set(NUMBERS) == there.keys(), "an operation was lost"
-        assert len(NUMBERS) == total + waiting, "an operation was lost, or done twice"
+        assert set(NUMBERS) == there.keys(), "an entry was lost"
+        assert len(NUMBERS) == total + waiting, "an entry was lost, or committed twice"
     assert events[REFUSED] == 0
     return int(events.total() + total)
 
 
 @pytest.mark.strace
 @pytest.mark.parametrize("imported", [True, False])
-async def test_a_replay_that_is_killed_at_any_write_is_started_again(
+async def test_a_replay_that_was_killed_can_be_started_again(
     zygote: Zygote, fast_disk: Path, imported: bool
 ) -> None:
-    """With the spill taken in before, or by it; in the end all is there but what is refused."""
-    template, spill = await prepared(fast_disk / "template.db", imported=imported)
+    """At the n-th write, for every n; the spill is imported before the replay or by it."""
+    template, spill = await prepare(fast_disk / "template.db", imported=imported)
     spills = [] if imported else [spill]
     partly = 0
     for n in count(1):

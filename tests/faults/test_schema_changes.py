@@ -1,4 +1,4 @@
-"""Somebody changes the tables while buffers are open: fatal, entries named, no dead letters."""
+"""A table changes while its buffer is open: the buffer stops, without dead letters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = [Entry(f"k{i}", 0, i) for i in range(1000)]
 
 
 def change(path: Path, *statements: str) -> None:
-    """As another program, or a person with the SQLite shell, would."""
+    """Change the schema as another program, or a person with the SQLite shell."""
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         for sql in statements:
             raw.execute(sql)
@@ -43,10 +43,10 @@ def change(path: Path, *statements: str) -> None:
         ),
     ],
 )
-async def test_a_table_that_is_not_what_it_was_stops_its_buffer_alone(
+async def test_a_changed_table_stops_only_its_own_buffer(
     tmp_path: Path, statements: list[str]
 ) -> None:
-    """A thousand entries are named in one error; the other buffers drain and commit."""
+    """One error has all its entries. The other buffers drain and commit."""
     path = tmp_path / "a.db"
     with pytest.raises(FlushError, match="SQLITE_ERROR") as raised:
         async with (
@@ -67,8 +67,8 @@ async def test_a_table_that_is_not_what_it_was_stops_its_buffer_alone(
     assert [] == read(path, "SELECT * FROM forebay_dead_letters")
 
 
-async def test_a_change_that_takes_nothing_away_is_not_noticed(tmp_path: Path) -> None:
-    """A further column and an index are somebody else's affair."""
+async def test_a_change_that_the_buffer_does_not_need_is_ignored(tmp_path: Path) -> None:
+    """A further column, or an index."""
     path = tmp_path / "a.db"
     async with (
         open_sqlite(path, create=TABLES) as store,

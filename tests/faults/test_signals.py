@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first drains, the second gives up and names what is left."""
+"""The first SIGTERM or SIGINT drains; the second ends the drain and names the entries left."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_the_first_signal_drains(zygote: Zygote, tmp_path: Path, number: int) ->
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_drain_of_a_signal_waits_for_a_lock(
+def test_the_drain_after_a_signal_waits_for_a_lock(
     zygote: Zygote, tmp_path: Path, number: int
 ) -> None:
-    """A signal in the middle of a flush that cannot go on loses nothing."""
+    """A signal during a flush that waits for the lock loses nothing."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "recipe") as service:
         accepted(service)
@@ -46,7 +46,7 @@ def test_the_drain_of_a_signal_waits_for_a_lock(
             assert "leaving" == service.line()
             assert "failed SQLITE_BUSY" == service.line()
             assert not all_there(path)
-            holder.tell("let go")
+            holder.send("let go")
             assert "let go" == holder.line()
         assert 0 == service.wait()
     assert all_there(path)
@@ -54,10 +54,10 @@ def test_the_drain_of_a_signal_waits_for_a_lock(
 
 @pytest.mark.parametrize("second", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_the_second_signal_gives_up_and_names_what_is_left(
+def test_the_second_signal_ends_the_drain(
     zygote: Zygote, tmp_path: Path, first: int, second: int
 ) -> None:
-    """Long before the deadline the program ends, in an error with tables, counts and cause."""
+    """Long before the deadline. The error has the tables, the counts and the cause."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "recipe") as service:
         accepted(service)
@@ -80,7 +80,7 @@ def test_the_second_signal_gives_up_and_names_what_is_left(
 
 
 def test_ctrl_c_without_a_recipe_drains_too(zygote: Zygote, tmp_path: Path) -> None:
-    """Python's own `KeyboardInterrupt` leaves the block, and leaving the block drains."""
+    """Python's own `KeyboardInterrupt` leaves the block, which drains."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "plain") as service:
         accepted(service)
@@ -90,8 +90,8 @@ def test_ctrl_c_without_a_recipe_drains_too(zygote: Zygote, tmp_path: Path) -> N
     assert all_there(path)
 
 
-def test_ctrl_c_twice_without_a_recipe_gives_up(zygote: Zygote, tmp_path: Path) -> None:
-    """A second `KeyboardInterrupt`, in the drain, ends it; what is left is named."""
+def test_ctrl_c_twice_without_a_recipe_ends_the_drain(zygote: Zygote, tmp_path: Path) -> None:
+    """The second `KeyboardInterrupt` arrives during the drain. The error names the entries left."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "plain") as service:
         accepted(service)
@@ -107,8 +107,8 @@ def test_ctrl_c_twice_without_a_recipe_gives_up(zygote: Zygote, tmp_path: Path) 
         assert part in error
 
 
-def test_sigterm_without_a_recipe_ends_without_the_drain(zygote: Zygote, tmp_path: Path) -> None:
-    """Python does nothing on SIGTERM: this is what the recipe is for."""
+def test_sigterm_without_a_recipe_does_not_drain(zygote: Zygote, tmp_path: Path) -> None:
+    """Python has no handler for SIGTERM; this is why the recipe exists."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "plain") as service:
         accepted(service)

@@ -1,4 +1,4 @@
-"""Producers are faster than the disk: memory is bounded, they wait in order, none starves."""
+"""Producers are faster than the disk: memory is bounded, and they wait in order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PRODUCERS = 20
 EACH = 30
 
 
-async def test_producers_wait_their_turn_for_a_slow_disk(tmp_path: Path) -> None:
-    """No more is pending than the capacity, and each producer gets on as fast as the others."""
+async def test_producers_wait_in_order_for_a_slow_disk(tmp_path: Path) -> None:
+    """At most `capacity` entries are pending, and all producers are equally fast."""
     path = tmp_path / "a.db"
     gate = Gate()
     progress = [0] * PRODUCERS
@@ -28,7 +28,7 @@ async def test_producers_wait_their_turn_for_a_slow_disk(tmp_path: Path) -> None
             progress[number] += 1
             now = events.statistics()
             assert now.pending <= 10
-            # One lap ahead: those in the queue before it may not have been run again yet.
+            # It may be one round ahead: the tasks before it in the queue may not have run yet.
             assert progress[number] - min(progress) <= 2
             gate.let_through(1)
 

@@ -1,4 +1,4 @@
-"""Hear of every attempt of a store that failed, as it fails."""
+"""Observe the failed commits of a store."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from forebay.stores import Attempt, Batch, BatchError, Outcome
 from tests.wrapped_attempts import Commit, WrappedAttempt
 
 
-def watch(store: SqliteStore, heard: Callable[[BatchError], object]) -> None:
-    """Call a function with each failure of the store's commits, before the buffer has it."""
+def watch(store: SqliteStore, on_failure: Callable[[BatchError], object]) -> None:
+    """Call a function with each failure of a commit, before the buffer gets it."""
     begin = store.begin
 
     async def watched(commit: Commit) -> Outcome:
         try:
             return await commit()
         except BatchError as error:
-            heard(error)
+            on_failure(error)
             raise
 
     def begin_watched(batch: Batch) -> Attempt:
@@ -30,14 +30,14 @@ def watch(store: SqliteStore, heard: Callable[[BatchError], object]) -> None:
 
 
 class Failures:
-    """The failures of a store's commits, to be waited for."""
+    """The failures of a store's commits. A test can wait for them."""
 
     def __init__(self, store: SqliteStore) -> None:
         send, self._receive = trio.open_memory_channel[BatchError](math.inf)
         watch(store, send.send_nowait)
 
     async def wait(self, times: int = 1) -> BatchError:
-        """Wait for so many more of them, and give the last."""
+        """Wait for this number of further failures, and return the last one."""
         error = await self._receive.receive()
         for _ in range(times - 1):
             error = await self._receive.receive()

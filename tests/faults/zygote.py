@@ -1,10 +1,12 @@
-"""A preloaded interpreter that forks a child for each program, so that hundreds start at once.
+"""A process that forks a child for each program, after the modules are imported.
 
-Most of the life of a short child would go into its imports; they find made what the modules import
-that this process is given the names of. Each request on the socket that is its standard input is a
-JSON list, the program's path and its arguments, and brings the three descriptors that become the
-child's standard streams; the answer is the child's process id. A request that is such an id is
-answered by the child's exit status, once it has ended.
+A short program would spend most of its time on imports. So the zygote imports the modules that its
+arguments name once, for hundreds of children.
+
+It reads requests from a socket, its standard input. A request that is a JSON list, of a program's
+path and its arguments, starts a child; three descriptors come with it, which become the child's
+standard streams. The answer is the child's process id. A request that is a process id is answered
+with the exit status of that child, when it has ended.
 
 A child waits for the line ``go`` on its standard input, so that a tracer can be attached before.
 """
@@ -44,7 +46,7 @@ def fork(program: str, arguments: list[str], streams: list[int]) -> int:
         return pid
     status = 1
     try:
-        os.setpgid(0, 0)  # to be killed with its own children
+        os.setpgid(0, 0)  # so that it can be killed with its own children
         for target, stream in enumerate(streams):
             os.dup2(stream, target)
         os.closerange(3, max(streams) + 1)
@@ -52,7 +54,7 @@ def fork(program: str, arguments: list[str], streams: list[int]) -> int:
         status = 0
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1
-    except BaseException:  # noqa: BLE001  # as an interpreter ends a program
+    except BaseException:  # noqa: BLE001  # an interpreter ends a program like this
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
@@ -61,9 +63,9 @@ def fork(program: str, arguments: list[str], streams: list[int]) -> int:
 def become(program: str, arguments: list[str]) -> None:
     if os.read(0, 3) != b"go\n":
         return
-    # A job in the background has it ignored, and its children would inherit that.
+    # A background job ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # The streams of the zygote have no buffer of lines; those of the child have.
+    # The zygote's streams are not line-buffered; the child's are.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # for the life of the process
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  # the same
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115  # the same
@@ -72,7 +74,7 @@ def become(program: str, arguments: list[str]) -> None:
 
 
 async def warm_up() -> None:
-    """Have anyio import what it imports when it is first used."""
+    """Let anyio import the modules that it imports when it is first used."""
     anyio.CapacityLimiter(1)
     await trio.lowlevel.checkpoint()
 

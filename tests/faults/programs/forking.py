@@ -1,7 +1,8 @@
-"""Fork a program with open buffers; the child tries all it could do with them.
+"""Fork while buffers are open; the child tries to use them.
 
-Arguments: the database, and ``try``, or ``leave``, where the child leaves the block of the buffers.
-In that case the parent ends too, since the child has run the event loop that they share.
+Arguments: the database, and ``try`` or ``leave``. With ``try`` the child makes every call of a
+buffer and a store. With ``leave`` it leaves the block of the buffers; then the parent ends too,
+since the child has run the event loop that they share.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, Entry, Event
 
 
 def outcome(call: Callable[[], object]) -> str:
-    """Make a call, run to its first pause if it is a coroutine, and tell what it raises."""
+    """Make a call, run it to its first checkpoint if it is a coroutine, and return the outcome."""
     try:
         coroutine = call()
         if isinstance(coroutine, Coroutine):
@@ -27,7 +28,7 @@ def outcome(call: Callable[[], object]) -> str:
             return "waits"
     except StopIteration:
         return "returns"
-    except Exception as error:  # noqa: BLE001  # any is told
+    except Exception as error:  # noqa: BLE001  # the test compares its type
         return type(error).__name__
     return "returns"
 

@@ -1,6 +1,7 @@
-"""Hold a database's write lock: ``held``, until a line comes; then let go and print ``let go``.
+"""Hold the write lock of a database: print ``held``, wait for a line, release, print ``let go``.
 
-Arguments: the database, and how many seconds to hold it in place of waiting for a line.
+Arguments: the database, and optionally for how many seconds to hold the lock, instead of waiting
+for a line.
 """
 
 from __future__ import annotations

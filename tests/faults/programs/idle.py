@@ -1,1 +1,1 @@
-"""Does nothing: to see whether a tracer can be attached."""
+"""Do nothing. It is there to find out whether a tracer can be attached."""

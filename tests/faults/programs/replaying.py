@@ -1,6 +1,7 @@
-"""Replay the dead letters of a database, two a transaction: ``open``, a line, then what became.
+"""Replay the dead letters of a database, two per transaction.
 
-Arguments: the database, and a spill file to take in before, if any.
+It prints ``open``, waits for a line, replays, and prints ``ended`` with the numbers of letters that
+were replayed and refused. Arguments: the database, and spill files to import first.
 """
 
 from __future__ import annotations

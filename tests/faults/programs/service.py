@@ -1,8 +1,8 @@
-"""A service that drains on the first signal, and gives up on the second, as in docs/guide.md.
+"""A service that drains on the first signal, and ends the drain on the second (docs/guide.md).
 
-Arguments: the database, and ``recipe`` or ``plain``, which leaves signals to Python. It accepts
-100 entries and 50 events, prints ``accepted``, works on, prints ``leaving`` as it leaves, and
-``failed`` for each attempt of the drain that failed.
+Arguments: the database, and ``recipe`` or ``plain``, which leaves signals to Python. The service
+enqueues 100 entries and 50 events, prints ``accepted``, and waits for a signal. It prints
+``leaving`` when it leaves the block, and ``failed`` for each failed attempt of the drain.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Write in rounds to tables of three manners, and print what was acknowledged.
+"""Write in rounds to three kinds of tables, and print what was acknowledged.
 
-Arguments: the database, the first round, how many, `synchronous`, after how many pages of the WAL
-SQLite moves them to the database, and ``pause`` to print ``open`` and wait for a line once it is.
+Arguments: the database, the first round, the number of rounds, `synchronous`, the number of pages
+in the WAL after which SQLite makes a checkpoint, and ``pause`` to print ``open`` and wait for a
+line once the buffers are open.
 
-Each round makes a group of 7 entries, 3 events and 1 more in the total, each in one transaction,
-flushes, prints ``flushed`` with the round's number, writes one more entry, and prints ``written``.
-An attempt that failed prints ``failed`` with its kind and code.
+Each round enqueues a group of 7 entries, 3 events and 1 more in the total, each group in one
+transaction, flushes, and prints ``flushed`` with the round's number. Then it writes one more entry,
+and prints ``written``. For each failed attempt it prints ``failed`` with its kind and code.
 """
 
 from __future__ import annotations
