@@ -1,4 +1,4 @@
-"""`CacheArtifacts`: what is known of each artifact agrees with its file."""
+"""`CacheArtifacts`: the rows of artifacts agree with their files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from trio.testing import MockClock
 
 from forebay.cache import ArtifactFiles, Cache, CacheArtifacts, CasArtifact, Removal
-from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
 from tests.cache.tools import NOON, ODD_TEXTS, SECOND, FakeClock, opened, write_file
 
@@ -28,8 +27,8 @@ async def keys(cache: Cache) -> list[str]:
     return [row[0] for row in await rows(cache)]
 
 
-async def test_an_access_notes_the_size_of_the_file_and_the_time(tmp_path: Path) -> None:
-    """A row has the file's size in bytes, and the time in microseconds UTC, three times."""
+async def test_an_access_records_the_size_of_the_file_and_the_time(tmp_path: Path) -> None:
+    """A new row has the file's size in bytes, and three times the current time in microseconds."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "acme/app/a", 123)
         await cache.artifacts.track_access("acme/app/a")
@@ -38,7 +37,7 @@ async def test_an_access_notes_the_size_of_the_file_and_the_time(tmp_path: Path)
 
 
 async def test_an_access_without_a_file_has_no_size(tmp_path: Path) -> None:
-    """The size is NULL where there is no file to be seen, and 0 where it is empty."""
+    """The size is NULL if the file does not exist, and 0 if it is empty."""
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("none")
         await write_file(cache, "empty", 0)
@@ -48,8 +47,8 @@ async def test_an_access_without_a_file_has_no_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [2**31, 2**32, 2**32 + 1, 5 * 2**40])
-async def test_sizes_past_32_bits_are_whole(tmp_path: Path, size: int) -> None:
-    """Artifacts of gigabytes and terabytes have the size that they have."""
+async def test_sizes_may_exceed_32_bits(tmp_path: Path, size: int) -> None:
+    """The sizes of artifacts of gigabytes and terabytes are exact."""
     async with opened(tmp_path) as cache:
         for key in ("a", "b"):
             await write_file(cache, key, size)
@@ -60,10 +59,10 @@ async def test_sizes_past_32_bits_are_whole(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_a_later_access_replaces_size_and_times_but_keeps_the_insertion(
+async def test_a_later_access_replaces_size_and_times_but_not_the_insertion(
     tmp_path: Path, mock_clock: MockClock, *, flushed: bool
 ) -> None:
-    """`inserted_at` is the first access's; size, last access and update are the last one's."""
+    """`inserted_at` is the time of the first access; the other columns are of the last one."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
@@ -76,7 +75,7 @@ async def test_a_later_access_replaces_size_and_times_but_keeps_the_insertion(
         await cache.flush()
         later = NOON + 10 * SECOND
         assert [("a", 7, later, NOON, later)] == await rows(cache)
-        # And a file that is gone leaves no size behind.
+        # If the file does not exist any more, the size is NULL.
         cache.files.path("a").unlink()
         await cache.artifacts.track_access("a")
         await cache.flush()
@@ -84,10 +83,10 @@ async def test_a_later_access_replaces_size_and_times_but_keeps_the_insertion(
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_a_clock_set_back_makes_no_artifact_in_use_the_oldest(
+async def test_a_clock_that_is_set_back_does_not_make_an_artifact_in_use_the_oldest(
     tmp_path: Path, mock_clock: MockClock, *, flushed: bool
 ) -> None:
-    """The last access never goes back, in the buffer or in the table."""
+    """The last access never decreases, in the buffer or in the table."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
@@ -103,14 +102,14 @@ async def test_a_clock_set_back_makes_no_artifact_in_use_the_oldest(
             (artifact.key, artifact.last_accessed_at) for artifact in await cache.artifacts.oldest()
         ]
         assert ("hot", 7) == (await rows(cache))[1][:2]
-        # What was deleted is new again, at whatever time it is.
+        # A deleted artifact that is used again gets the current time, even an earlier one.
         await cache.artifacts.delete(["hot"])
         await cache.artifacts.track_access("hot")
         assert ["hot", "cold"] == [artifact.key for artifact in await cache.artifacts.oldest()]
 
 
 async def test_oldest_is_in_the_order_of_last_access(tmp_path: Path, mock_clock: MockClock) -> None:
-    """The least recently used come first; what was not flushed yet counts; ties go by key."""
+    """Pending accesses count, and artifacts with the same time are in the order of their keys."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
@@ -131,8 +130,8 @@ async def test_oldest_is_in_the_order_of_last_access(tmp_path: Path, mock_clock:
         )
 
 
-async def test_oldest_gives_500_unless_told(tmp_path: Path) -> None:
-    """The default is one batch of an eviction."""
+async def test_oldest_returns_500_by_default(tmp_path: Path) -> None:
+    """The default is the size of one batch of an eviction."""
     async with opened(tmp_path) as cache:
         for i in range(501):
             await cache.artifacts.track_access(str(i))
@@ -140,11 +139,11 @@ async def test_oldest_gives_500_unless_told(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="limit must be 1 or more, got -1"):
             await cache.artifacts.oldest(-1)
         with pytest.raises(TypeError, match="limit must be int, got '5' of type str"):
-            await cache.artifacts.oldest("5")  # type: ignore[arg-type]  # the point
+            await cache.artifacts.oldest("5")  # type: ignore[arg-type]  # the wrong type
 
 
 async def test_eviction_order_is_read_from_an_index(tmp_path: Path) -> None:
-    """However large the table, the oldest are found without sorting it."""
+    """The oldest artifacts are found without sorting the table."""
     async with opened(tmp_path) as cache:
         plan = await cache.store.fetch_all(
             "EXPLAIN QUERY PLAN SELECT * FROM cas_artifacts WHERE (last_accessed_at, key) > (?, ?) "
@@ -188,10 +187,10 @@ async def flush(cache: Cache) -> None:
     ],
     ids=lambda value: "-".join(getattr(v, "__name__", v) for v in value) or "nothing",
 )
-async def test_deletes_and_accesses_end_as_if_each_had_been_alone(
+async def test_deletes_and_accesses_have_the_effect_of_each_alone_in_order(
     tmp_path: Path, mock_clock: MockClock, steps: Sequence[Step], expected: list[str]
 ) -> None:
-    """In one batch and across batches, the last of them decides."""
+    """The last operation decides, within one batch and across batches."""
     del mock_clock
     async with opened(tmp_path) as cache:
         for step in steps:
@@ -200,8 +199,10 @@ async def test_deletes_and_accesses_end_as_if_each_had_been_alone(
         assert expected == await keys(cache)
 
 
-async def test_write_then_delete_leaves_nothing(tmp_path: Path, mock_clock: MockClock) -> None:
-    """An access that is deleted before it was flushed is written nowhere."""
+async def test_an_access_that_is_deleted_before_the_flush_is_not_written(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """The delete supersedes the access."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("a")
@@ -215,7 +216,7 @@ async def test_write_then_delete_leaves_nothing(tmp_path: Path, mock_clock: Mock
 async def test_an_access_after_a_delete_is_an_insertion(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A key that was deleted and used again in one batch does not keep its first insertion."""
+    """A key that is deleted and used again in one batch gets a new `inserted_at`."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
@@ -229,7 +230,7 @@ async def test_an_access_after_a_delete_is_an_insertion(
 
 
 async def test_a_delete_removes_the_file_and_the_row(tmp_path: Path) -> None:
-    """What is deleted is gone from the disk; keys that are not there are no error."""
+    """Unknown keys are ignored."""
     async with opened(tmp_path) as cache:
         for key in ("a", "b"):
             await write_file(cache, key, 10)
@@ -245,7 +246,7 @@ async def test_a_delete_removes_the_file_and_the_row(tmp_path: Path) -> None:
 async def test_a_file_that_cannot_be_removed_keeps_its_row(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is skipped with a warning, so that nobody forgets what is on the disk."""
+    """It is skipped with a warning, so the cache still accounts for the file."""
     async with opened(tmp_path) as cache:
         for key in ("stuck", "b"):
             await cache.artifacts.track_access(key)
@@ -259,20 +260,20 @@ async def test_a_file_that_cannot_be_removed_keeps_its_row(
 
 
 class WrittenMeanwhile(ArtifactFiles):
-    """Files of which some come back right after they were removed."""
+    """Files that a test writes again right after they were removed."""
 
-    comes_back: Callable[[], Awaitable[None]]
+    write_again: Callable[[], Awaitable[None]]
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         removal = await super().remove(keys)
-        await self.comes_back()
+        await self.write_again()
         return removal
 
 
-async def test_a_file_that_comes_back_during_its_deletion_is_not_forgotten(
+async def test_a_file_that_is_written_again_during_its_deletion_has_a_row(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A file written and tracked between its removal and the delete of its row has a row."""
+    """It may be written and tracked between its removal and the delete of its row."""
     del mock_clock
     async with opened(tmp_path) as cache:
         files = WrittenMeanwhile(tmp_path / "artifacts")
@@ -282,14 +283,13 @@ async def test_a_file_that_comes_back_during_its_deletion_is_not_forgotten(
             cache.buffers[S3_TRANSFERS],
             files,
             clock=FakeClock(),
-            guard=CloseGuard(),
         )
 
-        async def come_back() -> None:
+        async def write() -> None:
             await write_file(cache, "a", 20)
             await cache.artifacts.track_access("a")
 
-        files.comes_back = come_back
+        files.write_again = write
         await write_file(cache, "a", 10)
         await cache.artifacts.track_access("a")
         await artifacts.delete(["a", "b"])
@@ -297,8 +297,8 @@ async def test_a_file_that_comes_back_during_its_deletion_is_not_forgotten(
         assert [("a", 20)] == [row[:2] for row in await rows(cache)]
 
 
-async def test_a_project_is_deleted_by_its_prefix_and_no_other(tmp_path: Path) -> None:
-    """Projects of which one name begins with another's, or matches it as a pattern, are safe."""
+async def test_delete_project_deletes_the_artifacts_with_its_prefix(tmp_path: Path) -> None:
+    """Projects are kept whose handle begins with this one, or differs from it in case."""
     theirs = ["acme/app2/a", "acme/ap/a", "acme/app", "acme/app0", "acmeX/app/a", "ACME/APP/a"]
     ours = ["acme/app/", "acme/app/a", "acme/app/b/c", "acme/app/\U0010ffff"]
     async with opened(tmp_path) as cache:
@@ -328,10 +328,10 @@ async def test_a_project_is_deleted_by_its_prefix_and_no_other(tmp_path: Path) -
         ("\U0010ffff", "a"),
     ],
 )
-async def test_the_handles_of_a_project_are_no_pattern(
+async def test_the_handles_of_a_project_are_not_patterns(
     tmp_path: Path, project: str, other: str
 ) -> None:
-    """Characters that mean something to LIKE, GLOB, C or SQL mean themselves."""
+    """Characters that are special in LIKE, GLOB, C or SQL are ordinary characters."""
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access(f"acme/{project}/x")
         await cache.artifacts.track_access(f"acme/{other}/x")
@@ -339,12 +339,12 @@ async def test_the_handles_of_a_project_are_no_pattern(
         assert [f"acme/{other}/x"] == await keys(cache)
 
 
-async def test_a_project_larger_than_a_batch_is_deleted_whole(tmp_path: Path) -> None:
-    """Batches of 500 go on behind a file that cannot be removed."""
+async def test_all_of_a_large_project_is_deleted(tmp_path: Path) -> None:
+    """Batches of 500 continue behind a file that cannot be removed."""
     async with opened(tmp_path) as cache:
         for i in range(1_203):
             await cache.artifacts.track_access(f"acme/app/{i:04}")
-        # The first of the second batch, next to the last of the first in every way.
+        # This is the first key of the second batch, and follows directly on the last of the first.
         await cache.artifacts.track_access("acme/app/0499\0")
         cache.files.path("acme/app/0000").mkdir(parents=True)
         assert 1_203 == await cache.artifacts.delete_project("acme", "app")
@@ -360,10 +360,10 @@ async def test_a_project_larger_than_a_batch_is_deleted_whole(tmp_path: Path) ->
         ("acme", "", "project must not be empty"),
     ],
 )
-async def test_a_prefix_that_is_no_project_is_refused(
+async def test_an_invalid_handle_of_a_project_is_refused(
     tmp_path: Path, account: str, project: str, words: str
 ) -> None:
-    """Nobody deletes a part of a project, or all of them, by a slip."""
+    """So a slip deletes neither a part of a project nor all projects."""
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("acme/a/b/c")
         with pytest.raises(ValueError, match=words):
@@ -372,7 +372,7 @@ async def test_a_prefix_that_is_no_project_is_refused(
 
 
 async def test_existing_keys_takes_a_hundred_thousand(tmp_path: Path) -> None:
-    """More keys than a statement may have parameters are no error, and none is missed."""
+    """The number of keys may exceed the limit of parameters of a statement."""
     there = [f"acme/app/{i}" for i in range(0, 100_000, 97)]
     async with opened(tmp_path) as cache:
         for key in there:
@@ -382,10 +382,10 @@ async def test_existing_keys_takes_a_hundred_thousand(tmp_path: Path) -> None:
         assert set() == await cache.artifacts.existing_keys([])
 
 
-async def test_existing_keys_sees_what_is_not_flushed(
+async def test_existing_keys_sees_pending_accesses_and_deletes(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Accesses and deletes count from the moment they are accepted."""
+    """They count from the moment they are accepted."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("a")
@@ -395,8 +395,8 @@ async def test_existing_keys_sees_what_is_not_flushed(
         assert {"b"} == await cache.artifacts.existing_keys(["a", "b", "c"])
 
 
-async def test_total_bytes_is_the_sum_of_the_sizes_that_are_known(tmp_path: Path) -> None:
-    """It is 0 of nothing, and passes over artifacts without a size."""
+async def test_total_bytes_is_the_sum_of_the_known_sizes(tmp_path: Path) -> None:
+    """It is 0 for an empty table, and ignores artifacts without a size."""
     async with opened(tmp_path) as cache:
         assert 0 == await cache.artifacts.total_bytes()
         await cache.artifacts.track_access("none")
@@ -408,7 +408,7 @@ async def test_total_bytes_is_the_sum_of_the_sizes_that_are_known(tmp_path: Path
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 async def test_any_text_is_a_key(tmp_path: Path, text: str) -> None:
-    """Keys of any characters have a file and a row of their own, and come back as they were."""
+    """Keys of any characters have separate files and rows, and are read as they were written."""
     key = f"acme/app/{text}"
     async with opened(tmp_path) as cache:
         for i, each in enumerate((key, f"{key}x", "acme/app/x", key[:-1] + "/")):
@@ -431,10 +431,10 @@ async def test_any_text_is_a_key(tmp_path: Path, text: str) -> None:
         (None, TypeError, "keys? must be str, got None"),
     ],
 )
-async def test_what_is_no_key_is_refused_to_the_caller_alone(
+async def test_an_invalid_key_is_refused(
     tmp_path: Path, key: Any, error: type[Exception], words: str
 ) -> None:
-    """A bad key is named where it enters; nothing of the call is done, and the buffer goes on."""
+    """The error has the key, the call has no effect, and the buffer continues."""
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("good")
         for call in (
@@ -455,8 +455,10 @@ async def test_what_is_no_key_is_refused_to_the_caller_alone(
         (None, "keys must be texts, got None of type NoneType"),
     ],
 )
-async def test_one_text_is_not_taken_for_many(tmp_path: Path, given: Any, words: str) -> None:
-    """A single key where many are meant is refused, not taken apart into characters."""
+async def test_a_single_text_is_refused_in_place_of_a_collection(
+    tmp_path: Path, given: Any, words: str
+) -> None:
+    """It is not read as a collection of characters."""
     async with opened(tmp_path) as cache:
         for key in ("good", "g", "o", "d"):
             await cache.artifacts.track_access(key)
@@ -471,8 +473,8 @@ async def test_one_text_is_not_taken_for_many(tmp_path: Path, given: Any, words:
         assert ["d", "g", "good", "o"] == await keys(cache)
 
 
-async def test_stopping_flushes_the_accesses(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Accesses that wait for their flush are in the table after a restart."""
+async def test_closing_flushes_the_accesses(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Pending accesses are in the table after a restart."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.artifacts.track_access("a")

@@ -1,4 +1,4 @@
-"""What the buffers beneath promise, seen through the three stores."""
+"""The promises of the buffers hold for each of the three stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLES = ("key_value_entries", "cas_artifacts", "s3_transfers")
 
 
 async def write(cache: Cache, table: str, name: str) -> None:
-    """Write one row to a table, by its store."""
+    """Write one row to a table by means of its store."""
     if table == "key_value_entries":
         await cache.key_values.put(name, "acme", "app", [name])
     elif table == "cas_artifacts":
@@ -28,15 +28,13 @@ async def write(cache: Cache, table: str, name: str) -> None:
 
 
 async def names(cache: Cache, table: str) -> list[str]:
-    rows = await cache.store.fetch_all(f"SELECT key FROM {table} ORDER BY key")  # noqa: S608  # the test's own
+    rows = await cache.store.fetch_all(f"SELECT key FROM {table} ORDER BY key")  # noqa: S608  # a constant
     return [key.removeprefix("keyvalue:acme:app:") for (key,) in rows]
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_the_buffers_flush_explicitly(
-    tmp_path: Path, mock_clock: MockClock, table: str
-) -> None:
-    """With time standing still nothing is written, until `flush`."""
+async def test_a_flush_can_be_requested(tmp_path: Path, mock_clock: MockClock, table: str) -> None:
+    """While the clock stands still, nothing is written before `flush`."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await write(cache, table, "a")
@@ -50,7 +48,7 @@ async def test_the_buffers_flush_explicitly(
 async def test_a_hundred_concurrent_writers_of_one_key_leave_one_row(
     tmp_path: Path, mock_clock: MockClock, table: str
 ) -> None:
-    """They are one write, whatever the table."""
+    """They are coalesced into one write, in each table."""
     del mock_clock
     async with opened(tmp_path) as cache:
         async with trio.open_nursery() as nursery:
@@ -68,10 +66,8 @@ async def test_a_hundred_concurrent_writers_of_one_key_leave_one_row(
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_a_bad_row_does_not_take_its_batch_with_it(
-    tmp_path: Path, mock_clock: MockClock, table: str
-) -> None:
-    """What the table refuses is in the dead letters, and the rest of the batch in the table."""
+async def test_a_refused_row_is_isolated(tmp_path: Path, mock_clock: MockClock, table: str) -> None:
+    """It becomes a dead letter, and the rest of the batch is committed."""
     del mock_clock
 
     def refuse(raw: sqlite3.Connection) -> None:
@@ -94,7 +90,7 @@ async def test_a_bad_row_does_not_take_its_batch_with_it(
 async def test_a_full_batch_is_written_at_once(
     tmp_path: Path, mock_clock: MockClock, table: str
 ) -> None:
-    """By its size, though the interval is never over."""
+    """It is flushed because of its size, even with an infinite interval."""
     del mock_clock
     options = BufferOptions(flush_interval=math.inf, batch_size=10)
     async with open_cache(tmp_path, options=BY_HAND, buffer_options=options) as cache:
@@ -108,10 +104,8 @@ async def test_a_full_batch_is_written_at_once(
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_a_flush_that_fails_counts_as_a_retry_and_as_no_flush(
-    tmp_path: Path, table: str
-) -> None:
-    """While the file is locked nothing is reported as written, and `flush` does not return."""
+async def test_a_flush_that_fails_is_counted_as_a_retry(tmp_path: Path, table: str) -> None:
+    """While the database is locked, nothing is committed and `flush` does not return."""
     impatient = BufferOptions(retry=RetryPolicy(initial_delay=0.001, max_delay=0.01))
     async with open_cache(tmp_path, options=BY_HAND, buffer_options=impatient) as cache:
         other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
@@ -139,7 +133,7 @@ async def test_a_flush_that_fails_counts_as_a_retry_and_as_no_flush(
 async def test_a_delete_and_an_insert_of_its_key_are_one_transaction(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Nobody who reads the file sees the key queued for no time, or twice."""
+    """A reader never sees the queue without the key, or with the key twice."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await write(cache, "s3_transfers", "a")

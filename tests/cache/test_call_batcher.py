@@ -1,4 +1,4 @@
-"""`Together`: many tasks, few calls, and nobody left without an answer."""
+"""`CallBatcher`: many tasks share few calls, and each gets its result."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from forebay.cache._call_batcher import CallBatcher
 
 
-class Ask:
-    """Answers with the keys' lengths, when it is let."""
+class Lengths:
+    """Returns the lengths of the keys, once `gate` is set."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -27,14 +27,14 @@ class Ask:
         return [len(key) for key in keys]
 
 
-async def test_questions_that_come_while_one_call_runs_share_the_next() -> None:
-    """A hundred tasks are two calls; each has the answer to its own question."""
-    ask = Ask()
-    together = CallBatcher(ask)
-    answers: dict[int, int] = {}
+async def test_calls_that_are_made_while_one_runs_share_the_next_one() -> None:
+    """A hundred tasks make two calls, and each task gets the result for its key."""
+    lengths = Lengths()
+    batcher = CallBatcher(lengths)
+    results: dict[int, int] = {}
 
     async def one(length: int) -> None:
-        answers[length] = await together("x" * length)
+        results[length] = await batcher("x" * length)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one, 0)
@@ -42,63 +42,63 @@ async def test_questions_that_come_while_one_call_runs_share_the_next() -> None:
         for length in range(1, 100):
             nursery.start_soon(one, length)
         await wait_all_tasks_blocked()
-        ask.gate.set()
-    assert {length: length for length in range(100)} == answers
-    assert [1, 99] == [len(call) for call in ask.calls]
+        lengths.gate.set()
+    assert {length: length for length in range(100)} == results
+    assert [1, 99] == [len(call) for call in lengths.calls]
 
 
 @pytest.mark.parametrize("who", ["first", "second", "third"])
-async def test_a_task_that_is_cancelled_does_not_take_the_others_answers_with_it(
+async def test_a_cancelled_task_does_not_affect_the_results_of_others(
     autojump_clock: MockClock, who: str
 ) -> None:
-    """Whether it asks for all, waits for its turn, or merely waits: the others are answered."""
+    """The cancelled task may be the one that calls, the one that calls next, or another one."""
     del autojump_clock
-    ask = Ask()
-    together = CallBatcher(ask)
-    answers: dict[str, int] = {}
+    lengths = Lengths()
+    batcher = CallBatcher(lengths)
+    results: dict[str, int] = {}
 
     async def one(key: str) -> None:
         with trio.move_on_after(1 if key == who else 10):
-            answers[key] = await together(key)
+            results[key] = await batcher(key)
 
     async with trio.open_nursery() as nursery:
         for key in ("first", "second", "third"):
             nursery.start_soon(one, key)
             await wait_all_tasks_blocked()
         await trio.sleep(2)
-        ask.gate.set()
-    assert {key: len(key) for key in ("first", "second", "third") if key != who} == answers
-    assert 5 == await together("again")
-    assert [] == together._waiting
+        lengths.gate.set()
+    assert {key: len(key) for key in ("first", "second", "third") if key != who} == results
+    assert 5 == await batcher("again")
+    assert ["again"] == lengths.calls[-1]
 
 
-async def test_an_error_is_the_callers_and_the_others_ask_again() -> None:
-    """The task whose turn it is gets it; its question is not asked again."""
-    ask = Ask()
-    ask.errors[2] = LookupError()
-    together = CallBatcher(ask)
-    answers: dict[str, int] = {}
+async def test_an_error_reaches_the_caller_and_the_others_call_again() -> None:
+    """The key of the task that made the call is not part of the next one."""
+    lengths = Lengths()
+    lengths.errors[2] = LookupError()
+    batcher = CallBatcher(lengths)
+    results: dict[str, int] = {}
 
     async def one(key: str) -> None:
         try:
-            answers[key] = await together(key)
+            results[key] = await batcher(key)
         except LookupError:
-            answers[key] = -1
+            results[key] = -1
 
     async with trio.open_nursery() as nursery:
         for key in ("a", "bb", "ccc", "dddd"):
             nursery.start_soon(one, key)
             await wait_all_tasks_blocked()
-        ask.gate.set()
-    assert {"a": 1, "bb": -1, "ccc": 3, "dddd": 4} == answers
-    assert [["a"], ["bb", "ccc", "dddd"], ["ccc", "dddd"]] == ask.calls
-    assert [] == together._waiting
+        lengths.gate.set()
+    assert {"a": 1, "bb": -1, "ccc": 3, "dddd": 4} == results
+    assert 5 == await batcher("again")
+    assert [["a"], ["bb", "ccc", "dddd"], ["ccc", "dddd"], ["again"]] == lengths.calls
 
 
-async def test_without_company_a_question_is_a_call() -> None:
-    """One after another, each is asked alone."""
-    ask = Ask()
-    ask.gate.set()
-    together = CallBatcher(ask)
-    assert [1, 2] == [await together(key) for key in ("a", "bb")]
-    assert [["a"], ["bb"]] == ask.calls
+async def test_calls_one_after_another_are_not_combined() -> None:
+    """Each task calls with its own key alone."""
+    lengths = Lengths()
+    lengths.gate.set()
+    batcher = CallBatcher(lengths)
+    assert [1, 2] == [await batcher(key) for key in ("a", "bb")]
+    assert [["a"], ["bb"]] == lengths.calls

@@ -1,4 +1,4 @@
-"""`Evictor`: the least recently used go first, until the fill is down to the target."""
+"""`Evictor`: the least recently used artifacts are evicted until the usage is at the target."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.cache.tools import (
 
 
 async def fill(cache: Cache, clock: FakeClock, *sizes: int, start: int = 0) -> None:
-    """Add artifacts, the first the least recently used, with files as large as they say."""
+    """Add artifacts with files of these sizes. The first one is the least recently used."""
     for i, size in enumerate(sizes, start):
         clock.advance(1)
         await write_file(cache, f"k{i}", size)
@@ -59,21 +59,21 @@ def files(cache: Cache, count: int) -> list[str]:
     ("sizes", "expected"),
     [
         ((), []),
-        ((80, 4), ["k0", "k1"]),  # 84 of 100: below the watermark
+        ((80, 4), ["k0", "k1"]),  # 84 of 100 is below the watermark
         ((5,) * 16 + (4,), [f"k{i}" for i in range(17)]),
-        ((5,) * 17, [f"k{i}" for i in range(2, 17)]),  # 85, down to 75
-        ((84, 1), ["k1"]),  # the target is passed where sizes are large
-        ((1, 84), []),  # and where the large one is the last
+        ((5,) * 17, [f"k{i}" for i in range(2, 17)]),  # 85 is evicted down to 75
+        ((84, 1), ["k1"]),  # a large artifact may leave less than the target
+        ((1, 84), []),  # also if it is the last one
         ((200,), []),
     ],
 )
-async def test_a_budget_past_the_watermark_is_brought_down_to_the_target(
+async def test_artifacts_are_evicted_from_the_watermark_down_to_the_target(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     sizes: tuple[int, ...],
     expected: list[str],
 ) -> None:
-    """From 85 % of the budget on, files and rows go, oldest access first, down to 75 %."""
+    """From 85 % of the budget, files and rows are removed in the order of access, down to 75 %."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         await fill(cache, clock, *sizes)
@@ -86,8 +86,8 @@ async def test_a_budget_past_the_watermark_is_brought_down_to_the_target(
         assert [] == [record for record in caplog.records if record.name == "forebay.cache"]
 
 
-async def test_an_access_saves_an_artifact(tmp_path: Path) -> None:
-    """What was used last stays, whether or not that use was flushed."""
+async def test_an_artifact_that_was_just_used_stays(tmp_path: Path) -> None:
+    """Also if its access is still pending."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         await fill(cache, clock, 30, 30, 30)
@@ -99,7 +99,7 @@ async def test_an_access_saves_an_artifact(tmp_path: Path) -> None:
 
 
 async def test_the_watermarks_are_options(tmp_path: Path) -> None:
-    """Another high watermark and another target hold as the defaults do."""
+    """Other values than the defaults have their effect."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100, high_watermark=0.5, target=0.0) as cache:
         await fill(cache, clock, 49)
@@ -109,8 +109,8 @@ async def test_the_watermarks_are_options(tmp_path: Path) -> None:
         assert [] == await keys(cache)
 
 
-async def test_a_file_already_gone_counts_as_removed(tmp_path: Path) -> None:
-    """Its row goes, and the bytes that the row stood for with it."""
+async def test_a_missing_file_counts_as_removed(tmp_path: Path) -> None:
+    """Its row is removed, and the size in the row counts as freed."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         await fill(cache, clock, 40, 40, 10)
@@ -121,17 +121,17 @@ async def test_a_file_already_gone_counts_as_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stuck", [1, 3, 600])
-async def test_files_that_cannot_be_removed_do_not_stop_it(
+async def test_files_that_cannot_be_removed_are_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stuck: int
 ) -> None:
-    """They are skipped with a warning each, were they more than a batch, and keep their rows."""
+    """Each is logged and keeps its row, even if there are more of them than a batch holds."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         for i in range(stuck):
             clock.advance(1)
             cache.files.path(f"stuck{i}").mkdir(parents=True)
             await cache.artifacts.track_access(f"stuck{i}")
-        # A folder has a size of its own, which no removal will free: it is not what counts here.
+        # Set to NULL, since these rows have no size that could count as freed.
         await cache.flush()
         await cache.store.run(forget_sizes)
         await fill(cache, clock, 40, 40, 10)
@@ -146,8 +146,8 @@ def forget_sizes(raw: object) -> None:
     raw.execute("UPDATE cas_artifacts SET size_bytes = NULL")  # type: ignore[attr-defined]
 
 
-class CountedFiles(ArtifactFiles):
-    """Files that note how many each call removes, on a disk as full as it is told."""
+class FilesOnDisk(ArtifactFiles):
+    """Files on a disk whose usage the test sets."""
 
     def __init__(self, directory: Path, used: Callable[[], int], limit: int = 100) -> None:
         super().__init__(directory)
@@ -158,16 +158,16 @@ class CountedFiles(ArtifactFiles):
         return Usage(self.used(), self.limit)
 
 
-def disk_evictor(cache: Cache, disk: CountedFiles) -> Evictor:
+def disk_evictor(cache: Cache, disk: FilesOnDisk) -> Evictor:
     return Evictor(cache.artifacts, disk, CacheOptions())
 
 
-async def test_without_a_budget_the_disk_counts(tmp_path: Path) -> None:
-    """From 85 % of the disk on, whoever fills it, files go until it would be at 75 %."""
+async def test_without_a_budget_the_usage_of_the_disk_counts(tmp_path: Path) -> None:
+    """From 85 % of the disk, files are removed until it is at 75 %."""
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         await fill(cache, clock, 4, 4, 4, 4)
-        full = CountedFiles(tmp_path / "artifacts", lambda: 84)
+        full = FilesOnDisk(tmp_path / "artifacts", lambda: 84)
         assert 0 == (await disk_evictor(cache, full).run_once()).removed
         full.used = lambda: 85
         done = await disk_evictor(cache, full).run_once()
@@ -175,29 +175,27 @@ async def test_without_a_budget_the_disk_counts(tmp_path: Path) -> None:
         assert ["k3"] == await keys(cache)
 
 
-async def test_on_a_disk_it_is_the_files_that_count(tmp_path: Path) -> None:
-    """A row without a size, or whose file is gone, frees what its file had, not what it says."""
+async def test_on_a_disk_the_sizes_of_the_files_count(tmp_path: Path) -> None:
+    """An artifact frees the size of its file, not the size in its row."""
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         await fill(cache, clock, 5, 5, 5, 5)
         cache.files.path("k0").unlink()
         await cache.flush()
         await cache.store.run(forget_sizes)
-        done = await disk_evictor(
-            cache, CountedFiles(tmp_path / "artifacts", lambda: 90)
-        ).run_once()
+        done = await disk_evictor(cache, FilesOnDisk(tmp_path / "artifacts", lambda: 90)).run_once()
         assert (15, 4) == (done.freed_bytes, done.removed)
 
 
-async def test_an_evictor_with_nothing_left_to_evict_says_so(
+async def test_an_evictor_with_nothing_left_to_evict_logs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that others fill ends the run with a warning, not in a loop."""
+    """The run ends, even if other programs fill the disk."""
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         await fill(cache, clock, 1, 1)
         with caplog.at_level(logging.WARNING, "forebay.cache"):
-            evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", lambda: 99))
+            evictor = disk_evictor(cache, FilesOnDisk(tmp_path / "artifacts", lambda: 99))
             done = await evictor.run_once()
         assert (2, 2) == (done.removed, done.freed_bytes)
         assert ["the usage is still 97 of 100 bytes, but no artifact is left to evict"] == [
@@ -205,10 +203,10 @@ async def test_an_evictor_with_nothing_left_to_evict_says_so(
         ]
 
 
-async def test_a_disk_that_does_not_tell_evicts_nothing(
+async def test_nothing_is_evicted_if_the_usage_of_the_disk_cannot_be_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The error is a warning, and the next run looks again."""
+    """The error is logged as a warning, and the next run checks again."""
 
     def broken() -> int:
         raise OSError(5, "Input/output error")
@@ -217,14 +215,14 @@ async def test_a_disk_that_does_not_tell_evicts_nothing(
     async with opened(tmp_path, clock) as cache:
         await fill(cache, clock, 1)
         with caplog.at_level(logging.WARNING, "forebay.cache"):
-            evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", broken))
+            evictor = disk_evictor(cache, FilesOnDisk(tmp_path / "artifacts", broken))
             assert EvictorStatistics(runs=1) == await evictor.run_once()
         assert "Input/output error" in caplog.text
         assert ["k0"] == await keys(cache)
 
 
 async def test_it_works_in_batches_of_500(tmp_path: Path, mock_clock: MockClock) -> None:
-    """However many are to go, 500 files at a time are removed, and then their rows."""
+    """500 files are removed at a time, and then their rows."""
     del mock_clock
     batches: list[int] = []
 
@@ -277,7 +275,7 @@ async def test_the_work_is_proportional_to_the_artifacts(tmp_path: Path, count: 
 
     async with opened(tmp_path) as cache:
         await cache.store.run(insert)
-        disk = CountedFiles(tmp_path / "artifacts", lambda: 85)
+        disk = FilesOnDisk(tmp_path / "artifacts", lambda: 85)
         artifacts = Counted(
             cache.store,
             cache.buffers[CAS_ARTIFACTS],
@@ -292,7 +290,7 @@ async def test_the_work_is_proportional_to_the_artifacts(tmp_path: Path, count: 
 
 
 @pytest.mark.parametrize("capacity", [2, 1_000])
-async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
+async def test_it_does_not_wait_for_a_flush_that_cannot_succeed(
     tmp_path: Path, mock_clock: MockClock, capacity: int
 ) -> None:
     """On a full disk only eviction makes a flush possible, so it uses what is committed."""
@@ -310,7 +308,7 @@ async def test_it_does_not_wait_for_a_flush_that_cannot_be_done(
                 done = await cache.evictor.run_once()
             assert (2, 20) == (done.removed, done.freed_bytes)
             assert [f"k{i}" for i in range(2, 9)] == files(cache, 9)
-        # The rows for which the buffer had no room go with the next run that needs to.
+        # A later run deletes the rows for which the buffer had no capacity.
         await fill(cache, clock, 15, start=10)
         await cache.evictor.run_once()
         assert [] == [key for key in await keys(cache) if key in ("k0", "k1")]
@@ -418,7 +416,7 @@ async def test_future_accesses_are_corrected_in_short_transactions(tmp_path: Pat
 async def test_future_accesses_that_cannot_be_corrected_do_not_stop_an_eviction(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on a full disk: a warning says so, and these artifacts are evicted last."""
+    """A warning is logged, as on a full disk, and these artifacts are evicted last."""
 
     def refuse(raw: sqlite3.Connection) -> None:
         raw.execute(
@@ -444,7 +442,7 @@ async def test_future_accesses_that_cannot_be_corrected_do_not_stop_an_eviction(
 async def test_a_lock_does_not_delay_an_eviction_with_future_accesses(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Their correction waits at most a second, and is repeated by the next run."""
+    """The correction waits at most a second, and the next run repeats it."""
     mock_clock.rate = 100.0
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
@@ -463,10 +461,10 @@ async def test_a_lock_does_not_delay_an_eviction_with_future_accesses(
         assert clock.now == (await accesses(cache))["k0"]
 
 
-async def test_a_run_that_fails_is_tried_again(
+async def test_a_run_that_fails_is_retried_at_the_next_interval(
     tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A read that fails, as one does without file descriptors, ends neither worker nor cache."""
+    """A read that fails, for example for lack of file descriptors, does not end the worker."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100, eviction_interval=60.0) as cache:
         await until(lambda: cache.evictor.statistics().runs == 1)
@@ -490,10 +488,10 @@ def rename(raw: object, old: str, new: str) -> None:
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_what_is_to_be_uploaded_goes_last(
+async def test_artifacts_that_are_queued_for_upload_are_evicted_last(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, flushed: bool
 ) -> None:
-    """However long ago it was used; and where it has to go, a warning has how many were."""
+    """Even if they were used least recently. A warning has the number of lost uploads."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         await fill(cache, clock, *[10] * 9)
@@ -516,8 +514,8 @@ async def test_what_is_to_be_uploaded_goes_last(
         ]
 
 
-async def test_sizes_past_32_bits_are_evicted_as_any_other(tmp_path: Path) -> None:
-    """A budget of terabytes is kept."""
+async def test_a_budget_may_exceed_32_bits(tmp_path: Path) -> None:
+    """A budget of terabytes is exact."""
     clock = FakeClock()
     tebi = 2**40
     async with opened(tmp_path, clock, budget_bytes=10 * tebi) as cache:
@@ -527,7 +525,7 @@ async def test_sizes_past_32_bits_are_evicted_as_any_other(tmp_path: Path) -> No
 
 
 async def test_two_runs_at_once_evict_once(tmp_path: Path) -> None:
-    """The second waits for the first, and finds nothing more to do."""
+    """The second run waits for the first, and finds the usage below the watermark."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100) as cache:
         await fill(cache, clock, *[10] * 9)
@@ -541,7 +539,7 @@ async def test_two_runs_at_once_evict_once(tmp_path: Path) -> None:
 
 
 async def test_a_cache_stays_within_its_budget(tmp_path: Path) -> None:
-    """Four times its budget goes through it, and after each run it is below the watermark."""
+    """It is below the watermark after each run, while four times its budget is added."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=10_000) as cache:
         for group in range(20):
@@ -553,10 +551,8 @@ async def test_a_cache_stays_within_its_budget(tmp_path: Path) -> None:
         assert "k399" in left
 
 
-async def test_it_looks_at_once_and_at_every_interval(
-    tmp_path: Path, mock_clock: MockClock
-) -> None:
-    """The worker runs when the cache opens, and again whenever the interval has passed."""
+async def test_it_runs_at_once_and_at_every_interval(tmp_path: Path, mock_clock: MockClock) -> None:
+    """The worker runs when the cache opens, and again after each interval."""
     clock = FakeClock()
     async with opened(tmp_path, clock, budget_bytes=100, eviction_interval=60.0) as cache:
         await until(lambda: cache.evictor.statistics().runs == 1)
@@ -568,18 +564,18 @@ async def test_it_looks_at_once_and_at_every_interval(
         assert ["k1"] == await keys(cache)
 
 
-async def test_closing_ends_an_eviction_after_the_batch_in_hand(tmp_path: Path) -> None:
-    """What is left is for the next start: closing waits for 500 files at the most."""
+async def test_closing_ends_an_eviction_after_the_batch_in_progress(tmp_path: Path) -> None:
+    """Closing waits for at most 500 files. The next opening evicts the others."""
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         for i in range(1_100):
             await cache.artifacts.track_access(f"k{i:04}")
         await cache.flush()
     async with opened(tmp_path, clock) as cache:
-        evictor = disk_evictor(cache, CountedFiles(tmp_path / "artifacts", lambda: 99))
+        evictor = disk_evictor(cache, FilesOnDisk(tmp_path / "artifacts", lambda: 99))
         stopping = trio.Event()
         async with trio.open_nursery() as nursery, writer_held(cache):
-            # The first batch has to wait for its flush.
+            # The first batch waits for its flush.
             await cache.key_values.put("id", "acme", "app", [])
             await cache.artifacts.track_access("k9999")
             nursery.start_soon(evictor.run, stopping)
@@ -590,6 +586,6 @@ async def test_closing_ends_an_eviction_after_the_batch_in_hand(tmp_path: Path) 
 
 
 def test_statistics_add_up() -> None:
-    """The sum of two runs is each of their counts."""
+    """The sum of two runs has the sum of each count."""
     run = EvictorStatistics(runs=1, evictions=1, removed=2, freed_bytes=3 * SECOND, skipped=4)
     assert EvictorStatistics(2, 2, 4, 6 * SECOND, 8) == run + run

@@ -1,4 +1,4 @@
-"""`ArtifactFiles`: a file an artifact, whole or not at all, and never anywhere else."""
+"""`ArtifactFiles`: one file per artifact, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.cache.tools import ODD_TEXTS, opened, write_file
 
 
 @pytest.mark.parametrize("key", [*ODD_TEXTS, "..", ".", "/etc/passwd", "a/../../b", "~", "CON"])
-def test_a_file_is_in_the_folder_whatever_its_key(key: str) -> None:
-    """No key leads out of the folder, or to a name that a file system refuses."""
+def test_a_file_is_in_the_folder_for_every_key(key: str) -> None:
+    """Every file system accepts the name, and it does not lead out of the folder."""
     folder = Path("folder")
     path = ArtifactFiles(folder).path(key)
     assert folder == path.parent.parent
@@ -24,21 +24,21 @@ def test_a_file_is_in_the_folder_whatever_its_key(key: str) -> None:
 
 
 def test_no_two_keys_share_a_file() -> None:
-    """Keys that differ in case, in a slash, or by a prefix, have files of their own."""
+    """Keys that differ only in case, in a slash or in a prefix have different files."""
     files = ArtifactFiles(Path("folder"))
     keys = ["a", "A", "a/", "a/b", "a//b", "a/./b", "é", "e\u0301", *ODD_TEXTS]
     assert len(keys) == len({files.path(key) for key in keys})
 
 
 async def test_a_file_is_written_whole(tmp_path: Path) -> None:
-    """Until the block ends the key has the file it had; then the new one."""
+    """The key has its old file until the block ends, and then the new one."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
         with cache.files.path("a").open("rb") as reading:
             async with cache.files.writing("a") as path:
                 path.write_bytes(b"new")
                 assert 1 == await cache.files.size("a")
-            # Who reads the old one meanwhile, reads it to its end.
+            # A program that has the old file open can still read it.
             assert b"\0" == reading.read()
         assert b"new" == cache.files.path("a").read_bytes()
         assert not path.exists()
@@ -48,7 +48,7 @@ async def test_a_file_is_written_whole(tmp_path: Path) -> None:
 async def test_a_file_that_is_not_finished_leaves_nothing(
     tmp_path: Path, *, cancelled: bool
 ) -> None:
-    """A block that raises, or is cancelled, changes no file and leaves none behind."""
+    """A block that raises or is cancelled changes no file, and its temporary file is removed."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
         try:
@@ -58,15 +58,15 @@ async def test_a_file_that_is_not_finished_leaves_nothing(
                     if cancelled:
                         scope.cancel()
                         await trio.lowlevel.checkpoint()
-                    raise KeyError  # noqa: TRY301  # what a body may raise
+                    raise KeyError  # noqa: TRY301  # the error of the body
         except KeyError:
             assert not cancelled
         assert not path.exists()
         assert 1 == await cache.files.size("a")
 
 
-async def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
-    """Opening a cache clears the files that were being written when the last one died."""
+async def test_unfinished_files_of_a_crash_are_removed(tmp_path: Path) -> None:
+    """Opening a cache removes the files that were being written when the last process ended."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
         await cache.artifacts.track_access("a")
@@ -86,10 +86,10 @@ async def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
         (None, TypeError, "keys? must be str, got None"),
     ],
 )
-async def test_what_is_no_key_has_no_file(
+async def test_an_invalid_key_is_refused(
     tmp_path: Path, key: Any, error: type[Exception], words: str
 ) -> None:
-    """A bad key is named before anything is written; others that ask for sizes are answered."""
+    """Nothing is written, and concurrent calls for other keys succeed."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
         with pytest.raises(error, match=words):
@@ -116,7 +116,7 @@ async def test_what_is_no_key_has_no_file(
 
 
 async def test_files_are_closed_with_the_cache(tmp_path: Path) -> None:
-    """After the block nothing is written or removed, not even what was begun within it."""
+    """After the block nothing is written or removed, even if the write began within it."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
         begun = cache.files.writing("b")
@@ -133,10 +133,10 @@ async def test_files_are_closed_with_the_cache(tmp_path: Path) -> None:
     assert cache.files.path("a").exists()
 
 
-async def test_the_fill_of_the_disk_is_what_df_tells(tmp_path: Path) -> None:
-    """What is kept for the superuser is neither used nor free."""
+async def test_the_usage_of_the_disk_is_the_one_of_df(tmp_path: Path) -> None:
+    """The blocks that are reserved for the superuser are neither used nor free."""
     async with opened(tmp_path) as cache:
-        fill = await cache.files.disk_usage()
+        usage = await cache.files.disk_usage()
         disk = os.statvfs(tmp_path)
-        assert fill.used + disk.f_bavail * disk.f_frsize == pytest.approx(fill.limit, rel=0.01)
-        assert fill.limit <= disk.f_blocks * disk.f_frsize
+        assert usage.used + disk.f_bavail * disk.f_frsize == pytest.approx(usage.limit, rel=0.01)
+        assert usage.limit <= disk.f_blocks * disk.f_frsize

@@ -27,7 +27,7 @@ FILES = ["cache.lock", "cache.db", "cache.db-wal", "cache.db-shm"]
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder with files, some named like those that the cache removes."""
+    """A folder with files, some of which have names that the cache removes."""
     outside = tmp_path / "outside"
     (outside / "00").mkdir(parents=True)
     (outside / "partial").mkdir()
@@ -103,7 +103,7 @@ def as_other_user(*command: str, cwd: Path) -> None:
 
 @pytest.fixture
 def sticky(tmp_path: Path) -> Path:
-    """A folder in which all users may create files, but remove only their own, as `/tmp`."""
+    """A folder like `/tmp`: every user may create files, and remove only their own."""
     sticky = tmp_path / "sticky"
     sticky.mkdir()
     sticky.chmod(0o1777)
@@ -113,7 +113,7 @@ def sticky(tmp_path: Path) -> Path:
 @pytest.mark.root
 @pytest.mark.parametrize("kind", ["folder", "file", "link"])
 @pytest.mark.parametrize("name", ["artifacts", *FILES])
-async def test_what_another_user_put_into_a_sticky_folder_is_refused(
+async def test_a_path_of_another_user_in_a_sticky_folder_is_refused(
     sticky: Path, outside: Path, name: str, kind: str
 ) -> None:
     """The error has its path, and nothing that another user can change is used."""
@@ -135,7 +135,7 @@ async def test_what_another_user_put_into_a_sticky_folder_is_refused(
 @pytest.mark.root
 @pytest.mark.parametrize("name", ["artifacts/partial", "artifacts/00", "artifacts/ff"])
 async def test_a_subfolder_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
-    """Also where the folder around it is this user's."""
+    """It is refused even if the folder around it belongs to this user."""
     path = tmp_path / "cache" / name
     path.mkdir(parents=True)
     os.chown(path, OTHER_USER, OTHER_USER)
@@ -147,7 +147,7 @@ async def test_a_subfolder_of_another_user_is_refused(tmp_path: Path, name: str)
 
 @pytest.mark.root
 async def test_a_sticky_folder_of_the_superuser_can_be_used(sticky: Path) -> None:
-    """Other users may write to the folder, but can neither read nor remove what is the cache's."""
+    """Other users may create files in it, but cannot move the folders of the cache."""
     as_other_user("touch", "theirs", cwd=sticky)
     async with opened(sticky) as cache:
         await write_file(cache, "a", 1)
@@ -176,7 +176,7 @@ async def test_a_folder_or_a_link_of_another_user_is_refused(
 
 
 async def test_the_path_of_a_cache_may_be_a_link_of_this_user(tmp_path: Path) -> None:
-    """As where a disk is mounted elsewhere. Files have the path that the link leads to."""
+    """The paths of the files are those of the target of the link."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     async with opened(tmp_path / "link") as cache:
@@ -188,7 +188,7 @@ async def test_the_path_of_a_cache_may_be_a_link_of_this_user(tmp_path: Path) ->
 async def test_a_relative_path_is_made_absolute_at_the_opening(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After `chdir` the cache goes on in its folder, and creates nothing in the new one."""
+    """After `chdir` the cache continues to use its folder, and creates nothing in the new one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     async with opened(Path("cache")) as cache:
@@ -227,7 +227,7 @@ async def test_a_link_in_place_of_an_artifact_is_removed_and_frees_nothing(
 async def test_opening_removes_links_among_the_artifacts(
     tmp_path: Path, outside: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also those with the name of an artifact that has a row, and links that dangle."""
+    """It removes dangling links, and links in place of the file of an artifact with a row."""
     before = contents(outside)
     async with opened(tmp_path / "cache") as cache:
         for key in ("file", "new", "b"):
@@ -249,7 +249,7 @@ async def test_opening_removes_links_among_the_artifacts(
 async def test_a_subfolder_that_becomes_a_link_is_not_followed(
     tmp_path: Path, outside: Path
 ) -> None:
-    """While the cache is open, too: nothing is read, removed or written through the link."""
+    """Nothing is read, removed or written through a link that appears while the cache is open."""
     async with opened(tmp_path / "cache") as cache:
         await write_file(cache, "a", 1)
         await cache.artifacts.track_access("a")
@@ -273,14 +273,14 @@ async def test_a_subfolder_that_becomes_a_link_is_not_followed(
 
 
 def pickled(error: UnsafePathError) -> UnsafePathError:
-    return cast("UnsafePathError", pickle.loads(pickle.dumps(error)))  # noqa: S301  # the test's own
+    return cast("UnsafePathError", pickle.loads(pickle.dumps(error)))  # noqa: S301  # pickled here
 
 
 @pytest.mark.parametrize("copied", [copy.copy, pickled])
 def test_the_error_of_an_unsafe_path_can_be_copied(
     copied: Callable[[UnsafePathError], UnsafePathError],
 ) -> None:
-    """With its path and its reason, by `copy` and by `pickle`."""
+    """`copy` and `pickle` keep its path and its reason."""
     error = UnsafePathError(Path("/folder"), "is a symbolic link")
     assert (str(error), error.filename, error.errno) == (
         str(copied(error)),

@@ -1,4 +1,4 @@
-"""`KeyValueStore`: what was put is what is read, and a read costs a write now and then only."""
+"""`KeyValueStore`: `get` returns what `put` stored, and rarely causes a write."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def payload(*values: str) -> str:
 
 
 async def test_a_value_is_stored_as_json_under_its_prefixed_key(tmp_path: Path) -> None:
-    """The table has the encoded values, the key of account, project and id, and three times."""
+    """The key has the account, the project and the id, and three columns have the current time."""
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a", "b"])
         await cache.flush()
@@ -72,7 +72,7 @@ async def test_a_value_is_stored_as_json_under_its_prefixed_key(tmp_path: Path) 
 async def test_an_unknown_id_account_or_project_is_not_found(
     tmp_path: Path, cas_id: str, account: str, project: str
 ) -> None:
-    """`get` answers None unless all three are those of a put."""
+    """`get` returns None unless id, account and project are those of a `put`."""
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
         assert await cache.key_values.get(cas_id, account, project) is None
@@ -81,7 +81,7 @@ async def test_an_unknown_id_account_or_project_is_not_found(
 
 
 async def test_an_empty_list_of_values_is_a_value(tmp_path: Path) -> None:
-    """No values are not the same as no entry, before the flush and after a restart."""
+    """An empty list is not the same as no entry, before the flush and after a restart."""
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", [])
         assert '{"entries":[]}' == await cache.key_values.get("id", "acme", "app")
@@ -90,8 +90,8 @@ async def test_an_empty_list_of_values_is_a_value(tmp_path: Path) -> None:
 
 
 async def test_the_latest_payload_of_a_key_wins(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Of several puts of a key the last one is read and stored, in one batch and across two."""
-    del mock_clock  # it stands still: nothing is flushed but on request
+    """The last of several puts of a key is read and stored, in one batch and across two."""
+    del mock_clock  # stands still, so nothing is flushed unless requested
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         for batch in range(2):
@@ -107,8 +107,8 @@ async def test_the_latest_payload_of_a_key_wins(tmp_path: Path, mock_clock: Mock
             assert NOON + SECOND == inserted
 
 
-async def test_what_was_put_is_read_before_any_flush(tmp_path: Path, mock_clock: MockClock) -> None:
-    """`get` sees a put that is in no table yet."""
+async def test_a_put_is_read_before_it_is_flushed(tmp_path: Path, mock_clock: MockClock) -> None:
+    """`get` returns a value that is not in the table yet."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -117,10 +117,10 @@ async def test_what_was_put_is_read_before_any_flush(tmp_path: Path, mock_clock:
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 700])
-async def test_what_memory_dropped_is_read_before_any_flush(
+async def test_a_pending_value_that_is_not_cached_is_read(
     tmp_path: Path, mock_clock: MockClock, memory_bytes: int
 ) -> None:
-    """A put is read though the bound in bytes left it no place, and without forcing a flush."""
+    """The read does not cause a flush."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=memory_bytes) as cache:
         for i in range(10):
@@ -135,10 +135,10 @@ async def test_what_memory_dropped_is_read_before_any_flush(
         assert expected == got
 
 
-async def test_a_mark_does_not_hide_a_put_that_memory_dropped(
+async def test_a_recorded_access_does_not_hide_a_pending_value(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A put that waits for its flush is read again after a read of it marked an access."""
+    """A pending value that is not cached is read again after an access of it was recorded."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=0, touch_interval=0.0) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -150,7 +150,7 @@ async def test_a_mark_does_not_hide_a_put_that_memory_dropped(
 
 @contextmanager
 def traced_memory() -> Iterator[Callable[[], int]]:
-    """Yield a function that returns how many bytes were allocated since, and not freed."""
+    """Yield a function that returns how many bytes were allocated and not freed in the block."""
     tracemalloc.start()
     try:
         gc.collect()
@@ -169,7 +169,7 @@ LARGE = 1_000_000
 
 
 async def test_a_flushed_value_is_not_held_in_memory(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Values that wait for their flush exceed the bound in bytes, and are freed after it."""
+    """Pending values may exceed the bound in bytes, and are freed after the flush."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=0) as cache:
         await cache.key_values.put("first", "acme", "app", ["a"])
@@ -187,7 +187,7 @@ async def test_a_flushed_value_is_not_held_in_memory(tmp_path: Path, mock_clock:
 async def test_a_hot_key_does_not_hold_the_flushed_values_of_others(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A key that is put again and again, and is always pending, keeps no other value in memory."""
+    """A key that is always pending does not keep the values of other keys in memory."""
     del mock_clock
     async with opened(tmp_path, memory_bytes=0) as cache:
         await cache.key_values.put("first", "acme", "app", ["a"])
@@ -221,18 +221,18 @@ async def test_memory_is_bounded_in_bytes(tmp_path: Path) -> None:
             assert await cache.key_values.get("id0", "acme", "app") is not None
         await cache.flush()
         change_all(tmp_path)
-        # What is unchanged comes from memory. The most recently used are read first, so that a
-        # value that is read from the table removes none of those that are still to be read.
+        # Unchanged values come from memory. The most recently used are read first, so that a value
+        # from the table does not replace a cached one before that is read.
         newest_first = ["id0", *(f"id{i}" for i in range(199, 0, -1))]
         read = [await cache.key_values.get(name, "acme", "app") for name in newest_first]
         cached = read.index("changed")
         assert {"changed"} == set(read[cached:])
-        # Each value takes its 2,000 characters, and some 550 bytes beside them.
+        # Each value takes its 2,000 characters and about 550 bytes more.
         assert 100_000 // 3_000 < cached < 100_000 // 2_500
 
 
 async def test_a_value_too_large_for_memory_replaces_a_small_one(tmp_path: Path) -> None:
-    """An old value does not stay in memory because the new one finds no place there."""
+    """The old value is removed from memory even if the new one does not fit."""
     async with opened(tmp_path, memory_bytes=2_000) as cache:
         await cache.key_values.put("id", "acme", "app", ["old"])
         await cache.key_values.put("id", "acme", "app", ["n" * 10_000])
@@ -243,7 +243,7 @@ async def test_a_value_too_large_for_memory_replaces_a_small_one(tmp_path: Path)
 async def test_a_value_is_kept_for_a_week_and_no_longer(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """What another process writes is seen when the time to live is over, however often read."""
+    """A change by another process is visible after the time to live, even for a hot key."""
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
         await cache.flush()
@@ -254,19 +254,19 @@ async def test_a_value_is_kept_for_a_week_and_no_longer(
         assert "changed" == await cache.key_values.get("id", "acme", "app")
 
 
-async def test_a_hot_key_costs_one_mark_an_interval(tmp_path: Path, mock_clock: MockClock) -> None:
-    """A thousand reads within the interval mark no access, the first one after it marks one."""
+async def test_one_access_per_interval_is_recorded(tmp_path: Path, mock_clock: MockClock) -> None:
+    """A thousand reads within the interval record no access; the first one after it does."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock, touch_interval=60.0) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
-        for marks in range(3):
+        for recorded in range(3):
             for _ in range(1_000):
                 await cache.key_values.get("id", "acme", "app")
-            assert 1 + marks == accepted(cache)
+            assert 1 + recorded == accepted(cache)
             clock.advance(59.9)
             await cache.key_values.get("id", "acme", "app")
-            assert 1 + marks == accepted(cache)
+            assert 1 + recorded == accepted(cache)
             clock.advance(0.1)
         await cache.flush()
         assert [(NOON + 120 * SECOND, NOON, NOON + 120 * SECOND)] == [
@@ -275,10 +275,10 @@ async def test_a_hot_key_costs_one_mark_an_interval(tmp_path: Path, mock_clock: 
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_a_key_that_memory_dropped_is_marked_once_an_interval_too(
+async def test_one_access_per_interval_is_recorded_for_a_value_that_is_not_cached(
     tmp_path: Path, mock_clock: MockClock, *, flushed: bool
 ) -> None:
-    """The last mark is known from the buffer or the table when memory keeps nothing."""
+    """The time of the last access then comes from the buffer or the table."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock, memory_bytes=0, touch_interval=60.0) as cache:
@@ -292,8 +292,8 @@ async def test_a_key_that_memory_dropped_is_marked_once_an_interval_too(
         assert 2 == accepted(cache)
 
 
-async def test_a_mark_survives_a_restart(tmp_path: Path) -> None:
-    """An access that was marked shortly before a restart is not marked again after it."""
+async def test_the_interval_continues_after_a_restart(tmp_path: Path) -> None:
+    """An access is not recorded if one was recorded shortly before the restart."""
     clock = FakeClock()
     async with opened(tmp_path, clock, touch_interval=60.0) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -306,8 +306,8 @@ async def test_a_mark_survives_a_restart(tmp_path: Path) -> None:
         assert 1 == accepted(cache)
 
 
-async def test_a_clock_that_was_set_back_does_not_stop_the_marks(tmp_path: Path) -> None:
-    """An access in the future is no reason to mark none until then."""
+async def test_accesses_are_recorded_after_the_clock_is_set_back(tmp_path: Path) -> None:
+    """A recorded access in the future does not prevent further ones until that time."""
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -317,10 +317,10 @@ async def test_a_clock_that_was_set_back_does_not_stop_the_marks(tmp_path: Path)
 
 
 @pytest.mark.parametrize("put_first", [True, False])
-async def test_an_access_never_displaces_a_pending_write(
+async def test_an_access_does_not_replace_a_pending_value(
     tmp_path: Path, mock_clock: MockClock, *, put_first: bool
 ) -> None:
-    """A put and a marked read in one batch leave the put's payload and the later time."""
+    """A put and a recorded access in one batch leave the payload of the put and the later time."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock, touch_interval=0.0) as cache:
@@ -337,8 +337,8 @@ async def test_an_access_never_displaces_a_pending_write(
         assert [("keyvalue:acme:app:id", payload("new"), last, NOON, last)] == await rows(cache)
 
 
-async def test_an_access_touches_rows_that_are_there_and_adds_none(tmp_path: Path) -> None:
-    """A key that was deleted behind the memory's back is not brought back by a read."""
+async def test_an_access_does_not_insert_a_row(tmp_path: Path) -> None:
+    """A read of a cached value does not restore its deleted row."""
     async with opened(tmp_path, touch_interval=0.0) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
         await cache.flush()
@@ -348,10 +348,10 @@ async def test_an_access_touches_rows_that_are_there_and_adds_none(tmp_path: Pat
         assert [] == await rows(cache)
 
 
-async def test_a_read_never_waits_for_room_in_the_buffer(
+async def test_a_read_does_not_wait_for_capacity_of_the_buffer(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """While the buffer is full, reads answer and mark no access; later ones mark it again."""
+    """While the buffer is full, reads succeed and record no access."""
     del mock_clock
     clock = FakeClock()
     async with open_cache(
@@ -371,7 +371,7 @@ async def test_a_read_never_waits_for_room_in_the_buffer(
 async def test_a_hundred_concurrent_writers_of_one_key_leave_one_write_and_one_row(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """What they put is coalesced: one row written, the others superseded."""
+    """One row is committed, and the other puts are superseded."""
     del mock_clock
     async with opened(tmp_path) as cache:
         async with trio.open_nursery() as nursery:
@@ -390,14 +390,14 @@ async def test_a_hundred_concurrent_writers_of_one_key_leave_one_write_and_one_r
 
 
 @pytest.mark.parametrize("capacity", [1, 3, 100])
-async def test_memory_and_table_agree_on_who_was_last(tmp_path: Path, capacity: int) -> None:
-    """Writers of one key that wait for room leave in memory what they leave in the table."""
+async def test_memory_and_table_agree_on_the_last_put(tmp_path: Path, capacity: int) -> None:
+    """They agree even if many puts of one key wait for capacity at the same time."""
     async with open_cache(
         tmp_path, options=BY_HAND, buffer_options=BufferOptions(capacity=capacity)
     ) as cache:
         for group in range(20):
             async with trio.open_nursery() as nursery:
-                # So many that the last ones are accepted together.
+                # Enough puts for the last ones to be accepted at the same time.
                 for i in range(9):
                     nursery.start_soon(cache.key_values.put, "id", "acme", "app", [f"{group} {i}"])
             await cache.flush()
@@ -405,10 +405,10 @@ async def test_memory_and_table_agree_on_who_was_last(tmp_path: Path, capacity: 
             assert [read] == [row[1] for row in await rows(cache)]
 
 
-async def test_a_put_that_is_cancelled_while_it_waits_has_stored_nothing(
+async def test_a_put_that_is_cancelled_while_it_waits_stores_nothing(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Memory does not show a value that the buffer did not accept."""
+    """`get` does not return a value that the buffer did not accept."""
     del mock_clock
     async with open_cache(
         tmp_path, options=BY_HAND, buffer_options=BufferOptions(capacity=1)
@@ -424,7 +424,7 @@ async def test_a_put_that_is_cancelled_while_it_waits_has_stored_nothing(
 
 
 async def test_writes_during_a_flush_are_not_lost(tmp_path: Path, mock_clock: MockClock) -> None:
-    """What is put while a batch is in flight is read at once, and committed by the next one."""
+    """A put while a batch is being flushed is readable at once, and committed by the next batch."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.key_values.put("a", "acme", "app", ["1"])
@@ -439,8 +439,8 @@ async def test_writes_during_a_flush_are_not_lost(tmp_path: Path, mock_clock: Mo
         assert [payload("2"), payload("1"), payload("2")] == [row[1] for row in await rows(cache)]
 
 
-async def test_stopping_flushes_what_is_queued(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Leaving the block writes what was put, and a restart reads it."""
+async def test_closing_flushes_the_values(tmp_path: Path, mock_clock: MockClock) -> None:
+    """A value that was pending when the cache was closed is read after a restart."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -448,8 +448,8 @@ async def test_stopping_flushes_what_is_queued(tmp_path: Path, mock_clock: MockC
         assert payload("a") == await cache.key_values.get("id", "acme", "app")
 
 
-async def test_the_buffer_flushes_explicitly(tmp_path: Path, mock_clock: MockClock) -> None:
-    """With time standing still nothing is written, until `flush`."""
+async def test_a_flush_can_be_requested(tmp_path: Path, mock_clock: MockClock) -> None:
+    """While the clock stands still, nothing is written before `flush`."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await cache.key_values.put("id", "acme", "app", ["a"])
@@ -462,7 +462,7 @@ async def test_the_buffer_flushes_explicitly(tmp_path: Path, mock_clock: MockClo
 
 
 class SlowReads:
-    """A store whose reads wait at a gate, and answer what the table had before."""
+    """A store whose reads wait for `gate`, and then return the row that they found before."""
 
     def __init__(self, row: tuple[str, int] | None) -> None:
         self.row = row
@@ -491,10 +491,10 @@ def key_values(
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 10_000])
-async def test_a_read_that_a_put_overtook_does_not_hide_the_put(
+async def test_a_read_that_is_slower_than_a_put_does_not_hide_the_put(
     autojump_clock: MockClock, memory_bytes: int
 ) -> None:
-    """What an older read of the table brings is not kept in memory over a newer put."""
+    """The older value that the read returns is not cached."""
     del autojump_clock
     reads = SlowReads(("old", NOON))
     async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
@@ -504,7 +504,7 @@ async def test_a_read_that_a_put_overtook_does_not_hide_the_put(
             nursery.start_soon(values.get, "id", "acme", "app")
             await wait_all_tasks_blocked()
             await values.put("id", "acme", "app", ["new"])
-            # Even where the put is flushed, and dropped from memory, before the read is back.
+            # The put is flushed and removed from memory before the read returns.
             await buffer.flush()
             await values.put("other", "acme", "app", ["x" * 9_000])
             reads.row = (payload("new"), NOON)
@@ -512,8 +512,8 @@ async def test_a_read_that_a_put_overtook_does_not_hide_the_put(
         assert payload("new") == await values.get("id", "acme", "app")
 
 
-async def test_two_reads_of_one_key_mark_one_access(autojump_clock: MockClock) -> None:
-    """Reads of the table that run at the same time know of each other's mark."""
+async def test_concurrent_reads_of_a_key_record_one_access(autojump_clock: MockClock) -> None:
+    """Concurrent reads of the table see the access that one of them recorded."""
     del autojump_clock
     reads, clock = SlowReads(("value", NOON)), FakeClock()
     clock.advance(3600)
@@ -530,7 +530,7 @@ async def test_two_reads_of_one_key_mark_one_access(autojump_clock: MockClock) -
 
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_a_read_leaves_nothing_behind(autojump_clock: MockClock, *, cancelled: bool) -> None:
-    """A read that found nothing, or that was cancelled, frees all its memory."""
+    """A read that finds nothing, or is cancelled, frees all its memory."""
     del autojump_clock
     reads = SlowReads(None)
     async with open_buffers(MemoryStore(), KEY_VALUE_ENTRIES) as buffers:
@@ -554,7 +554,7 @@ async def test_a_read_leaves_nothing_behind(autojump_clock: MockClock, *, cancel
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 async def test_any_text_is_an_id_a_handle_and_a_value(tmp_path: Path, text: str) -> None:
-    """Ids, handles and values of any characters come back as they were, from the table too."""
+    """Any characters are read as they were written, also from the table."""
     async with opened(tmp_path, memory_bytes=0) as cache:
         for names in ((text, "acme", "app"), ("id", text, "app"), ("id", "acme", text)):
             await cache.key_values.put(*names, [text, *names])
@@ -566,7 +566,7 @@ async def test_any_text_is_an_id_a_handle_and_a_value(tmp_path: Path, text: str)
 
 
 async def test_no_two_projects_share_a_key(tmp_path: Path) -> None:
-    """Handles that have the separator in them are kept apart."""
+    """Keys differ even if the handles contain the separator."""
     names = [("id", "a:b", "c"), ("id", "a", "b:c"), ("c:id", "a", "b"), ("id", "a%3Ab", "c")]
     async with opened(tmp_path) as cache:
         for i, (cas_id, account, project) in enumerate(names):
@@ -590,10 +590,10 @@ async def test_no_two_projects_share_a_key(tmp_path: Path) -> None:
         (("id", "acme", "app"), ["\udfff"], ValueError, "values .* surrogate pair"),
     ],
 )
-async def test_what_cannot_be_stored_is_refused_to_the_caller_alone(
+async def test_an_invalid_argument_is_refused(
     tmp_path: Path, names: Any, values: Any, error: type[Exception], words: str
 ) -> None:
-    """A bad argument is named where it enters, and the buffer goes on."""
+    """The error has the name of the argument, and the buffer continues."""
     async with opened(tmp_path) as cache:
         with pytest.raises(error, match=words):
             await cache.key_values.put(names[0], names[1], names[2], values)

@@ -1,4 +1,4 @@
-"""`open_cache`: all is opened together, and closed in order, whatever ends the block."""
+"""`open_cache`: everything is opened together and closed in order, however the block ends."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from tests.cache.tools import (
 
 
 def stored(directory: Path, table: str) -> list[tuple[Any, ...]]:
-    """Read a table as another program would, after the cache was closed."""
+    """Read a table with another connection, after the cache was closed."""
     connection = sqlite3.connect(directory / "cache.db")
     try:
-        return connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # the test's own
+        return connection.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # a constant
     finally:
         connection.close()
 
 
 async def test_everything_is_in_one_folder(tmp_path: Path) -> None:
-    """The folder, and those above it, are created; it is readable by its owner alone."""
+    """The folder and its parents are created, with access for the owner only."""
     folder = tmp_path / "some" / "where"
     async with opened(folder) as cache:
         await write_file(cache, "a", 1)
@@ -61,8 +61,8 @@ async def test_everything_is_in_one_folder(tmp_path: Path) -> None:
             assert 0 == each.stat().st_mode & 0o077
 
 
-async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
-    """Opening raises what the store raises, and leaves no worker behind."""
+async def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
+    """Opening raises the error of the store."""
     (tmp_path / "cache.db").write_bytes(b"not a database" * 1_000)
     with pytest.raises(StoreError, match=r"cache\.db"):
         async with opened(tmp_path):
@@ -82,8 +82,8 @@ trio.run(main)
 """
 
 
-async def test_one_process_at_a_time_has_the_folder(tmp_path: Path) -> None:
-    """A second one is told at once, and removes nothing; a crash of the first lets go of it."""
+async def test_one_process_at_a_time_uses_the_folder(tmp_path: Path) -> None:
+    """A second opening fails at once and removes nothing. A crash releases the lock."""
     async with opened(tmp_path) as cache, cache.files.writing("a") as path:
         with pytest.raises(StoreError, match=f"'{tmp_path}' is open already"):
             async with opened(tmp_path):
@@ -112,7 +112,7 @@ async def use(cache: Cache, name: str) -> None:
 
 
 async def first_run(cache: Cache) -> None:
-    """Wait until the transfer worker has found an empty queue, which it does at the opening."""
+    """Wait for the first run of the transfer worker, which finds an empty queue."""
     await until(lambda: cache.statistics().transfers == TransferStatistics(runs=1))
 
 
@@ -121,10 +121,10 @@ class BodyError(Exception):
 
 
 @pytest.mark.parametrize("how", ["normally", "by an exception", "by cancellation"])
-async def test_however_the_block_is_left_it_drains(
+async def test_the_block_drains_however_it_ends(
     tmp_path: Path, mock_clock: MockClock, how: str
 ) -> None:
-    """All that the three stores took is in the file, and the body's exception comes out as is."""
+    """All accepted entries are committed, and the body's exception is raised unchanged."""
     del mock_clock
     with trio.CancelScope() as scope:
         try:
@@ -132,7 +132,7 @@ async def test_however_the_block_is_left_it_drains(
                 await first_run(cache)
                 await use(cache, "a")
                 if how == "by an exception":
-                    raise BodyError  # noqa: TRY301  # what a body may raise
+                    raise BodyError  # noqa: TRY301  # the error of the body
                 if how == "by cancellation":
                     scope.cancel()
                     await trio.sleep_forever()
@@ -143,8 +143,8 @@ async def test_however_the_block_is_left_it_drains(
         assert 1 == len(stored(tmp_path, table))
 
 
-async def test_producers_are_turned_away_first(tmp_path: Path) -> None:
-    """While the workers still end their work, nobody else can begin any."""
+async def test_calls_are_refused_first(tmp_path: Path) -> None:
+    """The stores refuse calls while the workers finish their work."""
     storage = FakeStorage()
     storage.stop()
     refused: list[str] = []
@@ -184,8 +184,8 @@ async def test_producers_are_turned_away_first(tmp_path: Path) -> None:
         assert list(calls) == refused
 
 
-async def test_workers_end_before_the_buffers_drain_and_the_file_closes(tmp_path: Path) -> None:
-    """A transfer under way when the cache closes is ended, and what came of it is stored."""
+async def test_workers_end_before_the_buffers_drain_and_the_database_closes(tmp_path: Path) -> None:
+    """A transfer in progress is completed, and its result is committed."""
     storage = FakeStorage()
     storage.objects["down"] = b"12345"
     storage.stop()
@@ -199,7 +199,7 @@ async def test_workers_end_before_the_buffers_drain_and_the_file_closes(tmp_path
         await until(lambda: storage.running == 1)
         storage.gate.set()
     assert b"\0\0\0" == storage.objects["up"]
-    # The download had not begun: it was not begun any more.
+    # The download had not begun, and does not begin while the cache closes.
     assert ["up"] == storage.keys
     assert ["down"] == [row[5] for row in stored(tmp_path, "s3_transfers")]
     with pytest.raises(trio.ClosedResourceError):
@@ -207,7 +207,7 @@ async def test_workers_end_before_the_buffers_drain_and_the_file_closes(tmp_path
 
 
 async def test_a_download_that_ends_while_the_cache_closes_is_tracked(tmp_path: Path) -> None:
-    """Its row is written though producers are turned away already."""
+    """Its row is written even though the stores refuse other calls already."""
     storage = FakeStorage()
     storage.objects["down"] = b"12345"
     storage.stop()
@@ -229,10 +229,10 @@ async def test_a_download_that_ends_while_the_cache_closes_is_tracked(tmp_path: 
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_transfer_that_does_not_end_is_given_up_at_the_deadline(
+async def test_a_transfer_that_does_not_end_is_cancelled_at_the_deadline(
     tmp_path: Path, mock_clock: MockClock, *, cancelled: bool
 ) -> None:
-    """It stays in the queue, without a lost attempt, and the buffers drain all the same."""
+    """It stays queued and loses no attempt, and the buffers drain."""
     storage = FakeStorage()
     storage.stop()
     ended: list[float] = []
@@ -266,7 +266,7 @@ async def test_a_transfer_that_does_not_end_is_given_up_at_the_deadline(
 async def test_a_worker_that_fails_ends_the_block_with_its_exception(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """The body is cancelled, what it had put is drained, and the failure comes out as is."""
+    """The body is cancelled, the buffers drain, and the exception is raised unchanged."""
 
     class Breaking(FakeClock):
         broken = False
@@ -299,7 +299,7 @@ def drop(raw: sqlite3.Connection) -> None:
 async def test_a_buffer_that_fails_ends_the_block_and_names_its_entries(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Its table is gone: the error has what was put, and the other tables have what is theirs."""
+    """The entries of the other tables are committed."""
     del mock_clock
 
     async def run() -> None:
@@ -333,19 +333,19 @@ def refuse_changes(raw: sqlite3.Connection) -> None:
 def opened_unforgiving(
     directory: Path, storage: FakeStorage, **changes: object
 ) -> AbstractAsyncContextManager[Cache]:
-    """Open a cache whose queue's buffer fails with the first row that is refused."""
+    """Open a cache in which the buffer of the queue fails at the first refused row."""
     return open_cache(
         directory,
         storage=storage,
-        options=dataclasses.replace(BY_HAND, **changes),  # type: ignore[arg-type]  # the test's own
+        options=dataclasses.replace(BY_HAND, **changes),  # type: ignore[arg-type]  # names of options
         buffer_overrides={"s3_transfers": BufferOptions(dead_letters_per_minute=0)},
     )
 
 
-async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
+async def test_a_worker_whose_buffer_fails_adds_no_error(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """That the queue's buffer is broken is said once, by the failure that broke it."""
+    """Only the failure of the buffer is raised."""
     del mock_clock
     storage = FakeStorage()
     storage.stop()
@@ -365,10 +365,10 @@ async def test_a_worker_whose_buffer_fails_adds_no_error_of_its_own(
     assert "s3_transfers" == caught.value.buffer
 
 
-async def test_a_worker_in_the_middle_of_a_transfer_adds_no_error_either(
+async def test_a_worker_during_a_transfer_adds_no_error(
     tmp_path: Path,
 ) -> None:
-    """The same where the worker runs by itself, and the body is cancelled by the failure."""
+    """Only the failure of the buffer is raised if the worker runs in the background, too."""
     storage = FakeStorage()
     storage.stop()
 
@@ -395,8 +395,8 @@ async def test_a_worker_in_the_middle_of_a_transfer_adds_no_error_either(
     assert "s3_transfers" == caught.value.buffer
 
 
-async def test_a_locked_file_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
-    """However often a flush finds the file locked, what was accepted is written in the end."""
+async def test_nothing_is_lost_while_the_database_is_locked(tmp_path: Path) -> None:
+    """A flush is retried until it succeeds, however often the database is locked."""
     impatient = BufferOptions(retry=RetryPolicy(initial_delay=0.001, max_delay=0.01))
     async with open_cache(tmp_path, options=BY_HAND, buffer_options=impatient) as cache:
         other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
@@ -404,7 +404,7 @@ async def test_a_locked_file_is_waited_for_and_nothing_is_lost(tmp_path: Path) -
         await use(cache, "a")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cache.flush)
-            # More attempts than a fixed number of retries would have made.
+            # More attempts than a small fixed number of retries would allow.
             await until(lambda: all(b.retries > 5 for b in cache.statistics().buffers.values()))
             assert 3 == cache.statistics().pending
             other.execute("ROLLBACK")
@@ -414,14 +414,14 @@ async def test_a_locked_file_is_waited_for_and_nothing_is_lost(tmp_path: Path) -
         assert 1 == len(stored(tmp_path, table))
 
 
-async def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
-    """What finds no room stays in memory, and is written when there is some."""
+async def test_nothing_is_lost_while_the_disk_is_full(tmp_path: Path) -> None:
+    """Entries stay in memory until there is space on the disk."""
 
     def limit(raw: sqlite3.Connection, pages: int) -> None:
         raw.execute(f"PRAGMA max_page_count = {pages}")
 
     async with opened(tmp_path) as cache:
-        await cache.store.run(limit, 1)  # no more than there are
+        await cache.store.run(limit, 1)  # fewer than the database has
         for i in range(100):
             await cache.key_values.put(f"id{i}", "acme", "app", ["x" * 1_000])
         await until(lambda: cache.statistics().buffers["key_value_entries"].retries > 1)
@@ -432,7 +432,7 @@ async def test_a_full_disk_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> 
 
 
 async def test_producers_wait_while_a_buffer_is_full(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Memory is bounded by the buffer's capacity, store by store."""
+    """The capacity of each buffer bounds the memory of its store."""
     del mock_clock
     async with open_cache(
         tmp_path,
@@ -445,7 +445,7 @@ async def test_producers_wait_while_a_buffer_is_full(tmp_path: Path, mock_clock:
             buffers = cache.buffers.statistics
             await until(lambda: buffers()["cas_artifacts"].waiting == 7)
             assert 3 == buffers()["cas_artifacts"].pending
-            # The others go on.
+            # The other stores accept entries.
             await cache.transfers.enqueue_upload("acme", "app", "cas", "k")
             await cache.key_values.put("id", "acme", "app", [])
         await cache.flush()
@@ -453,7 +453,7 @@ async def test_producers_wait_while_a_buffer_is_full(tmp_path: Path, mock_clock:
 
 
 async def test_a_flush_is_one_transaction(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Deletes and inserts that wait together are committed together."""
+    """Pending deletes and inserts are committed together."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await use(cache, "a")
@@ -466,10 +466,10 @@ async def test_a_flush_is_one_transaction(tmp_path: Path, mock_clock: MockClock)
         assert before + 1 == cache.statistics().buffers["s3_transfers"].flushes
 
 
-async def test_pending_entries_are_told_by_buffer_and_in_total(
+async def test_the_statistics_have_the_pending_entries_by_buffer_and_in_total(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """The statistics name each buffer by its table."""
+    """Each buffer has the name of its table."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await use(cache, "a")
@@ -489,8 +489,8 @@ WRONG_TABLES = {
 
 
 @pytest.mark.parametrize("table", WRONG_TABLES)
-async def test_another_table_of_that_name_is_told(tmp_path: Path, table: str) -> None:
-    """A file with another table of one of the names is refused in words, and left as it was."""
+async def test_a_table_with_other_columns_is_refused(tmp_path: Path, table: str) -> None:
+    """The error has the table, the missing column, and the SQL that adds it."""
     with sqlite3.connect(tmp_path / "cache.db") as other:
         other.execute(WRONG_TABLES[table])
     other.close()
@@ -507,28 +507,30 @@ class UploadsOnly:
         """Do nothing."""
 
 
-class NothingToAwait(UploadsOnly):
+class SyncDownload(UploadsOnly):
     def download(self, key: str, path: Path) -> None:
-        """Do nothing, in the loop's thread."""
+        """Do nothing, without a coroutine."""
 
 
-@pytest.mark.parametrize("given", [object(), UploadsOnly(), NothingToAwait(), "s3://bucket"])
-async def test_what_is_no_storage_is_refused(tmp_path: Path, given: Any) -> None:
-    """When it is given, not by every transfer."""
+@pytest.mark.parametrize("given", [object(), UploadsOnly(), SyncDownload(), "s3://bucket"])
+async def test_an_object_without_both_async_methods_is_not_a_storage(
+    tmp_path: Path, given: Any
+) -> None:
+    """It is refused at the opening, not by every transfer."""
     with pytest.raises(TypeError, match="storage must have async methods upload and download"):
         async with open_cache(tmp_path, storage=given):
             raise AssertionError
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("returned", "expected"),
     [(1.5, TypeError), (None, TypeError), (True, TypeError), (-1, ValueError), (2**63, ValueError)],
 )
-async def test_a_clock_that_tells_no_time_is_named(
-    tmp_path: Path, told: Any, expected: type[Exception]
+async def test_a_clock_with_an_invalid_time_is_refused(
+    tmp_path: Path, returned: Any, expected: type[Exception]
 ) -> None:
-    """The call that asked it raises, and has changed nothing."""
-    async with open_cache(tmp_path, options=BY_HAND, clock=lambda: told) as cache:
+    """The call that uses the clock raises, and changes nothing."""
+    async with open_cache(tmp_path, options=BY_HAND, clock=lambda: returned) as cache:
         calls: list[Callable[[], Any]] = [
             lambda: cache.key_values.put("id", "acme", "app", []),
             lambda: cache.artifacts.track_access("a"),
@@ -539,12 +541,12 @@ async def test_a_clock_that_tells_no_time_is_named(
                 await call()
         assert 0 == cache.statistics().pending
     with pytest.raises(TypeError, match=r"^clock must be callable"):
-        async with open_cache(tmp_path, clock=told):
+        async with open_cache(tmp_path, clock=returned):
             raise AssertionError
 
 
-async def test_what_is_no_limit_or_no_row_is_refused_by_name(tmp_path: Path) -> None:
-    """Past what SQLite stores, or of another kind: the error has the argument and the value."""
+async def test_invalid_limits_and_rows_are_refused(tmp_path: Path) -> None:
+    """The error has the name of the argument."""
     calls: list[tuple[type[Exception], str, Callable[[Any], Any]]] = [
         (ValueError, "limit", lambda c: c.artifacts.oldest(2**70)),
         (ValueError, "limit", lambda c: c.transfers.pending("upload", 2**70)),
@@ -559,8 +561,8 @@ async def test_what_is_no_limit_or_no_row_is_refused_by_name(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("given", [{}, {"budget_bytes": 1}, 7, BufferOptions()])
-async def test_options_of_another_kind_are_refused(tmp_path: Path, given: Any) -> None:
-    """What is no `CacheOptions` is not taken for the defaults, empty or not."""
+async def test_options_of_another_type_are_refused(tmp_path: Path, given: Any) -> None:
+    """An object that is not a `CacheOptions` does not mean the defaults, even if it is empty."""
     with pytest.raises(TypeError, match="options must be a CacheOptions, got"):
         async with open_cache(tmp_path, options=given):
             raise AssertionError
@@ -621,7 +623,7 @@ async def test_options_of_another_kind_are_refused(tmp_path: Path, given: Any) -
     ],
 )
 def test_options_of_wrong_types_or_out_of_range_are_refused(option: str, value: Any) -> None:
-    """The error has an option's name, the value, and what is expected."""
+    """The error has the name of the option, the value, and the expected values."""
     pattern = "high_watermark" if option == "target" and value == 0.85 else option
     with pytest.raises(OptionsError, match=rf"^{pattern} = .+: expected a"):
         dataclasses.replace(CacheOptions(), **{option: value})

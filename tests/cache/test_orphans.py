@@ -1,4 +1,4 @@
-"""Files without a row: opening a cache removes them, and nothing else."""
+"""Opening a cache removes the artifact files without a row, and no other files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cache.tools import BY_HAND, ODD_TEXTS, FakeStorage, opened, write_fil
 
 
 def there(folder: Path) -> list[Path]:
-    """Name all the files that a cache has."""
+    """Return the paths of all files below `artifacts`."""
     return sorted(path for path in (folder / "artifacts").rglob("*") if path.is_file())
 
 
@@ -51,10 +51,10 @@ trio.run(main)
 """
 
 
-async def test_what_a_crash_left_without_a_row_is_removed(
+async def test_a_file_without_a_row_after_a_crash_is_removed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A process killed between a file and the flush of its row leaves nothing on the disk."""
+    """The process is killed between the write of a file and the flush of its row."""
     died = subprocess.run([sys.executable, "-c", CRASH, str(tmp_path)], check=False, timeout=60)
     assert -signal.SIGKILL == died.returncode
     assert 3 == len(there(tmp_path))
@@ -68,10 +68,10 @@ async def test_what_a_crash_left_without_a_row_is_removed(
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5_000])
-async def test_files_with_a_row_stay_whatever_their_keys(
+async def test_files_with_a_row_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    """However many batches the keys are read in, none of them is passed over."""
+    """No key is skipped, in any number of batches."""
     monkeypatch.setattr(orphans, "_BATCH", batch)
     keys = [*ODD_TEXTS, *(f"k{i}" for i in range(20))]
     async with opened(tmp_path) as cache:
@@ -81,8 +81,8 @@ async def test_files_with_a_row_stay_whatever_their_keys(
         assert sorted(cache.files.path(key) for key in keys) == there(tmp_path)
 
 
-async def test_a_file_that_is_to_be_uploaded_stays(tmp_path: Path) -> None:
-    """It is wanted, though nobody has used it yet; once it is uploaded it is not."""
+async def test_a_file_that_is_queued_for_upload_stays(tmp_path: Path) -> None:
+    """It stays without a row of its own until it is uploaded."""
     storage = FakeStorage()
     async with opened(tmp_path) as cache:
         for key in ("up", "down"):
@@ -98,10 +98,8 @@ async def test_a_file_that_is_to_be_uploaded_stays(tmp_path: Path) -> None:
         assert [] == there(tmp_path)
 
 
-async def test_what_is_no_artifacts_file_is_left_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Files of other names stay; what cannot be removed stays too, with a warning."""
+async def test_other_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Files with other names stay. A file that cannot be removed is logged as a warning."""
     async with opened(tmp_path) as cache:
         await add(cache, "a")
         stuck = cache.files.path("stuck")
@@ -117,10 +115,10 @@ async def test_what_is_no_artifacts_file_is_left_alone(
     assert f"file '{stuck}' without a row cannot be removed" in record.getMessage()
 
 
-async def test_files_stay_while_their_rows_may_be_in_the_spill(
+async def test_files_stay_while_their_rows_may_be_in_a_spill(
     tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A drain that failed has the rows in a file: until that is gone, no artifact is an orphan."""
+    """After a failed drain the rows are in a spill, so no file is removed while it exists."""
 
     async def run() -> None:
         async with trio.open_nursery() as nursery:
@@ -156,7 +154,7 @@ async def test_files_stay_while_their_rows_may_be_in_the_spill(
 async def test_files_stay_while_there_is_any_spill(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """The second failed drain has a number, and its rows are no less wanted."""
+    """The spill of a second failed drain has a number, and an unfinished one has a suffix."""
     async with opened(tmp_path) as cache:
         await write_file(cache, "a", 1)
     (tmp_path / name).touch()
@@ -170,7 +168,7 @@ async def test_files_stay_while_there_is_any_spill(
 async def test_files_stay_while_their_rows_may_be_dead_letters(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, table: str
 ) -> None:
-    """Whoever mends what refused them replays them, and finds the files."""
+    """The files exist when an operator replays the dead letters."""
 
     def execute(raw: object, sql: str) -> None:
         raw.execute(sql)  # type: ignore[attr-defined]
@@ -194,14 +192,14 @@ async def test_files_stay_while_their_rows_may_be_dead_letters(
 
 
 @pytest.mark.parametrize("key", ["x'00ff'", "CAST(x'ff' AS TEXT)", "''"])
-async def test_files_stay_where_a_key_is_no_text(
+async def test_files_stay_if_a_key_is_not_text(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
-    """A row that another program wrote keeps no cache from opening."""
+    """A cache opens in spite of an invalid row of another program."""
 
     def insert(raw: object) -> None:
         raw.execute(  # type: ignore[attr-defined]
-            "INSERT INTO cas_artifacts (key, last_accessed_at, inserted_at, updated_at) "  # noqa: S608  # the test's own
+            "INSERT INTO cas_artifacts (key, last_accessed_at, inserted_at, updated_at) "  # noqa: S608  # a constant
             f"VALUES ({key}, 0, 0, 0)"
         )
 
@@ -214,10 +212,10 @@ async def test_files_stay_where_a_key_is_no_text(
     assert (key != "''") == ("the keys cannot be read" in caplog.text)
 
 
-async def test_what_cannot_be_removed_of_unfinished_files_is_left(
+async def test_an_unfinished_file_that_cannot_be_removed_is_left(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A folder among them is a warning, and keeps no cache from opening."""
+    """A folder among the unfinished files is logged as a warning, and the cache opens."""
     partial = tmp_path / "artifacts" / "partial"
     (partial / "folder").mkdir(parents=True)
     (partial / "file").touch()
@@ -228,8 +226,8 @@ async def test_what_cannot_be_removed_of_unfinished_files_is_left(
     assert f"unfinished file '{partial / 'folder'}' cannot be removed" in record.getMessage()
 
 
-async def test_the_event_loop_goes_on_while_files_are_looked_through(tmp_path: Path) -> None:
-    """Opening a cache with many files holds up nobody else: others run between its batches."""
+async def test_other_tasks_run_while_files_are_checked(tmp_path: Path) -> None:
+    """Opening a cache with many files does not block the event loop."""
     async with opened(tmp_path) as cache:
         await add(cache, "a")
     steps = 0

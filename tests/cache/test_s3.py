@@ -1,4 +1,4 @@
-"""`S3Storage` against a real server of S3's API, and one that answers what it is told to."""
+"""`S3Storage` against a real server with S3's API, and against one with scripted answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIME = 30.0
 
 @pytest.fixture(scope="module")
 def server() -> Generator[str, None, None]:
-    """A server on loopback, in a process of its own."""
+    """The URL of a server on loopback, in another process."""
     with subprocess.Popen(
         [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"],
         stdin=subprocess.DEVNULL,
@@ -60,7 +60,7 @@ def server() -> Generator[str, None, None]:
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of no value, and no others: nothing of the machine's own is read."""
+    """Set dummy credentials, and keep boto3 from reading those of this machine."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
@@ -72,7 +72,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def bucket(server: str, credentials: None, request: pytest.FixtureRequest) -> str:
-    """A bucket of the test's own."""
+    """A new bucket per test."""
     del credentials
     client: Any = boto3.client("s3", endpoint_url=server)
     name = f"bucket-{abs(hash(request.node.nodeid))}"
@@ -81,8 +81,8 @@ def bucket(server: str, credentials: None, request: pytest.FixtureRequest) -> st
     return name
 
 
-async def test_a_file_goes_there_and_back(server: str, bucket: str, tmp_path: Path) -> None:
-    """What is downloaded is what was uploaded; an upload replaces the object."""
+async def test_a_file_is_uploaded_and_downloaded(server: str, bucket: str, tmp_path: Path) -> None:
+    """The content is the same, and an upload replaces the object."""
     source, target = tmp_path / "source", tmp_path / "target"
     async with open_s3(bucket, endpoint_url=server) as storage:
         for content in (b"first", b"", bytes(range(256)) * 1_000):
@@ -92,8 +92,8 @@ async def test_a_file_goes_there_and_back(server: str, bucket: str, tmp_path: Pa
             assert content == target.read_bytes()
 
 
-async def test_a_large_file_goes_in_parts(server: str, bucket: str, tmp_path: Path) -> None:
-    """More than one part of 8 MiB comes back whole."""
+async def test_a_large_file_is_uploaded_in_parts(server: str, bucket: str, tmp_path: Path) -> None:
+    """A file of several parts of 8 MiB has the same content after a download."""
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(20 * 2**20))
     async with open_s3(bucket, endpoint_url=server) as storage:
@@ -105,10 +105,10 @@ async def test_a_large_file_goes_in_parts(server: str, bucket: str, tmp_path: Pa
     client.close()
 
 
-async def test_a_missing_object_is_told_from_a_missing_bucket(
+async def test_a_missing_object_differs_from_a_missing_bucket(
     server: str, bucket: str, tmp_path: Path
 ) -> None:
-    """The first is nothing to transfer, the second an error that an operator can mend."""
+    """Without the object there is nothing to transfer; an operator can create the bucket."""
     async with open_s3(bucket, endpoint_url=server) as storage:
         with pytest.raises(MissingError, match="NoSuchKey"):
             await storage.download("none", tmp_path / "target")
@@ -120,7 +120,7 @@ async def test_a_missing_object_is_told_from_a_missing_bucket(
 
 
 async def test_a_symbolic_link_is_not_uploaded(server: str, bucket: str, tmp_path: Path) -> None:
-    """A link in place of an artifact's file does not publish another file."""
+    """A link in place of an artifact's file does not upload another file."""
     (tmp_path / "secret").write_bytes(b"secret")
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     async with open_s3(bucket, endpoint_url=server) as storage:
@@ -131,9 +131,9 @@ async def test_a_symbolic_link_is_not_uploaded(server: str, bucket: str, tmp_pat
             await storage.download("a", tmp_path / "target")
 
 
-async def test_odd_keys_are_objects_of_their_own(server: str, bucket: str, tmp_path: Path) -> None:
-    """Keys that need quoting in a URL come back with what was theirs."""
-    # A key of S3 has up to 1,024 bytes, and moto's routes end at a newline.
+async def test_odd_keys_are_different_objects(server: str, bucket: str, tmp_path: Path) -> None:
+    """Keys that need quoting in a URL have separate objects."""
+    # A key of S3 has at most 1,024 bytes, and moto's routes end at a newline.
     keys = [f"acme/app/{text}" for text in ODD_TEXTS if len(text) < 1_000 and "\n" not in text]
     async with open_s3(bucket, endpoint_url=server) as storage:
         for i, key in enumerate(keys):
@@ -147,7 +147,7 @@ async def test_odd_keys_are_objects_of_their_own(server: str, bucket: str, tmp_p
 async def test_a_cache_fills_another_through_the_storage(
     server: str, bucket: str, tmp_path: Path
 ) -> None:
-    """A hundred artifacts uploaded by one server are downloaded by another, fifty at once."""
+    """One cache uploads a hundred artifacts, and another one downloads them, fifty at once."""
     keys = [f"acme/app/{i}" for i in range(100)]
     async with (
         open_s3(bucket, endpoint_url=server) as storage,
@@ -171,7 +171,7 @@ async def test_a_cache_fills_another_through_the_storage(
 
 
 class Answering(ThreadingHTTPServer):
-    """A server that gives every request one answer, and counts them."""
+    """A server that gives the same answer to each request, and counts the requests."""
 
     daemon_threads = True
 
@@ -193,7 +193,7 @@ class Answer(BaseHTTPRequestHandler):
         self.server.requests += 1
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         code = self.server.code
-        body = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+        body = f"<Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/xml")
         self.send_header("Content-Length", str(len(body)))
@@ -203,7 +203,7 @@ class Answer(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = _answer  # noqa: N815  # http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -217,10 +217,8 @@ def answering(request: pytest.FixtureRequest) -> Generator[Answering, None, None
 
 
 @pytest.mark.parametrize("answering", [429, 503], indirect=True)
-async def test_a_server_that_limits_requests_is_asked_once(
-    answering: Answering, tmp_path: Path
-) -> None:
-    """429 and 503 are told as such, at once: to wait and to try again is the worker's."""
+async def test_a_rate_limited_request_is_not_repeated(answering: Answering, tmp_path: Path) -> None:
+    """429 and 503 raise RateLimitedError at once, since the worker backs off and retries."""
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(RateLimitedError):
@@ -231,10 +229,10 @@ async def test_a_server_that_limits_requests_is_asked_once(
 
 
 @pytest.mark.parametrize("answering", [401, 403, 500, 502, 504], indirect=True)
-async def test_a_server_that_serves_nobody_is_unavailable(
+async def test_a_server_that_serves_no_request_is_unavailable(
     answering: Answering, tmp_path: Path
 ) -> None:
-    """Errors of its own, and credentials that it refuses, are told from a transfer's failure."""
+    """Server errors and refused credentials raise UnavailableError."""
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(UnavailableError):
@@ -246,7 +244,7 @@ async def test_a_server_that_serves_nobody_is_unavailable(
 
 @pytest.mark.parametrize("answering", [400, 404, 409, 499], indirect=True)
 async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path) -> None:
-    """They come as the client raises them, and cost an attempt each."""
+    """They raise the error of the client, so each counts as a failed attempt."""
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(ClientError):
@@ -273,10 +271,10 @@ async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path)
     ],
     indirect=["answering"],
 )
-async def test_the_code_tells_whose_fault_it_is(
+async def test_the_code_of_the_error_counts(
     answering: Answering, code: str, expected: type[Exception], tmp_path: Path
 ) -> None:
-    """Credentials that expired, or a proxy, fail every transfer alike, whatever the status."""
+    """Some codes mean that no transfer can succeed, even with a status of 400."""
     answering.code = code
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
@@ -286,20 +284,18 @@ async def test_the_code_tells_whose_fault_it_is(
             await storage.download("k", tmp_path / "target")
 
 
-async def test_a_bucket_that_cannot_be_is_no_fault_of_the_transfer(
-    server: str, tmp_path: Path
-) -> None:
-    """No request can be made, for any key, until somebody mends the bucket's name."""
+async def test_a_bucket_with_an_invalid_name_is_unavailable(server: str, tmp_path: Path) -> None:
+    """No request for any key succeeds until an operator corrects the name."""
     async with open_s3("not a bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="bucket name"):
             await storage.download("k", tmp_path / "target")
 
 
 @pytest.mark.parametrize("answering", [503], indirect=True)
-async def test_a_limited_transfer_stays_until_the_server_takes_it(
+async def test_a_rate_limited_transfer_stays_until_it_is_done(
     answering: Answering, server: str, bucket: str, tmp_path: Path
 ) -> None:
-    """Turned away by one server, it is in the queue for the next run, and then done."""
+    """It stays queued while the server limits requests, and a later run does it."""
     async with (
         open_s3(bucket, endpoint_url=answering.url) as limited,
         opened(tmp_path, storage=limited) as cache,
@@ -320,8 +316,8 @@ async def test_a_limited_transfer_stays_until_the_server_takes_it(
     assert b"x" == (tmp_path / "target").read_bytes()
 
 
-async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    """A refused connection is told as such, without a retry of the client's own."""
+async def test_a_server_that_refuses_connections_is_unavailable(tmp_path: Path) -> None:
+    """The client does not retry."""
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url="http://127.0.0.1:1") as storage:
         with pytest.raises(UnavailableError):
@@ -332,7 +328,7 @@ async def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path) -> None
 
 @pytest.fixture
 def silent() -> Generator[str, None, None]:
-    """A server that takes connections and answers none."""
+    """The URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
@@ -340,7 +336,7 @@ def silent() -> Generator[str, None, None]:
 async def test_a_server_that_does_not_answer_in_time_is_unavailable(
     silent: str, tmp_path: Path
 ) -> None:
-    """The timeout for an answer ends the call, and is the storage's fault."""
+    """The timeout ends the call with UnavailableError."""
     async with open_s3("bucket", endpoint_url=silent, read_timeout=0.2) as storage:
         with pytest.raises(UnavailableError):
             await storage.download("k", tmp_path / "target")
@@ -349,7 +345,7 @@ async def test_a_server_that_does_not_answer_in_time_is_unavailable(
 async def test_without_credentials_the_storage_is_unavailable(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be signed until an operator mends that."""
+    """No request can be signed until an operator sets credentials."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -359,7 +355,7 @@ async def test_without_credentials_the_storage_is_unavailable(
 
 
 class Dripping(BaseHTTPRequestHandler):
-    """Takes, or gives, a body so slowly that no timeout for a silence ever passes."""
+    """Sends or receives a body so slowly that no timeout of a silence expires."""
 
     stopping: threading.Event
 
@@ -375,7 +371,7 @@ class Dripping(BaseHTTPRequestHandler):
             self.rfile.read(1024)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -390,17 +386,17 @@ def dripping() -> Generator[str, None, None]:
         thread.join(TIME)
 
 
-@pytest.mark.parametrize("way", list(TransferType))
-async def test_a_server_that_drips_holds_no_transfer_past_its_timeout(
-    dripping: str, tmp_path: Path, way: TransferType
+@pytest.mark.parametrize("transfer_type", list(TransferType))
+async def test_a_slow_server_does_not_delay_a_transfer_past_its_timeout(
+    dripping: str, tmp_path: Path, transfer_type: TransferType
 ) -> None:
-    """The attempt has failed at its timeout, however often a byte comes."""
+    """The attempt fails at its timeout, even if bytes arrive all the time."""
     async with (
         open_s3("bucket", endpoint_url=dripping) as storage,
         opened(tmp_path, storage=storage, transfer_timeout=0.5) as cache,
     ):
         assert cache.transfer_worker is not None
-        if way is TransferType.UPLOAD:
+        if transfer_type is TransferType.UPLOAD:
             async with cache.files.writing("k") as path:
                 path.write_bytes(bytes(7_000_000))
             await cache.transfers.enqueue_upload("acme", "app", "cas", "k")
@@ -409,7 +405,7 @@ async def test_a_server_that_drips_holds_no_transfer_past_its_timeout(
         with trio.fail_after(20):
             await cache.transfer_worker.run_once()
         assert TransferStatistics(runs=1, failed=1) == cache.transfer_worker.statistics()
-        [transfer] = await cache.transfers.pending(way, 1)
+        [transfer] = await cache.transfers.pending(transfer_type, 1)
         assert 1 == transfer.attempts
 
 
@@ -424,10 +420,10 @@ async def test_a_server_that_drips_holds_no_transfer_past_its_timeout(
         ("read_timeout", float("nan"), ValueError),
     ],
 )
-async def test_what_cannot_be_used_is_refused_by_name(
+async def test_invalid_arguments_are_refused(
     argument: str, value: Any, expected: type[Exception]
 ) -> None:
-    """Not in the first transfer, by whatever it is handed to."""
+    """The error has the name of the argument. It is raised at the opening."""
     with pytest.raises(expected, match=f"^{argument} must be"):
         async with open_s3("bucket", **{argument: value}):
             raise AssertionError

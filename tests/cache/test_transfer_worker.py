@@ -1,4 +1,4 @@
-"""`TransferWorker`: what is done leaves the queue, what is not done stays, within bounds."""
+"""`TransferWorker`: transfers leave the queue when they are done, missing, or failed too often."""
 
 from __future__ import annotations
 
@@ -39,14 +39,16 @@ HOUR = 3600
 
 
 async def queue(cache: Cache, *keys: str, size: int = 3) -> None:
-    """Queue uploads of artifacts, whose files are there."""
+    """Write files, and queue their uploads."""
     for key in keys:
         await write_file(cache, key, size)
         await cache.transfers.enqueue_upload("acme", "app", "cas", key)
 
 
-async def left(cache: Cache, way: TransferType = TransferType.UPLOAD) -> list[tuple[str, int]]:
-    return [(t.key, t.attempts) for t in await cache.transfers.pending(way, 10_000)]
+async def left(
+    cache: Cache, transfer_type: TransferType = TransferType.UPLOAD
+) -> list[tuple[str, int]]:
+    return [(t.key, t.attempts) for t in await cache.transfers.pending(transfer_type, 10_000)]
 
 
 def worker(cache: Cache) -> TransferWorker:
@@ -55,7 +57,7 @@ def worker(cache: Cache) -> TransferWorker:
 
 
 async def test_an_upload_that_is_done_leaves_the_queue(tmp_path: Path) -> None:
-    """The object has what the file has."""
+    """The object has the content of the file."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage) as cache:
         await queue(cache, "a", "b")
@@ -66,7 +68,7 @@ async def test_an_upload_that_is_done_leaves_the_queue(tmp_path: Path) -> None:
 
 
 async def test_a_download_that_is_done_is_a_file_and_an_access(tmp_path: Path) -> None:
-    """The file has what the object has, and the table knows of it, so that it can be evicted."""
+    """The file has the content of the object, and a row, so that it can be evicted."""
     storage = FakeStorage()
     storage.objects["a"] = b"12345"
     async with opened(tmp_path, storage=storage) as cache:
@@ -77,8 +79,8 @@ async def test_a_download_that_is_done_is_a_file_and_an_access(tmp_path: Path) -
         assert [] == await left(cache, TransferType.DOWNLOAD)
 
 
-async def test_a_download_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    """Half a file never takes the place of a whole one."""
+async def test_a_download_that_fails_does_not_change_the_file(tmp_path: Path) -> None:
+    """An incomplete file does not replace a complete one."""
     storage = FakeStorage()
 
     async def half(_key: str, path: Path) -> None:
@@ -96,8 +98,8 @@ async def test_a_download_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -
         assert [] == list((tmp_path / "artifacts" / "partial").iterdir())
 
 
-async def test_fifty_are_under_way_at_once_and_no_more(tmp_path: Path) -> None:
-    """The next transfer starts when one of the fifty is done."""
+async def test_at_most_fifty_transfers_are_in_progress(tmp_path: Path) -> None:
+    """The next transfer starts when one of the fifty ends."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage) as cache:
@@ -114,7 +116,7 @@ async def test_fifty_are_under_way_at_once_and_no_more(tmp_path: Path) -> None:
 
 
 async def test_a_run_goes_through_the_queue_once_in_batches(tmp_path: Path) -> None:
-    """All batches are worked off, an upload and a download in turn, so that neither waits."""
+    """It reads all batches, and alternates between uploads and downloads."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage, transfer_batch=2, transfer_concurrency=1) as cache:
         await queue(cache, *(f"u{i}" for i in range(5)))
@@ -126,7 +128,7 @@ async def test_a_run_goes_through_the_queue_once_in_batches(tmp_path: Path) -> N
 
 
 async def test_the_same_key_is_uploaded_and_downloaded(tmp_path: Path) -> None:
-    """Both ways of one key are done in one run."""
+    """One run does both transfers of a key."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage) as cache:
         await queue(cache, "a")
@@ -137,7 +139,7 @@ async def test_the_same_key_is_uploaded_and_downloaded(tmp_path: Path) -> None:
 
 
 async def test_rate_limited_transfers_stay_and_end_the_run(tmp_path: Path) -> None:
-    """Nothing more is asked of the storage; what it turned away has lost no attempt."""
+    """The run starts no more transfers, and the rejected one loses no attempt."""
     storage = FakeStorage()
     storage.raises["k2"] = RateLimitedError("slow down")
     async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
@@ -151,10 +153,10 @@ async def test_rate_limited_transfers_stay_and_end_the_run(tmp_path: Path) -> No
         assert [] == await left(cache)
 
 
-async def test_rate_limited_transfers_stay_however_often_they_are_turned_away(
+async def test_rate_limited_transfers_stay_however_often_they_are_rejected(
     tmp_path: Path,
 ) -> None:
-    """They are not among the failed ones, which are dropped after some attempts."""
+    """They are not dropped, as failed transfers are."""
     storage = FakeStorage()
     storage.raises["k"] = RateLimitedError("slow down")
     async with opened(tmp_path, storage=storage, transfer_attempts=2) as cache:
@@ -167,7 +169,7 @@ async def test_rate_limited_transfers_stay_however_often_they_are_turned_away(
 async def test_the_pause_after_rate_limited_runs_grows_and_ends(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Each run in a row in which nothing is done adds a longer pause; one that ends well, none."""
+    """It grows with each run in a row that completes no transfer, and ends after a normal run."""
     storage = FakeStorage()
     storage.raises["k"] = RateLimitedError("slow down")
     backoff = RetryPolicy(initial_delay=10.0, multiplier=2.0, max_delay=30.0, jitter=0.0)
@@ -195,7 +197,7 @@ async def test_the_pause_after_rate_limited_runs_grows_and_ends(
         await queue(cache, "other")
         await run_comes_after(1.0)
         await run_comes_after(11.0)
-        # Something is done beside what is turned away: the pauses begin to grow anew.
+        # A transfer is done beside the rejected one, so the pause starts again at its shortest.
         await queue(cache, "good")
         await run_comes_after(21.0)
         assert [("other", 0)] == await left(cache)
@@ -206,7 +208,7 @@ async def test_the_pause_after_rate_limited_runs_grows_and_ends(
 async def test_failed_transfers_are_counted_and_dropped_after_their_last_attempt(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The count is in the table: a restart does not begin it anew."""
+    """The count is in the table, so it continues after a restart."""
     storage = FakeStorage()
     storage.raises["bad"] = RuntimeError("no")
     statistics: list[TransferStatistics] = []
@@ -226,8 +228,8 @@ async def test_failed_transfers_are_counted_and_dropped_after_their_last_attempt
     assert "is dropped, attempt 3 of 3: RuntimeError('no')" in caplog.text
 
 
-async def test_a_transfer_that_fails_is_its_own_affair(tmp_path: Path) -> None:
-    """It is tried once a run, and others are done meanwhile, those behind it too."""
+async def test_a_transfer_that_fails_does_not_affect_others(tmp_path: Path) -> None:
+    """It is tried once per run, and the transfers behind it are done."""
     storage = FakeStorage()
     storage.raises["k1"] = ValueError("odd")
     async with opened(tmp_path, storage=storage, transfer_batch=1) as cache:
@@ -237,25 +239,27 @@ async def test_a_transfer_that_fails_is_its_own_affair(tmp_path: Path) -> None:
         assert [("k1", 1)] == await left(cache)
 
 
-@pytest.mark.parametrize("way", list(TransferType))
-async def test_what_is_missing_is_given_up_at_once(tmp_path: Path, way: TransferType) -> None:
-    """A file, or an object, that is not there will not come by trying again."""
+@pytest.mark.parametrize("transfer_type", list(TransferType))
+async def test_a_transfer_with_nothing_to_copy_is_dropped_at_once(
+    tmp_path: Path, transfer_type: TransferType
+) -> None:
+    """It is not retried if its file or object does not exist."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage) as cache:
-        if way is TransferType.UPLOAD:
+        if transfer_type is TransferType.UPLOAD:
             await cache.transfers.enqueue_upload("acme", "app", "cas", "a")
         else:
             await cache.transfers.enqueue_download("acme", "app", "cas", "a")
         await worker(cache).run_once()
-        assert [] == await left(cache, way)
+        assert [] == await left(cache, transfer_type)
         assert TransferStatistics(runs=1, missing=1) == worker(cache).statistics()
         assert not cache.files.path("a").exists()
 
 
-async def test_a_transfer_that_hangs_has_failed_at_its_timeout(
+async def test_a_transfer_that_hangs_fails_at_its_timeout(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """It holds its place for 300 s at the most."""
+    """It uses its place for at most 300 s."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage) as cache:
@@ -268,10 +272,10 @@ async def test_a_transfer_that_hangs_has_failed_at_its_timeout(
         assert TransferStatistics(runs=1, failed=1) == worker(cache).statistics()
 
 
-async def test_a_download_that_waits_for_room_in_a_buffer_has_not_failed(
+async def test_a_download_that_waits_for_a_buffer_does_not_fail(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Its object is there: that the table cannot be written for long is not its fault."""
+    """The timeout does not include the wait for the table."""
     storage = FakeStorage()
     storage.objects["a"] = b"x"
     async with open_cache(
@@ -295,7 +299,7 @@ async def test_a_download_that_waits_for_room_in_a_buffer_has_not_failed(
 
 
 async def test_two_runs_at_once_transfer_once(tmp_path: Path) -> None:
-    """The second waits for the first, and finds an empty queue."""
+    """The second run skips the transfers of the first."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage) as cache:
@@ -310,8 +314,8 @@ async def test_two_runs_at_once_transfer_once(tmp_path: Path) -> None:
         assert 2 == worker(cache).statistics().runs
 
 
-async def test_a_run_that_is_cancelled_leaves_the_queue(tmp_path: Path) -> None:
-    """What was under way is there for the next run, and has lost no attempt."""
+async def test_a_run_that_is_cancelled_does_not_change_the_queue(tmp_path: Path) -> None:
+    """The transfers in progress stay queued and lose no attempt."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage) as cache:
@@ -326,8 +330,8 @@ async def test_a_run_that_is_cancelled_leaves_the_queue(tmp_path: Path) -> None:
         assert [] == await left(cache)
 
 
-async def test_without_a_storage_transfers_wait(tmp_path: Path) -> None:
-    """A cache without an object storage queues, for the day it has one."""
+async def test_without_a_storage_transfers_stay_queued(tmp_path: Path) -> None:
+    """They are done once the cache is opened with a storage."""
     async with opened(tmp_path) as cache:
         await queue(cache, "a")
         assert cache.transfer_worker is None
@@ -358,7 +362,7 @@ OUTAGES = [
 async def test_an_outage_of_hours_does_not_empty_the_queue(
     tmp_path: Path, mock_clock: MockClock, error: Exception
 ) -> None:
-    """No transfer loses an attempt while nothing gets through; then all are done."""
+    """No transfer loses an attempt during the outage, and all are done after it."""
     storage = FakeStorage()
     names = [f"k{i}" for i in range(60)]
     storage.raises = dict.fromkeys([*names, "d"], error)
@@ -383,10 +387,8 @@ async def test_an_outage_of_hours_does_not_empty_the_queue(
         assert 61 == worker(cache).statistics().done
 
 
-async def test_an_outage_is_asked_after_less_and_less_often(
-    tmp_path: Path, mock_clock: MockClock
-) -> None:
-    """The pauses grow as they do where the storage asks for fewer requests."""
+async def test_the_worker_backs_off_during_an_outage(tmp_path: Path, mock_clock: MockClock) -> None:
+    """The pauses grow as they do when the storage asks for fewer requests."""
     storage = FakeStorage()
     storage.raises["k"] = UnavailableError("down")
     backoff = RetryPolicy(initial_delay=10.0, multiplier=2.0, max_delay=30.0, jitter=0.0)
@@ -405,10 +407,10 @@ async def test_an_outage_is_asked_after_less_and_less_often(
         assert times == [time for _, _, time in storage.calls]
 
 
-async def test_an_outage_is_told_once_a_run(
+async def test_an_outage_is_logged_once_per_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning has how many transfers wait, and what the last of them met."""
+    """The warning has the number of transfers, and the error of the last one."""
     storage = FakeStorage()
     storage.raises = {f"k{i}": UnavailableError("down") for i in range(3)}
     async with opened(tmp_path, storage=storage) as cache:
@@ -426,8 +428,8 @@ async def test_an_outage_is_told_once_a_run(
     assert TransferStatistics(runs=1, unavailable=3) == statistics
 
 
-async def test_a_run_ends_when_the_storage_does_less_than_it_leaves(tmp_path: Path) -> None:
-    """A storage that breaks down is not asked for all the rest of the queue."""
+async def test_a_run_ends_when_more_transfers_are_unavailable_than_done(tmp_path: Path) -> None:
+    """The rest of the queue is not tried during an outage."""
     storage = FakeStorage()
     names = [f"k{i}" for i in range(20)]
     storage.raises = dict.fromkeys(names[3:], UnavailableError("down"))
@@ -440,10 +442,10 @@ async def test_a_run_ends_when_the_storage_does_less_than_it_leaves(tmp_path: Pa
         assert expected == worker(cache).statistics()
 
 
-async def test_what_fails_while_the_storage_serves_others_is_dropped_in_the_end(
+async def test_a_transfer_that_is_unavailable_while_others_are_done_has_failed(
     tmp_path: Path,
 ) -> None:
-    """An object at which the server breaks down each time has failed, as any broken transfer."""
+    """If one object makes the server fail every time, its transfer is dropped in the end."""
     storage = FakeStorage()
     storage.raises["bad"] = UnavailableError("500 Internal Server Error")
     clock = FakeClock()
@@ -458,8 +460,8 @@ async def test_what_fails_while_the_storage_serves_others_is_dropped_in_the_end(
         assert expected == worker(cache).statistics()
 
 
-async def test_what_was_done_before_an_outage_does_not_vouch_for_it(tmp_path: Path) -> None:
-    """Each run judges the storage by what it did in that run."""
+async def test_the_transfers_of_earlier_runs_do_not_count_as_available(tmp_path: Path) -> None:
+    """Each run decides by its own transfers whether the storage is available."""
     storage = FakeStorage()
     async with opened(tmp_path, storage=storage) as cache:
         await queue(cache, *(f"k{i}" for i in range(5)))
@@ -470,8 +472,8 @@ async def test_what_was_done_before_an_outage_does_not_vouch_for_it(tmp_path: Pa
         assert [("late", 0)] == await left(cache)
 
 
-async def test_downloads_that_work_do_not_vouch_for_uploads(tmp_path: Path) -> None:
-    """Credentials that may only read are an outage of the uploads: none loses an attempt."""
+async def test_downloads_do_not_count_as_available_uploads(tmp_path: Path) -> None:
+    """With credentials that may only read, uploads are unavailable and lose no attempt."""
     storage = FakeStorage()
     storage.raises["up"] = UnavailableError("403 Forbidden")
     async with opened(tmp_path, storage=storage) as cache:
@@ -484,8 +486,8 @@ async def test_downloads_that_work_do_not_vouch_for_uploads(tmp_path: Path) -> N
         assert [] == await left(cache, TransferType.DOWNLOAD)
 
 
-async def test_a_failed_transfer_is_put_off_for_longer_each_time(tmp_path: Path) -> None:
-    """It is tried again when its delay is over, not at every interval, after a restart too."""
+async def test_the_delay_of_a_failed_transfer_grows(tmp_path: Path) -> None:
+    """It is retried after its delay, also across a restart, and not at every interval."""
     storage = FakeStorage()
     storage.raises["bad"] = RuntimeError("no")
     clock = FakeClock()
@@ -507,8 +509,8 @@ async def test_a_failed_transfer_is_put_off_for_longer_each_time(tmp_path: Path)
             assert tried + 1 == len(storage.calls)
 
 
-async def test_a_failed_transfer_has_hours_by_default(tmp_path: Path) -> None:
-    """Whatever an outage raises, no transfer is dropped within five hours."""
+async def test_a_failed_transfer_is_retried_for_hours_by_default(tmp_path: Path) -> None:
+    """It is not dropped within five hours, so it outlasts outages with unknown errors."""
     storage = FakeStorage()
     storage.raises["bad"] = RuntimeError("unknown to the worker")
     clock = FakeClock()
@@ -526,10 +528,10 @@ async def test_a_failed_transfer_has_hours_by_default(tmp_path: Path) -> None:
         assert (8, 1) == (worker(cache).statistics().failed, worker(cache).statistics().dropped)
 
 
-async def test_a_transfer_is_not_put_off_for_as_long_as_the_clock_was_wrong(
+async def test_a_delay_that_is_too_long_is_ignored(
     tmp_path: Path,
 ) -> None:
-    """Put off by a clock that was a year ahead, it is tried when the clock is right again."""
+    """If the clock was a year ahead at a failure, the transfer is tried once the clock is right."""
     storage = FakeStorage()
     storage.raises["bad"] = RuntimeError("no")
     clock = FakeClock()
@@ -543,10 +545,10 @@ async def test_a_transfer_is_not_put_off_for_as_long_as_the_clock_was_wrong(
         assert [] == await left(cache)
 
 
-async def test_what_is_always_turned_away_does_not_starve_what_is_behind_it(
+async def test_a_rejected_transfer_does_not_starve_those_behind_it(
     tmp_path: Path,
 ) -> None:
-    """A run goes on behind the transfer at which the one before ended, and comes back to it."""
+    """A run starts behind the last transfer of the previous run, and ends with that one."""
     storage = FakeStorage()
     storage.raises["k0"] = RateLimitedError("slow down")
     async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
@@ -558,8 +560,8 @@ async def test_what_is_always_turned_away_does_not_starve_what_is_behind_it(
         assert [("k0", 0)] == await left(cache)
 
 
-async def test_many_that_are_turned_away_take_turns(tmp_path: Path) -> None:
-    """Each has as many attempts as any other, give or take one, new ones among them."""
+async def test_many_rejected_transfers_take_turns(tmp_path: Path) -> None:
+    """The numbers of attempts differ by at most one, also for new transfers."""
     storage = FakeStorage()
     names = [f"k{i}" for i in range(7)]
     storage.raises = dict.fromkeys(names, RateLimitedError("slow down"))
@@ -574,8 +576,8 @@ async def test_many_that_are_turned_away_take_turns(tmp_path: Path) -> None:
         assert {1, 2} == set(tried)
 
 
-async def test_uploads_that_are_turned_away_do_not_starve_downloads(tmp_path: Path) -> None:
-    """The runs begin with the two ways in turn."""
+async def test_rejected_uploads_do_not_starve_downloads(tmp_path: Path) -> None:
+    """The runs begin with uploads and downloads in turn."""
     storage = FakeStorage()
     storage.raises = {f"u{i}": RateLimitedError("slow down") for i in range(3)}
     async with opened(tmp_path, storage=storage, transfer_concurrency=1) as cache:
@@ -589,8 +591,8 @@ async def test_uploads_that_are_turned_away_do_not_starve_downloads(tmp_path: Pa
         assert ["u0", "d0", "u1", "u2", "d1", "u0", "u1", "d2", "u2"] == storage.keys
 
 
-async def test_uploads_that_are_slow_leave_places_to_downloads(tmp_path: Path) -> None:
-    """Of two places, the second goes to a download, however many uploads stand before it."""
+async def test_slow_uploads_leave_places_to_downloads(tmp_path: Path) -> None:
+    """The second of two places is used by a download, however many uploads were queued before."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage, transfer_concurrency=2) as cache:
@@ -603,8 +605,8 @@ async def test_uploads_that_are_slow_leave_places_to_downloads(tmp_path: Path) -
             storage.gate.set()
 
 
-async def test_a_slow_transfer_does_not_hold_up_the_next_batch(tmp_path: Path) -> None:
-    """The places of those that are done go to whatever is next in the queue."""
+async def test_a_slow_transfer_does_not_delay_the_next_batch(tmp_path: Path) -> None:
+    """The next transfers of the queue use the places of those that are done."""
     storage = FakeStorage()
     hanging = trio.Event()
     upload = storage.upload
@@ -624,10 +626,10 @@ async def test_a_slow_transfer_does_not_hold_up_the_next_batch(tmp_path: Path) -
         assert 9 == len(storage.objects)
 
 
-async def test_a_slow_transfer_does_not_hold_up_what_is_queued_later(
+async def test_a_slow_transfer_does_not_delay_later_ones(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """Both ways go on at the next interval; what is under way is not begun a second time."""
+    """Uploads and downloads continue at the next interval; the slow one is not started again."""
     storage = FakeStorage()
     hanging = trio.Event()
     upload = storage.upload
@@ -660,8 +662,8 @@ async def test_a_slow_transfer_does_not_hold_up_what_is_queued_later(
         await until(lambda: done(7))
 
 
-async def test_what_awaits_its_verdict_is_not_tried_meanwhile(tmp_path: Path) -> None:
-    """A run that goes on for a slow transfer judges at its end: until then others pass over."""
+async def test_a_transfer_is_not_tried_again_before_its_result_is_known(tmp_path: Path) -> None:
+    """A run classifies unavailable transfers at its end; until then other runs skip them."""
     storage = FakeStorage()
     storage.raises["bad"] = UnavailableError("500")
     hanging = trio.Event()
@@ -686,8 +688,8 @@ async def test_what_awaits_its_verdict_is_not_tried_meanwhile(tmp_path: Path) ->
         storage.raises.clear()
 
 
-async def test_places_are_shared_by_the_runs(tmp_path: Path) -> None:
-    """However many runs go on, no more transfers than `transfer_concurrency` are under way."""
+async def test_the_runs_share_the_places(tmp_path: Path) -> None:
+    """At most `transfer_concurrency` transfers are in progress, in all runs together."""
     storage = FakeStorage()
     storage.stop()
     async with opened(tmp_path, storage=storage, transfer_concurrency=3) as cache:
@@ -701,8 +703,10 @@ async def test_places_are_shared_by_the_runs(tmp_path: Path) -> None:
         assert (3, 8) == (storage.most, len(storage.calls))
 
 
-async def test_a_download_is_in_the_file_before_the_queue_forgets_it(tmp_path: Path) -> None:
-    """A crash finds the artifact's row, or the transfer, or both: not neither."""
+async def test_the_row_of_a_download_is_committed_before_its_transfer_is_deleted(
+    tmp_path: Path,
+) -> None:
+    """A crash leaves the row, the transfer, or both."""
     storage = FakeStorage()
     storage.objects["a"] = b"x"
     async with opened(tmp_path, storage=storage) as cache:
@@ -718,10 +722,10 @@ async def test_a_download_is_in_the_file_before_the_queue_forgets_it(tmp_path: P
         assert {"a"} == await cache.artifacts.existing_keys(["a"])
 
 
-async def test_a_run_that_fails_is_tried_again(
+async def test_a_run_that_fails_is_retried_at_the_next_interval(
     tmp_path: Path, mock_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A read that fails, as one does without file descriptors, ends neither worker nor cache."""
+    """A read that fails, for example for lack of file descriptors, does not end the worker."""
 
     def rename(raw: object, old: str, new: str) -> None:
         raw.execute(f"ALTER TABLE {old} RENAME TO {new}")  # type: ignore[attr-defined]
@@ -742,8 +746,8 @@ async def test_a_run_that_fails_is_tried_again(
     assert "no such table: s3_transfers" in caplog.text
 
 
-async def test_a_run_ends_though_transfers_are_queued_meanwhile(tmp_path: Path) -> None:
-    """It is over what was queued when it began; a stream of new ones does not keep it going."""
+async def test_a_run_ignores_transfers_that_are_queued_during_it(tmp_path: Path) -> None:
+    """So it ends even if transfers are queued all the time."""
     storage = FakeStorage()
     upload = storage.upload
 
@@ -759,10 +763,10 @@ async def test_a_run_ends_though_transfers_are_queued_meanwhile(tmp_path: Path) 
         assert ["a+", "b+"] == sorted(key for key, _ in await left(cache))
 
 
-async def test_what_is_taken_out_of_the_queue_during_a_run_is_not_tried(
+async def test_a_transfer_that_is_deleted_during_a_run_is_not_tried(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """A delete that waits for its flush counts when the next batch is taken."""
+    """A pending delete counts when the next batch is read."""
     del mock_clock
     storage = FakeStorage()
     upload = storage.upload
@@ -799,10 +803,10 @@ def group(*errors: Exception) -> ExceptionGroup[Exception]:
     ],
     ids=repr,
 )
-async def test_a_group_of_exceptions_is_judged_by_what_is_in_it(
+async def test_a_group_of_exceptions_is_classified_by_its_members(
     tmp_path: Path, error: Exception, expected: TransferStatistics
 ) -> None:
-    """The storage's word counts before the transfer's failure, and that before a missing part."""
+    """Rate limits count before unavailability, then failures, then missing objects."""
     storage = FakeStorage()
     storage.raises["k"] = error
     async with opened(tmp_path, storage=storage) as cache:
@@ -811,10 +815,10 @@ async def test_a_group_of_exceptions_is_judged_by_what_is_in_it(
         assert expected == worker(cache).statistics()
 
 
-async def test_a_failure_that_cannot_be_noted_stops_nothing(
+async def test_a_failure_that_cannot_be_recorded_does_not_stop_the_worker(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the database takes no note, a transfer is tried again, and the worker goes on."""
+    """The attempt is not counted, and the transfer is retried."""
 
     def limit(raw: object, what: str) -> None:
         raw.execute(what)  # type: ignore[attr-defined]
@@ -837,8 +841,8 @@ async def test_a_failure_that_cannot_be_noted_stops_nothing(
         assert [("bad", 1)] == await left(cache)
 
 
-async def test_a_closed_cache_runs_no_worker(tmp_path: Path) -> None:
-    """`run_once` of either worker says that the cache is closed, whatever it would look at."""
+async def test_a_worker_of_a_closed_cache_does_not_run(tmp_path: Path) -> None:
+    """`run_once` of both workers raises, whatever their options."""
     async with opened(tmp_path, storage=FakeStorage(), budget_bytes=None) as cache:
         pass
     for run_once in (worker(cache).run_once, cache.evictor.run_once):
@@ -846,20 +850,20 @@ async def test_a_closed_cache_runs_no_worker(tmp_path: Path) -> None:
             await run_once()
 
 
-async def test_a_slow_transfer_does_not_hold_up_others_when_the_storage_ended_its_run(
+async def test_a_slow_transfer_does_not_delay_others_after_a_backoff(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """What is queued later waits for the pause after an outage, and not for the slow one too."""
+    """Later transfers wait for the backoff after an outage, but not for the slow transfer."""
     storage = FakeStorage()
     hanging = trio.Event()
-    upload, turned_away = storage.upload, False
+    upload, rejected = storage.upload, False
 
     async def odd(key: str, path: Path) -> None:
-        nonlocal turned_away
+        nonlocal rejected
         if key == "slow":
             await hanging.wait()
-        elif key == "bad" and not turned_away:
-            turned_away = True
+        elif key == "bad" and not rejected:
+            rejected = True
             raise UnavailableError("for now")
         await upload(key, path)
 
@@ -873,7 +877,7 @@ async def test_a_slow_transfer_does_not_hold_up_others_when_the_storage_ended_it
             return worker(cache).statistics().done == count
 
         await queue(cache, "slow", "bad")
-        await until(lambda: done(0) and turned_away)
+        await until(lambda: done(0) and rejected)
         await queue(cache, "later")
         await until(lambda: done(1))
         assert ["later"] == storage.keys

@@ -1,4 +1,4 @@
-"""`S3Transfers`: a queue in the order of insertion, in which a key stands once for each way."""
+"""`S3Transfers`: a queue in the order of insertion, with each key at most once per type."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ async def download(cache: Cache, key: str) -> None:
     await cache.transfers.enqueue_download("acme", "app", "cas", key)
 
 
-async def keys(cache: Cache, way: TransferType = UP) -> list[str]:
-    return [transfer.key for transfer in await cache.transfers.pending(way, 1_000)]
+async def keys(cache: Cache, transfer_type: TransferType = UP) -> list[str]:
+    return [transfer.key for transfer in await cache.transfers.pending(transfer_type, 1_000)]
 
 
-async def test_a_transfer_is_queued_with_all_that_is_known_of_it(tmp_path: Path) -> None:
-    """A row has a version 7 UUID, the way, the handles, the kind, the key, the time, attempts."""
+async def test_a_transfer_has_all_columns(tmp_path: Path) -> None:
+    """Its id is a UUID of version 7."""
     async with opened(tmp_path) as cache:
         await cache.transfers.enqueue_upload("acme", "app", "module", "k")
         [transfer] = await cache.transfers.pending(UP, 10)
@@ -45,7 +45,7 @@ async def test_a_transfer_is_queued_with_all_that_is_known_of_it(tmp_path: Path)
 
 
 async def test_pending_flushes_first(tmp_path: Path, mock_clock: MockClock) -> None:
-    """What was queued is given out at once, though time, and so the interval, stands still."""
+    """Queued transfers are returned at once, even though the clock stands still."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await upload(cache, "a")
@@ -60,7 +60,7 @@ async def test_pending_flushes_first(tmp_path: Path, mock_clock: MockClock) -> N
 async def test_pending_is_in_the_order_of_insertion(
     tmp_path: Path, mock_clock: MockClock, step: int
 ) -> None:
-    """First in, first out: within one microsecond, and when the clock is set back, too."""
+    """Even within one microsecond, and if the clock is set back."""
     del mock_clock
     clock = FakeClock()
     expected = [f"k{i * 7919 % 100}" for i in range(100)]
@@ -73,8 +73,8 @@ async def test_pending_is_in_the_order_of_insertion(
         assert expected == await keys(cache)
 
 
-async def test_the_order_outlives_a_restart_with_the_clock_set_back(tmp_path: Path) -> None:
-    """What is queued after a restart stands behind what was there, whatever the clock says."""
+async def test_the_order_is_kept_if_the_clock_is_set_back_before_a_restart(tmp_path: Path) -> None:
+    """Transfers that are queued after a restart come after the earlier ones."""
     clock = FakeClock()
     expected: list[str] = []
     for start in range(3):
@@ -87,22 +87,23 @@ async def test_the_order_outlives_a_restart_with_the_clock_set_back(tmp_path: Pa
         clock.advance(-3_600)
 
 
-@pytest.mark.parametrize("way", [UP, DOWN])
-async def test_the_last_insertion_counts_whichever_way_it_goes(
-    tmp_path: Path, way: TransferType
-) -> None:
-    """No two transfers of a table have one time, so that a place in the queue is one's own."""
+@pytest.mark.parametrize("transfer_type", [UP, DOWN])
+async def test_the_time_of_insertion_is_unique(tmp_path: Path, transfer_type: TransferType) -> None:
+    """It is later than that of the last transfer of either type, also after a restart."""
     clock = FakeClock()
     times: list[int] = []
     for key in ("a", "b"):
         async with opened(tmp_path, clock) as cache:
-            await (upload if way is UP else download)(cache, key)
-            times = [transfer.inserted_at for transfer in await cache.transfers.pending(way, 10)]
+            await (upload if transfer_type is UP else download)(cache, key)
+            times = [
+                transfer.inserted_at
+                for transfer in await cache.transfers.pending(transfer_type, 10)
+            ]
     assert [NOON, NOON + 1] == times
 
 
-async def test_pending_gives_so_many_and_goes_on_where_it_ended(tmp_path: Path) -> None:
-    """`limit` bounds a batch, and `after` starts the next one behind it."""
+async def test_pending_returns_batches(tmp_path: Path) -> None:
+    """`limit` is the size of a batch, and `after` continues behind a transfer."""
     async with opened(tmp_path) as cache:
         for i in range(5):
             await upload(cache, f"k{i}")
@@ -115,7 +116,7 @@ async def test_pending_gives_so_many_and_goes_on_where_it_ended(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("way", "limit", "words"),
+    ("transfer_type", "limit", "words"),
     [
         ("sideways", 1, "'sideways' is not a valid TransferType"),
         (UP, 0, "limit must be 1 or more, got 0"),
@@ -124,17 +125,17 @@ async def test_pending_gives_so_many_and_goes_on_where_it_ended(tmp_path: Path) 
         (UP, True, "limit must be int, got True of type bool"),
     ],
 )
-async def test_pending_refuses_what_it_cannot_give(
-    tmp_path: Path, way: str, limit: Any, words: str
+async def test_pending_refuses_invalid_arguments(
+    tmp_path: Path, transfer_type: str, limit: Any, words: str
 ) -> None:
-    """A way that is none, or a limit that SQLite would take for no limit, is named."""
+    """An unknown type, or a limit that SQLite would read as no limit."""
     async with opened(tmp_path) as cache:
         with pytest.raises((TypeError, ValueError), match=words):
-            await cache.transfers.pending(way, limit)
+            await cache.transfers.pending(transfer_type, limit)
 
 
 async def test_the_queue_is_read_from_an_index(tmp_path: Path) -> None:
-    """However long the queue, its first transfers are found without sorting it."""
+    """The first transfers are found without sorting the queue."""
     async with opened(tmp_path) as cache:
         plan = await cache.store.fetch_all(
             "EXPLAIN QUERY PLAN SELECT * FROM s3_transfers WHERE type = ? AND "
@@ -149,10 +150,10 @@ async def test_the_queue_is_read_from_an_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_duplicates_leave_one(
+async def test_a_key_that_is_queued_twice_is_in_the_queue_once(
     tmp_path: Path, mock_clock: MockClock, *, flushed: bool
 ) -> None:
-    """A key that is queued again for the same way stays as it was queued first."""
+    """The second call has no effect."""
     del mock_clock
     clock = FakeClock()
     async with opened(tmp_path, clock) as cache:
@@ -168,7 +169,7 @@ async def test_duplicates_leave_one(
 async def test_one_key_may_be_queued_for_upload_and_for_download(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """The two ways do not displace each other, in memory or in the table."""
+    """The two transfers do not affect each other, in the buffer or in the table."""
     del mock_clock
     async with opened(tmp_path) as cache:
         for _ in range(2):
@@ -183,7 +184,7 @@ async def test_one_key_may_be_queued_for_upload_and_for_download(
 async def test_a_hundred_concurrent_writers_of_one_key_queue_it_once(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """However many queue a key at once, there is one row, written once."""
+    """One row is committed, and the others are superseded."""
     del mock_clock
     async with opened(tmp_path) as cache:
         async with trio.open_nursery() as nursery:
@@ -194,8 +195,8 @@ async def test_a_hundred_concurrent_writers_of_one_key_queue_it_once(
         assert (100, 1, 99) == (buffer.accepted, buffer.committed, buffer.superseded)
 
 
-async def test_delete_takes_out_those_named_and_is_idempotent(tmp_path: Path) -> None:
-    """Ids that are gone, unknown or named twice are no error."""
+async def test_delete_removes_transfers_and_may_be_repeated(tmp_path: Path) -> None:
+    """Unknown and repeated ids are ignored."""
     async with opened(tmp_path) as cache:
         for key in ("a", "b", "c"):
             await upload(cache, key)
@@ -206,7 +207,7 @@ async def test_delete_takes_out_those_named_and_is_idempotent(tmp_path: Path) ->
 
 
 async def test_deleting_no_ids_does_nothing(tmp_path: Path) -> None:
-    """An empty list is not even an entry in the buffer."""
+    """An empty list adds no entry to the buffer."""
     async with opened(tmp_path) as cache:
         await cache.transfers.delete([])
         assert 0 == cache.buffers[S3_TRANSFERS].statistics().accepted
@@ -221,10 +222,10 @@ async def test_deleting_no_ids_does_nothing(tmp_path: Path) -> None:
         (["{id}", ""], ValueError, "ids must not be empty"),
     ],
 )
-async def test_what_are_no_ids_take_out_nothing(
+async def test_invalid_ids_are_refused(
     tmp_path: Path, ids: Any, error: type[Exception], words: str
 ) -> None:
-    """One id is not taken for many, and none is taken out beside one that is refused."""
+    """A single id is not read as a collection, and nothing is removed if one id is invalid."""
     async with opened(tmp_path) as cache:
         await upload(cache, "a")
         [transfer] = await cache.transfers.pending(UP, 10)
@@ -235,10 +236,10 @@ async def test_what_are_no_ids_take_out_nothing(
 
 
 @pytest.mark.parametrize("flush_between", [False, True])
-async def test_a_delete_by_id_does_not_reach_a_later_insert_of_its_key(
+async def test_a_delete_does_not_affect_a_later_transfer_of_its_key(
     tmp_path: Path, mock_clock: MockClock, *, flush_between: bool
 ) -> None:
-    """Queued, done, and queued again ends as queued, with a new id, in one batch or in two."""
+    """The key is queued again with a new id, in one batch or in two."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
@@ -256,7 +257,7 @@ async def test_a_delete_by_id_does_not_reach_a_later_insert_of_its_key(
 async def test_failed_attempts_are_counted_in_the_table(
     tmp_path: Path, mock_clock: MockClock
 ) -> None:
-    """The count survives a restart, and queueing the key again does not reset it."""
+    """A restart keeps the count, and queueing the key again does not reset it."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
@@ -270,10 +271,10 @@ async def test_failed_attempts_are_counted_in_the_table(
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-async def test_a_failure_does_not_reach_a_later_insert_of_its_key(
+async def test_a_failure_does_not_affect_a_later_transfer_of_its_key(
     tmp_path: Path, mock_clock: MockClock, *, flushed: bool
 ) -> None:
-    """It goes by the id: the key's next transfer has all its attempts, and is not put off."""
+    """The later transfer has another id, so it has no failed attempt and no delay."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
@@ -288,8 +289,8 @@ async def test_a_failure_does_not_reach_a_later_insert_of_its_key(
         assert first.id != second.id
 
 
-async def test_a_failure_brings_no_transfer_back(tmp_path: Path) -> None:
-    """One that was taken out of the queue stays out."""
+async def test_a_failure_does_not_restore_a_deleted_transfer(tmp_path: Path) -> None:
+    """A deleted transfer stays deleted."""
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
         [transfer] = await cache.transfers.pending(UP, 10)
@@ -298,8 +299,8 @@ async def test_a_failure_brings_no_transfer_back(tmp_path: Path) -> None:
         assert [] == await keys(cache)
 
 
-async def test_a_failure_says_when_the_next_attempt_is(tmp_path: Path) -> None:
-    """The table has the time, in microseconds UTC, and keeps it across a restart."""
+async def test_a_failure_sets_the_time_of_the_next_attempt(tmp_path: Path) -> None:
+    """The time is in the table, in microseconds, so a restart keeps it."""
     async with opened(tmp_path) as cache:
         await upload(cache, "k")
         [transfer] = await cache.transfers.pending(UP, 10)
@@ -332,8 +333,8 @@ async def test_failures_of_many_tasks_share_a_transaction(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
-async def test_any_text_is_a_key_a_handle_and_a_kind(tmp_path: Path, text: str) -> None:
-    """Texts of any characters are queued for both ways, given out as they were, and deleted."""
+async def test_any_text_is_a_key_a_handle_and_an_artifact_type(tmp_path: Path, text: str) -> None:
+    """Any characters are read as they were written."""
     async with opened(tmp_path) as cache:
         await cache.transfers.enqueue_upload(text, text, text, text)
         await cache.transfers.enqueue_upload(text, text, text, f"{text}x")
@@ -357,10 +358,10 @@ async def test_any_text_is_a_key_a_handle_and_a_kind(tmp_path: Path, text: str) 
         (7, TypeError, "must be str, got 7"),
     ],
 )
-async def test_what_is_no_name_is_refused_to_the_caller_alone(
+async def test_an_invalid_argument_is_refused(
     tmp_path: Path, argument: str, value: Any, error: type[Exception], words: str
 ) -> None:
-    """A bad argument is named where it enters, and the buffer goes on."""
+    """The error has the name of the argument, and the buffer continues."""
     names = {"account": "acme", "project": "app", "artifact_type": "cas", "key": "k"}
     async with opened(tmp_path) as cache:
         with pytest.raises(error, match=f"{argument} .*{words}"):
@@ -369,8 +370,8 @@ async def test_what_is_no_name_is_refused_to_the_caller_alone(
         assert ["good"] == await keys(cache)
 
 
-async def test_stopping_flushes_the_queue(tmp_path: Path, mock_clock: MockClock) -> None:
-    """Transfers, and deletes, that wait for their flush are in the table after a restart."""
+async def test_closing_flushes_the_queue(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Pending transfers and deletes are in the table after a restart."""
     del mock_clock
     async with opened(tmp_path) as cache:
         await upload(cache, "a")

@@ -1,4 +1,4 @@
-"""Workers beside a block: how they stop, and what leaves the block."""
+"""`run_workers`: how workers stop, and which exceptions the block raises."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from forebay.cache._workers import CloseGuard, run_workers
 
 @pytest.fixture(autouse=True)
 def _python_handles_sigint() -> Iterator[None]:
-    """Trio raises `KeyboardInterrupt` where Python would; a background job ignores the signal."""
+    """Install Python's handler of SIGINT, since a background job starts with the signal ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 class Steady:
-    """A worker that takes some seconds to stop."""
+    """A worker that needs some seconds to stop."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -54,7 +54,7 @@ async def failing(_stopping: trio.Event) -> None:
 
 
 async def test_the_workers_stop_when_the_block_ends(autojump_clock: MockClock) -> None:
-    """They have the time they need, up to the deadline; the gate is closed by then."""
+    """They may take as long as they need, up to the deadline. The guard is closed before."""
     del autojump_clock
     guard, quick, slow, stuck = CloseGuard(), Steady(1), Steady(5), Steady(100)
     async with run_workers([quick, slow, stuck], guard, 10.0):
@@ -69,7 +69,7 @@ async def test_the_workers_stop_when_the_block_ends(autojump_clock: MockClock) -
 async def test_a_cancelled_block_gives_its_workers_the_same_time(
     autojump_clock: MockClock,
 ) -> None:
-    """Cancellation from outside reaches the body, not the workers."""
+    """Cancellation from outside affects the body, not the workers."""
     del autojump_clock
     slow = Steady(5)
     with trio.move_on_after(1) as scope:
@@ -79,8 +79,8 @@ async def test_a_cancelled_block_gives_its_workers_the_same_time(
     assert (6.0, False) == (slow.ended_at, slow.cancelled)
 
 
-async def test_the_bodys_exception_leaves_as_it_is(autojump_clock: MockClock) -> None:
-    """In no group, once the workers have ended."""
+async def test_the_exception_of_the_body_is_raised_unchanged(autojump_clock: MockClock) -> None:
+    """It is raised without a group, after the workers have ended."""
     del autojump_clock
     slow = Steady(5)
     with pytest.raises(BodyError):
@@ -90,7 +90,7 @@ async def test_the_bodys_exception_leaves_as_it_is(autojump_clock: MockClock) ->
 
 
 async def test_a_failing_worker_ends_the_block_and_the_others(autojump_clock: MockClock) -> None:
-    """Its exception leaves the block, out of the group that a nursery of its own made."""
+    """Its exception is raised without the group of the worker's own nursery."""
     del autojump_clock
     slow = Steady(5)
     with pytest.raises(WorkerError):
@@ -129,7 +129,7 @@ async def test_two_workers_that_fail_are_both_raised(autojump_clock: MockClock) 
 
 
 async def test_a_failure_is_not_hidden_by_a_cancellation(autojump_clock: MockClock) -> None:
-    """That the block was cancelled from outside, too, is said no more."""
+    """The failure is raised even if the block is cancelled as well."""
     del autojump_clock
     with trio.CancelScope() as scope:
         try:
@@ -146,8 +146,8 @@ def run(main: object) -> None:
 
 
 @pytest.mark.parametrize("in_worker", [False, True])
-def test_an_interrupt_of_the_body_stops_the_workers_in_their_time(*, in_worker: bool) -> None:
-    """Ctrl-C ends the block as any exception does, wherever the program was just then."""
+def test_an_interrupt_of_the_body_lets_the_workers_stop_in_time(*, in_worker: bool) -> None:
+    """Ctrl-C ends the block like any exception, even if a worker was running at that moment."""
     slow = Steady(5)
 
     async def interrupted(stopping: trio.Event) -> None:
@@ -168,7 +168,7 @@ def test_an_interrupt_of_the_body_stops_the_workers_in_their_time(*, in_worker: 
 
 
 def test_an_interrupt_while_the_workers_stop_cancels_them() -> None:
-    """Whoever hits Ctrl-C twice does not want to wait."""
+    """A second Ctrl-C does not wait for the workers."""
     slow = Steady(5)
 
     async def second(stopping: trio.Event) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the cache share."""
+"""Shared helpers of the cache's tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import trio
 
 from forebay.cache import Cache, CacheOptions, MissingError, ObjectStorage, open_cache
 
-# A moment that needs more than 32 bits in any unit: 2024-02-29T12:00:00 UTC, in microseconds.
+# 2024-02-29T12:00:00 UTC in microseconds, a time that does not fit into 32 bits.
 NOON = 1_709_208_000_000_000
 SECOND = 1_000_000
 
-# Workers run when a test says so, and never look at the disk this runs on.
+# Workers run only when a test calls them, and ignore the usage of the real disk.
 BY_HAND = CacheOptions(eviction_interval=math.inf, transfer_interval=math.inf, budget_bytes=2**62)
 
 ODD_TEXTS = (
@@ -42,7 +42,7 @@ ODD_TEXTS = (
 
 
 class FakeClock:
-    """A clock that stands until it is told."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = NOON
@@ -61,29 +61,29 @@ def opened(
     storage: ObjectStorage | None = None,
     **changes: object,
 ) -> AbstractAsyncContextManager[Cache]:
-    """Open a cache whose workers run by hand, with some options changed."""
-    options = replace(BY_HAND, **changes)  # type: ignore[arg-type]  # the test's own
+    """Open a cache with the options `BY_HAND` and some changes."""
+    options = replace(BY_HAND, **changes)  # type: ignore[arg-type]  # names of options
     return open_cache(directory, storage=storage, options=options, clock=clock or FakeClock())
 
 
 async def write_file(cache: Cache, key: str, size: int) -> None:
-    """Give an artifact a file, with a hole as large as it is to be."""
+    """Create a sparse file of this size for an artifact."""
     async with cache.files.writing(key) as path:
         with path.open("wb") as file:
             file.truncate(size)
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let others run until something holds: for what a thread brings about."""
+    """Let other tasks run until a condition holds that a thread brings about."""
     deadline = time.monotonic() + 20
     while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition never held"
         await trio.lowlevel.checkpoint()
 
 
 @asynccontextmanager
 async def writer_held(cache: Cache) -> AsyncGenerator[None, None]:
-    """Keep the one writer of the file busy, so that no flush can begin."""
+    """Keep the writer connection busy during the block, so that no flush can begin."""
     held, release = threading.Event(), threading.Event()
 
     def hold(_raw: object) -> None:
@@ -100,13 +100,15 @@ async def writer_held(cache: Cache) -> AsyncGenerator[None, None]:
 
 
 class FakeStorage:
-    """An object storage in memory, scripted by key.
+    """An object storage in memory, with scripted errors.
 
     Attributes:
-        objects: the objects' contents.
-        raises: what a transfer of a key raises.
-        calls: the transfers tried, in order: the way, the key, the time.
-        most: how many were under way at once at the most.
+        objects: the contents of the objects, by key.
+        raises: the exceptions that transfers raise, by key.
+        calls: the transfers that were tried, in order: the type, the key, the time.
+        running: how many transfers are in progress.
+        most: the highest value of `running` so far.
+        gate: transfers wait for this event, which is set at first.
     """
 
     def __init__(self) -> None:
@@ -119,16 +121,16 @@ class FakeStorage:
         self.gate.set()
 
     def stop(self) -> None:
-        """Let transfers hang until `gate` is set."""
+        """Make transfers wait until `gate` is set."""
         self.gate = trio.Event()
 
     @property
     def keys(self) -> list[str]:
-        """The keys of the transfers tried, in order."""
+        """The keys of the transfers that were tried, in order."""
         return [key for _, key, _ in self.calls]
 
-    async def _call(self, way: str, key: str) -> None:
-        self.calls.append((way, key, trio.current_time()))
+    async def _call(self, transfer_type: str, key: str) -> None:
+        self.calls.append((transfer_type, key, trio.current_time()))
         self.running += 1
         self.most = max(self.most, self.running)
         try:
