@@ -37,14 +37,7 @@ def test_a_replay_has_the_expected_result(trace: Path, capsys: pytest.CaptureFix
     """The command prints its measurements and the result, and exits with 0."""
     assert 0 == main(["--trace", str(trace), "--tasks", "20", "--per-round", "100"])
     printed = capsys.readouterr().out
-    for measured in (
-        "requests/s",
-        "accepted",
-        "committed",
-        "superseded",
-        "evictions",
-        "p50 and p99",
-    ):
+    for measured in ("requests/s", "accepted", "written", "coalescing", "evictions", "p50 and p99"):
         assert measured in printed
     assert "nothing missing or extra" in printed
 
@@ -94,7 +87,7 @@ def add(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(remove, "missing file: "), (grow, "expected a file of"), (add, "extra file: ")],
+    [(remove, "no file: "), (grow, "expected a file of"), (add, "extra file: ")],
 )
 def test_a_wrong_file_is_found(
     trace: Path, tmp_path: Path, change: Callable[[Path], None], words: str
