@@ -131,6 +131,60 @@ async def test_a_function_must_not_end_its_transaction(
         assert 1 == await connection.transaction(insert, 1)
 
 
+def fail_in_a_script(raw: sqlite3.Connection) -> None:
+    raw.executescript("INSERT INTO t VALUES (1); INSERT INTO missing VALUES (2)")
+
+
+def fail_in_a_script_by_a_constraint(raw: sqlite3.Connection) -> None:
+    raw.executescript("INSERT INTO t VALUES (1); INSERT INTO unequal VALUES (7), (7)")
+
+
+def fail_after_a_commit(raw: sqlite3.Connection) -> None:
+    insert(raw, 1)
+    raw.commit()
+    raise LookupError
+
+
+def fail_after_a_with_block(raw: sqlite3.Connection) -> None:
+    with raw:
+        insert(raw, 1)
+    raise KeyboardInterrupt
+
+
+def roll_back_by_a_constraint(raw: sqlite3.Connection) -> None:
+    insert(raw, 1)
+    raw.execute("INSERT OR ROLLBACK INTO unequal VALUES (7), (7)")
+
+
+@pytest.mark.parametrize(
+    ("end", "error", "note", "stored"),
+    [
+        (fail_in_a_script, sqlite3.OperationalError, "may be committed", [1]),
+        (fail_in_a_script_by_a_constraint, sqlite3.IntegrityError, "Only if the constraint", [1]),
+        (fail_after_a_commit, LookupError, "may be committed", [1]),
+        (fail_after_a_with_block, KeyboardInterrupt, "may be committed", [1]),
+        (roll_back_by_a_constraint, sqlite3.IntegrityError, "Only if the constraint", []),
+    ],
+)
+async def test_an_error_after_the_end_of_its_transaction_has_a_note(
+    path: Path,
+    end: Callable[[sqlite3.Connection], None],
+    error: type[BaseException],
+    note: str,
+    stored: list[int],
+) -> None:
+    """What the function wrote before may stay in the file, and the error says so."""
+    async with sqlite.connect(path) as connection:
+        await connection.execute("CREATE TABLE unequal (id UNIQUE)")
+        with pytest.raises(error) as caught:
+            await connection.transaction(end)
+        [text] = caught.value.__notes__
+        assert text.startswith("the transaction had ended before this error")
+        assert note in text
+        assert 1 == await connection.transaction(insert, 2)
+    assert [*stored, 2] == rows(path)
+
+
 async def test_a_failed_commit_is_rolled_back(path: Path) -> None:
     """A deferred foreign key fails at COMMIT and leaves the transaction open: `CommitError`."""
 

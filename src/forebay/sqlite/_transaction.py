@@ -30,6 +30,34 @@ class CommitError(Portable, sqlite3.DatabaseError):
         copy_code(cause, self)
 
 
+_ROLLING_BACK: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_INTERRUPT,
+    }
+)
+"""SQLite may roll back by itself after these errors.
+
+https://sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
+"""
+
+_MAY_ROLL_BACK: Final = frozenset({sqlite3.SQLITE_CONSTRAINT})
+"""SQLite rolls back only if the constraint or a trigger says so."""
+
+_ENDED: Final = (
+    "the transaction had ended before this error: the function ended it, as COMMIT, ROLLBACK, "
+    "`with raw:` and executescript() do; executescript() commits first. What the function wrote "
+    "may be committed, and was not rolled back"
+)
+_ENDED_BY_CONSTRAINT: Final = (
+    f"{_ENDED}. Only if the constraint has ON CONFLICT ROLLBACK, or a trigger raised ROLLBACK, did "
+    "SQLite roll the transaction back"
+)
+
+
 class TransactionEndedError(sqlite3.ProgrammingError):
     """The function of a transaction returned when its transaction had already ended.
 
@@ -47,13 +75,13 @@ def transact(raw: sqlite3.Connection, fn: Callable[[sqlite3.Connection, *Ts], T]
 
     The transaction begins with ``BEGIN IMMEDIATE``, which takes the write lock, so that no later
     statement fails for want of it. After any exception, also a ``KeyboardInterrupt``, the
-    transaction is rolled back and the same exception is raised. If ROLLBACK also fails, the
-    exception has a note about it.
+    transaction is rolled back and the same exception is raised. If ROLLBACK also fails, or if the
+    function had ended the transaction before, the exception has a note about it.
 
     Args:
         raw: a connection with ``isolation_level=None`` and without an open transaction.
-        fn: called with `raw` and `args`. It must leave the transaction open, and return plain
-            values: a cursor would be read in another thread.
+        fn: called with `raw` and `args`. It must leave the transaction open (``executescript()``
+            commits first), and return plain values: a cursor would be read in another thread.
         *args: further arguments of `fn`.
 
     Returns:
@@ -91,8 +119,12 @@ def _execute_commit(raw: sqlite3.Connection, fn: object) -> None:
 def _roll_back(raw: sqlite3.Connection, cause: BaseException) -> None:
     # SQLite rolls back by itself after a full disk and some I/O errors. ROLLBACK would then fail
     # with "no transaction is active" and hide the cause.
-    try:
-        if raw.in_transaction:
+    if raw.in_transaction:
+        try:
             raw.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        cause.add_note(f"ROLLBACK failed too: {error}")
+        except sqlite3.Error as error:
+            cause.add_note(f"ROLLBACK failed too: {error}")
+    elif not isinstance(cause, CommitError | TransactionEndedError):
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code not in _ROLLING_BACK:
+            cause.add_note(_ENDED_BY_CONSTRAINT if code in _MAY_ROLL_BACK else _ENDED)

@@ -125,7 +125,9 @@ class SqliteStore(Store):
         Args:
             fn: called in a worker thread with a `sqlite3.Connection` in a transaction, and
                 `args`. If it returns, the transaction is committed; if it raises, it is rolled
-                back. `fn` must return plain values, and must not execute COMMIT or ROLLBACK.
+                back. `fn` must return plain values, and must not execute COMMIT or ROLLBACK, nor
+                call ``executescript()``, which commits first. If it raises after it ended the
+                transaction, the error has a note that says so.
             *args: further arguments of `fn`.
 
         Returns:
