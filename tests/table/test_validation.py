@@ -207,6 +207,27 @@ def test_an_int_in_a_float_key_becomes_a_float() -> None:
     assert float is type(RowValidator(table).validate_key(1))
 
 
+@pytest.mark.parametrize("zero", [-0.0, Fraction(-0.0)])
+def test_a_negative_zero_in_a_key_becomes_zero(zero: float) -> None:
+    """It equals 0.0, so both are one key, which is stored in one form. Other columns keep it."""
+    table = Table.from_columns({"a": float, "b": str, "v": float}, name="t", key=("b", "a"))
+    validator = RowValidator(table)
+
+    rows = [
+        *validator.validate_rows([(zero, "x", -0.0), (1.0, "y", 2.0)]),
+        validator.validate_row((zero, "x", -0.0)),
+        validator.validate_row((zero, "x", -0.0)),
+    ]
+
+    zeros = "(0.0, 'x', -0.0)"
+    assert [zeros, "(1.0, 'y', 2.0)", zeros, zeros] == [str(tuple(row)) for row in rows]
+    assert "('x', 0.0)" == str(validator.validate_key(("x", zero)))
+    single = RowValidator(Table.from_columns({"k": float}, name="t", key="k", delete_by="k"))
+    assert "0.0" == str(single.validate_key(zero)) == str(single.validate_delete_by(zero))
+    appended = RowValidator(Table.from_columns({"k": float}, name="t"))
+    assert "-0.0" == str(appended.validate_row((-0.0,))[0])
+
+
 def test_nan_as_null() -> None:
     """`nan_as_null` turns NaN into None in columns that allow None."""
     table = Table.from_columns(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isnan
+from math import copysign, isnan
 from operator import attrgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
@@ -59,12 +59,20 @@ class RowValidator(Generic[R]):
         self._strict = strict_columns(table)
         self._get_values = _values_getter(table.row_type, tuple(self._columns))
         self._column_checks = tuple(
-            _ColumnCheck(column, strict=column.name in self._strict) for column in table.columns
+            _ColumnCheck(
+                column, strict=column.name in self._strict, in_key=column.name in table.key
+            )
+            for column in table.columns
         )
         self._strict_integers = tuple(
             i
             for i, column in enumerate(table.columns)
             if column.name in self._strict and column.storage is int
+        )
+        self._float_keys = tuple(
+            i
+            for i, column in enumerate(table.columns)
+            if column.name in table.key and column.storage is float
         )
         self._valid_types: set[tuple[type, ...]] = set()
         """The types of values, column by column, of rows that were valid."""
@@ -90,6 +98,7 @@ class RowValidator(Generic[R]):
                 and all(
                     type(values[i]) is not int or values[i] in INT64 for i in self._strict_integers
                 )
+                and not any(_is_negative_zero(values[i]) for i in self._float_keys)
             ):
                 return values
         [checked] = self.validate_rows((row,))
@@ -175,6 +184,8 @@ class RowValidator(Generic[R]):
             raise TypeError(
                 f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
             )
+        if column.name in self._table.key and _is_negative_zero(value):
+            return 0.0
         return value
 
     def validate_key(self, key: Key) -> Key:
@@ -248,17 +259,18 @@ class RowValidator(Generic[R]):
                 f"table {self._table.name!r}: a delete by None matches no row, since NULLs are "
                 f"never equal in SQL; store another value in the rows to delete"
             )
-        return value
+        return 0.0 if _is_negative_zero(value) else value
 
 
 class _ColumnCheck:
     """Check the values of one column over many rows at once, which is faster than one by one."""
 
-    def __init__(self, column: Column, *, strict: bool) -> None:
+    def __init__(self, column: Column, *, strict: bool, in_key: bool) -> None:
         storage = column.storage if strict else None
         types = _PLAIN - {_NONE} if storage is None else VALUE_TYPES[storage]
         self._types = types | {_NONE} if column.nullable else types
         self._strict_integer = storage is int
+        self._is_float_key = in_key and storage is float
 
     def accepts_all(self, values: tuple[Any, ...]) -> bool:
         """Return whether all values can be stored unchanged.
@@ -268,6 +280,8 @@ class _ColumnCheck:
         types = set(map(type, values))
         if not types <= self._types:
             return False
+        if self._is_float_key and 0.0 in values and any(map(_is_negative_zero, values)):
+            return False
         if float in types:
             # The sum is NaN if a value is NaN, or, rarely, if infinities cancel each other out.
             return not isnan(sum(values)) if len(types) == 1 else not any(map(ne, values, values))
@@ -275,6 +289,15 @@ class _ColumnCheck:
             integers = [v for v in values if v is not None] if _NONE in types else values
             return not integers or (min(integers) in INT64 and max(integers) in INT64)
         return True
+
+
+def _is_negative_zero(value: object) -> bool:
+    """Return whether a value is -0.0, which a key must not be.
+
+    It equals 0.0, so both are the same key. But a column without affinity stores it as it is, so
+    the stored key would depend on which of both was inserted.
+    """
+    return isinstance(value, float) and value == 0.0 and copysign(1.0, value) < 0
 
 
 def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -23,6 +24,11 @@ def raw(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     """Open a connection to a new file, in autocommit mode."""
     with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
         yield connection
+
+
+needs_strict_tables = pytest.mark.skipif(
+    sqlite3.sqlite_version_info < (3, 37), reason="SQLite has STRICT tables since 3.37"
+)
 
 
 def declared(**arguments: Any) -> Table[tuple[Any, ...]]:
@@ -341,6 +347,44 @@ def test_a_key_is_accepted_if_its_column_keeps_all_values(
     else:
         assert values[kind] == stored
         check_table(raw, table)
+
+
+@pytest.mark.parametrize(
+    ("kind", "accepted"),
+    [
+        (str, {"TEXT", "ANY"}),
+        (int, {"INT", "INTEGER", "ANY"}),
+        (float, {"REAL", "ANY"}),
+        (bytes, {"BLOB", "ANY"}),
+    ],
+)
+@pytest.mark.parametrize("stored_type", ["TEXT", "INT", "integer", "REAL", "BLOB", "Any"])
+@pytest.mark.parametrize("strict", ["", "STRICT"])
+@needs_strict_tables
+def test_a_key_in_a_strict_table_is_accepted_if_its_column_keeps_all_values(
+    raw: sqlite3.Connection, kind: type, accepted: set[str], stored_type: str, strict: str
+) -> None:
+    """ANY keeps every value in a STRICT table, and only there; the other types take one type."""
+    values: dict[type, list[Any]] = {
+        str: ["007", "7", "1.0", "1e3", "", " 1"],
+        int: [0, 7, 2**53 + 1, 2**63 - 1, -(2**63)],
+        float: [0.5, 1.0, 2.0**53, 1e300, float("inf")],
+        bytes: [b"", b"7", b"\0"],
+    }
+    table = Table.from_columns({"k": kind}, name="t", key="k")
+    raw.execute(f"CREATE TABLE t (k {stored_type} UNIQUE) {strict}")
+    stored = []
+    for value in values[kind]:
+        with contextlib.suppress(sqlite3.IntegrityError):
+            raw.execute("INSERT OR REPLACE INTO t VALUES (?)", (value,))
+            stored += raw.execute("SELECT k FROM t ORDER BY rowid DESC LIMIT 1").fetchone()
+    if strict:
+        assert (stored_type.upper() in accepted) is (repr(values[kind]) == repr(stored))
+    if stored == values[kind]:
+        check_table(raw, table)
+    else:
+        with pytest.raises(SchemaError):
+            check_table(raw, table)
 
 
 async def test_tables_are_checked_before_anything_is_accepted(tmp_path: Path) -> None:

@@ -225,6 +225,37 @@ def test_a_buffer_in_memory_has_the_result_of_single_operations(
     assert expected == store.rows(drawn.table)
 
 
+ZEROS = Table.from_columns(
+    {"k": float, "part": int, "v": float}, name="t", key=("part", "k"), delete_by="v"
+)
+ZEROS_DDL = "CREATE TABLE t (k, part, v, UNIQUE (k, part))"  # columns without affinity keep -0.0
+
+
+async def in_a_table_of_zeros(accepted: Sequence[Operation], batch_size: int) -> list[str]:
+    """Return the rows of a table, in which -0.0 and 0.0 look different."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_sqlite(Path(folder, "t.db")) as store:
+            await store.run(lambda raw: raw.execute(ZEROS_DDL).close())
+            options = BufferOptions(batch_size=batch_size, flush_interval=math.inf)
+            async with open_buffers(store, ZEROS, options=options) as buffers:
+                await enqueue(buffers[ZEROS], accepted)
+            return [repr(row) for row in await store.fetch_all("SELECT * FROM t ORDER BY part")]
+
+
+@given(
+    operations(
+        Drawn(ZEROS, ZEROS_DDL, {"k": [0.0, -0.0], "part": [1, 2], "v": [0.0, -0.0, 1.0]}),
+        at_most=8,
+    )
+)
+def test_the_size_of_batches_does_not_change_which_zero_is_stored(
+    accepted: list[Operation],
+) -> None:
+    """-0.0 and 0.0 are one key, which the table has in one form."""
+    alone = trio.run(in_a_table_of_zeros, accepted, 1)
+    assert alone == trio.run(in_a_table_of_zeros, accepted, 100)
+
+
 GUARDED = Table.from_columns(
     {"k": str, "a": int, "s": int, "kept": int},
     name="t",

@@ -79,12 +79,21 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
             table=table.name,
         )
     stored = _read_columns(raw, table.name)
+    strict = _is_strict(raw, table.name)
     indexes = _read_indexes(raw, table.name)
     rowid = _rowid_column(stored, indexes)
-    _check_columns(table, stored, rowid)
+    _check_columns(table, stored, rowid, strict=strict)
     _check_undeclared_columns(table, stored, rowid)
     if table.key and {fold_case(name) for name in table.key} != {rowid}:
         _check_key(raw, table, indexes)
+
+
+def _is_strict(raw: sqlite3.Connection, name: str) -> bool:
+    """Return whether a table is a STRICT table, whose columns take only values of their type."""
+    if sqlite3.sqlite_version_info < (3, 37):
+        return False
+    rows = raw.execute(f"PRAGMA main.table_list({quoted(name)})").fetchall()
+    return any(strict for *_, strict in rows)
 
 
 def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn]:
@@ -120,7 +129,9 @@ def _rowid_column(stored: dict[str, _StoredColumn], indexes: list[_StoredIndex])
     return parts[0] if len(parts) == 1 and not indexed else None
 
 
-def _check_columns(table: Table[Any], stored: dict[str, _StoredColumn], rowid: str | None) -> None:
+def _check_columns(
+    table: Table[Any], stored: dict[str, _StoredColumn], rowid: str | None, *, strict: bool
+) -> None:
     missing = [column for column in table.columns if fold_case(column.name) not in stored]
     if missing:
         statements = "\n".join(
@@ -132,7 +143,7 @@ def _check_columns(table: Table[Any], stored: dict[str, _StoredColumn], rowid: s
             table=table.name,
             sql=statements,
         )
-    strict = strict_columns(table)
+    compared = strict_columns(table)
     for column in table.columns:
         found = stored[fold_case(column.name)]
         if found.hidden:
@@ -141,8 +152,9 @@ def _check_columns(table: Table[Any], stored: dict[str, _StoredColumn], rowid: s
                 f"written to it; remove it from the row type",
                 table=table.name,
             )
-        if column.name in strict and not _is_lossless(
-            column, "ROWID" if fold_case(column.name) == rowid else affinity(found.declared)
+        is_rowid = fold_case(column.name) == rowid
+        if column.name in compared and not _is_lossless(
+            column, found.declared, is_rowid=is_rowid, strict=strict
         ):
             raise SchemaError(
                 f"table {table.name!r}: column {column.name!r} has the declared type "
@@ -155,18 +167,32 @@ def _check_columns(table: Table[Any], stored: dict[str, _StoredColumn], rowid: s
 
 _LOSSLESS_AFFINITIES: Final[dict[Storage, set[str]]] = {
     str: {"TEXT", "BLOB"},
-    int: {"ROWID", "INTEGER", "NUMERIC", "BLOB"},
+    int: {"INTEGER", "NUMERIC", "BLOB"},
     float: {"REAL", "INTEGER", "NUMERIC", "BLOB"},
     bytes: {"TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"},
 }
-"""The affinities under which different values of a type stay different.
+"""The affinities under which different values of a type stay different."""
 
-ROWID stands for the rowid, which takes only integers.
+_LOSSLESS_STRICT_TYPES: Final[dict[Storage, set[str]]] = {
+    str: {"TEXT", "ANY"},
+    int: {"INT", "INTEGER", "ANY"},
+    float: {"REAL", "ANY"},
+    bytes: {"BLOB", "ANY"},
+}
+"""The types of a STRICT table that store every value of a type unchanged.
+
+See https://sqlite.org/stricttables.html.
 """
 
 
-def _is_lossless(column: Column, affinity: str) -> bool:
-    return column.storage is None or affinity in _LOSSLESS_AFFINITIES[column.storage]
+def _is_lossless(column: Column, declared: str, *, is_rowid: bool, strict: bool) -> bool:
+    if column.storage is None:
+        return True
+    if is_rowid:
+        return column.storage is int
+    if strict:
+        return declared.upper() in _LOSSLESS_STRICT_TYPES[column.storage]
+    return affinity(declared) in _LOSSLESS_AFFINITIES[column.storage]
 
 
 def _check_undeclared_columns(
