@@ -293,7 +293,7 @@ async def test_the_work_is_proportional_to_the_artifacts(tmp_path: Path, count: 
 async def test_it_does_not_wait_for_a_flush_that_cannot_succeed(
     tmp_path: Path, mock_clock: MockClock, capacity: int
 ) -> None:
-    """On a full disk only eviction makes a flush possible, so it uses what is committed."""
+    """On a full disk only eviction makes a flush possible, so it uses the committed rows."""
     mock_clock.rate = 100.0
     clock = FakeClock()
     small = {"cas_artifacts": BufferOptions(capacity=capacity)}

@@ -82,7 +82,7 @@ async def test_files_with_a_row_stay(
 
 
 async def test_a_file_that_is_queued_for_upload_stays(tmp_path: Path) -> None:
-    """It stays without a row of its own until it is uploaded."""
+    """It stays without a row in `cas_artifacts` until it is uploaded."""
     storage = FakeStorage()
     async with opened(tmp_path) as cache:
         for key in ("up", "down"):

@@ -1,4 +1,4 @@
-"""Reads while another process has locked the database: they answer from what is committed."""
+"""Reads while another process has locked the database: they use the committed rows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CALL_IDS = [call.__name__ for call, _, _ in CALLS]
 
 
 @pytest.mark.parametrize(("call", "committed", "everything"), CALLS, ids=CALL_IDS)
-async def test_a_read_answers_from_what_is_committed_after_a_second(
+async def test_a_read_uses_the_committed_rows_after_a_second(
     tmp_path: Path, mock_clock: MockClock, call: Call, committed: object, everything: object
 ) -> None:
     """The default of `flush_timeout` is 1.0. Until it has passed, the read waits for the flush."""
@@ -101,7 +101,7 @@ async def test_a_read_answers_from_what_is_committed_after_a_second(
 
 @pytest.mark.parametrize("seconds", [0, 0.01])
 @pytest.mark.parametrize(("call", "committed", "everything"), CALLS, ids=CALL_IDS)
-async def test_the_wait_is_an_argument(
+async def test_the_timeout_is_an_argument(
     tmp_path: Path, call: Call, committed: object, everything: object, seconds: float
 ) -> None:
     """After the lock is released, the same call sees everything that was accepted."""
@@ -117,10 +117,10 @@ async def test_the_wait_is_an_argument(
 
 
 @pytest.mark.parametrize(("call", "committed", "everything"), CALLS, ids=CALL_IDS)
-async def test_without_a_bound_a_read_waits_for_the_lock(
+async def test_with_an_infinite_timeout_a_read_waits_for_the_lock(
     tmp_path: Path, call: Call, committed: object, everything: object
 ) -> None:
-    """With infinity, the answer always has everything that was accepted."""
+    """The answer then has everything that was accepted."""
     del committed
     async with locked(tmp_path) as (cache, release):
         answers: list[object] = []

@@ -171,7 +171,7 @@ async def test_a_cache_fills_another_through_the_storage(
 
 
 class Answering(ThreadingHTTPServer):
-    """A server that gives the same answer to each request, and counts the requests."""
+    """A server that sends the same answer to each request, and counts the requests."""
 
     daemon_threads = True
 

@@ -112,7 +112,7 @@ def create_file(name: str, *, folder: int) -> None:
     """Create an empty file in a folder, with access for its owner only.
 
     Raises:
-        FileExistsError: the name is taken, be it by a dangling link.
+        FileExistsError: the name is taken, even if only by a dangling link.
         OSError: the file cannot be created.
     """
     os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder))

@@ -50,9 +50,9 @@ class CacheStatistics:
     buffers: Mapping[str, BufferStatistics]
     """The state of each buffer, by the name of its table."""
     evictor: EvictorStatistics
-    """What was evicted."""
+    """The work of the evictor."""
     transfers: TransferStatistics | None
-    """What was transferred; None without an object storage."""
+    """The work of the transfer worker; None without an object storage."""
 
     @property
     def pending(self) -> int:

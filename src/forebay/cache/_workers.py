@@ -12,7 +12,7 @@ import trio
 _log = logging.getLogger("forebay.cache")
 
 Worker: TypeAlias = Callable[[trio.Event], Awaitable[None]]
-"""An async function that runs until the event is set, and then finishes its work in hand."""
+"""An async function that runs until the event is set, and then finishes its work in progress."""
 
 
 class CloseGuard:

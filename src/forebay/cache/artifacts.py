@@ -46,8 +46,8 @@ class CacheArtifacts:
 
     `oldest`, `existing_keys`, `total_bytes` and `delete_project` flush first, so that they see
     every access and delete that was accepted. A flush waits while the disk is full or another
-    process has locked the database. When `flush_timeout` has passed, the method reads what is
-    committed: pending accesses and deletes are then missing from its answer.
+    process has locked the database. When `flush_timeout` has passed, the method reads the
+    committed rows: pending accesses and deletes are then missing from its answer.
 
     All methods raise `trio.ClosedResourceError` once the cache is closed, and
     `trio.BrokenResourceError` once the buffer's worker task has failed.

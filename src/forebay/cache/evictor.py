@@ -88,7 +88,7 @@ class Evictor:
         self._total = EvictorStatistics()
 
     def statistics(self) -> EvictorStatistics:
-        """Return what was done since the cache was opened."""
+        """Return the counts since the cache was opened."""
         return self._total
 
     async def run(self, stopping: trio.Event) -> None:
@@ -114,7 +114,7 @@ class Evictor:
         Waits while another run is in progress. Cancelled, it ends after the batch in progress.
 
         Returns:
-            What this run did.
+            The counts of this run.
 
         Raises:
             trio.ClosedResourceError: the cache is closed.

@@ -96,7 +96,7 @@ class TransferWorker:
         self._total = TransferStatistics()
 
     def statistics(self) -> TransferStatistics:
-        """Return what was done since the cache was opened."""
+        """Return the counts since the cache was opened."""
         return self._total
 
     async def run(self, stopping: trio.Event) -> None:

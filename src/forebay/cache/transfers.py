@@ -150,8 +150,8 @@ class S3Transfers:
         """Return the queued transfers of one type, in the order of their insertion.
 
         Flushes the buffer first, which waits while the disk is full or another process has locked
-        the database. When `flush_timeout` has passed, the answer is what is committed. Cancelled,
-        it has changed nothing.
+        the database. When `flush_timeout` has passed, it returns the committed transfers.
+        Cancelled, it has changed nothing.
 
         Args:
             transfer_type: `TransferType.UPLOAD` or `TransferType.DOWNLOAD`, or the value of one.
