@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,27 @@ async def test_files_are_closed_with_the_cache(tmp_path: Path) -> None:
     with pytest.raises(trio.ClosedResourceError, match="open_cache block"):
         await cache.files.remove(["a"])
     assert cache.files.path("a").exists()
+
+
+async def test_without_free_file_descriptors_sizes_are_known_and_no_file_is_removed(
+    tmp_path: Path,
+) -> None:
+    """A file is not taken for a missing one, and each error is in the result."""
+    async with opened(tmp_path) as cache:
+        await write_file(cache, "a", 1)
+        await cache.files.size("a")  # starts a thread, which needs no descriptor later
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            size, removal = await cache.files.size("a"), await cache.files.remove(["a", "b"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert 1 == size
+        assert {} == removal.freed
+        assert {"a": errno.EMFILE, "b": errno.EMFILE} == {
+            key: error.errno for key, error in removal.failed.items()
+        }
+        assert 1 == await cache.files.size("a")
 
 
 async def test_the_usage_of_the_disk_is_the_one_of_df(tmp_path: Path) -> None:

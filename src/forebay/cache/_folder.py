@@ -133,10 +133,21 @@ def remove_file(name: str, *, folder: int) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def file_size(name: str, *, folder: int) -> int | None:
-    """Return the size of a regular file in a folder, or None if there is none of this name."""
+def file_size(directory: Path, name: str) -> int | None:
+    """Return the size of an artifact's file, or None if there is no regular file at its path.
+
+    This opens nothing, so it works without free file descriptors.
+
+    Args:
+        directory: the folder of the artifacts.
+        name: the name of the file, whose first two characters are the name of its subfolder.
+    """
+    folder = f"{directory}{os.sep}{name[:2]}"
     try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        # A link in place of a folder is not followed.
+        if not all(stat.S_ISDIR(os.lstat(path).st_mode) for path in (directory, folder)):
+            return None
+        status = os.lstat(f"{folder}{os.sep}{name}")
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -176,13 +176,7 @@ class ArtifactFiles:
         return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
 
     def _sizes(self, keys: Sequence[str]) -> list[int | None]:
-        found: dict[str, int | None] = {}
-        with suppress(OSError), opened_folder(self._directory) as parent:
-            for subfolder, names in _by_subfolder(keys).items():
-                with suppress(OSError), self._opened(subfolder, parent) as folder:
-                    for name, key in names.items():
-                        found[key] = file_size(name, folder=folder)
-        return [found.get(key) for key in keys]
+        return [file_size(self._directory, _name(key)) for key in keys]
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         """Remove the files of these keys, in one call of a thread.
@@ -200,15 +194,17 @@ class ArtifactFiles:
 
     def _remove(self, keys: Iterable[str]) -> Removal:
         removal = Removal({}, {})
-        with opened_folder(self._directory) as parent:
-            for subfolder, names in _by_subfolder(keys).items():
-                try:
-                    with self._opened(subfolder, parent) as folder:
-                        self._remove_from(folder, names, removal)
-                except FileNotFoundError:
-                    removal.freed.update(dict.fromkeys(names.values(), 0))
-                except OSError as error:
-                    removal.failed.update(dict.fromkeys(names.values(), error))
+        for subfolder, names in _by_subfolder(keys).items():
+            try:
+                with (
+                    opened_folder(self._directory) as parent,
+                    self._opened(subfolder, parent) as folder,
+                ):
+                    self._remove_from(folder, names, removal)
+            except FileNotFoundError:
+                removal.freed.update(dict.fromkeys(names.values(), 0))
+            except OSError as error:
+                removal.failed.update(dict.fromkeys(names.values(), error))
         return removal
 
     def _remove_from(self, folder: int, names: Mapping[str, str], removal: Removal) -> None:
