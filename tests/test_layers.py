@@ -23,6 +23,7 @@ LAYERS = [
     "_batching",
     "_database",
     "_spill",
+    "_protection",
     "sqlite",
     "stores",
     "stores.sqlite",

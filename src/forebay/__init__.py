@@ -20,6 +20,7 @@ from forebay._errors import (
 from forebay._group import Buffers, open_buffers, run_buffers
 from forebay._option_rules import OptionRange, Options
 from forebay._options import BufferOptions, RetryPolicy
+from forebay._protection import protected_context
 from forebay._settings import Settings
 from forebay._statistics_socket import serve_statistics
 from forebay._table.merge import Keep, Max, Merge, Min, Replace, Sum
@@ -64,6 +65,7 @@ __all__ = [
     "doctor",
     "open_buffers",
     "open_sqlite",
+    "protected_context",
     "run_buffers",
     "serve_statistics",
     "sqlite",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from forebay._buffer.statistics import BufferStatistics
 from forebay._buffer.worker import Worker
 from forebay._errors import OptionsError
 from forebay._options import BufferOptions
+from forebay._protection import protected_context, run_to_end
 from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
 from forebay._telemetry.otel import MeterProvider, TracerProvider, observer_factory
@@ -77,16 +77,14 @@ class Buffers:
         Call this for a second signal, from an operator who does not want to wait. A transaction
         that has begun is still finished. The `DrainError` names the entries that are not settled.
         """
-        for worker in self._workers:
-            worker.give_up()
+        _give_up(self._workers)
 
     def statistics(self) -> dict[str, BufferStatistics]:
         """Return the state of each buffer now, by the name of its table."""
         return {buffer.name: buffer.statistics() for buffer in self}
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
+@protected_context
 async def open_buffers(
     store: Store,
     *tables: Table[Any],
@@ -172,35 +170,28 @@ async def open_buffers(
         nursery.cancel_scope.shield = True
         for worker in workers:
             worker.close()
-        interrupt = await _wait_for_all(workers)
-        if interrupt and not any(isinstance(error, KeyboardInterrupt) for error in body_errors):
-            body_errors.append(interrupt)
+        errors = await run_to_end(
+            partial(_wait_for_all, workers), on_interrupt=partial(_give_up, workers)
+        )
     # In a fork of the program the pending entries still belong to the parent process, which
     # writes them and names those that it cannot write.
-    errors = buffer_errors(workers) if os.getpid() == process else []
-    if spill is not None and errors:
-        await spill_unsettled(spill, workers, errors, database)
-    raise_errors(body_errors, errors)
+    failures = buffer_errors(workers) if os.getpid() == process else []
+    if spill is not None and failures:
+        errors += await run_to_end(partial(spill_unsettled, spill, workers, failures, database))
+    raise_errors([*body_errors, *errors], failures)
 
 
-async def _wait_for_all(workers: Sequence[Worker]) -> KeyboardInterrupt | None:
-    """Wait until all workers have ended. On a KeyboardInterrupt end the drain and wait on.
-
-    Returns:
-        The last KeyboardInterrupt; None if there was none.
-    """
-    interrupt = None
+async def _wait_for_all(workers: Sequence[Worker]) -> None:
     for worker in workers:
-        while not worker.ended.is_set():
-            try:
-                await worker.ended.wait()
-            except KeyboardInterrupt as error:
-                interrupt = error
-                for each in workers:
-                    each.give_up()
-    return interrupt
+        await worker.ended.wait()
 
 
+def _give_up(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        worker.give_up()
+
+
+@trio.lowlevel.enable_ki_protection
 async def run_buffers(
     store: Store,
     *tables: Table[Any],
@@ -242,6 +233,7 @@ async def run_buffers(
         await trio.sleep_forever()
 
 
+@trio.lowlevel.enable_ki_protection
 async def _run(worker: Worker, body: trio.CancelScope) -> None:
     await worker.run()
     if worker.failure is not None:

@@ -16,11 +16,12 @@ import os
 import socket
 import stat
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import trio
 
 from forebay._group import Buffers
+from forebay._protection import protected_context, raise_together, run_to_end
 
 _MAX_REQUEST_BYTES = 1024
 """Bytes that a client may send without a line ending."""
@@ -32,7 +33,7 @@ _FAREWELL_TIMEOUT = 0.5
 _OWNER_ONLY = 0o600
 
 
-@asynccontextmanager
+@protected_context
 async def serve_statistics(
     path: str | os.PathLike[str], buffers: Buffers
 ) -> AsyncGenerator[None, None]:
@@ -76,7 +77,8 @@ async def serve_statistics(
     absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # a str is enough
     listener = _listen(name)
     bound = os.stat(absolute)  # noqa: PTH116  # a str is enough
-    raised: BaseException | None = None
+    errors: list[BaseException] = []
+    ended = trio.Event()
     try:
         async with trio.open_nursery() as nursery:
 
@@ -85,20 +87,27 @@ async def serve_statistics(
                 with suppress(trio.BrokenResourceError, ConnectionError):
                     await _answer(stream, buffers)
 
-            nursery.start_soon(trio.serve_listeners, answer, [listener])
+            @trio.lowlevel.enable_ki_protection
+            async def serve() -> None:
+                try:
+                    await trio.serve_listeners(answer, [listener])
+                finally:
+                    ended.set()
+
+            nursery.start_soon(serve)
             try:
                 yield
             except BaseException as error:  # noqa: BLE001  # raised again below, without a group
-                raised = error
+                errors.append(error)
             nursery.cancel_scope.cancel()
+            errors += await run_to_end(ended.wait)
     finally:
         listener.socket.close()
         with suppress(FileNotFoundError):
             # Another program may have replaced the socket.
             if os.path.samestat(bound, os.stat(absolute)):  # noqa: PTH116  # a str is enough
                 os.unlink(absolute)  # noqa: PTH108  # a str is enough
-    if raised is not None:
-        raise raised
+    raise_together("serve_statistics ended after an error", errors)
 
 
 async def _answer(stream: trio.SocketStream, buffers: Buffers) -> None:

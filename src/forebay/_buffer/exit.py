@@ -11,6 +11,7 @@ import trio
 from forebay._buffer.worker import Worker
 from forebay._database import Database
 from forebay._errors import DrainError, FlushError
+from forebay._protection import raise_together
 from forebay._spill import write_spill
 
 _SPILL_TIMEOUT = 10.0
@@ -51,7 +52,7 @@ async def spill_unsettled(
                     database=database,
                 )
             )
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the entries must be named
             problem = f"writing the spill failed with {error!r}"
         else:
             for each in errors:
@@ -70,13 +71,16 @@ def raise_errors(body_errors: Sequence[BaseException], buffer_errors: Sequence[E
     def is_cancelled(error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
 
-    errors = [*_without(is_consequence, body_errors), *buffer_errors]
+    errors = [*_without(is_consequence, _with_one_interrupt(body_errors)), *buffer_errors]
     if len(errors) > 1:
         errors = _without(is_cancelled, errors)
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise BaseExceptionGroup("the open_buffers block and its buffers failed", errors)
+    raise_together("the open_buffers block and its buffers failed", errors)
+
+
+def _with_one_interrupt(errors: Sequence[BaseException]) -> list[BaseException]:
+    """Return the errors without the KeyboardInterrupts that follow the first one."""
+    interrupts = [error for error in errors if isinstance(error, KeyboardInterrupt)]
+    return [error for error in errors if error not in interrupts[1:]]
 
 
 def _without(

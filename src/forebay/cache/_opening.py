@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from forebay import (
     StoreError,
     open_buffers,
     open_sqlite,
+    protected_context,
 )
 from forebay.cache._arguments import check_storage, checked_clock
 from forebay.cache._folder import UnsafePathError, create_root, locked_root
@@ -101,7 +101,7 @@ class Cache:
         )
 
 
-@asynccontextmanager
+@protected_context
 async def open_cache(
     directory: str | os.PathLike[str],
     *,

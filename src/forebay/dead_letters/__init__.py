@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Unpack
 
@@ -23,6 +22,7 @@ import trio
 from forebay._database import Database
 from forebay._errors import SpillError
 from forebay._options import BufferOptions, RetryPolicy
+from forebay._protection import protected_context
 from forebay._spill import read_spill
 from forebay.dead_letters import _windows
 from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
@@ -41,7 +41,7 @@ _REPLAY_OPTIONS = BufferOptions(dead_letters_per_minute=None, retry=RetryPolicy(
 """For a replay, which a person waits for: 25 attempts at a locked file take about 30 s."""
 
 
-@asynccontextmanager
+@protected_context
 async def open_reader(path: str | os.PathLike[str]) -> AsyncGenerator[DeadLetterReader, None]:
     """Open a file to read its dead letters, for the length of an `async with` block.
 

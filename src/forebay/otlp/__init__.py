@@ -10,7 +10,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -33,6 +33,7 @@ except ImportError as _missing:
         f"forebay.otlp needs OpenTelemetry's SDK: pip install 'forebay[otlp]' ({_missing})"
     ) from _missing
 
+from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._telemetry.attributes import encodable
 from forebay.otlp._variables import DEFAULT_ENDPOINTS, GRPC, Signal, exporters, target
 
@@ -58,7 +59,7 @@ class Providers:
     tracer_provider: TracerProvider
 
 
-@asynccontextmanager
+@protected_context
 async def export_telemetry(
     *,
     service_name: str | None = None,
@@ -109,6 +110,7 @@ async def export_telemetry(
             f"{_MAX_SHUTDOWN:.0f} seconds"
         )
     shutdowns: list[Callable[[], None]] = []
+    errors: list[BaseException] = []
     try:
         with _errors_name_variables():
             resource = _resource(service_name)
@@ -130,8 +132,10 @@ async def export_telemetry(
             _set_global(meter_provider, tracer_provider)
         _warn_of_missing_endpoints()
         yield Providers(meter_provider, tracer_provider)
-    finally:
-        await _shut_down(shutdown_timeout, *shutdowns)
+    except BaseException as error:  # noqa: BLE001  # raised again after the last export
+        errors.append(error)
+    errors += await run_to_end(partial(_shut_down, shutdown_timeout, *shutdowns))
+    raise_together("the export of telemetry ended after an error", errors)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import math
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple
 
@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import trio
 
+from forebay._protection import protected_context, raise_together, run_to_end
 from forebay.sqlite._gil import gil_releaser
 from forebay.sqlite._opening import make_opener
 from forebay.sqlite._thread import DedicatedThread
@@ -244,7 +245,7 @@ class Connection:
             raise trio.ClosedResourceError(f"{self!r}: aclose() was called on this connection")
 
 
-@asynccontextmanager
+@protected_context
 async def connect(
     path: str | os.PathLike[str],
     *,
@@ -296,10 +297,13 @@ async def connect(
         uri_parameters=uri_parameters,
         close_timeout=close_timeout,
     )
+    errors: list[BaseException] = []
     try:
         yield connection
-    finally:
-        await connection.aclose()
+    except BaseException as error:  # noqa: BLE001  # raised again when the connection is closed
+        errors.append(error)
+    errors += await run_to_end(connection.aclose)
+    raise_together(f"the connection to {connection.path!r} was closed after an error", errors)
 
 
 # These close the cursor at once: until it is read to its end, a cursor holds a read lock.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeAlias, get_args
 
 import trio
 
 from forebay import sqlite
 from forebay._errors import StoreError
+from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._files import DatabaseFiles
@@ -24,7 +24,7 @@ from forebay.stores.sqlite._waiting import retry_while_locked
 Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
 
-@asynccontextmanager
+@protected_context
 async def open_sqlite(
     path: str | os.PathLike[str],
     *,
@@ -91,9 +91,17 @@ async def open_sqlite(
     except SQLITE_ERRORS as error:
         raise StoreError(f"{name!r} cannot be opened: {error}") from error
     pool = Readers(file, limit=readers, pragmas=settings)
+    saved_positions = SavedPositions(writer)
+
+    async def close() -> None:
+        try:
+            await pool.aclose()
+        finally:
+            await writer.aclose()
+
+    errors: list[BaseException] = []
     try:
         await _set_up(writer, name, create, lock_timeout)
-        saved_positions = SavedPositions(writer)
         yield SqliteStore(
             name,
             writer=writer,
@@ -102,11 +110,10 @@ async def open_sqlite(
             saved_positions=saved_positions,
         )
         await saved_positions.delete()
-    finally:
-        try:
-            await pool.aclose()
-        finally:
-            await writer.aclose()
+    except BaseException as error:  # noqa: BLE001  # raised again when the file is closed
+        errors.append(error)
+    errors += await run_to_end(close)
+    raise_together(f"{name!r} was closed after an error", errors)
 
 
 async def _set_up(
