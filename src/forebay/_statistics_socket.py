@@ -101,6 +101,8 @@ async def serve_statistics(
                 errors.append(error)
             nursery.cancel_scope.cancel()
             errors += await run_to_end(ended.wait)
+    except BaseException as error:  # noqa: BLE001  # Ctrl-C in Trio's own tasks for the clients
+        errors.append(error)
     finally:
         listener.socket.close()
         with suppress(FileNotFoundError):
