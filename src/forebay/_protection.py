@@ -41,10 +41,17 @@ class _ProtectedContext(AbstractAsyncContextManager[T, bool | None]):
 def protected_context(
     function: Callable[P, AsyncGenerator[T, None]],
 ) -> Callable[P, AbstractAsyncContextManager[T, bool | None]]:
-    """Do as `contextlib.asynccontextmanager`, and protect entering and leaving from Ctrl-C.
+    """Decorate a generator function like `contextlib.asynccontextmanager`, protected from Ctrl-C.
 
-    Python itself may still leave an `async with` statement before `__aexit__` is called, if the
-    signal comes while it executes the statement in the frame of the caller.
+    A KeyboardInterrupt that comes while the block is entered or left waits for the next checkpoint
+    that can be cancelled. Python itself may still leave an `async with` statement before
+    `__aexit__` begins, if the signal comes while it executes the statement in the caller's frame.
+
+    Args:
+        function: an async generator function that yields once.
+
+    Returns:
+        A function with the same arguments that returns the context manager.
     """
     make = asynccontextmanager(function)
 
