@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import trio
 
@@ -23,7 +22,7 @@ from forebay._database import Database
 from forebay._errors import SpillError
 from forebay._options import BufferOptions, RetryPolicy
 from forebay._protection import protected_context
-from forebay._spill import read_spill
+from forebay._spill import Spill, read_spill
 from forebay.dead_letters import _windows
 from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
 from forebay.dead_letters._replay import ReplayResult, replay_windows
@@ -204,7 +203,10 @@ async def import_spill(
         OSError: the file cannot be read.
         StoreError: the database cannot be written; nothing was imported.
     """
-    spill = await trio.to_thread.run_sync(partial(read_spill, path, incomplete=incomplete))
+    # It only reads, so that a cancellation may abandon it.
+    spill, letters = await trio.to_thread.run_sync(
+        _read_spill, path, incomplete, abandon_on_cancel=True
+    )
     with store_errors(store.path):
         here = Database.at(store.path, await store.run(read_id))
         if spill.database is not None and spill.database.differs_from(here) and not any_database:
@@ -213,7 +215,14 @@ async def import_spill(
                 f"is {here}. To import its entries here all the same, use any_database=True, "
                 f"--any-database"
             )
-        return await store.run(_spill_import.import_spill, spill)
+        return await store.run(_spill_import.import_letters, spill, letters)
+
+
+def _read_spill(
+    path: str | os.PathLike[str], incomplete: bool
+) -> tuple[Spill, list[tuple[Any, ...]]]:
+    spill = read_spill(path, incomplete=incomplete)
+    return spill, _spill_import.letters_of(spill)
 
 
 async def purge(

@@ -1,7 +1,7 @@
-"""Visiting dead letters a bounded number at a time, however many there are.
+"""Visit dead letters in windows of bounded size, however many letters there are.
 
-A query or a transaction visits the letters of one window. So the work grows linearly with the
-letters, a transaction is short, and a cancellation never waits long.
+Each query and each transaction visits the letters of one window. So the work grows linearly with
+the number of letters, transactions are short, and a cancellation never waits long.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SIZE: Final = 1_000
 """Letters of a window, to read or to purge."""
 
 REPLAY_SIZE: Final = 200
-"""Letters of a window, to replay. If a table refuses all of them, their transaction takes some
-tenths of a second: 0.5 ms for each letter, on a machine of 2023."""
+"""Letters of a window, to replay. If the table refuses all of them, their transaction takes 0.1 s:
+about 0.5 ms were measured per letter."""
 
 _BEFORE_ALL: Final = -(2**63)
 _AFTER_ALL: Final = 2**63 - 1
@@ -43,8 +43,8 @@ async def query(
 class Windows:
     """The windows that cover a selection of letters, in the order of their ids.
 
-    Each is a condition on letters. Letters that are added after the first window was taken are not
-    covered.
+    A window is a condition on letters. No window covers letters that are added after the first
+    window was requested.
 
     Args:
         reader: what the letters are read from.
@@ -67,12 +67,12 @@ class Windows:
         self._size = SIZE if size is None else size
         self._newest_first = newest_first
         self.fields = table.fields_are(**fields)
-        """The conditions but that on the ids."""
+        """The conditions on the other columns than the id."""
         self._ids = None if ids is None else _sorted(ids, newest_first=newest_first)
         self._taken = 0
-        """How many of `ids` the windows so far cover."""
+        """The number of ids that the windows so far cover."""
         self._first, self._last = _BEFORE_ALL, _AFTER_ALL
-        """The range of ids that no window covers yet."""
+        """The range of ids that no window covers yet, if no ids are given."""
         self._begun = False
 
     def __aiter__(self) -> Self:
@@ -90,7 +90,7 @@ class Windows:
         return table.id_in(ids) & self.fields
 
     async def _begin(self) -> None:
-        """Note the last letter of now; end if the file never had a letter."""
+        """Record the highest id of now. Without a table of letters, there is no window."""
         self._begun = True
         if not await query(self._reader, table.EXISTS):
             self._ids = ()
@@ -122,9 +122,9 @@ def _sorted(ids: Any, *, newest_first: bool) -> Sequence[int]:
 async def let_others_write(seconds: float) -> None:
     """Pause between two transactions, so that a program that waits for the write lock gets it.
 
-    SQLite does not queue: a program that waits asks again every 100 ms at most. A pause of a
-    quarter of the transaction's time is met by one in five of its attempts, a pause of 100 ms
-    by the next one.
+    SQLite has no queue for the lock: a program that waits tries again, at least every 100 ms. With
+    a pause of a quarter of the transaction's time, one in five of its attempts succeeds. A pause of
+    100 ms is long enough for the next attempt.
 
     Args:
         seconds: how long the transaction took.

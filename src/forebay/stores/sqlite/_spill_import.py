@@ -6,7 +6,7 @@ The table `forebay_spills` has the ids of the imported files.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -31,12 +31,23 @@ _ROWS_PER_INSERT: Final = 100
 """The rows of one INSERT: their values stay below 999, the limit of SQLite before 3.32."""
 
 
-def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
+def letters_of(spill: Spill) -> list[tuple[Any, ...]]:
+    """Return the entries of a spill as rows of the table of dead letters.
+
+    It takes longer than to insert them, so call it before the transaction begins.
+    """
+    return list(_rows_of(spill))
+
+
+def import_letters(
+    raw: sqlite3.Connection, spill: Spill, letters: Sequence[tuple[Any, ...]]
+) -> range:
     """Insert the entries of a spill file as dead letters, unless the file was imported before.
 
     Args:
         raw: a connection with an open transaction.
         spill: the content of the file.
+        letters: the result of `letters_of`.
 
     Returns:
         The ids of the letters. A repeated import returns the same ids, even if letters have been
@@ -62,7 +73,7 @@ def import_spill(raw: sqlite3.Connection, spill: Spill) -> range:
             )
         return ids
     ids = range(0)
-    rows = _rows_of(spill)
+    rows = iter(letters)
     while chunk := list(islice(rows, _ROWS_PER_INSERT)):
         last = dead_letters.insert_rows(raw, chunk)
         first = ids.start if ids else last - len(chunk) + 1
