@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, TypeVarTuple
 
@@ -21,6 +21,7 @@ import trio
 
 from forebay import sqlite
 from forebay._errors import StoreError
+from forebay._protection import protected_context
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 
 T = TypeVar("T")
@@ -166,7 +167,7 @@ class Inspector:
         return FileState.of(self._file), _uri_parameters(self._file)
 
 
-@asynccontextmanager
+@protected_context
 async def open_inspector(
     path: str | os.PathLike[str],
     *,
