@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from forebay import BufferOptions, RetryPolicy
-from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -66,17 +65,6 @@ def test_the_map_names_files_that_exist() -> None:
     places = [ROOT / "src" / "forebay", ROOT, ROOT / "benchmarks" / "questions"]
     assert len(names) > 20
     assert [] == sorted(n for n in names if not any((place / n).exists() for place in places))
-
-
-def test_the_layers_of_contributing_are_those_of_the_test() -> None:
-    """CONTRIBUTING lists the layers in the order of `LAYERS`."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    table = text[text.index("| layer |") : text.index("A pure layer")]
-    listed = re.findall(
-        r"`(.+?)`", "".join(line.split("|")[1] for line in table.splitlines() if line)
-    )
-    top = {"_version", "forebay", "__main__", "stores.sqlite"}
-    assert [layer for layer in LAYERS if layer not in top] == listed
 
 
 @pytest.mark.parametrize("options", [BufferOptions, RetryPolicy])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def imports(module: str) -> Iterator[str]:
 def test_every_module_is_in_a_layer() -> None:
     """A new package or module is added to the list, and one that is gone is removed from it."""
     assert set(LAYERS) == {layer(module) for module in MODULES}
+
+
+def test_contributing_lists_the_layers() -> None:
+    """CONTRIBUTING lists the layers for readers, in the order of `LAYERS`."""
+    text = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    table = text[text.index("| layer |") : text.index("A pure layer")]
+    listed = re.findall(
+        r"`(.+?)`", "".join(line.split("|")[1] for line in table.split("\n") if line)
+    )
+    unlisted = {"_version", "stores.sqlite", "forebay", "__main__"}
+    assert [layer for layer in LAYERS if layer not in unlisted] == listed
 
 
 @pytest.mark.parametrize("module", MODULES)
