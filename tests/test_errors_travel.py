@@ -42,6 +42,7 @@ from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite._commit import RowRefusedError
+from forebay.stores.sqlite._inspector import _StaleError
 
 TIMEOUT = 60.0
 """Seconds to wait for a process pool; without an answer, the test fails instead of hanging."""
@@ -125,6 +126,7 @@ SAMPLES: list[Exception] = [
     UnavailableError("refused"),
     MissingError("no such object"),
     _CancelledError(),
+    _StaleError(),
     LoadError("why"),
     InputError("a.csv", "not UTF-8"),
     InputError("a.csv", "not UTF-8", line=3),

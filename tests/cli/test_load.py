@@ -464,7 +464,6 @@ def test_rows_in_doubt_may_be_in_the_table() -> None:
     """After the file was deleted, it is not known whether they were committed."""
     unsettled = Unsettled((forebay.Write((1,)),), count=1, oldest_age=0.0)
     for cause, expected in ((forebay.StoreError("deleted"), "may not be"), (None, "not")):
-        failure = forebay.FlushError("why", buffer="t", unsettled=unsettled)
-        failure.__cause__ = cause
+        failure = forebay.FlushError("why", buffer="t", unsettled=unsettled, cause=cause)
         lines = report.describe_failure(failure).splitlines()
         assert f"1 row accepted, and {expected} in the table:" == lines[1]
