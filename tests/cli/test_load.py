@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import forebay
 from forebay._errors import Unsettled
 from forebay.cli._command import command
-from forebay.cli._load import reading, report
+from forebay.cli._load import report
 
 PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
 
@@ -214,14 +214,14 @@ def test_only_the_first_skipped_rows_are_printed() -> None:
 
 def with_a_short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Detect types from the first chunk only, and have short chunks."""
-    monkeypatch.setattr(reading, "SAMPLE_ROWS", 1)
+    monkeypatch.setattr("forebay.cli._load.plan.SAMPLE_ROWS", 1)
     monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 64)
 
 
 def test_a_later_value_that_sqlite_would_change_is_malformed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A column that was told to hold integers does not turn 007 into 7; a way out is told."""
+    """A column of integers does not change 007 to 7. The message names an option."""
     with_a_short_sample(monkeypatch)
     rows = "".join(f"{i}\n" for i in range(100))
     result = load(f"id\n{rows}007\n8\n")
@@ -242,7 +242,7 @@ def test_a_later_value_of_another_type_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_key_that_only_later_objects_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no column for its value; null needs none."""
+    """There is no column for its value; null needs no column."""
     with_a_short_sample(monkeypatch)
     lines = ['{"a": 1}'] * 20 + ['{"a": 2, "b": null}', '{"a": 3, "b": 4}', '{"a": 5}']
     result = load("\n".join(lines), "--skip-malformed", name="in.ndjson")

@@ -1,11 +1,9 @@
-"""What SIGINT and SIGTERM do: the first cancels the work, the second the wait for its end."""
+"""SIGINT and SIGTERM: the first ends the work in order, the second gives up on it."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable
-
-import trio
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 
@@ -14,19 +12,17 @@ class Signals:
     """The signals that a command received.
 
     Args:
-        work: cancelled at the first signal.
         on_first: called at the first signal, with its name.
+        on_second: called at each later signal.
 
     Attributes:
         first: the first signal, or None before it arrives.
-        on_second: called at each later signal.
     """
 
-    def __init__(self, work: trio.CancelScope, on_first: Callable[[str], None]) -> None:
+    def __init__(self, on_first: Callable[[str], None], on_second: Callable[[], None]) -> None:
         self.first: signal.Signals | None = None
-        self.on_second: Callable[[], None] | None = None
-        self._work = work
         self._on_first = on_first
+        self._on_second = on_second
 
     @property
     def exit_code(self) -> int | None:
@@ -34,11 +30,10 @@ class Signals:
         return None if self.first is None else 128 + self.first
 
     async def watch(self, received: AsyncIterator[int]) -> None:
-        """Act on the signals that are received, until cancelled."""
+        """Call the functions when signals are received, until cancelled."""
         async for number in received:
             if self.first is None:
                 self.first = signal.Signals(number)
                 self._on_first(self.first.name)
-                self._work.cancel()
-            elif self.on_second is not None:
-                self.on_second()
+            else:
+                self._on_second()

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import convert
-from forebay.cli._load.column_types import JsonType, Kind, reads_as_number
-from forebay.cli._load.convert import Converter, MisfitError, TargetColumn
+from forebay.cli._load.column_types import (
+    ColumnType,
+    JsonType,
+    RoundedFloat,
+    reads_as_number,
+)
+from forebay.cli._load.convert import COMPUTED, Converter, MisfitError, TargetColumn
 
-INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
+INTEGER, REAL, TEXT = ColumnType.INTEGER, ColumnType.REAL, ColumnType.TEXT
+
+
+def column_of(kind: ColumnType, name: str = "c", **options: Any) -> TargetColumn:
+    return TargetColumn(name=name, type=kind, reason="as stated", **options)
 
 
 def converted(
-    kind: Kind,
+    kind: ColumnType,
     value: Any,
     *,
     in_key: bool = False,
@@ -24,7 +34,7 @@ def converted(
     json: JsonType | None = None,
 ) -> Any:
     """Return the value of a column for a cell of text, or for a JSON value in a list."""
-    column = TargetColumn("c", kind, in_key, "as stated", declared=declared, json=json)
+    column = column_of(kind, in_key=in_key, declared=declared, json=json)
     converter = Converter([column], nulls)
     if isinstance(value, list):
         (result,) = converter.bind("it", None)({"c": value[0]})
@@ -42,7 +52,7 @@ def converted(
         (INTEGER, "n/a", "n/a"),
         (INTEGER, "0x10", "0x10"),
         (REAL, "12", 12.0),
-        (REAL, "2.50", 2.5),
+        (REAL, "2.5", 2.5),
         (REAL, "", None),
         (REAL, "nan", "nan"),
         (TEXT, "12", "12"),
@@ -50,7 +60,7 @@ def converted(
         (TEXT, "", ""),
     ],
 )
-def test_a_cell_is_converted_to_the_type_of_its_column(kind: Kind, cell: str, value: Any) -> None:
+def test_a_cell_is_converted(kind: ColumnType, cell: str, value: Any) -> None:
     """A number, NULL for an empty cell in a column of numbers, or the text."""
     result = converted(kind, cell)
     assert (value, type(value)) == (result, type(result))
@@ -74,17 +84,15 @@ def test_a_cell_is_converted_to_the_type_of_its_column(kind: Kind, cell: str, va
         (TEXT, {"a": ["é"]}, '{"a": ["é"]}'),
     ],
 )
-def test_a_json_value_is_converted_to_the_type_of_its_column(
-    kind: Kind, value: Any, result: Any
-) -> None:
+def test_a_json_value_is_converted(kind: ColumnType, value: Any, result: Any) -> None:
     """Numbers stay, booleans are 1 or 0, and nested values are JSON text."""
     actual = converted(kind, [value])
     assert (result, type(result)) == (actual, type(actual))
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(ColumnType))
 @pytest.mark.parametrize("value", ["NA", ["NA"], "-", ["-"]])
-def test_a_text_for_null_is_null_in_any_column(kind: Kind, value: Any) -> None:
+def test_a_text_for_null_is_null_in_any_column(kind: ColumnType, value: Any) -> None:
     """--null applies to cells and JSON strings, in columns of all types."""
     assert converted(kind, value, nulls=("NA", "-")) is None
 
@@ -102,7 +110,9 @@ def test_a_text_for_null_is_null_in_any_column(kind: Kind, value: Any) -> None:
         (REAL, [2**53 + 1], "9007199254740993 is too large for column 'c'"),
     ],
 )
-def test_a_value_that_sqlite_would_change_is_a_misfit(kind: Kind, value: Any, problem: str) -> None:
+def test_a_value_that_sqlite_would_change_is_refused(
+    kind: ColumnType, value: Any, problem: str
+) -> None:
     """No value is stored as another value."""
     with pytest.raises(MisfitError) as caught:
         converted(kind, value)
@@ -128,7 +138,7 @@ def test_a_value_that_sqlite_would_change_is_a_misfit(kind: Kind, value: Any, pr
         ),
     ],
 )
-def test_a_key_column_holds_one_type(kind: Kind, value: Any, problem: str | None) -> None:
+def test_a_key_column_holds_one_type(kind: ColumnType, value: Any, problem: str | None) -> None:
     """A missing value or one of another type cannot identify a row."""
     if problem is None:
         assert "x" * 99 == converted(kind, value, in_key=True, nulls=("NA",))
@@ -151,7 +161,7 @@ def test_a_key_column_holds_one_type(kind: Kind, value: Any, problem: str | None
         (INTEGER, JsonType.BOOLEAN, 1),
     ],
 )
-def test_keys_of_two_json_types_are_refused(kind: Kind, json: JsonType, value: Any) -> None:
+def test_keys_of_two_json_types_are_refused(kind: ColumnType, json: JsonType, value: Any) -> None:
     """They could be one key in the table, and one row would replace another."""
     with pytest.raises(
         MisfitError, match=r"key column 'c' has the value .*; expected .*, as in the first rows"
@@ -170,7 +180,7 @@ def test_keys_of_two_json_types_are_refused(kind: Kind, json: JsonType, value: A
     ],
 )
 def test_keys_of_one_json_type_are_accepted(
-    kind: Kind, json: JsonType, value: Any, expected: Any
+    kind: ColumnType, json: JsonType, value: Any, expected: Any
 ) -> None:
     """Of each type."""
     assert expected == converted(kind, [value], in_key=True, json=json)
@@ -182,7 +192,7 @@ def test_keys_of_one_json_type_are_accepted(
     [("1e3", 1000.0), ("-2.5E3", -2500.0), ("1e+3", 1000.0), ("1.0", 1.0), ("5e-1", 0.5)],
 )
 def test_a_declared_number_may_be_written_with_an_exponent(
-    kind: Kind, text: str, expected: float
+    kind: ColumnType, text: str, expected: float
 ) -> None:
     """The table declares that the text is a number."""
     assert expected == converted(kind, text, declared=True)
@@ -200,11 +210,65 @@ def test_a_text_that_is_not_exactly_a_number_is_refused(text: str) -> None:
         assert text == converted(REAL, text, declared=True)
 
 
+@pytest.mark.parametrize(
+    ("texts", "refused"),
+    [
+        (["1.5", "2", "2.0"], "2.0"),
+        (["1.5", "2.0", "2"], "2"),
+        (["1e-05", "0.00001"], "0.00001"),
+        (["1.5", "1.50"], "1.50"),
+        (["0.0", "-0.0"], "-0.0"),
+    ],
+)
+@pytest.mark.parametrize("in_key", [True, False])
+def test_no_two_texts_become_one_number(texts: list[str], refused: str, in_key: bool) -> None:
+    """The first numbers show how floats are written, and others are refused; so are 1.10, -0.0."""
+    convert = Converter([column_of(REAL, in_key=in_key)], ()).bind("it", ["c"])
+    *accepted, last = texts
+    assert refused == last
+    assert [(float(text),) for text in accepted] == [convert([text]) for text in accepted]
+    with pytest.raises(MisfitError, match=f"'{refused}' in column 'c'"):
+        convert([refused])
+
+
+@pytest.mark.parametrize(("kind", "text"), [(INTEGER, "1.0"), (INTEGER, "1e+16"), (REAL, "1.10")])
+def test_a_declared_key_gives_back_its_texts(kind: ColumnType, text: str) -> None:
+    """A text that another text would equal is refused in the key, and accepted elsewhere."""
+    assert float(text) == converted(kind, text, declared=True)
+    with pytest.raises(MisfitError, match=f"SQLite would change '{re.escape(text)}'"):
+        converted(kind, text, in_key=True, declared=True)
+
+
+@pytest.mark.parametrize("digits", ["0.1234567890123456789", "1e-400"])
+def test_a_json_number_that_no_float_holds_keeps_its_digits(digits: str) -> None:
+    """As a text; a column of numbers refuses it."""
+    number = RoundedFloat(digits)
+    number.text = digits
+    assert digits == converted(TEXT, [number])
+    with pytest.raises(MisfitError, match="SQLite would change '"):
+        converted(REAL, [number])
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [(None, None), (7, 7), ("x", "x"), (b"\0", b"\0")]
+)
+def test_a_missing_key_of_an_object_is_the_default(default: object, expected: object) -> None:
+    """A null is NULL."""
+    convert = Converter([column_of(INTEGER, default=default)], ()).bind("it", None)
+    assert [(expected,), (None,), (1,)] == [convert({}), convert({"c": None}), convert({"c": 1})]
+
+
+def test_a_missing_key_with_a_computed_default_is_refused() -> None:
+    """SQLite computes it for each row, and the buffer cannot."""
+    convert = Converter([column_of(INTEGER, default=COMPUTED)], ()).bind("it", None)
+    assert (1,) == convert({"c": 1})
+    with pytest.raises(MisfitError, match="key 'c' is missing; expected a value"):
+        convert({})
+
+
 def test_columns_are_matched_by_name() -> None:
     """Inputs may have the columns in different orders."""
-    converter = Converter(
-        [TargetColumn("a", INTEGER, False, ""), TargetColumn("b", TEXT, False, "")], ()
-    )
+    converter = Converter([column_of(INTEGER, name="a"), column_of(TEXT, name="b")], ())
     assert [(1, "x"), (1, "x"), (1, None), (None, None)] == [
         converter.bind("it", ("a", "b"))(["1", "x"]),
         converter.bind("it", ("b", "a"))(["x", "1"]),
@@ -222,9 +286,7 @@ def test_columns_are_matched_by_name() -> None:
 )
 def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem: str) -> None:
     """No column is added or dropped."""
-    converter = Converter(
-        [TargetColumn("a", TEXT, False, ""), TargetColumn("b", TEXT, False, "")], ()
-    )
+    converter = Converter([column_of(TEXT, name="a"), column_of(TEXT, name="b")], ())
     with pytest.raises(InputError) as caught:
         converter.bind("it", header)
     expected = "expected the columns of the first input: a, b"
@@ -233,7 +295,7 @@ def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem
 
 def test_a_key_without_a_column_is_refused() -> None:
     """The value of a later object is not dropped because there is no column for it."""
-    convert = Converter([TargetColumn("a", TEXT, False, "")], ()).bind("it", None)
+    convert = Converter([column_of(TEXT, name="a")], ()).bind("it", None)
     with pytest.raises(MisfitError, match="key 'new' is unknown; expected keys of the first rows"):
         convert({"a": "x", "new": 0})
 

@@ -10,6 +10,7 @@ import pytest
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import parsers
+from forebay.cli._load.column_types import RoundedFloat
 from forebay.cli._load.lines import Lines
 from forebay.cli._load.parsers import parse
 from forebay.cli._load.sources import Format
@@ -137,6 +138,27 @@ def test_a_malformed_json_line_has_a_message(text: str, problem: str) -> None:
     assert [1, 2] == [line for line, _ in records]
     assert records[0][1].startswith(problem)
     assert {"a": 1} == records[1][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_rounded"),
+    [
+        ("0.1", False),
+        ("1.10", False),
+        ("1e2", False),
+        ("-123456789.012345", False),
+        ("0.30000000000000004", False),
+        ("0.1234567890123456789", True),
+        ("12345678901234567.5", True),
+        ("1e-400", True),
+    ],
+)
+def test_json_numbers_that_no_float_holds_keep_their_digits(text: str, is_rounded: bool) -> None:
+    """Others are floats."""
+    [(_, row)] = parsed(f'{{"a": {text}}}\n', Format.NDJSON)[1]
+    assert float(text) == row["a"]
+    assert is_rounded == isinstance(row["a"], RoundedFloat)
+    assert text == getattr(row["a"], "text", text)
 
 
 def test_whole_surrogate_pairs_are_text() -> None:

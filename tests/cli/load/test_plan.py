@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 import forebay
 from forebay.cli._errors import LoadError
-from forebay.cli._load.column_types import JsonType, Kind
+from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType
+from forebay.cli._load.convert import COMPUTED
+from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.detect import detect, json_types
-from forebay.cli._load.plan import Plan, plan_table
+from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.readers import Chunk
 
-INTEGER, REAL, TEXT = Kind.INTEGER, Kind.REAL, Kind.TEXT
+INTEGER, REAL, TEXT = ColumnType.INTEGER, ColumnType.REAL, ColumnType.TEXT
 
 
 def texts(header: tuple[str, ...], *rows: list[str]) -> Chunk:
@@ -25,25 +28,46 @@ def objects(*rows: dict[str, Any]) -> Chunk:
 
 
 def planned(
-    found: dict[str, Kind], *, key: tuple[str, ...] = (), existing: dict[str, str] | None = None
+    found: dict[str, ColumnType],
+    *,
+    key: tuple[str, ...] = (),
+    existing: dict[str, ExistingColumn] | None = None,
+    json: dict[str, JsonType] | None = None,
 ) -> Plan:
     return plan_table(
-        "t", found, key=key, merge=forebay.Replace, existing=existing or {}, hint=" (hint)"
+        "t",
+        {name: DetectedType(column_type) for name, column_type in found.items()},
+        key=key,
+        merge=forebay.Replace,
+        existing=existing or {},
+        hint=" (hint)",
+        json=json,
     )
+
+
+def existing(**declared: str) -> dict[str, ExistingColumn]:
+    return {name: ExistingColumn(name, type_) for name, type_ in declared.items()}
+
+
+def types(
+    chunks: list[Chunk], nulls: Collection[str] = (), *, detect_types: bool = True
+) -> dict[str, ColumnType]:
+    found = detect(chunks, nulls, types=detect_types)
+    return {name: column.type for name, column in found.items()}
 
 
 def test_the_type_of_a_column_of_texts_fits_all_cells() -> None:
     """Empty cells and texts for NULL do not count, in any chunk."""
     first = texts(("i", "r", "t", "e", "n"), ["1", "", "1", "", "NA"], ["", "2", "x", "", "3"])
     second = texts(("i", "r", "t", "e", "n"), ["-", "0.5", "2", "", ""])
-    assert {"i": INTEGER, "r": REAL, "t": TEXT, "e": TEXT, "n": INTEGER} == detect(
-        [first, second], {"NA", "-"}, types=True
+    assert {"i": INTEGER, "r": REAL, "t": TEXT, "e": TEXT, "n": INTEGER} == types(
+        [first, second], {"NA", "-"}
     )
 
 
 def test_without_detection_every_column_of_texts_is_text() -> None:
     """--no-detect-types detects no numbers."""
-    assert {"a": TEXT} == detect([texts(("a",), ["1"])], (), types=False)
+    assert {"a": TEXT} == types([texts(("a",), ["1"])], detect_types=False)
 
 
 def test_the_type_of_a_column_of_objects_fits_all_values() -> None:
@@ -62,7 +86,7 @@ def test_the_type_of_a_column_of_objects_fits_all_values() -> None:
         "j": TEXT,
         "big": TEXT,
         "na": INTEGER,
-    } == detect([chunk], {"NA"}, types=False)
+    } == types([chunk], {"NA"}, detect_types=False)
 
 
 def test_a_new_table_has_the_types_that_were_found() -> None:
@@ -91,14 +115,14 @@ def test_the_key_has_the_order_of_the_option() -> None:
         (TEXT, "BLOB", TEXT),
     ],
 )
-def test_an_existing_table_declares_its_types(found: Kind, declared: str, kind: Kind) -> None:
+def test_declared_types_come_first(found: ColumnType, declared: str, kind: ColumnType) -> None:
     """The sample decides only if the column has no declared type."""
-    assert kind is planned({"a": found}, existing={"a": declared}).columns[0].kind
+    assert kind is planned({"a": found}, existing=existing(a=declared)).columns[0].type
 
 
 def test_columns_have_the_names_of_the_existing_table() -> None:
     """Column names are case-insensitive in SQLite; the input keeps its own spelling."""
-    plan = planned({"ID": TEXT}, key=("ID",), existing={"id": "INTEGER", "other": ""})
+    plan = planned({"ID": TEXT}, key=("ID",), existing=existing(id="INTEGER", other=""))
     assert ("id", "ID") == (plan.table.columns[0].name, plan.columns[0].name)
     assert "since the table declares the column INTEGER" == plan.columns[0].reason
 
@@ -119,7 +143,7 @@ def test_any_text_can_be_a_column_name(name: str) -> None:
     ],
 )
 def test_an_impossible_table_is_an_error(
-    found: dict[str, Kind], key: tuple[str, ...], problem: str
+    found: dict[str, ColumnType], key: tuple[str, ...], problem: str
 ) -> None:
     """The error is raised before the database is opened."""
     with pytest.raises(LoadError) as caught:
@@ -140,15 +164,61 @@ def test_the_json_types_of_a_key_are_detected() -> None:
 
 def test_a_key_has_one_json_type() -> None:
     """It is detected, or follows from the column's type. Other columns have no JSON type."""
-    plan = plan_table(
-        "t",
+    plan = planned(
         {"a": TEXT, "b": INTEGER, "c": TEXT, "d": TEXT},
         key=("a", "b", "c"),
-        merge=forebay.Replace,
-        existing={"c": "TEXT"},
-        hint="",
+        existing=existing(c="TEXT"),
         json={"a": JsonType.NUMBER},
     )
-    types = [JsonType.NUMBER, JsonType.NUMBER, JsonType.TEXT, None]
-    assert types == [column.json for column in plan.columns]
+    expected = [JsonType.NUMBER, JsonType.NUMBER, JsonType.TEXT, None]
+    assert expected == [column.json for column in plan.columns]
     assert [False, False, True, False] == [column.declared for column in plan.columns]
+
+
+def test_an_object_sets_every_column_of_an_existing_table() -> None:
+    """A column that objects need not name is set to its default, if a row may set it."""
+    columns = [
+        ExistingColumn("id", "INTEGER", may_be_set=False),
+        ExistingColumn("v", "TEXT"),
+        ExistingColumn("w", "INTEGER", default=7),
+        ExistingColumn("made", "TEXT", default=COMPUTED),
+        ExistingColumn("must", "TEXT", may_be_set=False),
+    ]
+    plan = planned(
+        {"v": TEXT}, key=("ID",), existing={column.name: column for column in columns}, json={}
+    )
+    assert [("v", None), ("ID", None), ("w", 7)] == [(c.name, c.default) for c in plan.columns]
+    assert [("v", False), ("ID", True), ("w", False)] == [(c.name, c.in_key) for c in plan.columns]
+    assert ["v", "id", "w"] == [column.name for column in plan.table.columns]
+
+
+def test_cells_set_the_columns_of_the_header_only() -> None:
+    """The columns of the table that are not in a header keep their values."""
+    plan = planned({"v": TEXT}, existing=existing(v="TEXT", w="TEXT"))
+    assert ["v"] == [column.name for column in plan.table.columns]
+
+
+@pytest.mark.parametrize(
+    ("header", "declared", "key", "detect_types", "expected"),
+    [
+        (("a",), {}, (), True, SAMPLE_ROWS),
+        (None, {}, (), True, SAMPLE_ROWS),
+        (("a",), {}, (), False, 1),
+        (None, {}, (), False, SAMPLE_ROWS),
+        (("a",), {"A": "TEXT", "b": ""}, (), True, 1),
+        (None, {"A": "TEXT", "b": ""}, (), True, SAMPLE_ROWS),
+        (("a", "B"), {"A": "TEXT", "b": ""}, (), True, SAMPLE_ROWS),
+        (None, {"A": "TEXT", "b": "REAL"}, (), True, 1),
+        (("a",), {"A": "NUMERIC"}, (), True, 1),
+        (("a",), {"A": "NUMERIC"}, ("a",), True, SAMPLE_ROWS),
+    ],
+)
+def test_rows_are_sampled_only_if_a_type_must_be_detected(
+    header: tuple[str, ...] | None,
+    declared: dict[str, str],
+    key: tuple[str, ...],
+    detect_types: bool,
+    expected: int,
+) -> None:
+    """Otherwise the first row is enough, and a pipe need not fill the sample."""
+    assert expected == sample_size(header, existing(**declared), key=key, detect_types=detect_types)

@@ -67,7 +67,11 @@ class Loading:
 
 
 @contextmanager
-def loading(*arguments: str) -> Iterator[Loading]:
+def loading(*arguments: str, new: bool = False) -> Iterator[Loading]:
+    """Start a load into a table that exists, so that its rows need not fill a sample, or not."""
+    if not new:
+        with closing(sqlite3.connect("a.db")) as connection:
+            connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
     pipe = subprocess.PIPE
     command = [*LOAD, "-", *INTO, *arguments]
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
@@ -107,7 +111,7 @@ def test_a_signal_ends_the_load_and_loses_nothing(number: signal.Signals, code: 
 
 def test_a_signal_before_any_row_ends_the_load() -> None:
     """Before the first row there is nothing to drain, and no database is created."""
-    with loading() as load:
+    with loading(new=True) as load:
         load.feed(b"id,v\n")
         load.wait_for("reading standard input")
         load.process.send_signal(signal.SIGTERM)
@@ -154,7 +158,7 @@ def test_a_load_shows_why_it_retries() -> None:
 
 def test_a_load_shows_that_the_database_does_not_open() -> None:
     """Another program holds the lock before any row is pending."""
-    with locked(), loading() as load:
+    with loading() as load, locked():
         load.feed(b"id,v\n" + rows(0, 10))
         load.wait_for("waiting for the database a.db to open; another program may have locked it")
 

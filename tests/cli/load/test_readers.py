@@ -10,13 +10,17 @@ import pytest
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import lines as lines_module
-from forebay.cli._load.column_types import Kind
+from forebay.cli._load.column_types import ColumnType
 from forebay.cli._load.convert import Converter, TargetColumn
 from forebay.cli._load.readers import Chunk, Reader, convert_chunk
 from forebay.cli._load.sources import Format
 
 PAIR = Converter(
-    [TargetColumn("a", Kind.INTEGER, True, "always"), TargetColumn("b", Kind.TEXT, False, "")], ()
+    [
+        TargetColumn(name="a", type=ColumnType.INTEGER, in_key=True, reason="always"),
+        TargetColumn(name="b", type=ColumnType.TEXT, reason="always"),
+    ],
+    (),
 )
 
 

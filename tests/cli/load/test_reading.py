@@ -1,56 +1,105 @@
-"""The sample by which the types of the columns are detected."""
+"""The sample by which the types of the columns are detected, and the items after it."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 import trio
-import trio.testing
 
 from forebay.cli._errors import InputError
-from forebay.cli._load.readers import Chunk
-from forebay.cli._load.reading import SAMPLE_ROWS, Item, first_items
+from forebay.cli._load import lines, reading
+from forebay.cli._load.readers import Chunk, Reader
+from forebay.cli._load.reading import Item, Sample, open_items, read_sample
+
+ROWS = [[str(i), "x"] for i in range(100)]
 
 
-def chunk(rows: int) -> Chunk:
-    return Chunk("it", ("a",), converted=False, rows=[["1"]] * rows)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in ROWS))
+    return path
 
 
-async def test_a_sample_ends_at_its_size() -> None:
-    """The items after it stay in the channel."""
-    send, receive = trio.open_memory_channel[Item](9)
-    items = [chunk(SAMPLE_ROWS - 1), chunk(1), chunk(1)]
-    for item in items:
-        await send.send(item)
-    assert items[:2] == await first_items(receive, pause=math.inf)
-    assert items[2] == await receive.receive()
+def rows(items: Sequence[Item]) -> list[list[str]]:
+    return [row for item in items if isinstance(item, Chunk) for row in item.rows]
 
 
-async def test_a_sample_ends_with_the_inputs() -> None:
-    """At their end, or at the error that ends them, which is the last item."""
-    send, receive = trio.open_memory_channel[Item](9)
-    error = InputError("it", "broken")
-    for item in (chunk(1), error):
-        await send.send(item)
-    send.close()
-    assert [chunk(1), error] == await first_items(receive, pause=math.inf)
-    assert [] == await first_items(receive, pause=math.inf)
+async def sampled(reader: Reader, limit: int) -> Sample:
+    sample = Sample()
+    await read_sample(reader, sample, lambda _: limit)
+    return sample
 
 
-async def test_a_sample_ends_when_a_pipe_falls_silent(
-    autojump_clock: trio.testing.MockClock,
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+async def test_types_are_detected_from_the_first_rows_only(
+    path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first row is waited for without end, and each one after it for the pause."""
-    started = trio.current_time()
-    send, receive = trio.open_memory_channel[Item](0)
+    """However many rows a read returns, it is the same number of them."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    sample = await sampled(Reader([str(path)], None), limit=10)
+    assert ROWS[:10] == rows(sample.detected)
+    assert ROWS[: sample.rows] == rows(sample.items)
+    assert sample.rows >= 10
 
-    async def slowly() -> None:
-        for pause in (0.0, 100.0, 2.5, 2.5):
-            await trio.sleep(pause)
-            await send.send(chunk(0 if pause == 0 else 1))
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(slowly)
-        items = await first_items(receive, pause=3.0)
-    assert [0, 1, 1, 1] == [len(item.rows) for item in items if isinstance(item, Chunk)]
-    assert 108.0 == trio.current_time() - started
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+async def test_long_rows_end_the_sample(
+    path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after the row that reaches the number of characters, however they are read."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", block)
+    monkeypatch.setattr(reading, "SAMPLE_CHARACTERS", len("a,b\n") + 3 * len("0,x\n") - 1)
+    sample = await sampled(Reader([str(path)], None), limit=50)
+    assert ROWS[:3] == rows(sample.detected)
+
+
+async def test_the_characters_of_all_inputs_count(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sample goes on from one input to the next."""
+    monkeypatch.setattr(reading, "SAMPLE_CHARACTERS", 2 * path.stat().st_size - 1)
+    sample = await sampled(Reader([str(path)] * 3, None), limit=1_000)
+    assert ROWS * 2 == rows(sample.detected)
+
+
+async def test_a_sample_ends_with_the_inputs(path: Path, tmp_path: Path) -> None:
+    """At their end, or at the error that ends them, which is the last item."""
+    sample = await sampled(Reader([str(path)], None), limit=1_000)
+    assert (ROWS, True) == (rows(sample.items), sample.ended)
+    sample = await sampled(Reader([str(path), str(tmp_path / "none.csv")], None), limit=1_000)
+    assert (ROWS, True) == (rows(sample.detected), sample.ended)
+    assert isinstance(sample.items[-1], InputError)
+
+
+async def test_a_sample_without_rows(tmp_path: Path) -> None:
+    """It has the header and no limit."""
+    (tmp_path / "a.csv").write_text("a,b\n")
+    sample = await sampled(Reader([str(tmp_path / "a.csv")], None), limit=10)
+    assert (0, None, True) == (sample.rows, sample.limit, sample.ended)
+
+
+@pytest.mark.parametrize("read_on", [True, False])
+async def test_the_items_of_the_sample_come_first(
+    path: Path, read_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other items follow, unless reading has ended."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
+    reader = Reader([str(path)], None)
+    sample = await sampled(reader, limit=10)
+    async with open_items(reader, sample, read_on=read_on) as items:
+        received = [item async for item in items]
+    assert (ROWS if read_on else rows(sample.items)) == rows(received)
+
+
+async def test_a_block_that_ends_early_does_not_wait_for_the_inputs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reading task ends, though its channel is full."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1)
+    reader = Reader([str(path)], None)
+    with trio.fail_after(30):
+        async with open_items(reader, await sampled(reader, limit=1), read_on=True) as items:
+            await anext(items)

@@ -114,11 +114,20 @@ def load_command(**options: Any) -> None:
       zcat events.jsonl.gz | forebay load - --format ndjson \\
           --database my.db --table events --key id --merge keep
 
-    The types of a new table's columns are detected from the first 10,000 rows. A column is
-    INTEGER or REAL if every value is a number that would be printed as the same text, so that
-    007 stays 007; otherwise it is TEXT. In an existing table, the declared types decide. An empty
-    cell is NULL in a column of numbers, and an empty text in a column of text; --null '' makes it
-    NULL in both.
+    The types of a new table's columns are detected from the first 10,000 rows, or the rows in the
+    first 64 Mi characters. A column is INTEGER or REAL if the numbers give back all its texts;
+    otherwise it is TEXT. So 007, 1.10 and 1e5 stay as they are, and so do numbers that are written
+    in different ways (2.0 and 2, 1e-05 and 0.00001). After these rows, a row with a number that
+    the column would change is malformed. Rows from a pipe are not loaded before these rows have
+    arrived or the pipe has ended; --no-detect-types loads CSV at once.
+
+    In an existing table, the declared types decide, and rows are loaded at once. A number may be
+    written in any way there, except in the columns of --key, which must give back their texts.
+
+    An empty cell is NULL in a column of numbers, and an empty text in a column of text; --null ''
+    makes it NULL in both. A JSON object is a whole row: a column that it does not name is set to
+    the default that an existing table declares, or to NULL, also if other objects name it. CSV
+    sets the columns in its header only.
 
     SIGINT and SIGTERM end the reading, and the accepted rows are committed. A second signal gives
     up on these rows and prints which are not in the table.

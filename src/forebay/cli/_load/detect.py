@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from forebay._table.sqlite_rules import INT64
-from forebay.cli._load.column_types import JsonType, Kind, kind_of, number_of
+from forebay.cli._load.column_types import (
+    ALL_SPELLINGS,
+    DetectedType,
+    JsonType,
+    Number,
+    RoundedFloat,
+    TypeDetector,
+    exact_number,
+)
 from forebay.cli._load.readers import Chunk
 
 
-def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> dict[str, Kind]:
+class _Null(enum.Enum):
+    NULL = enum.auto()
+
+
+NULL = _Null.NULL
+
+
+def detect(
+    chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool
+) -> dict[str, DetectedType]:
     """Return the columns of the table and their types.
 
     The columns are those of the first input's header, or the keys of all objects, in the order in
@@ -22,12 +40,14 @@ def detect(chunks: Sequence[Chunk], nulls: Collection[str], *, types: bool) -> d
         types: whether to detect numbers in texts. Otherwise a column of texts is TEXT.
     """
     header = chunks[0].header
-    numbers: dict[str, set[int | float | None]] = {column: set() for column in header or ()}
+    detectors = {column: TypeDetector() for column in header or ()}
     for chunk in chunks:
         for column, number in _numbers_in(chunk, nulls, types=types):
-            if column in numbers or header is None:
-                numbers.setdefault(column, set()).update(number)
-    return {column: kind_of(seen) for column, seen in numbers.items()}
+            if header is None and column not in detectors:
+                detectors[column] = TypeDetector()
+            if column in detectors and number is not NULL:
+                detectors[column].add(number)
+    return {column: detector.detected for column, detector in detectors.items()}
 
 
 def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, JsonType]:
@@ -47,23 +67,29 @@ def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, Jso
 
 def _numbers_in(
     chunk: Chunk, nulls: Collection[str], *, types: bool
-) -> Iterator[tuple[str, set[int | float | None]]]:
-    """Yield each column of a chunk with its numbers, and None if it has another value."""
-    if chunk.header is not None:
-        for place, column in enumerate(chunk.header):
-            texts = {row[place] for row in chunk.rows}.difference(nulls, [""])
-            yield column, set(map(number_of, texts)) if types else {None}
+) -> Iterator[tuple[str, Number | Literal[_Null.NULL] | None]]:
+    """Yield the values of a chunk, each with its column.
+
+    Yields:
+        A number, None for a value that is not a number, or NULL, which has no type.
+    """
+    if chunk.header is None:
+        for row in chunk.rows:
+            for column, value in row.items():
+                is_null = value is None or (isinstance(value, str) and value in nulls)
+                yield column, NULL if is_null else _number_of(value)
         return
-    for row in chunk.rows:
-        for column, value in row.items():
-            is_null = value is None or (isinstance(value, str) and value in nulls)
-            yield column, set() if is_null else {_number_of_value(value)}
+    for place, column in enumerate(chunk.header):
+        for text in {row[place] for row in chunk.rows}.difference(nulls, [""]):
+            yield column, exact_number(text) if types else None
 
 
-def _number_of_value(value: Any) -> int | float | None:
+def _number_of(value: Any) -> Number | None:
     """Return the number that a JSON value stands for, or None."""
     if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        return value if value in INT64 else None
-    return value if isinstance(value, float) else None
+        return Number(int(value), ALL_SPELLINGS)
+    if isinstance(value, int) and value in INT64:
+        return Number(value, ALL_SPELLINGS if value == float(value) else 0)
+    if isinstance(value, float) and not isinstance(value, RoundedFloat):
+        return Number(value, ALL_SPELLINGS)
+    return None

@@ -1,15 +1,16 @@
-"""Put the rows of the inputs into the table's buffer, and count those that are rejected."""
+"""The rows of the inputs that can be loaded, and the count of those that cannot."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import forebay
 from forebay.cli._errors import InputError, InputRowError, LoadError
 from forebay.cli._load.convert import Converter
 from forebay.cli._load.progress import Display
-from forebay.cli._load.readers import convert_chunk
+from forebay.cli._load.readers import Chunk, convert_chunk
 from forebay.cli._load.reading import Item
 
 _SHOWN = 10
@@ -18,16 +19,27 @@ _SHOWN = 10
 class RejectedRows:
     """Counts the rows that are skipped, and shows the first of them.
 
+    Args:
+        display: shows the rows.
+        allowed: whether rows may be skipped. Otherwise the first one is an error.
+
     Attributes:
         count: the number of rows.
     """
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, *, allowed: bool) -> None:
         self.count = 0
+        self.allowed = allowed
         self._display = display
 
     def add(self, error: InputRowError) -> None:
-        """Count a row that is skipped."""
+        """Count a row that is skipped.
+
+        Raises:
+            InputRowError: no row may be skipped.
+        """
+        if not self.allowed:
+            raise error
         self.count += 1
         if self.count <= _SHOWN:
             self._display.warn(f"{error}; skipped")
@@ -37,50 +49,57 @@ class RejectedRows:
             )
 
 
-class Feed:
-    """Moves rows from the inputs into a buffer.
-
-    Args:
-        buffer: the table's buffer.
-        converter: converts raw rows for the table.
-        rejected: counts the rows that are skipped. None ends the load at the first bad row.
+@dataclass(frozen=True, slots=True)
+class UsableRows:
+    """Rows for the table.
 
     Attributes:
-        buffer: the table's buffer.
-        position: the number of bytes that have been read from the inputs.
+        rows: the rows.
+        position: the number of bytes of all inputs that have been read from the disk.
+        failure: the error that ends the load after these rows; None if the load goes on.
     """
 
-    def __init__(
-        self,
-        buffer: forebay.Buffer[tuple[Any, ...]],
-        converter: Converter,
-        rejected: RejectedRows | None,
-    ) -> None:
-        self.buffer = buffer
-        self.position = 0
-        self._converter = converter
-        self._rejected = rejected
+    rows: Sequence[tuple[Any, ...]]
+    position: int = 0
+    failure: LoadError | None = None
 
-    async def accept(self, item: Item) -> LoadError | None:
-        """Enqueue the rows of a chunk, up to the first error that ends the load.
 
-        Returns:
-            The error that ends the load, or None. It is not raised, so that the buffer's block
-            ends without an exception and drains.
-        """
-        if isinstance(item, InputError):
-            return item
-        try:
-            chunk = convert_chunk(item, self._converter)
-        except InputError as error:
-            return error
-        if chunk.errors and self._rejected is None:
-            first = chunk.errors[0]
-            await self.buffer.enqueue_many(chunk.rows[: bisect_left(chunk.lines, first.line)])
-            return first
-        await self.buffer.enqueue_many(chunk.rows)
-        if self._rejected is not None:
-            for rejected in chunk.errors:
-                self._rejected.add(rejected)
-        self.position = chunk.position
-        return None
+async def usable_rows(
+    items: AsyncIterable[Item], converter: Converter, rejected: RejectedRows
+) -> AsyncGenerator[UsableRows, None]:
+    """Yield the rows that can be loaded, up to the first error that ends the load.
+
+    Errors are yielded and not raised, so that the buffer's block ends without an exception and
+    drains. Nothing is yielded after an error.
+
+    Args:
+        items: the items of the inputs.
+        converter: converts raw rows for the table.
+        rejected: counts the rows that are skipped.
+    """
+    async for item in items:
+        usable = _usable(item, converter, rejected)
+        if usable.rows or usable.failure is not None:
+            yield usable
+        if usable.failure is not None:
+            return
+
+
+def _usable(item: Item, converter: Converter, rejected: RejectedRows) -> UsableRows:
+    if isinstance(item, InputError):
+        return UsableRows((), failure=item)
+    try:
+        chunk = convert_chunk(item, converter)
+    except InputError as error:
+        return UsableRows((), failure=error)
+    try:
+        for row_error in chunk.errors:
+            rejected.add(row_error)
+    except InputRowError as error:
+        return UsableRows(_before(chunk, error), chunk.position, error)
+    return UsableRows(chunk.rows, chunk.position)
+
+
+def _before(chunk: Chunk, error: InputRowError) -> Sequence[tuple[Any, ...]]:
+    """Return the rows before an error."""
+    return chunk.rows[: bisect_left(chunk.lines, error.line)]

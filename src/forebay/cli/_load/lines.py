@@ -21,11 +21,13 @@ class Lines:
 
     Attributes:
         number: the number of lines returned so far.
+        characters: the number of characters returned so far.
         fault: what is wrong with a line that was returned since a caller last set this to None.
     """
 
     def __init__(self, stream: BufferedIOBase, source: str) -> None:
         self.number = 0
+        self.characters = 0
         self.fault: str | None = None
         self._stream = stream
         self._source = source
@@ -45,15 +47,18 @@ class Lines:
     def __next__(self) -> str:
         if not self._ready:
             self._fill()
-        raw = self._ready.pop()
+        text = self._decode(self._ready.pop())
         self.number += 1
+        self.characters += len(text)
+        return text
+
+    def _decode(self, raw: bytes) -> str:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            self.fault = (
-                f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x}, is not UTF-8"
-            )
-            return raw.decode(errors="replace")
+            byte = f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x},"
+            self.fault = f"{byte} is not UTF-8"
+            return raw.decode("latin-1")  # the reader needs the delimiters, quotes and line ends
         if "\0" in text:
             self.fault = f"character {text.index(chr(0)) + 1} of the line is NUL; expected text"
         return text

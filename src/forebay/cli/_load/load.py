@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import trio
 
@@ -13,17 +14,23 @@ import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import InputError, LoadError
 from forebay.cli._load.convert import Converter
+from forebay.cli._load.database import ExistingColumn, existing_columns
 from forebay.cli._load.detect import detect, json_types
-from forebay.cli._load.feed import Feed, RejectedRows
-from forebay.cli._load.plan import plan_table
+from forebay.cli._load.feed import RejectedRows, UsableRows, usable_rows
+from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.progress import Display, LoadState
 from forebay.cli._load.readers import Chunk, Reader
-from forebay.cli._load.reading import SAMPLE_PAUSE, Item, first_items, read_ahead
+from forebay.cli._load.reading import Sample, open_items, read_sample
 from forebay.cli._load.report import LoadReport
 from forebay.cli._load.sources import Format, source_name, source_size
 from forebay.cli._load.telemetry import telemetry_as_configured
 from forebay.cli._output import printable
 from forebay.cli._signals import HANDLED, Signals
+
+_SOON = 1.0
+"""Seconds after which the display shows what the load waits for."""
+
+_HINT = "; --no-detect-types loads every column as TEXT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +71,21 @@ async def load(
 class _Load:
     def __init__(self, request: LoadRequest, display: Display) -> None:
         self._request = request
+        self._display = display
         self._table = printable(request.table)
         self._database = printable(request.database)
-        self._display = display
         self._begun = trio.current_time()
-        self._work = trio.CancelScope()
-        self._signals = Signals(self._work, self._on_signal)
         self._reader = Reader(request.files, request.format)
-        self._rejected = RejectedRows(display)
-        self._feed: Feed | None = None
-        self._opening = math.inf
-        """The time at which the load began to open the database."""
+        self._sample = Sample()
+        self._rejected = RejectedRows(display, allowed=request.skip_malformed)
+        self._buffers: forebay.Buffers | None = None
+        self._buffer: forebay.Buffer[tuple[Any, ...]] | None = None
+        self._position = 0
+        self._work = trio.CancelScope()
+        self._sampling: trio.CancelScope | None = None
+        self._signals = Signals(self._on_first_signal, self._on_second_signal)
+        self._waits_for: Callable[[], str] | None = None
+        self._waits_since = math.inf
 
     async def run(self) -> LoadReport:
         report = LoadReport()
@@ -84,88 +95,137 @@ class _Load:
                 nursery.start_soon(self._signals.watch, received)
                 self._display.note(f"reading {_list(self._request.files)}")
                 nursery.start_soon(self._show)
-                send, items = trio.open_memory_channel[Item](2)
-                nursery.start_soon(read_ahead, self._reader, send)
                 try:
                     with self._work:
-                        await self._run(items)
+                        await self._run()
                 except* (LoadError, forebay.ForebayError, OSError) as group:
                     report.failures.extend(_leaf_errors(group))
                 nursery.cancel_scope.cancel()
         report.rejected = self._rejected.count
-        if self._feed is not None:
-            report.statistics = self._feed.buffer.statistics()
+        if self._buffer is not None:
+            report.statistics = self._buffer.statistics()
             report.rejected += report.statistics.dead_lettered
             self._warn_of_dead_letters(report.statistics.dead_lettered)
         report.seconds = trio.current_time() - self._begun
         report.signal_code = self._signals.exit_code
         return report
 
-    async def _run(self, items: trio.MemoryReceiveChannel[Item]) -> None:
+    async def _run(self) -> None:
         request = self._request
-        sample = await first_items(items, pause=self._pause())
-        chunks = [item for item in sample if isinstance(item, Chunk)]
-        if not any(chunk.rows for chunk in chunks):
+        self._wait_for(self._opening)
+        existing = await existing_columns(request.database, request.table)
+        await self._read_sample(existing)
+        if not self._sample.rows:
             # A table created without rows would have columns of TEXT for later numbers.
-            self._end_without_rows(sample)
+            self._end_without_rows()
             return
-        self._opening = trio.current_time()
-        columns = detect(chunks, request.nulls, types=request.detect_types)
-        plan = plan_table(
-            request.table,
-            columns,
-            key=request.key,
-            merge=request.merge,
-            existing=await _columns_of(request.table, request.database),
-            json=json_types(chunks, request.nulls),
-            hint=_HINT if chunks[0].header and request.detect_types else "",
-        )
+        plan = self._plan(existing)
+        self._reader.converter = converter = Converter(plan.columns, request.nulls)
+        read_on = self._signals.first is None
         async with (
-            forebay.open_sqlite(request.database, create=[plan.table]) as store,
-            forebay.open_buffers(store, plan.table, options=request.options) as buffers,
+            open_items(self._reader, self._sample, read_on=read_on) as items,
+            aclosing(usable_rows(items, converter, self._rejected)) as usable,
         ):
-            self._signals.on_second = buffers.give_up
-            rejected = self._rejected if request.skip_malformed else None
-            converter = self._reader.converter = Converter(plan.columns, request.nulls)
-            self._feed = Feed(buffers[plan.table], converter, rejected)
-            self._display.note(f"loading into table {self._table} of {self._database}")
-            failure = await _feed_all(self._feed, sample, items)
+            first = await anext(usable, None)
+            if first is not None and first.rows:
+                failure = await self._write(plan.table, first, usable)
+            else:
+                failure = None if first is None else first.failure
         if failure is not None:
             raise failure
 
-    def _pause(self) -> float:
-        """Return how long the sample waits for more rows, in seconds."""
-        endless = any(source_size(path) is None for path in self._request.files)
-        return SAMPLE_PAUSE if endless else math.inf
+    async def _read_sample(self, existing: Mapping[str, ExistingColumn]) -> None:
+        """Read the rows by which types are detected; the first signal ends the reading only."""
+        request = self._request
+        if any(source_size(path) is None for path in request.files):
+            self._wait_for(self._sampling_rows)
 
-    def _end_without_rows(self, sample: Sequence[Item]) -> None:
+        def size(first: Chunk) -> int:
+            return sample_size(
+                first.header, existing, key=request.key, detect_types=request.detect_types
+            )
+
+        with trio.CancelScope() as self._sampling:
+            await read_sample(self._reader, self._sample, size)
+        self._sampling = None
+
+    def _plan(self, existing: Mapping[str, ExistingColumn]) -> Plan:
+        request = self._request
+        chunks = self._sample.detected
+        header = chunks[0].header
+        return plan_table(
+            request.table,
+            detect(chunks, request.nulls, types=request.detect_types),
+            key=request.key,
+            merge=request.merge,
+            existing=existing,
+            json=json_types(chunks, request.nulls) if header is None else None,
+            hint=_HINT if header and request.detect_types else "",
+        )
+
+    async def _write(
+        self,
+        table: forebay.Table[tuple[Any, ...]],
+        first: UsableRows,
+        more: AsyncIterator[UsableRows],
+    ) -> LoadError | None:
+        """Open the database and enqueue the rows; return the error that ends the load early."""
+        request = self._request
+        self._wait_for(self._opening)
+        async with (
+            forebay.open_sqlite(request.database, create=[table]) as store,
+            forebay.open_buffers(store, table, options=request.options) as self._buffers,
+        ):
+            self._buffer = buffer = self._buffers[table]
+            self._waits_for = None
+            self._display.note(f"loading into table {self._table} of {self._database}")
+            rows = first
+            while True:
+                await buffer.enqueue_many(rows.rows)
+                self._position = rows.position
+                following = None if rows.failure is not None else await anext(more, None)
+                if following is None:
+                    return rows.failure
+                rows = following
+
+    def _end_without_rows(self) -> None:
         """Raise the first error of the inputs; do nothing if they are empty."""
-        for item in sample:
+        for item in self._sample.items:
             if isinstance(item, InputError):
                 raise item
             for error in item.errors:
-                if not self._request.skip_malformed:
-                    raise error
                 self._rejected.add(error)
+
+    def _wait_for(self, message: Callable[[], str]) -> None:
+        """Show this message if the display has nothing else to show soon."""
+        self._waits_for, self._waits_since = message, trio.current_time()
+
+    def _opening(self) -> str:
+        return (
+            f"waiting for the database {self._database} to open; another program may have locked it"
+        )
+
+    def _sampling_rows(self) -> str:
+        return (
+            f"{format_count(self._sample.rows, 'row')} read; waiting for {SAMPLE_ROWS:,} rows or "
+            f"the end of the input, to detect the types of the columns"
+        )
 
     async def _show(self) -> None:
         while True:
-            if self._feed is not None:
-                self._display.show(self._state(self._feed))
-            elif trio.current_time() > self._opening + _SOON:
-                self._opening = math.inf
-                self._display.warn(
-                    f"waiting for the database {self._database} to open; another program may "
-                    f"have locked it"
-                )
+            if self._buffer is not None:
+                self._display.show(self._state(self._buffer))
+            elif self._waits_for and trio.current_time() > self._waits_since + _SOON:
+                self._display.warn(self._waits_for())
+                self._waits_for = None
             await trio.sleep(self._display.interval)
 
-    def _state(self, feed: Feed) -> LoadState:
-        statistics = feed.buffer.statistics()
+    def _state(self, buffer: forebay.Buffer[tuple[Any, ...]]) -> LoadState:
+        statistics = buffer.statistics()
         return LoadState(
             read=statistics.accepted + self._rejected.count,
             pending=statistics.pending,
-            position=feed.position,
+            position=self._position,
             seconds=trio.current_time() - self._begun,
             last_error=statistics.last_error,
         )
@@ -177,11 +237,18 @@ class _Load:
                 f"the errors, run: forebay dead-letters list {self._database}"
             )
 
-    def _on_signal(self, name: str) -> None:
+    def _on_first_signal(self, name: str) -> None:
         self._display.note(
             f"{name}: reading has ended, and the accepted rows are being committed; a second "
             f"signal gives up on them"
         )
+        (self._sampling or self._work).cancel()
+
+    def _on_second_signal(self) -> None:
+        if self._buffers is None:
+            self._work.cancel()
+        else:
+            self._buffers.give_up()
 
 
 def _list(files: Sequence[str]) -> str:
@@ -189,36 +256,6 @@ def _list(files: Sequence[str]) -> str:
     if len(names) > 4:
         names[3:] = [f"{len(names) - 3} more"]
     return ", ".join(names)
-
-
-_SOON = 1.0
-"""Seconds in which a database opens, unless another program has locked it."""
-
-_HINT = "; --no-detect-types loads every column as TEXT"
-
-
-async def _feed_all(
-    feed: Feed, sample: Sequence[Item], items: trio.MemoryReceiveChannel[Item]
-) -> LoadError | None:
-    """Feed all items; return the error that ends the load early, or None."""
-    for item in sample:
-        failure = await feed.accept(item)
-        if failure is not None:
-            return failure
-    async for item in items:
-        failure = await feed.accept(item)
-        if failure is not None:
-            return failure
-    return None
-
-
-async def _columns_of(table: str, database: str) -> dict[str, str]:
-    """Return the columns of a table and their declared types; nothing if there is no table."""
-    if not await trio.Path(database).exists():
-        return {}
-    async with forebay.open_sqlite(database) as store:
-        rows = await store.fetch_all("SELECT name, type FROM pragma_table_info(?)", (table,))
-    return dict(rows)
 
 
 def _leaf_errors(error: Exception) -> Iterator[Exception]:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, cast
 
 from forebay.cli._errors import InputError
 from forebay.cli._load.column_names import describe_duplicate
+from forebay.cli._load.column_types import RoundedFloat, is_exact
 from forebay.cli._load.lines import LONGEST_LINE, Lines
 from forebay.cli._load.sources import Format
 
@@ -135,10 +136,19 @@ _JSON_NAMES: dict[type, str] = {
 }
 
 
+_EXACT_LENGTH = 16
+"""The characters of fifteen digits, which floats hold exactly, and a point."""
+
+
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
         raise ValueError(f"the number {text} does not fit into a 64-bit float")
+    if len(text) <= _EXACT_LENGTH and "e" not in text and "E" not in text:
+        return value
+    if not is_exact(value, text):
+        value = RoundedFloat(value)
+        value.text = text
     return value
 
 

@@ -10,8 +10,12 @@ import forebay
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_names import describe_duplicate
-from forebay.cli._load.column_types import JsonType, Kind
-from forebay.cli._load.convert import TargetColumn
+from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType
+from forebay.cli._load.convert import COMPUTED, TargetColumn
+from forebay.cli._load.database import ExistingColumn
+
+SAMPLE_ROWS = 10_000
+"""The number of rows by which the types of the columns are detected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,11 @@ class Plan:
 
 def plan_table(
     name: str,
-    found: Mapping[str, Kind],
+    found: Mapping[str, DetectedType],
     *,
     key: Sequence[str],
     merge: forebay.Merge,
-    existing: Mapping[str, str],
+    existing: Mapping[str, ExistingColumn],
     hint: str,
     json: Mapping[str, JsonType] | None = None,
 ) -> Plan:
@@ -44,9 +48,10 @@ def plan_table(
         found: the inputs' columns and their detected types.
         key: the columns of the key; empty for a table to which rows are appended.
         merge: what a later row does to an earlier row with the same key.
-        existing: the columns of the table and their declared types, if it exists.
+        existing: the columns of the table by name, if it exists.
         hint: advice for a value that does not have the detected type of its column.
-        json: the JSON types of the inputs' columns, if the inputs are JSON.
+        json: the JSON types of the inputs' columns; None if the inputs are not JSON. A JSON object
+            is a whole row: a column of the table that it does not name is set to its default.
 
     Raises:
         LoadError: the key names a column that is not in the inputs, or the columns cannot be
@@ -54,55 +59,130 @@ def plan_table(
     """
     if not found:
         raise LoadError("the first rows are empty objects; expected a key for each column")
-    missing = [column for column in key if column not in found]
-    if missing:
-        raise LoadError(
-            f"--key names {missing[0]!r}, which is not a column of the input; "
-            f"the columns are {', '.join(found)}"
-        )
     problem = describe_duplicate(found)
     if problem is not None:
         raise LoadError(problem)
-    there = {fold_case(column): (column, declared) for column, declared in existing.items()}
+    detected = dict(found)
+    if json is not None:
+        detected.update(_unnamed_columns(found, existing, key))
+    missing = [column for column in key if column not in detected]
+    if missing:
+        raise LoadError(
+            f"--key names {missing[0]!r}, which is not a column of the input; "
+            f"the columns are {', '.join(detected)}"
+        )
+    by_name = _by_folded_name(existing)
     columns: list[TargetColumn] = []
     types: dict[str, Any] = {}
-    spelled: dict[str, str] = {}
-    for column, detected in found.items():
-        in_key = column in key
-        spelling, declared = there.get(fold_case(column), (column, ""))
-        kind_there = _kind_there(declared, in_key=in_key)
-        if kind_there is None:
-            kind, reason = detected, f"as in the first rows{hint}"
-        else:
-            kind, reason = kind_there, f"since the table declares the column {declared}"
-        in_json = json.get(column, _JSON[kind]) if in_key and json is not None else None
-        columns.append(
-            TargetColumn(
-                column, kind, in_key, reason, declared=kind_there is not None, json=in_json
-            )
-        )
-        types[spelling] = kind.value if in_key else kind.value | None
-        spelled[column] = spelling
+    table_names: dict[str, str] = {}
+    for column, detected_type in detected.items():
+        there = by_name.get(fold_case(column), ExistingColumn(column, ""))
+        target = _target(column, detected_type, there, in_key=column in key, hint=hint, json=json)
+        columns.append(target)
+        types[there.name] = target.type.value if target.in_key else target.type.value | None
+        table_names[column] = there.name
     try:
         table = forebay.Table.from_columns(
-            types, name=name, key=[spelled[column] for column in key] or None, merge=merge
+            types, name=name, key=[table_names[column] for column in key] or None, merge=merge
         )
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
     return Plan(table, columns)
 
 
+def _unnamed_columns(
+    found: Mapping[str, DetectedType], existing: Mapping[str, ExistingColumn], key: Sequence[str]
+) -> dict[str, DetectedType]:
+    """Return the columns that the first objects do not name and that a row sets nevertheless."""
+    named = set(map(fold_case, found))
+    in_key = {fold_case(name): name for name in key}
+    return {
+        in_key.get(fold_case(column.name), column.name): DetectedType(ColumnType.TEXT)
+        for column in existing.values()
+        if fold_case(column.name) not in named
+        and (
+            fold_case(column.name) in in_key
+            or (column.may_be_set and column.default is not COMPUTED)
+        )
+    }
+
+
+def _target(
+    name: str,
+    detected: DetectedType,
+    there: ExistingColumn,
+    *,
+    in_key: bool,
+    hint: str,
+    json: Mapping[str, JsonType] | None,
+) -> TargetColumn:
+    declared = declared_type(there.declared, in_key=in_key)
+    if declared is None:
+        column_type, reason = detected.type, f"as in the first rows{hint}"
+    else:
+        column_type, reason = declared, f"since the table declares the column {there.declared}"
+    in_json = json.get(name, _JSON[column_type]) if in_key and json is not None else None
+    return TargetColumn(
+        name=name,
+        type=column_type,
+        reason=reason,
+        in_key=in_key,
+        declared=declared is not None,
+        spellings=detected.spellings,
+        json=in_json,
+        default=there.default,
+    )
+
+
 _JSON = {
-    Kind.INTEGER: JsonType.NUMBER,
-    Kind.REAL: JsonType.NUMBER,
-    Kind.TEXT: JsonType.TEXT,
+    ColumnType.INTEGER: JsonType.NUMBER,
+    ColumnType.REAL: JsonType.NUMBER,
+    ColumnType.TEXT: JsonType.TEXT,
 }
 """The JSON type of a column of the key that has no value in the first rows."""
 
 
-def _kind_there(declared: str, *, in_key: bool) -> Kind | None:
-    """Return the type of a column of an existing table, or None if it declares none."""
+def sample_size(
+    header: Sequence[str] | None,
+    existing: Mapping[str, ExistingColumn],
+    *,
+    key: Sequence[str],
+    detect_types: bool,
+) -> int:
+    """Return the number of rows by which the types of the columns are detected.
+
+    It is 1 if no type needs to be detected, so that rows are loaded as soon as they arrive.
+
+    Args:
+        header: the columns of the first input; None if its rows are JSON objects.
+        existing: the columns of the table by name, if it exists.
+        key: the columns of the key.
+        detect_types: whether to detect numbers in texts.
+    """
+    if header is not None and not detect_types:
+        return 1
+    by_name = _by_folded_name(existing)
+    names = existing if header is None else header
+    there = [by_name[fold_case(name)] for name in names if fold_case(name) in by_name]
+    keys = set(map(fold_case, key))
+    declared = all(
+        declared_type(column.declared, in_key=fold_case(column.name) in keys) for column in there
+    )
+    return 1 if existing and declared else SAMPLE_ROWS
+
+
+def _by_folded_name(existing: Mapping[str, ExistingColumn]) -> dict[str, ExistingColumn]:
+    return {fold_case(name): column for name, column in existing.items()}
+
+
+def declared_type(declared: str, *, in_key: bool) -> ColumnType | None:
+    """Return the type of a column of an existing table, or None if it declares none.
+
+    Args:
+        declared: the declared type of the column.
+        in_key: whether the column belongs to the key.
+    """
     its_affinity = affinity(declared)
     if its_affinity == "NUMERIC" and not in_key:
-        return Kind.INTEGER  # SQLite changes the same values in both
-    return Kind.__members__.get(its_affinity)
+        return ColumnType.INTEGER  # SQLite changes the same values in both
+    return ColumnType.__members__.get(its_affinity)

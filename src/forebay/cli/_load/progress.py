@@ -9,6 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from forebay._errors import format_count
 from forebay.cli._output import echo, printable
 
 
@@ -37,7 +38,8 @@ class LoadState:
 
     def __str__(self) -> str:
         retrying = "" if self.last_error is None else f", retrying after {self.last_error}"
-        return f"{self.read:,} rows, {self.rate:,.0f} rows/s, {self.pending:,} pending{retrying}"
+        rows = f"{format_count(self.read, 'row')}, {self.rate:,.0f} rows/s"
+        return f"{rows}, {self.pending:,} pending{retrying}"
 
 
 class Display(Protocol):

@@ -25,6 +25,7 @@ class Chunk:
         rows: the rows that could be read.
         lines: for each row, the line in which it starts; ascending.
         errors: an error for each row that could not be read or converted; ascending by line.
+        offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
     """
 
@@ -35,6 +36,7 @@ class Chunk:
     lines: list[int] = field(default_factory=list[int])
     errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
+    offsets: list[int] = field(default_factory=list[int])
 
     def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
         """Add a row, or an error if it is malformed or cannot be converted."""
@@ -80,6 +82,7 @@ class Reader:
 
     def __init__(self, paths: Iterable[str], declared: Format | None) -> None:
         self.converter: Converter | None = None
+        self._characters = 0
         self._chunks = self._read(paths, declared)
 
     def next_chunk(self) -> Chunk | None:
@@ -122,6 +125,8 @@ class Reader:
             try:
                 for record in records:
                     chunk.add(record, convert)
+                    if convert is None and len(chunk.offsets) < len(chunk.rows):
+                        chunk.offsets.append(self._characters + lines.characters)
                     if lines.waiting:
                         ended = False
                         break
@@ -129,3 +134,4 @@ class Reader:
                 yield chunk
                 raise
             yield chunk
+        self._characters += lines.characters

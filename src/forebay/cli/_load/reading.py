@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+
 import trio
 
 from forebay.cli._errors import InputError
@@ -10,46 +15,130 @@ from forebay.cli._load.readers import Chunk, Reader
 Item = Chunk | InputError
 """Rows of the inputs, or the error that ends them early."""
 
-SAMPLE_ROWS = 10_000
-"""The number of rows by which the types of the columns are detected."""
-SAMPLE_PAUSE = 1.0
-"""How long the sample waits for the next row of a pipe, in seconds."""
+SAMPLE_CHARACTERS = 64 * 1024 * 1024
+"""The sample ends after the row that reaches this number of characters, to bound its memory."""
+_AHEAD = 2
+"""How many items may be read ahead."""
 
 
-async def read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> None:
-    """Send the chunks of the inputs as they are read, then close `items`.
+@dataclass(slots=True)
+class Sample:
+    """The first items of the inputs.
 
-    When cancelled, this does not wait for the current read, and drops its result.
+    Attributes:
+        items: the chunks, raw, and the error that ended the inputs, if one did.
+        limit: the number of rows by which types are detected; None before the first row.
+        ended: whether the inputs have no further items.
     """
-    async with items:
-        while True:
-            try:
-                chunk = await trio.to_thread.run_sync(reader.next_chunk, abandon_on_cancel=True)
-            except InputError as error:
-                await items.send(error)
-                return
-            if chunk is None:
-                return
-            await items.send(chunk)
+
+    items: list[Item] = field(default_factory=list[Item])
+    limit: int | None = None
+    ended: bool = False
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """The chunks, without the error."""
+        return [item for item in self.items if isinstance(item, Chunk)]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(len(chunk.rows) for chunk in self.chunks)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the sample has enough rows, or so many characters that more are too many."""
+        if self.limit is None:
+            return False
+        offsets = self.chunks[-1].offsets
+        return self.rows >= self.limit or (offsets != [] and offsets[-1] >= SAMPLE_CHARACTERS)
+
+    @property
+    def detected(self) -> list[Chunk]:
+        """The chunks with only the rows by which types are detected.
+
+        They depend on the inputs alone, and not on how many rows a read returned.
+        """
+        chunks: list[Chunk] = []
+        left = self.limit or 0
+        for chunk in self.chunks:
+            rows = chunk.rows[: min(left, bisect_left(chunk.offsets, SAMPLE_CHARACTERS) + 1)]
+            chunks.append(replace(chunk, rows=rows))
+            left -= len(rows)
+        return chunks
 
 
-async def first_items(items: trio.MemoryReceiveChannel[Item], *, pause: float) -> list[Item]:
-    """Receive the items by which the types of the columns are detected.
+async def read_sample(reader: Reader, sample: Sample, limit: Callable[[Chunk], int]) -> None:
+    """Read items into a sample until it is full or the inputs end.
+
+    When cancelled, this does not wait for the current read, and drops its result. The sample has
+    the items read before.
 
     Args:
-        items: the items of the inputs.
-        pause: how long to wait for the next rows after the first ones, in seconds.
+        reader: reads the inputs.
+        sample: receives the items.
+        limit: returns the number of rows of the sample, given the first chunk with rows.
     """
-    received: list[Item] = []
-    rows = 0
-    with trio.CancelScope() as patience:
-        async for item in items:
-            received.append(item)
+    while not sample.is_full:
+        item = await _read(reader)
+        if item is not None:
+            sample.items.append(item)
+        if not isinstance(item, Chunk):
+            sample.ended = True
+            return
+        if sample.limit is None and item.rows:
+            sample.limit = limit(item)
+
+
+@asynccontextmanager
+async def open_items(
+    reader: Reader, sample: Sample, *, read_on: bool
+) -> AsyncGenerator[AsyncIterator[Item], None]:
+    """Provide all items of the inputs, and read ahead, for the time of an `async with` block.
+
+    When cancelled, this does not wait for the current read, and drops its result.
+
+    Args:
+        reader: reads the inputs.
+        sample: the items read so far.
+        read_on: whether to read further items.
+
+    Yields:
+        The items of the sample, and then those that are read.
+    """
+    send, receive = trio.open_memory_channel[Item](_AHEAD)
+    # Not `async with receive`: its end is a checkpoint, whose Cancelled would replace the error
+    # of a drain.
+    with receive:
+        async with trio.open_nursery() as nursery:
+            if read_on and not sample.ended:
+                nursery.start_soon(_read_ahead, reader, send)
+            else:
+                send.close()
+            async with aclosing(_chain(sample.items, receive)) as items:
+                yield items
+            nursery.cancel_scope.cancel()
+
+
+async def _chain(
+    items: Iterable[Item], more: trio.MemoryReceiveChannel[Item]
+) -> AsyncGenerator[Item, None]:
+    for item in items:
+        yield item
+    async for item in more:
+        yield item
+
+
+async def _read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> None:
+    with items:
+        while (item := await _read(reader)) is not None:
+            await items.send(item)
             if isinstance(item, InputError):
-                break
-            rows += len(item.rows)
-            if rows >= SAMPLE_ROWS:
-                break
-            if rows:
-                patience.deadline = trio.current_time() + pause
-    return received
+                return
+
+
+async def _read(reader: Reader) -> Item | None:
+    try:
+        return await trio.to_thread.run_sync(reader.next_chunk, abandon_on_cancel=True)
+    except InputError as error:
+        return error
