@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forebay import BufferOptions, OptionRange, Options, OptionsError, RetryPolicy
 
-COUNT = "a whole number of at least 1"
+COUNT = "a whole number from 1 to 2**63 - 1"
 PAUSE = "a finite number of seconds above 0"
 TIMEOUT = "a finite number of seconds of at least 0"
 INTERVAL = "a number of seconds of at least 0, or infinity"
@@ -25,6 +25,8 @@ NAMES = (
 )
 RETRY_NAMES = "the names initial_delay, multiplier, max_delay, jitter, max_attempts"
 BEYOND_FLOAT = 10**400
+BEYOND_TEXT = 10**5000
+HIGHEST = r"a whole number from 1 to 2\*\*63 - 1"
 
 
 def documented_defaults(heading: str) -> dict[str, str]:
@@ -119,10 +121,46 @@ def test_an_invalid_value_is_refused(
     assert f"{name} = {value!r}: expected {expected}" == str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["capacity", "capacity_bytes", "batch_size"])
+def test_a_count_fits_into_64_bits(name: str) -> None:
+    """Telemetry publishes it, and its protocol has integers of 64 bits."""
+    assert 2**63 - 1 == getattr(BufferOptions().override({name: 2**63 - 1}), name)
+    with pytest.raises(OptionsError, match=rf"^{name} = 9223372036854775808: expected {HIGHEST}"):
+        BufferOptions().override({name: 2**63})
+
+
 def test_an_int_that_is_too_large_for_a_float_is_refused() -> None:
     """It raises an OptionsError, not an OverflowError."""
     with pytest.raises(OptionsError, match=r"^drain_timeout = 1000.*: expected a finite number"):
         BufferOptions(drain_timeout=BEYOND_FLOAT)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"capacity": BEYOND_TEXT},
+        {"flush_interval": BEYOND_TEXT},
+        {"capacity": [BEYOND_TEXT]},
+        {"retry": BEYOND_TEXT},
+        {"retry": {"max_delay": BEYOND_TEXT}},
+        {BEYOND_TEXT: 1},
+    ],
+)
+def test_an_int_that_python_converts_to_no_text_is_refused(changes: Any) -> None:
+    """The error has its size instead of its digits."""
+    with pytest.raises(OptionsError, match=r"<an integer of 16,610 bits>"):
+        BufferOptions().override(changes)
+
+
+@pytest.mark.parametrize("name", ["a" * 1_000_000, "a\x1b[31m", "a\nb", "\u202e"])
+def test_a_name_is_shortened_and_escaped_in_an_error(name: str) -> None:
+    """The error fits in a line, and its text cannot control a terminal."""
+    with pytest.raises(OptionsError) as caught:
+        BufferOptions().override({"retry": {name: 1}})
+    text = str(caught.value)
+    assert text.startswith("retry.'")
+    assert text.isprintable()
+    assert len(text) < 300
 
 
 NO_JITTER = RetryPolicy(jitter=0)

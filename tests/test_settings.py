@@ -19,7 +19,7 @@ ONE_OF = (
     "one of the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, "
     "dead_letters_per_minute, retry"
 )
-COUNT = "a whole number of at least 1"
+COUNT = "a whole number from 1 to 2**63 - 1"
 VARIABLES = (
     "FOREBAY_CAPACITY, FOREBAY_CAPACITY_BYTES, FOREBAY_BATCH_SIZE, FOREBAY_FLUSH_INTERVAL, "
     "FOREBAY_DRAIN_TIMEOUT, FOREBAY_DEAD_LETTERS_PER_MINUTE, "
@@ -182,8 +182,33 @@ def test_from_toml(tmp_path: Path, kind: Any) -> None:
         (b"forebay = 3", "forebay", "forebay = 3: expected a table"),
         (b"[[tool]]", "tool.forebay", "tool.forebay = [{}]: expected a table"),
         (b"[forebay", "forebay", "Expected ']' at the end of a table declaration"),
+        (b"[[[[", "forebay", "Invalid initial character for a key part"),
         (b"\xff", "forebay", "'utf-8' codec can't decode byte 0xff"),
+        ("[forebay]".encode("utf-16"), "forebay", "'utf-8' codec can't decode byte 0xff"),
+        (b"[forebay]\0", "forebay", "Expected newline"),
+        (b"[forebay]\ncapacity = 1\ncapacity = 2", "forebay", "Cannot overwrite a value"),
+        (b"[forebay]\n[forebay]", "forebay", "Cannot declare ('forebay',) twice"),
+        (b"[forebay]\ncapacity = 0000-01-01", "forebay", "Invalid date or datetime"),
+        (b"[forebay]\ncapacity = " + b"9" * 5_000, "forebay", "Exceeds the limit (4300 digits)"),
+        (
+            b"[forebay]\ncapacity = 0x" + b"f" * 5_000,
+            "forebay",
+            "capacity = <an integer of 20,000 bits>: expected",
+        ),
+        (b"a = " + b"[" * 100_000, "forebay", "the values are nested too deeply"),
+        (b"a = " + b"{a = " * 100_000, "forebay", "the values are nested too deeply"),
+        (
+            b"[forebay]\n" + b".".join([b"a"] * 2_000) + b" = 1",
+            "forebay",
+            "the values are nested too deeply",
+        ),
+        (b"[forebay]\n#" + b"a" * 2**20, "forebay", "the file has more than 1,048,576 bytes"),
+        (b"[forebay]\nflush_interval = 1e400", "forebay", "the number '1e400' is too large"),
+        (b"[forebay]\nflush_interval = -1e400", "forebay", "the number '-1e400' is too large"),
+        (b"[forebay]\nflush_interval = " + b"9" * 400 + b".0", "forebay", "the number '9"),
+        (b"[forebay]\nflush_interval = " + b"9" * 400, "forebay", "flush_interval = 9"),
     ],
+    ids=lambda value: str(value)[:20],
 )
 def test_an_invalid_toml_file_is_refused(
     tmp_path: Path, content: bytes, table: str, message: str
@@ -196,6 +221,46 @@ def test_an_invalid_toml_file_is_refused(
         Settings.from_toml(path, table)
 
     assert str(caught.value).startswith(f"{path}: {message}")
+    assert len(str(caught.value)) < 300
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """Some editors on Windows write one."""
+    path = tmp_path / "forebay.toml"
+    path.write_text("[forebay]\ncapacity = 3", encoding="utf-8-sig")
+
+    assert Settings(BufferOptions(capacity=3)) == Settings.from_toml(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_a_path_that_is_not_a_file_is_refused(tmp_path: Path, kind: str) -> None:
+    """A pipe without a writer would make the program wait forever."""
+    path = Path("/dev/null") if kind == "device" else tmp_path / kind
+    if kind == "folder":
+        path.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+
+    with pytest.raises(OptionsError, match=rf"^{path}: this is not a regular file$"):
+        Settings.from_toml(path)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path: Path) -> None:
+    """No descriptor stays open."""
+    before = os.listdir("/dev/fd")  # noqa: PTH208  # only the names
+
+    for _ in range(3):
+        with pytest.raises(OptionsError):
+            Settings.from_toml(tmp_path)
+
+    assert len(before) == len(os.listdir("/dev/fd"))  # noqa: PTH208  # only the names
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", b"a\0"])
+def test_a_path_that_no_file_can_have_is_refused(path: Any) -> None:
+    """The error begins with the path, escaped."""
+    with pytest.raises(OptionsError, match=r"^'(a\\x00b|\\ud800|a\\x00)': .*"):
+        Settings.from_toml(path)
 
 
 def test_a_missing_toml_file_raises_an_os_error(tmp_path: Path) -> None:
@@ -262,6 +327,11 @@ def test_an_empty_prefix_is_refused() -> None:
         ("FOREBAY_CAPACITY_BYTES", "lots", f"{COUNT}, or None"),
         ("FOREBAY_FLUSH_INTERVAL", "200ms", "a number of seconds of at least 0, or infinity"),
         ("FOREBAY_FLUSH_INTERVAL", "nan", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_FLUSH_INTERVAL", "1e400", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_FLUSH_INTERVAL", "-inf", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_FLUSH_INTERVAL", "\udcff", "a number of seconds of at least 0, or infinity"),
+        ("FOREBAY_CAPACITY", "1e400", COUNT),
+        ("FOREBAY_CAPACITY", "inf", COUNT),
         ("FOREBAY_BUFFERS__CAS__RETRY__JITTER", "2", "a number from 0 to 1"),
     ],
 )
@@ -271,6 +341,18 @@ def test_an_invalid_variable_is_refused(variable: str, text: str, expected: str)
         Settings.from_env({variable: text})
 
     assert f"{variable} = {text!r}: expected {expected}" == str(caught.value)
+
+
+@pytest.mark.parametrize("digits", [400, 5_000])
+@pytest.mark.parametrize("option", ["CAPACITY", "FLUSH_INTERVAL"])
+def test_a_number_of_many_digits_is_refused(option: str, digits: int) -> None:
+    """The error has the name of the variable and fits in a line."""
+    with pytest.raises(
+        OptionsError, match=rf"^FOREBAY_{option} = '9+\.\.\.9+': expected a"
+    ) as caught:
+        Settings.from_env({f"FOREBAY_{option}": "9" * digits})
+
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

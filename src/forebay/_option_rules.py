@@ -7,6 +7,7 @@ words for both. To add an option, add a field.
 from __future__ import annotations
 
 import difflib
+import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ class OptionRange:
     NaN is in no range that is defined by comparisons, since every comparison with NaN is false.
 
     Attributes:
-        description: the valid values in words, such as "a whole number of at least 1". An error
+        description: the valid values in words, such as "a number from 0 to 1". An error
             message contains them after "expected".
         contains: takes a value of the option's type and returns whether it is valid.
     """
@@ -122,8 +123,9 @@ class Rule:
         Raises:
             OptionsError: the text is invalid.
         """
+        parse = parse_float if self.kind is float else self.kind
         try:
-            return self._convert(None if text.strip().lower() == "none" else self.kind(text))
+            return self._convert(None if text.strip().lower() == "none" else parse(text))
         except (ValueError, OverflowError):
             raise option_error(label, text, self._expected) from None
 
@@ -204,9 +206,9 @@ def check_names(
     if not is_mapping(values):
         raise option_error(".".join(at) or "options", values, "a mapping with names as its keys")
     for name, value in values.items():
-        label = ".".join((*at, str(name)))
+        label = ".".join((*at, _readable(name)))
         if not isinstance(name, str) or not name:
-            raise option_error(label, value, f"a name as the key, not {name!r}")
+            raise option_error(label, value, f"a name as the key, not {_describe(name)}")
         if known is not None and name not in known:
             raise option_error(label, value, describe_names(name, known))
     return values
@@ -230,6 +232,19 @@ def describe_names(name: str, known: Iterable[str]) -> str:
     return f"one of the names {', '.join(known)}{hint}"
 
 
+def parse_float(text: str) -> float:
+    """Return the float of a text.
+
+    Raises:
+        ValueError: the text is not a number, or it is a finite number that is too large for a
+            float. Python would return infinity, which would switch an option off.
+    """
+    number = float(text)
+    if math.isinf(number) and "inf" not in text.lower():
+        raise ValueError(f"the number {reprlib.repr(text)} is too large")
+    return number
+
+
 def option_error(label: str, value: object, expected: str) -> OptionsError:
     """Return the error for an invalid option.
 
@@ -238,4 +253,27 @@ def option_error(label: str, value: object, expected: str) -> OptionsError:
         value: its value.
         expected: the valid values, in words.
     """
-    return OptionsError(f"{label} = {reprlib.repr(value)}: expected {expected}")
+    return OptionsError(f"{label} = {_describe(value)}: expected {expected}")
+
+
+def _readable(name: object) -> str:
+    """Return a name as it is, or its description if it is too long or does not fit in a line."""
+    if isinstance(name, str) and name.isprintable() and len(name) <= _MAX_NAME:
+        return name
+    return _describe(name)
+
+
+class _ShortRepr(reprlib.Repr):
+    """`reprlib.Repr`, but not with an error for an integer of more than 4,300 digits."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"<an integer of {x.bit_length():,} bits>"
+
+
+_describe = _ShortRepr().repr
+
+_MAX_NAME = 100
+"""The length of a name, in characters, up to which a message contains it unchanged."""

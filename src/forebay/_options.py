@@ -8,8 +8,8 @@ from typing import Annotated
 
 from forebay._option_rules import OptionRange, Options
 
-COUNT = OptionRange("a whole number of at least 1", lambda n: n >= 1)
-LIMIT = OptionRange("a whole number of at least 0", lambda n: n >= 0)
+COUNT = OptionRange("a whole number from 1 to 2**63 - 1", lambda n: 1 <= n < 2**63)
+LIMIT = OptionRange("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63)
 DELAY = OptionRange("a finite number of seconds above 0", lambda s: 0 < s < math.inf)
 TIMEOUT = OptionRange("a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf)
 INTERVAL = OptionRange("a number of seconds of at least 0, or infinity", lambda s: s >= 0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -28,6 +27,7 @@ from forebay._option_rules import (
     rules_of,
 )
 from forebay._options import BufferOptions
+from forebay._toml_file import read_toml
 
 _BUFFERS = "buffers"
 _BUFFER_OPTIONS = Rule(
@@ -104,16 +104,19 @@ class Settings:
                 `pyproject.toml`.
 
         Raises:
-            OptionsError: the file is not TOML, the table is missing, a name is unknown, or a
-                value is invalid. The message begins with the path.
+            OptionsError: the path is not that of a regular file, the file is not TOML or has more
+                than 1 MiB, the table is missing, a name is unknown, or a value is invalid. The
+                message begins with the path.
             OSError: the file cannot be read.
         """
+        name = os.fsdecode(path)
+        label = name if name.isprintable() else ascii(name)
         try:
-            with open(path, "rb") as file:  # noqa: PTH123  # path may also be bytes
-                document = tomllib.load(file)
-            return cls.from_mapping(_replace_none(_find_table(document, table)))
-        except (OptionsError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise OptionsError(f"{os.fspath(path)}: {error}") from error
+            return cls.from_mapping(_replace_none(_find_table(read_toml(path), table)))
+        except OptionsError as error:
+            raise OptionsError(f"{label}: {error}") from error
+        except RecursionError:
+            raise OptionsError(f"{label}: the values are nested too deeply") from None
 
     @classmethod
     def from_env(

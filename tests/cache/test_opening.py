@@ -578,6 +578,7 @@ async def test_options_of_another_type_are_refused(tmp_path: Path, given: Any) -
         ("time_to_live", None),
         ("touch_interval", True),
         ("touch_interval", math.nan),
+        ("touch_interval", math.inf),
         ("budget_bytes", "50 GB"),
         ("budget_bytes", 0.5),
         ("budget_bytes", True),

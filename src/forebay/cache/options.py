@@ -16,7 +16,6 @@ _LONGEST_DELAY = MAX_TIME // 2_000_000
 _SIZE = OptionRange("a whole number from 0 to 2**63 - 1", lambda n: 0 <= n <= MAX_INTEGER)
 _COUNT = OptionRange("a whole number from 1 to 2**63 - 1", lambda n: 1 <= n <= MAX_INTEGER)
 _INTERVAL = OptionRange("a number of seconds above 0, or infinity", lambda s: s > 0)
-_DURATION = OptionRange("a number of seconds of at least 0", lambda s: s >= 0)
 _TIMEOUT = OptionRange("a finite number of seconds of at least 0", lambda s: 0 <= s < math.inf)
 _FRACTION = OptionRange("a fraction from 0 to 1", lambda part: 0 <= part <= 1)
 _RETRY = OptionRange(
@@ -38,7 +37,8 @@ class CacheOptions(Options):
             0, which keeps none.
         time_to_live: how long a value is kept in memory after it was written or read from the
             database; above 0.
-        touch_interval: the shortest time between two recorded accesses of a key; at least 0.
+        touch_interval: the shortest time between two recorded accesses of a key; at least 0, and
+            finite.
         budget_bytes: the total size of all artifacts, in bytes; at least 1. None: the usage of
             the disk counts instead.
         high_watermark: the fraction of the budget, or of the disk, from which artifacts are
@@ -54,7 +54,7 @@ class CacheOptions(Options):
         transfer_retry: the delay after the first, second, … failed attempt of a transfer. With
             the defaults, a transfer is dropped about 5 to 10 hours after its first failure. Its
             `max_attempts` is ignored, since `transfer_attempts` is the limit.
-        transfer_timeout: the time limit of one attempt; above 0.
+        transfer_timeout: the time limit of one attempt; above 0. `math.inf` means no limit.
         transfer_backoff: by how much the pause grows after the first, second, … run in a row that
             the storage ended without any transfer done. Its `max_attempts` is ignored, since
             these transfers stay queued until they are done.
@@ -67,7 +67,7 @@ class CacheOptions(Options):
 
     memory_bytes: Annotated[int, _SIZE] = 64 * 2**20
     time_to_live: Annotated[float, _INTERVAL] = 7 * 24 * 3600.0
-    touch_interval: Annotated[float, _DURATION] = 60.0
+    touch_interval: Annotated[float, _TIMEOUT] = 60.0
     budget_bytes: Annotated[int, _COUNT] | None = None
     high_watermark: Annotated[float, _FRACTION] = 0.85
     target: Annotated[float, _FRACTION] = 0.75
