@@ -74,7 +74,9 @@ def test_the_guide_lists_each_option_with_its_default(options: type[Any]) -> Non
     table = re.search(rf"^`{options.__name__}`:\n\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert table is not None
     cells = [line.split("|")[1:3] for line in table[1].splitlines()[2:]]
-    documented = {name.strip(" `"): default.strip(" `").replace(",", "") for name, default in cells}
+    documented = {
+        name.strip(" `"): default.strip(' `"').replace(",", "") for name, default in cells
+    }
     assert {f.name: str(f.default) for f in dataclasses.fields(options)} == {
         name: str(options().retry) if name == "retry" else default
         for name, default in documented.items()

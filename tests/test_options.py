@@ -21,7 +21,7 @@ FACTOR = "a finite number of at least 1"
 FRACTION = "a number from 0 to 1"
 NAMES = (
     "the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, "
-    "dead_letters_per_minute, retry"
+    "dead_letters_per_minute, on_failure, retry"
 )
 RETRY_NAMES = "the names initial_delay, multiplier, max_delay, jitter, max_attempts"
 BEYOND_FLOAT = 10**400
@@ -34,7 +34,7 @@ def documented_defaults(heading: str) -> dict[str, str]:
     guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
     table = guide.partition(f"\n`{heading}`:\n\n")[2].partition("\n\n")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    return {name.strip("`"): default.strip("`") for name, default, *_ in rows}
+    return {name.strip("`"): default.strip('`"') for name, default, *_ in rows}
 
 
 @pytest.mark.parametrize("group", [BufferOptions, RetryPolicy])
@@ -64,6 +64,8 @@ def test_the_documented_defaults(group: type[Any]) -> None:
         (BufferOptions, "flush_interval", 0.0),
         (BufferOptions, "flush_interval", math.inf),
         (BufferOptions, "drain_timeout", 0.0),
+        (BufferOptions, "on_failure", "stop"),
+        (BufferOptions, "on_failure", "suspend"),
         (BufferOptions, "retry", RetryPolicy(max_attempts=3)),
         (RetryPolicy, "initial_delay", 1e-9),
         (RetryPolicy, "multiplier", 1.0),
@@ -96,6 +98,10 @@ def test_the_limits_of_a_range_are_valid(group: type[Any], name: str, value: obj
         (BufferOptions, "flush_interval", True, INTERVAL),
         (BufferOptions, "drain_timeout", -1, TIMEOUT),
         (BufferOptions, "drain_timeout", math.inf, TIMEOUT),
+        (BufferOptions, "on_failure", "Suspend", '"stop" or "suspend"'),
+        (BufferOptions, "on_failure", None, '"stop" or "suspend"'),
+        (BufferOptions, "on_failure", True, '"stop" or "suspend"'),
+        (BufferOptions, "on_failure", ["stop"], '"stop" or "suspend"'),
         (BufferOptions, "retry", {"max_delay": 5}, "a RetryPolicy, or a mapping of its options"),
         (BufferOptions, "retry", None, "a RetryPolicy, or a mapping of its options"),
         (RetryPolicy, "initial_delay", 0, PAUSE),

@@ -12,7 +12,17 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import NoneType
-from typing import Annotated, Any, Self, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    Self,
+    TypeGuard,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from forebay._errors import OptionsError
 
@@ -38,7 +48,8 @@ class Options:
     """The base class of a group of options, which are checked on construction.
 
     A subclass is a frozen dataclass. The annotation of each field is `Annotated[T, OptionRange]`,
-    or a union of it and None, or another subclass of `Options` for a nested group.
+    or a union of it and None, or another subclass of `Options` for a nested group. T is int, float
+    or a `Literal` of names.
 
     Example:
         >>> from dataclasses import dataclass
@@ -84,7 +95,8 @@ class Rule:
     """The rule by which one option is checked.
 
     Attributes:
-        kind: the type of the value: int, float, or the class of a nested group of options.
+        kind: the type of the value: int, float, str for one of several names, or the class of a
+            nested group of options.
         range: the valid values of this type.
         optional: whether None is also valid.
     """
@@ -114,7 +126,7 @@ class Rule:
             raise option_error(label, value, self._expected) from None
 
     def parse(self, label: str, text: str) -> Any:
-        """Return the value that a text stands for: a number in Python's syntax, or `none`.
+        """Return the value that a text stands for: a number in Python's syntax, a name, or `none`.
 
         Args:
             label: the name of the option in the error message.
@@ -161,6 +173,8 @@ def _rule(hint: Any) -> Rule:
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
     if get_origin(hint) is Annotated:
         kind, values = get_args(hint)
+        if get_origin(kind) is Literal:
+            kind = str
         return Rule(kind, values, optional)
     description = f"a {hint.__name__}, or a mapping of its options"
     return Rule(hint, OptionRange(description, lambda _: True), optional)

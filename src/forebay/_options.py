@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from forebay._option_rules import OptionRange, Options
 
@@ -15,6 +15,9 @@ TIMEOUT = OptionRange("a finite number of seconds of at least 0", lambda s: 0 <=
 INTERVAL = OptionRange("a number of seconds of at least 0, or infinity", lambda s: s >= 0)
 FACTOR = OptionRange("a finite number of at least 1", lambda f: 1 <= f < math.inf)
 FRACTION = OptionRange("a number from 0 to 1", lambda f: 0 <= f <= 1)
+
+OnFailure: TypeAlias = Literal["stop", "suspend"]
+ON_FAILURE = OptionRange('"stop" or "suspend"', lambda name: name in get_args(OnFailure))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +91,17 @@ class BufferOptions(Options):
         drain_timeout: how long a closing buffer may take to settle its entries, in seconds; at
             least 0, and finite.
         dead_letters_per_minute: how many refused entries may become dead letters per minute. One
-            more stops the buffer, since so many mean a fault of the program. At least 0. None
-            means no limit.
+            more stops or suspends the buffer, since so many mean a fault of the program. At least
+            0. None means no limit.
+        on_failure: what happens if a flush fails and a retry cannot help: there is no such table
+            or column, the database is read-only, the table refuses too many rows, or
+            `retry.max_attempts` is reached. With `"stop"` the buffer stops, and its `open_buffers`
+            block ends with a `FlushError`. With `"suspend"` the buffer keeps its entries, tries
+            again every `retry.max_delay` seconds (60 s after too many refused rows), checks the
+            table before each attempt, and goes on once somebody has removed the cause. Meanwhile
+            producers wait once the buffer is full, and so do callers of `write` and `flush`. A
+            drain makes one more attempt, then the block ends with a `FlushError`. A database that
+            is lost, replaced or corrupt always stops the buffer.
         retry: the waits between attempts.
 
     Raises:
@@ -102,6 +114,7 @@ class BufferOptions(Options):
     flush_interval: Annotated[float, INTERVAL] = 0.2
     drain_timeout: Annotated[float, TIMEOUT] = 30.0
     dead_letters_per_minute: Annotated[int, LIMIT] | None = 1_000
+    on_failure: Annotated[OnFailure, ON_FAILURE] = "stop"
     retry: RetryPolicy = RetryPolicy()
 
     @property

@@ -49,6 +49,7 @@ def statistics(**changes: Any) -> BufferStatistics:
             flush_p50=0.0,
             flush_p99=0.0,
             last_error=None,
+            suspended=False,
         ),
         **changes,
     )

@@ -59,6 +59,8 @@ class Buffer(Generic[R]):
             state = "failed"
         elif self._channel.closed:
             state = "closed"
+        elif self._ledger.suspended:
+            state = "suspended"
         else:
             state = "open"
         return (
@@ -324,8 +326,9 @@ class Buffer(Generic[R]):
     async def flush(self) -> None:
         """Flush now, and return once all entries accepted before this call are settled.
 
-        This waits as long as the database is locked or its disk is full. Use `trio.move_on_after`
-        to limit the wait. If this is cancelled, it only stops waiting.
+        This waits as long as the database is locked or its disk is full, or the buffer is
+        suspended. Use `trio.move_on_after` to limit the wait. If this is cancelled, it only stops
+        waiting.
 
         Raises:
             trio.BrokenResourceError: the buffer's worker failed before.
@@ -351,6 +354,7 @@ class Buffer(Generic[R]):
             flush_p50=ledger.flush_quantile(0.5),
             flush_p99=ledger.flush_quantile(0.99),
             last_error=ledger.last_error,
+            suspended=ledger.suspended,
         )
 
 

@@ -54,6 +54,8 @@ class Ledger:
         """The durations of the last flushes that committed, with all their attempts, in seconds."""
         self.last_error: str | None = None
         """Why the last attempt to flush failed; None unless the worker retries that flush."""
+        self.suspended: bool = False
+        """Whether the worker waits until somebody removes the cause of that failure."""
         self.oldest: float | None = None
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
@@ -123,7 +125,6 @@ class Ledger:
                 none.
         """
         self.flushes += 1
-        self.last_error = None
         self.settled += entries
         self.superseded += entries - operations - len(rejections)
         self.dead_lettered += len(rejections)

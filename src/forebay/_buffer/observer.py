@@ -42,8 +42,12 @@ class FlushObserver(Protocol):
         """Note that an attempt failed."""
         ...
 
+    def settled(self, outcome: Outcome) -> None:
+        """Note that a part of the batch was committed and its entries are settled."""
+        ...
+
     def committed(self, outcome: Outcome) -> None:
-        """Note that the batch was committed and its entries are settled."""
+        """Note that the whole batch is settled. `settled` was called for each of its parts."""
         ...
 
 
@@ -88,6 +92,9 @@ class _NoFlushObserver:
         pass
 
     def failed(self, error: BatchError) -> None:
+        pass
+
+    def settled(self, outcome: Outcome) -> None:
         pass
 
     def committed(self, outcome: Outcome) -> None:

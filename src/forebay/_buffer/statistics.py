@@ -38,4 +38,7 @@ class BufferStatistics:
     """The 99th percentile of these durations, in seconds; 0.0 before the first flush."""
     last_error: str | None
     """The error of the last attempt, such as ``SQLITE_BUSY: database is locked``, while a flush is
-    being retried; otherwise None."""
+    being retried or the buffer is suspended; otherwise None."""
+    suspended: bool
+    """Whether the buffer waits until somebody removes the cause of `last_error`. Only a buffer with
+    `BufferOptions(on_failure="suspend")` does."""

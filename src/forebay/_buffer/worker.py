@@ -15,25 +15,27 @@ from uuid import uuid4
 import trio
 
 from forebay._batching.batch import FlushReason
-from forebay._batching.coalesce import Coalescer, remaining_batch
+from forebay._batching.coalesce import Coalescer
 from forebay._batching.dead_letter_limit import DeadLetterLimit
 from forebay._batching.flush_policy import BufferState, FlushPolicy
 from forebay._buffer.buffer import Buffer
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.channel import Channel
+from forebay._buffer.in_flight import InFlight
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import FlushObserver, Observe, unobserved
-from forebay._errors import DrainError, FlushError, Unsettled
+from forebay._buffer.suspension import Suspension
+from forebay._errors import DrainError, FlushError, SchemaError, Unsettled
 from forebay._options import BufferOptions
 from forebay._table.operations import Operation, to_operation
 from forebay._table.table import Table
-from forebay.stores import Batch, BatchError, FailureKind, FloodError, Outcome, Store
+from forebay.stores import Attempt, BatchError, FailureKind, FloodError, Outcome, Store
 
 # Separate from the module's generator, so that a program which seeds that one gets its numbers.
 _jitter = random.Random()  # noqa: S311  # jitter is not a secret
 
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
-"""The failures after which the worker commits the same batch again."""
+"""The failures that a retry may fix, without anybody who removes a cause."""
 
 
 class Worker:
@@ -72,8 +74,8 @@ class Worker:
         self._coalescer = Coalescer(table, stream=uuid4().hex)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
-        self._in_flight_size = 0
-        self._in_flight: Batch | None = None
+        self._in_flight: InFlight | None = None
+        self._suspension = Suspension(options, self.ledger)
         self._given_up = False
         self._retry_error: BatchError | None = None
         self.ended = trio.Event()
@@ -86,6 +88,7 @@ class Worker:
     def close(self) -> None:
         """Accept no more entries, and drain until the drain timeout has passed."""
         self.channel.close()
+        self._suspension.drain()
         timeout = 0.0 if self._given_up else self._options.drain_timeout
         self._scope.deadline = trio.current_time() + timeout
 
@@ -104,9 +107,9 @@ class Worker:
         """
         try:
             with self._scope:
-                while (batch := await self._next_batch()) is not None:
-                    with self.observer.flush(batch) as flush:
-                        await self._flush(batch, flush)
+                while (flight := await self._next_batch()) is not None:
+                    with self.observer.flush(flight.batch) as observer:
+                        await self._flush(flight, observer)
         except FlushError as error:
             self.failure = error
         except BaseException as error:  # noqa: BLE001  # the other buffers have to drain
@@ -117,8 +120,6 @@ class Worker:
         if self.failure is not None:
             self._stop(self.failure)
         elif self.ledger.pending:
-            if self._retry_error is not None:
-                self._settle_committed_part(self._retry_error)
             self.late = self._unsettled()
             self._stop(DrainError({self._table.name: self.late}))
         self.channel.close_receive()
@@ -127,10 +128,11 @@ class Worker:
 
     def _stop(self, why: Exception) -> None:
         """Raise in all tasks that wait for a flush or for room."""
+        self._suspension.end()
         self.ledger.fail(why)
         self.channel.fail()
 
-    async def _next_batch(self) -> Batch | None:
+    async def _next_batch(self) -> InFlight | None:
         """Wait until a flush is due and return its batch; None at the end of the channel."""
         while True:
             self.channel.receive_nowait()
@@ -169,71 +171,97 @@ class Worker:
             self._coalescer.add(taken.entries, only_rows=taken.only_rows)
             self._coalesced_size += taken.size
 
-    def _take(self, reason: FlushReason) -> Batch:
-        batch = self._in_flight = self._coalescer.take(reason)
-        self._in_flight_size, self._coalesced_size = self._coalesced_size, 0
-        self._coalesced_oldest = None
-        return batch
+    def _take(self, reason: FlushReason) -> InFlight:
+        batch = self._coalescer.take(reason)
+        size, self._coalesced_size, self._coalesced_oldest = self._coalesced_size, 0, None
+        self._in_flight = InFlight(batch, size)
+        return self._in_flight
 
-    async def _flush(self, batch: Batch, observer: FlushObserver) -> None:
-        """Commit a batch, and retry after failures that waiting may fix."""
-        retry = self._options.retry
-        started, attempts = trio.current_time(), 1
-        attempt = self._store.begin(batch)
+    async def _flush(self, flight: InFlight, observer: FlushObserver) -> None:
+        """Commit a batch. Retry after failures that waiting, or somebody, may fix."""
+        started, retry = trio.current_time(), self._options.retry
+        attempt = self._store.begin(flight.batch)
         while True:
             # The store may shield its calls, so the deadline has to be checked between them.
             await trio.lowlevel.checkpoint_if_cancelled()
-            if attempts > 1:
-                self.ledger.retries += 1
-            observer.attempt()
+            in_drain = self._suspension.draining
             try:
-                outcome = await attempt.commit(
-                    rejection_limit=self._dead_letters.remaining(trio.current_time())
-                )
+                outcome = await self._commit(flight, attempt, observer)
             except BatchError as error:
-                permanent = error.kind not in _RETRIED
-                last = retry.max_attempts is not None and attempts >= retry.max_attempts
                 observer.failed(error)
-                if permanent or last:
-                    self._settle_committed_part(error)
-                    raise self._flush_error(error, attempts) from error.__cause__ or error
-                self._retry_error = error
-                self.ledger.last_error = str(error)
-                await trio.sleep(retry.delay(attempts, _jitter.random()))
-                attempts += 1
+                if error.outcome is not None:
+                    self._settle(flight, error.settled, error.outcome, observer)
+                if self._may_retry(error, flight.attempts):
+                    self._note_failure(error)
+                    await trio.sleep(retry.delay(flight.attempts, _jitter.random()))
+                elif self._suspension.begin(error, in_drain=in_drain):
+                    self._note_failure(error)
+                    await self._suspension.wait(error)
+                else:
+                    failure = self._flush_error(error, flight.attempts)
+                    raise failure from error.__cause__ or error
             else:
                 # There is no checkpoint between COMMIT and this, or committed rows would be
                 # named as unsettled.
-                self._settle(batch, outcome)
+                self._settle(flight, flight.batch.entries, outcome, observer)
+                self._in_flight = self._retry_error = self.ledger.last_error = None
+                self._suspension.end()
                 self.ledger.durations.append(trio.current_time() - started)
                 observer.committed(outcome)
                 return
 
-    def _settle(self, batch: Batch, outcome: Outcome) -> None:
-        self._in_flight = None
-        self._retry_error = None
-        self.channel.receive_nowait()
-        self._dead_letters.record(len(outcome.rejections), trio.current_time())
-        self.ledger.settle(
-            batch.entries,
-            operations=sum(outcome.operations.values()),
-            rejections=outcome.rejections,
-            oldest=self._oldest(),
-        )
-        self.channel.release(batch.entries, self._in_flight_size)
+    async def _commit(self, flight: InFlight, attempt: Attempt, observer: FlushObserver) -> Outcome:
+        """Try to commit the part of a batch that is not settled yet.
 
-    def _settle_committed_part(self, error: BatchError) -> None:
-        """Settle the entries of the batch in flight that were committed before an error."""
-        batch = self._in_flight
-        if batch is None or error.outcome is None or not error.settled:
-            return
-        self.ledger.settle(
-            error.settled,
-            operations=sum(error.outcome.operations.values()),
-            rejections=error.outcome.rejections,
-            oldest=self.ledger.oldest,
+        Raises:
+            BatchError: the attempt failed.
+        """
+        if flight.attempts:
+            self.ledger.retries += 1
+        flight.attempts += 1
+        observer.attempt()
+        if self._suspension.active:
+            try:
+                await self._store.recheck(self._table)
+            except SchemaError as error:
+                code = type(error).__name__
+                raise BatchError(str(error), kind=FailureKind.FATAL, code=code) from error
+        # The store counts the dead letters of the whole batch, so those that are settled, and
+        # counted by the limit, come on top.
+        limit = self._dead_letters.remaining(trio.current_time()) + flight.dead_letters
+        return await attempt.commit(rejection_limit=limit)
+
+    def _may_retry(self, error: BatchError, attempts: int) -> bool:
+        """Return whether to retry with the normal backoff. A suspended buffer does not."""
+        most = self._options.retry.max_attempts
+        return (
+            error.kind in _RETRIED
+            and not self._suspension.active
+            and (most is None or attempts < most)
         )
-        self._in_flight = remaining_batch(batch, batch.position + error.settled)
+
+    def _note_failure(self, error: BatchError) -> None:
+        self._retry_error = error
+        self.ledger.last_error = str(error)
+
+    def _settle(
+        self, flight: InFlight, entries: int, outcome: Outcome, observer: FlushObserver
+    ) -> None:
+        """Settle the first entries of a batch, as far as they are not settled yet."""
+        part = flight.settle(entries, outcome)
+        if part is None:
+            return
+        self.channel.receive_nowait()
+        rejections = part.outcome.rejections
+        self._dead_letters.record(len(rejections), trio.current_time())
+        self.ledger.settle(
+            part.entries,
+            operations=sum(part.outcome.operations.values()),
+            rejections=rejections,
+            oldest=self._oldest() if entries == flight.batch.entries else self.ledger.oldest,
+        )
+        self.channel.release(part.entries, part.size)
+        observer.settled(part.outcome)
 
     def _flush_error(self, error: BatchError, attempts: int) -> FlushError:
         return FlushError(
@@ -249,7 +277,7 @@ class Worker:
         self.channel.receive_nowait()
         operations: list[Operation] = []
         if self._in_flight is not None:
-            operations.extend(self._in_flight.operations())
+            operations.extend(self._in_flight.remaining().operations())
         operations.extend(self._coalescer.take(FlushReason.DRAIN).operations())
         while (taken := self.channel.take(sys.maxsize, flush_due=True)) is not None:
             operations.extend(map(to_operation, taken.entries))

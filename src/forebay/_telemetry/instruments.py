@@ -86,6 +86,7 @@ class Instruments:
         for name, read, unit, description in (
             ("queue.utilization", buffers.utilizations, "1", "Pending entries per capacity"),
             ("queue.oldest.age", buffers.oldest_ages, "s", "Age of the oldest pending entry"),
+            ("buffer.suspended", buffers.suspensions, "{buffer}", "Suspended buffers: 0 or 1"),
             ("wal.size", buffers.wal_sizes, "By", "Size of the write-ahead log"),
         ):
             meter.create_observable_gauge(

@@ -267,16 +267,16 @@ class _FlushTelemetry:
         )
 
     @_logs_errors
+    def settled(self, outcome: Outcome) -> None:
+        for operation, rows in outcome.operations.items():
+            self._buffer.instruments.rows_flushed.add(rows, self._buffer.by_operation[operation])
+
+    @_logs_errors
     def committed(self, outcome: Outcome) -> None:
         instruments, by_operation = self._buffer.instruments, self._buffer.by_operation
-        self._add_rows(outcome)
         for operation, rows in outcome.operations.items():
             instruments.flush_size.record(rows, by_operation[operation])
         instruments.operation_duration.record(outcome.duration, self._transaction)
-
-    def _add_rows(self, outcome: Outcome) -> None:
-        for operation, rows in outcome.operations.items():
-            self._buffer.instruments.rows_flushed.add(rows, self._buffer.by_operation[operation])
 
     def __exit__(
         self,
@@ -294,8 +294,6 @@ class _FlushTelemetry:
         if error is not None:
             last = self._failure
             error_type = last.code if isinstance(error, FlushError) and last else _type_name(error)
-            if isinstance(error, FlushError | trio.Cancelled) and last and last.outcome:
-                self._add_rows(last.outcome)  # the part of the batch that was committed
             attributes = {**attributes, "error.type": error_type}
             self._span.set_attribute("error.type", error_type)
             self._span.set_status(trace.StatusCode.ERROR, encodable(str(error)))

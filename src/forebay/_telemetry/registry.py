@@ -125,6 +125,10 @@ class OpenBuffers:
         """Return the age of the oldest pending entry in seconds, per buffer name."""
         return self._per_name(lambda buffers: max(buffer.oldest_age for buffer in buffers))
 
+    def suspensions(self) -> list[Reading]:
+        """Return the number of suspended buffers, per buffer name."""
+        return self._per_name(lambda buffers: sum(b.ledger.suspended for b in buffers))
+
     def wal_sizes(self) -> list[Reading]:
         """Return the size of the write-ahead log in bytes, per database that has one."""
         stores = {

@@ -47,6 +47,9 @@ class BatchError(Portable, Exception):
         in_doubt: whether the rest of the batch may be in the database although this error was
             raised. True for a failure of kind `IN_DOUBT`, and for later failures until the store
             has checked what became of that COMMIT.
+        recoverable: whether somebody may remove the cause while the program runs, such as a table
+            that is missing. False if the database is lost, replaced or corrupt: a buffer stops
+            then, also with `BufferOptions(on_failure="suspend")`.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class BatchError(Portable, Exception):
         settled: int = 0,
         outcome: Outcome | None = None,
         in_doubt: bool = False,
+        recoverable: bool = True,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -65,6 +69,7 @@ class BatchError(Portable, Exception):
         self.settled = settled
         self.outcome = outcome
         self.in_doubt: bool = in_doubt or kind is FailureKind.IN_DOUBT
+        self.recoverable = recoverable
 
 
 class FloodError(BatchError):
@@ -148,6 +153,18 @@ class Store(ABC):
         Raises:
             SchemaError: a table in the database does not match its declaration.
         """
+
+    async def recheck(self, table: Table[Any]) -> None:
+        """Check again that batches of a table can be committed.
+
+        A suspended buffer calls it before each attempt, since somebody may have created the table
+        anew, with other columns or constraints. By default it calls `prepare`.
+
+        Raises:
+            SchemaError: the table in the database does not match its declaration.
+            BatchError: the check failed. If the error is not `recoverable`, the buffer stops.
+        """
+        await self.prepare([table])
 
     @abstractmethod
     def begin(self, batch: Batch) -> Attempt:

@@ -17,6 +17,7 @@ from forebay import BufferStatistics
 IDLE: dict[str, Any] = {
     **{field.name: 0 for field in dataclasses.fields(BufferStatistics)},
     "last_error": None,
+    "suspended": False,
 }
 """The statistics of a buffer that has accepted nothing, as the server sends them."""
 

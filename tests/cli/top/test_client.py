@@ -39,6 +39,7 @@ async def test_a_path_without_a_server_is_an_error(name: str, path: str) -> None
         answer(pending=10**400),
         answer(pending=float("nan")),
         answer(last_error=1),
+        answer(suspended=None),
     ],
 )
 async def test_an_invalid_answer_is_an_error(answered: bytes, path: str) -> None:

@@ -65,6 +65,16 @@ def test_the_fullest_buffers_have_the_most_pending_entries() -> None:
     assert (3, {"b", "c"}) == (len(history), history.fullest(2))
 
 
+def test_the_suspended_buffers_are_those_of_the_last_snapshot() -> None:
+    """There are none before the first snapshot."""
+    history = History()
+    assert set() == history.suspended()
+    history.add(snapshot(1.0, suspended=True))
+    assert {"pairs"} == history.suspended()
+    history.add(snapshot(2.0))
+    assert set() == history.suspended()
+
+
 def test_the_last_errors_are_those_of_the_last_snapshot() -> None:
     """A buffer that does not retry a flush has no error."""
     history = History()

@@ -79,6 +79,25 @@ def test_errors_are_below_the_table() -> None:
     assert "…" == lines(history, 30, height=10)[-1].rstrip()[-1]
 
 
+def test_a_suspended_buffer_is_marked() -> None:
+    """It has a mark before its name, in a terminal of any size, and its error comes first."""
+    history = History()
+    error = {"last_error": "SQLITE_ERROR: no such table: b"}
+    for time in (1.0, 2.0):
+        states = {
+            "a": {**IDLE, "last_error": "SQLITE_BUSY: locked"},
+            "b": {**IDLE, **error, "suspended": True},
+        }
+        history.add(Snapshot(time, states))
+    drawn = lines(history, 80)
+    assert ("a", "! b") == (drawn[3][:1], drawn[5][:3])
+    assert [
+        "b is suspended after SQLITE_ERROR: no such table: b",
+        "a retries after SQLITE_BUSY: locked",
+    ] == [line.rstrip() for line in drawn[7:]]
+    assert ["! b"] == [line[:3] for line in lines(history, 20, height=5) if "b" in line]
+
+
 def test_control_characters_are_escaped() -> None:
     """Neither a name, nor a path, nor an error sends a command to the terminal."""
     history = history_of(["a\x1b[2J\nb"], last_error="\x1b[2Jlocked")

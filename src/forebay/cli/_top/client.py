@@ -152,4 +152,6 @@ def _snapshot(answer: bytes) -> Snapshot | None:
                 raise ValueError(f"{column.heading} is not finite")
         if not isinstance(statistics["last_error"], str | None):
             raise TypeError("last_error is not a string")
+        if not isinstance(statistics["suspended"], bool):
+            raise TypeError("suspended is not a bool")
     return snapshot

@@ -36,8 +36,9 @@ def top(path: str, interval: float, *, once: bool) -> None:
     each buffer: pending entries; entries accepted and rows committed per second; the share of
     settled entries that were superseded; the median and the 99th percentile of the flush
     duration; retries and dead letters since the start; and the age of the oldest pending entry.
-    A sparkline below each number shows the samples before. Below the table are the errors of
-    flushes that are being retried. A small terminal shows less.
+    A sparkline below each number shows the samples before. A buffer that is suspended has a "!"
+    before its name. Below the table are the errors of suspended buffers and of flushes that are
+    being retried. A small terminal shows less.
 
     \b
     Exit codes:

@@ -39,13 +39,18 @@ class History:
                 samples.append(column.figure(before, now, elapsed))
 
     def last_errors(self) -> dict[str, str]:
-        """Return the last error of each buffer that retries a flush, by the buffer's name."""
+        """Return the last error of each buffer that retries a flush or is suspended, by name."""
         buffers = {} if self._last is None else self._last.buffers
         return {
             name: statistics["last_error"]
             for name, statistics in buffers.items()
             if statistics["last_error"]
         }
+
+    def suspended(self) -> set[str]:
+        """Return the names of the buffers that are suspended."""
+        buffers = {} if self._last is None else self._last.buffers
+        return {name for name, statistics in buffers.items() if statistics["suspended"]}
 
     def __len__(self) -> int:
         """Return the number of buffers that have samples."""

@@ -60,17 +60,24 @@ def draw(path: str, history: History, width: int, height: int | None = None) -> 
     table.add_column("buffer", no_wrap=True, max_width=max(1, min(_NAME_WIDTH, name_width)))
     for heading in headings:
         table.add_column(_stacked(heading), justify="right", no_wrap=True)
+    suspended = history.suspended()
     for name, cells in history.rows(sparklines):
         if name in names:
-            table.add_row(Text(printable(name)), *(cells[heading] for heading in headings))
+            shown = printable(f"! {name}" if name in suspended else name)
+            table.add_row(Text(shown), *(cells[heading] for heading in headings))
+    last_errors = history.last_errors()
     errors = [
         Text(
-            printable(f"{name} retries after {error}"),
+            printable(f"{name} {state} after {last_errors[name]}"),
             no_wrap=height is not None,
             overflow="ellipsis",
         )
-        for name, error in history.last_errors().items()
-        if name in names
+        for state, failing in (
+            ("is suspended", suspended),
+            ("retries", last_errors.keys() - suspended),
+        )
+        for name in last_errors
+        if name in failing & names
     ]
     if height is not None:
         lines_left = height - _HEAD_HEIGHT - len(names) * (2 if sparklines else 1)

@@ -6,10 +6,9 @@ import sqlite3
 
 from forebay import sqlite
 from forebay._batching.batch import Batch
-from forebay._errors import StoreError
 from forebay.stores import BatchError, Outcome
 from forebay.stores.sqlite._commit import BatchCommitter, TransactionHook
-from forebay.stores.sqlite._errors import code_name, failure_kind
+from forebay.stores.sqlite._errors import batch_error
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
 
@@ -54,14 +53,10 @@ class SqliteAttempt:
             error.settled, error.outcome = committer.settled_entries, committer.outcome()
             raise
         except Exception as error:
-            # A part that was committed to a lost file is lost with the file.
-            lost = isinstance(error, StoreError)
-            raise BatchError(
-                str(error) if lost else f"{code_name(error)}: {error}",
-                kind=failure_kind(error, in_commit=isinstance(error, sqlite.CommitError)),
-                code=code_name(error),
-                settled=0 if lost else committer.settled_entries,
-                outcome=None if lost else committer.outcome(),
+            raise batch_error(
+                error,
+                settled=committer.settled_entries,
+                outcome=committer.outcome(),
                 in_doubt=committer.in_doubt,
             ) from error
         if committer.saved_position:

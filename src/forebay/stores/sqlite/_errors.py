@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from forebay._errors import StoreError
-from forebay.stores import FailureKind
+from forebay.sqlite import CommitError
+from forebay.stores import BatchError, FailureKind, Outcome
 
 _KINDS: Final = {
     sqlite3.SQLITE_BUSY: FailureKind.TRANSIENT,
@@ -30,6 +31,17 @@ _KINDS: Final = {
     sqlite3.SQLITE_RANGE: FailureKind.ROW,
 }
 """The kinds by primary result code. Every other code (no such table, read-only, …) is fatal."""
+
+_RECOVERABLE: Final = frozenset(
+    {
+        *(code for code, kind in _KINDS.items() if kind is FailureKind.TRANSIENT),
+        sqlite3.SQLITE_ERROR,  # such as a table or column that is missing
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+    }
+)
+"""The primary result codes of failures whose cause somebody may remove while the file is open."""
 
 _ROW_EXCEPTIONS: Final = (
     OverflowError,
@@ -89,6 +101,37 @@ def code_name(error: BaseException) -> str:
         return name
     code = int(getattr(error, "sqlite_errorcode", 0))
     return _NAMES.get(code, f"SQLITE_{code}")
+
+
+def batch_error(
+    error: Exception, *, settled: int = 0, outcome: Outcome | None = None, in_doubt: bool = False
+) -> BatchError:
+    """Return the `BatchError` for an exception of a transaction, which becomes its `__cause__`.
+
+    Args:
+        error: the exception.
+        settled: as for `BatchError`.
+        outcome: as for `BatchError`.
+        in_doubt: as for `BatchError`.
+    """
+    code = code_name(error)
+    if isinstance(error, StoreError):
+        # A part that was committed to a lost file is lost with the file.
+        message, settled, outcome = str(error), 0, None
+    else:
+        message = f"{code}: {error}"
+    found = BatchError(
+        message,
+        kind=failure_kind(error, in_commit=isinstance(error, CommitError)),
+        code=code,
+        settled=settled,
+        outcome=outcome,
+        in_doubt=in_doubt,
+        recoverable=failure_code(error) in _RECOVERABLE
+        and getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_DBMOVED,
+    )
+    found.__cause__ = error
+    return found
 
 
 @contextmanager

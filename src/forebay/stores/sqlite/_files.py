@@ -29,13 +29,18 @@ class DatabaseFiles:
 
     @contextmanager
     def checked(self) -> Generator[None, None, None]:
-        """Check the files before and after a transaction.
+        """Check the files before and after one or several transactions, also if one fails.
 
         Raises:
             StoreError: a file was deleted, renamed or replaced.
         """
         self._check()  # a replaced database could find the new transaction in its log
-        yield
+        try:
+            yield
+        except Exception:
+            # Earlier transactions of the block may have committed: they are lost with the file.
+            self._check()
+            raise
         self._check()
 
     def _check(self) -> None:

@@ -10,12 +10,13 @@ from typing import Any, TypeVar, TypeVarTuple
 from forebay import sqlite
 from forebay._batching.batch import Batch
 from forebay._database import Database
+from forebay._errors import SchemaError
 from forebay._table.table import Table
 from forebay.stores import Store
 from forebay.stores.sqlite._attempt import SqliteAttempt
 from forebay.stores.sqlite._commit import TransactionHook
 from forebay.stores.sqlite._database_id import create_id, read_id
-from forebay.stores.sqlite._errors import store_errors
+from forebay.stores.sqlite._errors import batch_error, store_errors
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
@@ -54,6 +55,7 @@ class SqliteStore(Store):
         self._files = files
         self._saved_positions = saved_positions
         self._variables = 0
+        self._known_silent_rules: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
@@ -70,15 +72,47 @@ class SqliteStore(Store):
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         """Check that the tables in the file match their declarations. `open_buffers` calls it.
 
-        Log a warning for each rule of a table that drops rows without an error.
+        Log a warning, once, for each rule of a table that drops rows without an error.
 
         Raises:
             SchemaError: a table does not match; the error has the SQL that corrects it.
             StoreError: the file cannot be read.
         """
         with store_errors(self.path):
-            await retry_while_locked(lambda: self._writer.run(_check_tables, tables))
+            await retry_while_locked(lambda: self._writer.run(self._check_tables, tables))
         self._variables = await self._writer.run(_variable_limit)
+
+    async def recheck(self, table: Table[Any]) -> None:
+        """Check again that a table in the file matches its declaration.
+
+        A suspended buffer calls it before each attempt.
+
+        Raises:
+            SchemaError: the table does not match; the error has the SQL that corrects it.
+            BatchError: the file cannot be read.
+        """
+        try:
+            await self._writer.run(self._recheck, table)
+        except SchemaError:
+            raise
+        except Exception as error:
+            raise batch_error(error) from error
+
+    def _recheck(self, raw: sqlite3.Connection, table: Table[Any]) -> None:
+        with self._files.checked():
+            self._check_tables(raw, [table])
+
+    def _check_tables(self, raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+        for table in tables:
+            check_table(raw, table)
+            for rule in silent_rules(raw, table.name):
+                if rule not in self._known_silent_rules:
+                    self._known_silent_rules.add(rule)
+                    _logger.warning(
+                        "%s: SQLite drops rows because of it without an error, and the buffer "
+                        "counts them as committed",
+                        rule,
+                    )
 
     async def identify(self) -> Database:
         """Return the path and the id of the database. `open_buffers` calls it if it may spill.
@@ -184,17 +218,6 @@ class SqliteStore(Store):
         """
         async with self._readers.connection() as connection:
             return await retry_while_locked(lambda: connection.fetch_one(sql, parameters))
-
-
-def _check_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
-    for table in tables:
-        check_table(raw, table)
-        for rule in silent_rules(raw, table.name):
-            _logger.warning(
-                "%s: SQLite drops rows because of it without an error, and the buffer counts "
-                "them as committed",
-                rule,
-            )
 
 
 def _variable_limit(raw: sqlite3.Connection) -> int:

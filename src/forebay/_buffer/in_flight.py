@@ -1,0 +1,80 @@
+"""The batch that a worker flushes, and the part of it that is settled."""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+from typing import NamedTuple
+
+from forebay._batching.batch import Batch
+from forebay._batching.coalesce import remaining_batch
+from forebay._table.operations import size_of
+from forebay.stores import Outcome
+
+
+class Part(NamedTuple):
+    """Entries of a batch that have settled."""
+
+    entries: int
+    outcome: Outcome
+    size: int
+    """The bytes to release for them."""
+
+
+class InFlight:
+    """The batch that a worker flushes.
+
+    A store may commit a batch in parts, and fail between two of them. The entries settle in their
+    order, so the settled part is a number of entries, counted from the first one.
+
+    Args:
+        batch: the batch.
+        size: the bytes to release once the batch is settled.
+
+    Attributes:
+        attempts: the number of attempts that have begun.
+    """
+
+    def __init__(self, batch: Batch, size: int) -> None:
+        self.batch = batch
+        self.attempts = 0
+        self._size = size
+        self._settled = 0
+        self._outcome = Outcome({})
+
+    @property
+    def dead_letters(self) -> int:
+        """How many settled entries of the batch are dead letters."""
+        return len(self._outcome.rejections)
+
+    def settle(self, entries: int, outcome: Outcome) -> Part | None:
+        """Note how many entries are settled, counted from the first one.
+
+        Args:
+            entries: the number of settled entries, those of earlier calls included.
+            outcome: their outcome, that of earlier calls included.
+
+        Returns:
+            The entries that have settled since the last call; None if there are none.
+        """
+        if entries <= self._settled:
+            return None
+        before, self._settled = self._settled, entries
+        earlier, self._outcome = self._outcome, outcome
+        operations = {
+            name: new
+            for name, count in outcome.operations.items()
+            if (new := count - earlier.operations.get(name, 0))
+        }
+        size = self._size
+        if entries < self.batch.entries and size:
+            settled = islice(chain.from_iterable(self.batch.accepted), before, entries)
+            size = min(size, sum(map(size_of, settled)))
+        self._size -= size
+        rejections = outcome.rejections[len(earlier.rejections) :]
+        return Part(entries - before, Outcome(operations, rejections, outcome.duration), size)
+
+    def remaining(self) -> Batch:
+        """Return a batch of the entries that are not settled."""
+        if not self._settled:
+            return self.batch
+        return remaining_batch(self.batch, self.batch.position + self._settled)
