@@ -17,12 +17,12 @@ from forebay import BufferOptions, OptionsError, RetryPolicy, Settings
 
 ONE_OF = (
     "one of the names capacity, capacity_bytes, batch_size, flush_interval, drain_timeout, "
-    "dead_letters_per_minute, retry"
+    "dead_letters_per_minute, on_failure, retry"
 )
 COUNT = "a whole number from 1 to 2**63 - 1"
 VARIABLES = (
     "FOREBAY_CAPACITY, FOREBAY_CAPACITY_BYTES, FOREBAY_BATCH_SIZE, FOREBAY_FLUSH_INTERVAL, "
-    "FOREBAY_DRAIN_TIMEOUT, FOREBAY_DEAD_LETTERS_PER_MINUTE, "
+    "FOREBAY_DRAIN_TIMEOUT, FOREBAY_DEAD_LETTERS_PER_MINUTE, FOREBAY_ON_FAILURE, "
     "FOREBAY_RETRY__INITIAL_DELAY, FOREBAY_RETRY__MULTIPLIER, "
     "FOREBAY_RETRY__MAX_DELAY, FOREBAY_RETRY__JITTER, FOREBAY_RETRY__MAX_ATTEMPTS"
 )
@@ -136,6 +136,7 @@ capacity_bytes = 1_000_000
 retry = { max_delay = 5 }
 
 [tool.forebay.buffers.key_values]
+on_failure = "suspend"
 flush_interval = inf
 capacity_bytes = "none"
 """
@@ -152,7 +153,13 @@ def test_from_toml(tmp_path: Path, kind: Any) -> None:
             "flush_interval": 1,
             "capacity_bytes": 1_000_000,
             "retry": {"max_delay": 5},
-            "buffers": {"key_values": {"flush_interval": math.inf, "capacity_bytes": None}},
+            "buffers": {
+                "key_values": {
+                    "on_failure": "suspend",
+                    "flush_interval": math.inf,
+                    "capacity_bytes": None,
+                }
+            },
         }
     )
     assert expected == Settings.from_toml(kind(path), table="tool.forebay")
@@ -276,8 +283,10 @@ def test_from_env() -> None:
         "FOREBAY_CAPACITY_BYTES": "None",
         "FOREBAY_FLUSH_INTERVAL": "inf",
         "FOREBAY_RETRY__MAX_DELAY": " 5 ",
+        "FOREBAY_ON_FAILURE": " suspend ",
         "FOREBAY_BUFFERS__KEY_VALUES__FLUSH_INTERVAL": "5e-2",
         "FOREBAY_BUFFERS__KEY_VALUES__RETRY__MAX_ATTEMPTS": "3",
+        "FOREBAY_BUFFERS__KEY_VALUES__ON_FAILURE": "stop",
         "FOREBAY_BUFFERS__a__b__CAPACITY": "7",
         "FOREBAY_BUFFERS___C___CAPACITY": "8",
         "HOME": "/root",
@@ -288,8 +297,13 @@ def test_from_env() -> None:
             "capacity": 50_000,
             "flush_interval": math.inf,
             "retry": {"max_delay": 5.0},
+            "on_failure": "suspend",
             "buffers": {
-                "key_values": {"flush_interval": 0.05, "retry": {"max_attempts": 3}},
+                "key_values": {
+                    "flush_interval": 0.05,
+                    "retry": {"max_attempts": 3},
+                    "on_failure": "stop",
+                },
                 "a__b": {"capacity": 7},
                 "_c_": {"capacity": 8},
             },
@@ -333,6 +347,8 @@ def test_an_empty_prefix_is_refused() -> None:
         ("FOREBAY_CAPACITY", "1e400", COUNT),
         ("FOREBAY_CAPACITY", "inf", COUNT),
         ("FOREBAY_BUFFERS__CAS__RETRY__JITTER", "2", "a number from 0 to 1"),
+        ("FOREBAY_ON_FAILURE", "none", '"stop" or "suspend"'),
+        ("FOREBAY_ON_FAILURE", "SUSPEND", '"stop" or "suspend"'),
     ],
 )
 def test_an_invalid_variable_is_refused(variable: str, text: str, expected: str) -> None:

@@ -137,7 +137,8 @@ class Rule:
         """
         parse = parse_float if self.kind is float else self.kind
         try:
-            return self._convert(None if text.strip().lower() == "none" else parse(text))
+            stripped = text.strip()
+            return self._convert(None if stripped.lower() == "none" else parse(stripped))
         except (ValueError, OverflowError):
             raise option_error(label, text, self._expected) from None
 

@@ -95,7 +95,7 @@ def test_a_suspended_buffer_is_marked() -> None:
         "b is suspended after SQLITE_ERROR: no such table: b",
         "a retries after SQLITE_BUSY: locked",
     ] == [line.rstrip() for line in drawn[7:]]
-    assert ["! b"] == [line[:3] for line in lines(history, 20, height=5) if "b" in line]
+    assert ["! b"] == [line[:3] for line in lines(history, 20, height=5) if " b" in line]
 
 
 def test_control_characters_are_escaped() -> None:
