@@ -1,4 +1,4 @@
-"""Blocks that a KeyboardInterrupt can neither leave half entered nor half left.
+"""Blocks that a KeyboardInterrupt cannot cut short while they are entered or left.
 
 Trio raises a KeyboardInterrupt in whatever code runs when Ctrl-C comes, except in functions that
 are marked with `trio.lowlevel.enable_ki_protection`, and in what they call: there it waits for the
@@ -70,7 +70,7 @@ async def run_to_end(
     *,
     on_interrupt: Callable[[], object] = lambda: None,
 ) -> list[BaseException]:
-    """Await a function to its end, and collect what is raised meanwhile instead of raising it.
+    """Await a function to its end, and return the errors that came meanwhile.
 
     Neither a KeyboardInterrupt nor a cancellation cuts the function short, so it must end by a
     deadline of its own.
@@ -105,7 +105,8 @@ async def run_to_end(
                 except KeyboardInterrupt as interrupt:
                     interrupts = [interrupt]
                     on_interrupt()
-        # An interrupt that came after the last wait would replace what the caller raises.
+        # Receive an interrupt that came after the last wait: raised later, it would replace what
+        # the caller raises.
         try:
             await trio.lowlevel.checkpoint()
         except KeyboardInterrupt as interrupt:

@@ -73,7 +73,7 @@ async def serve_statistics(
             the path is too long.
     """
     name = os.fsdecode(path)
-    # For the removal only: the system limits the length of the path that is bound.
+    # Only the removal uses this path: the system limits the length of a path to bind.
     absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # a str is enough
     listener = _listen(name)
     bound = os.stat(absolute)  # noqa: PTH116  # a str is enough

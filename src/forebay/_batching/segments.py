@@ -1,6 +1,7 @@
-"""The segments of a batch. A delete by the `delete_by` column ends a segment and is one itself.
+"""The segments of a batch. Deletes by the `delete_by` column divide a batch into segments.
 
-Such a delete may match rows of any key, so nothing may be coalesced across it.
+Consecutive deletes of this kind are a segment of their own. Such a delete may match rows of any
+key, so nothing may be coalesced across it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ class CoalescedSegment:
         self._merger = merger
         self._deletes: dict[Key, None] = {}
         self._updates_before: dict[Key, Mapping[str, Any]] = {}
+        """The updates to execute before the writes."""
         self._writes: dict[Key, Row] = {}
         self._updates_after: dict[Key, Mapping[str, Any]] = {}
+        """The updates to execute after the writes."""
 
     def __len__(self) -> int:
         return (

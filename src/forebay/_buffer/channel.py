@@ -5,8 +5,8 @@ so a message is a burst: a list to which producers go on appending after they ha
 is closed when it fills a batch, or when the worker takes its entries. The next entry then opens
 another burst.
 
-Entries are counted when they are accepted, not when they are received. So the length of the memory
-channel does not matter.
+Entries are counted when they are accepted, not when they are received. So the number of messages in
+the memory channel does not matter.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Channel:
     Args:
         name: the table's name, for error messages.
         capacity: the limit on the entries that are accepted and not settled.
-        batch_size: the number of entries that fills a batch, so that their burst is closed.
+        batch_size: the number of entries in a full batch. A burst with that many is closed.
         ledger: counts the accepted entries.
         capture: called with the numbers of accepted entries, in the task that sent them.
     """
@@ -77,10 +77,10 @@ class Channel:
         self._worker_waits = False
         """Whether the worker waits for a message. If so, it has received all earlier messages."""
         self._received: deque[Burst] = deque()
-        """Received bursts of which entries are left. Only the first can be taken in part."""
+        """Received bursts with entries left. The worker may have taken a part of the first."""
         self._ended = False
-        # Each burst has at least one entry, and at most one wake-up and one new burst are sent
-        # besides them. So the memory channel is never full, and its `send_nowait` never raises.
+        # Each burst has at least one entry. So the memory channel has at most as many bursts as the
+        # capacity has entries, one new burst and one wake-up: its `send_nowait` never raises.
         self._send, self._receive = trio.open_memory_channel[Burst | _Wake](capacity.limit + 2)
 
     # For both ends
@@ -304,7 +304,8 @@ class Channel:
 
         Args:
             deadline: the time at which to return, in seconds of Trio's clock; `math.inf` for none.
-            missing: the number of entries that fills the batch, so that their burst is closed.
+            missing: the number of entries that the batch lacks. An open burst with that many is
+                closed.
         """
         self._burst_limit = missing
         # A cancel scope costs as much as the rest of a wait, so there is one only if needed.

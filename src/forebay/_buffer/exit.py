@@ -24,8 +24,12 @@ A thread that has begun to write is not abandoned: it is waited for without a li
 def buffer_errors(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
     """Return the errors to raise for buffers that ended with unsettled entries."""
     failures = [worker.failure for worker in workers if worker.failure is not None]
-    late = {worker.buffer.name: worker.late for worker in workers if worker.late is not None}
-    return [*failures, *([DrainError(late)] if late else [])]
+    left = {
+        worker.buffer.name: worker.left_at_deadline
+        for worker in workers
+        if worker.left_at_deadline is not None
+    }
+    return [*failures, *([DrainError(left)] if left else [])]
 
 
 async def spill_unsettled(
@@ -38,7 +42,8 @@ async def spill_unsettled(
     unsettled = {
         worker.buffer.table: left.entries
         for worker in workers
-        if (left := worker.failure.unsettled if worker.failure else worker.late) is not None
+        if (left := worker.failure.unsettled if worker.failure else worker.left_at_deadline)
+        is not None
     }
     problem = f"no thread was free to write the spill within {_SPILL_TIMEOUT:g} s"
     with trio.move_on_after(_SPILL_TIMEOUT, shield=True):

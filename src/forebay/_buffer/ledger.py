@@ -5,8 +5,8 @@ holds all entries accepted before its last one. So an entry is settled if its nu
 than the count of settled entries. At every moment
 accepted = committed + superseded + dead-lettered + pending.
 
-The ledger also has the queue of tasks that wait for a flush. Each of them waits for the number of
-one entry.
+The ledger also has the queue of tasks that wait for a flush. Each task waits until one entry, which
+it knows by its number, is settled.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Ledger:
         """Return a quantile of the durations of the last flushes, in seconds.
 
         Args:
-            share: the share of the flushes that took no longer, such as 0.99.
+            share: the share of the flushes that took no longer than the result, such as 0.99.
 
         Returns:
             The duration; 0.0 before the first flush.

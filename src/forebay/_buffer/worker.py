@@ -31,7 +31,7 @@ from forebay._table.operations import Operation, to_operation
 from forebay._table.table import Table
 from forebay.stores import Attempt, BatchError, FailureKind, FloodError, Outcome, Store
 
-# Separate from the module's generator, so that a program which seeds that one gets its numbers.
+# Not the module's generator: a program that seeds that one gets all its numbers.
 _jitter = random.Random()  # noqa: S311  # jitter is not a secret
 
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
@@ -82,7 +82,7 @@ class Worker:
         """Set when the task has ended for any reason."""
         self.failure: FlushError | None = None
         """Why the buffer stopped, if it failed."""
-        self.late: Unsettled | None = None
+        self.left_at_deadline: Unsettled | None = None
         """The entries that were not settled when the deadline of the drain passed, if it did."""
 
     def close(self) -> None:
@@ -102,8 +102,8 @@ class Worker:
     async def run(self) -> None:
         """Run until the channel is closed and all entries are settled, or until it has to stop.
 
-        The deadline of the drain stops it, or a failure. It never raises: `failure` and `late`
-        have the reason, for the callers of the buffer and for `open_buffers`.
+        The deadline of the drain or a failure stops it. It never raises: `failure` and
+        `left_at_deadline` have the reason, for the callers of the buffer and for `open_buffers`.
         """
         try:
             with self._scope:
@@ -120,14 +120,14 @@ class Worker:
         if self.failure is not None:
             self._stop(self.failure)
         elif self.ledger.pending:
-            self.late = self._unsettled()
-            self._stop(DrainError({self._table.name: self.late}))
+            self.left_at_deadline = self._unsettled()
+            self._stop(DrainError({self._table.name: self.left_at_deadline}))
         self.channel.close_receive()
         self.observer.closed()
         self.ended.set()
 
     def _stop(self, why: Exception) -> None:
-        """Raise in all tasks that wait for a flush or for room."""
+        """End the waits for a flush or for room: each raises an error with this cause."""
         self._suspension.end()
         self.ledger.fail(why)
         self.channel.fail()
@@ -201,8 +201,8 @@ class Worker:
                     failure = self._flush_error(error, flight.attempts)
                     raise failure from error.__cause__ or error
             else:
-                # There is no checkpoint between COMMIT and this, or committed rows would be
-                # named as unsettled.
+                # There is no checkpoint between COMMIT and this: a cancellation there would name
+                # committed rows as unsettled.
                 self._settle(flight, flight.batch.entries, outcome, observer)
                 self._in_flight = self._retry_error = self.ledger.last_error = None
                 self._suspension.end()

@@ -43,9 +43,10 @@ class RowValidator(Generic[R]):
     The values returned are of the plain types that SQLite stores. Later changes of the caller's
     objects do not reach them.
 
-    A column allows values of every type that SQLite stores, and None only if its annotation does.
-    A strict column (see `strict_columns`) allows values of its declared type only. An int in a
-    strict float column becomes a float, since two ints beyond 53 bits can be the same float.
+    A column allows values of every type that SQLite stores, and None only if its annotation allows
+    None. A strict column (see `strict_columns`) allows values of its declared type only. An int in
+    a strict float column becomes a float, since different ints beyond 53 bits can be equal as
+    floats.
     """
 
     def __init__(self, table: Table[R]) -> None:
@@ -201,7 +202,10 @@ class RowValidator(Generic[R]):
                 store a value.
         """
         if not self._table.key:
-            raise TypeError(f"table {self._table.name!r} has no key: rows can only be appended")
+            raise TypeError(
+                f"table {self._table.name!r} has no key: rows can only be appended; "
+                "declare a key with Table(..., key=COLUMN)"
+            )
         values = (key,) if len(self._table.key) == 1 else key
         if not isinstance(values, tuple) or len(values) != len(self._table.key):
             raise ValueError(
@@ -295,7 +299,7 @@ def _is_negative_zero(value: object) -> bool:
     """Return whether a value is -0.0, which a key must not be.
 
     It equals 0.0, so both are the same key. But a column without affinity stores it as it is, so
-    the stored key would depend on which of both was inserted.
+    the stored key would depend on which of the two was inserted first.
     """
     return isinstance(value, float) and value == 0.0 and copysign(1.0, value) < 0
 

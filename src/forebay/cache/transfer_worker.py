@@ -38,8 +38,8 @@ class TransferStatistics:
     unavailable: int = 0
     """Attempts that found the storage unavailable; these transfers stay queued."""
     failed: int = 0
-    """Attempts that failed in any other way, and attempts counted in `unavailable` whose run
-    showed that the storage works. These transfers are retried after a delay."""
+    """Attempts that failed in any other way. An attempt counted in `unavailable` is counted here
+    too if its run showed that the storage works. These transfers are retried after a delay."""
     dropped: int = 0
     """Transfers that were dropped after their last attempt failed."""
 
@@ -54,10 +54,10 @@ class TransferWorker:
     with each failure; after its last attempt it is dropped.
 
     A transfer that the storage rejects stays queued and loses no attempt. When the storage asks
-    for fewer requests, the run ends. When more transfers of one type find the storage unavailable
+    for fewer requests, the run ends. When, of one type, more transfers find the storage unavailable
     than are done, the run ends for this type; otherwise those transfers count as failed. The next
-    run starts behind the last transfer that was tried, with the other type, after a backoff that
-    grows until a run completes a transfer.
+    run starts after a backoff, which grows until a run completes a transfer. It starts with the
+    other type, behind the last transfer that was tried.
     """
 
     def __init__(
@@ -102,9 +102,9 @@ class TransferWorker:
     async def run(self, stopping: trio.Event) -> None:
         """Run through the queue at every interval until stopped.
 
-        A run that fails is logged as a warning, and the next one tries again. Cancelled, this
-        waits for calls of the storage that cannot be cancelled; their transfers stay queued and
-        are repeated.
+        A run that fails is logged as a warning, and the next one tries again. If this is
+        cancelled, it waits for calls of the storage that cannot be cancelled; their transfers stay
+        queued and are repeated.
 
         Args:
             stopping: set this event to make the worker end after the transfers in progress.
@@ -145,8 +145,8 @@ class TransferWorker:
     async def run_once(self) -> bool:
         """Run through the queue once.
 
-        Waits while another run starts transfers, and skips those that other runs still work on.
-        Cancelled, this behaves as `run` does.
+        It waits while another run starts transfers, and skips those that other runs still work on.
+        If it is cancelled, it behaves as `run` does.
 
         Returns:
             Whether the storage ended the run: it asked for fewer requests or is unavailable.
@@ -164,6 +164,7 @@ class TransferWorker:
         rate_limited = self._total.rate_limited
 
         def ends() -> bool:
+            """Note whether the storage limits requests, and return whether the run ends."""
             run.rate_limited = self._total.rate_limited > rate_limited
             return stopping.is_set() or run.rate_limited
 
@@ -192,8 +193,8 @@ class TransferWorker:
         """Start the transfers of a run, as slots become free."""
         queues = deque(self._queues)
         while queues:
-            # Acquired first: a transfer that the queue returned but that was not tried would
-            # lose its turn.
+            # The slot comes first: a transfer that the queue returned would lose its turn if the
+            # run ended before a slot was free.
             await self._slots.acquire()
             started = False
             try:
@@ -269,7 +270,7 @@ class TransferWorker:
                 await self._storage.download(transfer.key, path)
 
     async def _classify_unavailable(self, health: StorageHealth) -> None:
-        """Count the transfers that found the storage unavailable as failed, if it is healthy."""
+        """Count the transfers in `health.unavailable` as failed, if the storage is healthy."""
         if not health.healthy:
             count, (transfer, error) = len(health.unavailable), health.unavailable[-1]
             _log.warning(

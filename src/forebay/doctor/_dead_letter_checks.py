@@ -40,11 +40,11 @@ def check_dead_letters(raw: sqlite3.Connection) -> Iterator[Finding]:
                 "newest": newest,
             },
         )
-    yield from _undeclared(raw)
+    yield from _of_changed_tables(raw)
     yield from _damaged(raw)
 
 
-def _undeclared(raw: sqlite3.Connection) -> Iterator[Finding]:
+def _of_changed_tables(raw: sqlite3.Connection) -> Iterator[Finding]:
     """Find letters that cannot be replayed, since their table differs from its declaration."""
     for (declaration,) in raw.execute(letter_table.DECLARATIONS).fetchall():
         try:

@@ -12,8 +12,8 @@ from forebay.doctor._findings import Finding, Verdict
 from forebay.stores.sqlite._inspector import beside
 
 _LARGE_WAL: Final = 64 * 2**20
-"""Bytes. SQLite makes a checkpoint every 1,000 pages, about 4 MB. A WAL that is much larger has a
-reader that prevents it."""
+"""Bytes. SQLite makes a checkpoint every 1,000 pages, about 4 MB. If a WAL is much larger, a reader
+prevents the checkpoints."""
 
 _LITTLE_SPACE: Final = 100 * 2**20
 """Bytes. Less than this can be used up before somebody reads the finding."""
@@ -22,7 +22,7 @@ _LITTLE_SPACE: Final = 100 * 2**20
 def check_file(file: Path) -> Finding:
     """Check that the path is that of a readable file with one name.
 
-    It does not open the file: to close it again would end this process's locks on it
+    It does not open the file: closing it again would end this process's locks on it
     (https://sqlite.org/howtocorrupt.html, section 2.2).
     """
     name = repr(str(file))
@@ -81,7 +81,11 @@ def check_disk(file: Path) -> Finding:
     try:
         free = shutil.disk_usage(file.parent).free
     except OSError as error:
-        return Finding("disk", Verdict.PROBLEM, f"{str(file.parent)!r}: {error.strerror}")
+        return Finding(
+            "disk",
+            Verdict.PROBLEM,
+            f"the free space of the disk of {str(file.parent)!r} is unknown: {error.strerror}",
+        )
     values = {"free_bytes": free}
     message = f"{free:,} bytes are free on the disk of the file"
     if free >= max(_LITTLE_SPACE, _wal_size(file)):

@@ -36,7 +36,7 @@ def detect(
 
     Args:
         chunks: the sample, raw; at least one chunk.
-        nulls: the texts that mean NULL; they do not count.
+        nulls: the texts that mean NULL; they are ignored.
         types: whether to detect numbers in texts. Otherwise a column of texts is TEXT.
     """
     header = chunks[0].header

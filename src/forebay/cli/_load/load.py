@@ -89,7 +89,7 @@ class _Load:
 
     async def run(self) -> LoadReport:
         report = LoadReport()
-        # Before the tasks start, since the default action of a signal would end one of them.
+        # The receiver comes first: without it, a signal would cut the tasks short.
         with trio.open_signal_receiver(*HANDLED) as received:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._signals.watch, received)

@@ -46,7 +46,7 @@ def plan_table(
     Args:
         name: the table's name.
         found: the inputs' columns and their detected types.
-        key: the columns of the key; empty for a table to which rows are appended.
+        key: the columns of the key; empty for an append-only table.
         merge: what a later row does to an earlier row with the same key.
         existing: the columns of the table by name, if it exists.
         hint: advice for a value that does not have the detected type of its column.
@@ -58,7 +58,9 @@ def plan_table(
             those of a table.
     """
     if not found:
-        raise LoadError("the first rows are empty objects; expected a key for each column")
+        raise LoadError(
+            "the first rows are empty objects; expected objects with the columns' names and values"
+        )
     problem = describe_duplicate(found)
     if problem is not None:
         raise LoadError(problem)

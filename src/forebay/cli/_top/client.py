@@ -48,7 +48,8 @@ class Snapshot:
 async def snapshots(path: str, interval: float) -> AsyncGenerator[Snapshot, None]:
     """Ask the program at a path for its statistics, again and again.
 
-    The generator ends when the program has closed its buffers. Cancelled, it closes the connection.
+    The generator ends when the program has closed its buffers. If it is cancelled, it closes the
+    connection.
 
     Args:
         path: the socket that the program passed to `forebay.serve_statistics`.

@@ -2,7 +2,7 @@
 
 Everything here runs in the writer's thread. The first try executes the whole batch. If the table
 refuses a row, the batch is split in two; each half is coalesced again and executed under a
-savepoint, and so on, down to single entries. To find k bad entries among n takes O(k log n) tries.
+savepoint, and so on, down to single entries. k bad entries among n cost O(k log n) tries.
 An entry that fails alone becomes a dead letter in the same transaction. So an entry fails if, and
 only if, it would fail when every entry is executed alone and in order.
 
@@ -182,7 +182,7 @@ class BatchCommitter:
             raise
 
     def _needs_position(self, batch: Batch) -> bool:
-        """Return whether this transaction must not be repeated once it is committed."""
+        """Return whether to save the position, so that no retry repeats this transaction."""
         is_part = batch.entries < self.batch.entries
         return bool(
             is_part or self._before_commit or self._settled.rejections or not batch.is_idempotent
@@ -242,7 +242,7 @@ class BatchCommitter:
         except sqlite3.DataError as error:
             raise BatchError(
                 f"table {batch.table.name!r} refused a row ({code}), {row}, which does not fit "
-                f"into the dead letters either: {error}",
+                f"into the dead letters either: {error}; store smaller values",
                 kind=FailureKind.FATAL,
                 code=code,
             ) from error
