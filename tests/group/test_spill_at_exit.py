@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from forebay import (
@@ -56,6 +57,25 @@ async def test_a_drain_that_is_late_writes_a_spill(tmp_path: Path) -> None:
         f"blocks the database, or raise BufferOptions.drain_timeout, then replay them with "
         f"`forebay dead-letters replay DB --spill FILE`."
     ) == str(caught.value).splitlines()[-1]
+
+
+async def test_a_cancelled_program_that_drains_late_writes_a_spill(tmp_path: Path) -> None:
+    """Cancellation from outside the block cuts the spill no shorter than the drain."""
+    path = tmp_path / "left.spill"
+    store = MemoryStore()
+    store.stop()
+    late: DrainError | None = None
+    with trio.CancelScope() as program:
+        try:
+            async with open_buffers(store, LETTERS, options=AT_ONCE, spill=path) as buffers:
+                await buffers[LETTERS].enqueue(Letter("a", 1))
+                program.cancel()
+                await trio.lowlevel.checkpoint()
+        except DrainError as error:
+            late = error
+    assert late is not None
+    assert str(path) == late.spill
+    assert [[Write(("a", 1))]] == [list(each) for each in read_spill(path).unsettled.values()]
 
 
 async def test_a_spill_names_its_database(tmp_path: Path) -> None:
