@@ -26,12 +26,14 @@ class Acknowledgements:
         written: the keys that `Buffer.write` wrote.
         refused: the id of the dead letter by the key that the table refused.
         drained: whether the program drained its buffers.
+        unaccounted: what the program printed if an error did not name each pending entry.
     """
 
     flushed: dict[str, int] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     drained: bool = False
+    unaccounted: list[str] = field(default_factory=list)
 
     def record(self, line: str) -> None:
         """Record an acknowledgement from a line that the program printed."""
@@ -44,6 +46,8 @@ class Acknowledgements:
                 self.refused[f"{name} {step}"] = int(letter)
             case ["drained"]:
                 self.drained = True
+            case ["unaccounted", pending, named]:
+                self.unaccounted.append(f"{pending} entries were pending, the errors name {named}")
             case _:
                 pass
 
@@ -134,6 +138,7 @@ class Checker:
     ) -> Iterator[str]:
         """Yield every violation in the database after an episode."""
         self.rows_checked += contents.rows
+        yield from acknowledged.unaccounted
         if contents.integrity != "ok":
             yield f"integrity_check: {contents.integrity}"
         for name, state in self._before.items():

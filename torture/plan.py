@@ -18,6 +18,7 @@ class Ending(enum.Enum):
 
     BY_ITSELF = "ran to the end"
     TERMINATED = "terminated, then drained"
+    INTERRUPTED = "interrupted by Ctrl-C, then drained"
     KILLED = "killed at an acknowledgement"
     KILLED_AT_A_CALL = "killed at a system call"
 
@@ -39,6 +40,8 @@ class Episode:
         from_start: whether faults begin before the database is open.
         rival_dies: whether the rival process is killed and replaced before the episode.
         lock: how long the database is locked at the start, in seconds.
+        hide: the number of acknowledgements after which a table is renamed for a moment, so that
+            its buffer is suspended; None for never.
     """
 
     number: int
@@ -53,6 +56,7 @@ class Episode:
     from_start: bool
     rival_dies: bool
     lock: float = 0.0
+    hide: int | None = None
 
     def faults(self, path: Path) -> list[Fault]:
         """Return the faults that strace injects."""
@@ -77,7 +81,7 @@ def draw(seed: int, number: int, *, strace: bool, long_lock: bool) -> Episode:
     """
     chance = random.Random(f"{seed} {number}")
     endings = list(Ending) if strace else list(Ending)[:-1]
-    ending = chance.choices(endings, [1, 2, 4, 4][: len(endings)])[0]
+    ending = chance.choices(endings, [1, 2, 2, 4, 4][: len(endings)])[0]
     call, action, when = None, "", ""
     if ending is Ending.KILLED_AT_A_CALL:
         call = chance.choice(["pwrite64", "pwrite64", "pwrite64", "fdatasync", "ftruncate"])
@@ -102,6 +106,7 @@ def draw(seed: int, number: int, *, strace: bool, long_lock: bool) -> Episode:
         from_start=chance.random() < 0.15,
         rival_dies=chance.random() < 0.25,
         lock=LONG_LOCK if long_lock else 0.0,
+        hide=_small(chance, 40) if chance.random() < 0.3 else None,
     )
 
 

@@ -23,6 +23,7 @@ OPTIONS = forebay.BufferOptions(
     drain_timeout=90.0,
     dead_letters_per_minute=None,
     retry=forebay.RetryPolicy(initial_delay=0.005, max_delay=0.05),
+    on_failure="suspend",
 )
 
 
@@ -53,6 +54,29 @@ async def write(strict: forebay.Buffer[Strict], row: Strict) -> None:
         acknowledge("written", row.key)
 
 
+def check_account(buffers: forebay.Buffers | None, error: BaseException) -> None:
+    """Print a line if the error that leaves the block does not name each pending entry."""
+    if buffers is None:
+        return
+    pending = sum(each.pending for each in buffers.statistics().values())
+    named = unsettled(error)
+    if pending != named:
+        acknowledge("unaccounted", pending, named)
+
+
+def unsettled(error: BaseException) -> int:
+    """Return the number of entries that an error names."""
+    match error:
+        case BaseExceptionGroup(exceptions=errors):
+            return sum(map(unsettled, errors))
+        case forebay.FlushError():
+            return error.unsettled.count
+        case forebay.DrainError():
+            return sum(left.count for left in error.unsettled.values())
+        case _:
+            return 0
+
+
 async def end_on_signal(work: trio.CancelScope) -> None:
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         await anext(signals)
@@ -64,18 +88,26 @@ async def main(path: str, episode: str, producers: str, steps: str, stride: str)
         forebay.open_sqlite(path, synchronous="FULL", pragmas={"wal_autocheckpoint": 50}) as store,
         trio.open_nursery() as outer,
     ):
-        async with forebay.open_buffers(store, *TABLES, options=OPTIONS) as buffers:
-            with trio.CancelScope() as work:
-                outer.start_soon(end_on_signal, work)
-                acknowledge("open")
-                sys.stdin.readline()
-                async with trio.open_nursery() as nursery:
-                    for number in range(int(producers)):
-                        name = f"{episode}.{number}"
-                        nursery.start_soon(produce, buffers, name, int(steps), int(stride))
+        buffers: forebay.Buffers | None = None
+        try:
+            async with forebay.open_buffers(store, *TABLES, options=OPTIONS) as buffers:
+                with trio.CancelScope() as work:
+                    outer.start_soon(end_on_signal, work)
+                    acknowledge("open")
+                    sys.stdin.readline()
+                    async with trio.open_nursery() as nursery:
+                        for number in range(int(producers)):
+                            name = f"{episode}.{number}"
+                            nursery.start_soon(produce, buffers, name, int(steps), int(stride))
+        except BaseException as error:
+            check_account(buffers, error)
+            raise
         outer.cancel_scope.cancel()
     acknowledge("drained" if not work.cancelled_caught else "cut")
 
 
 if __name__ == "__main__":
-    trio.run(partial(main, *sys.argv[1:]))
+    try:
+        trio.run(partial(main, *sys.argv[1:]))
+    except* KeyboardInterrupt:
+        acknowledge("interrupted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import time
 from collections import Counter
@@ -13,6 +14,15 @@ from torture.check import Acknowledgements, Checker, Contents
 from torture.plan import Ending, Episode, draw
 
 HERE = Path(__file__).parent
+
+_HIDDEN = 0.3
+"""How long a table is renamed, in seconds."""
+
+_SIGNALS = {
+    Ending.TERMINATED: signal.SIGTERM,
+    Ending.INTERRUPTED: signal.SIGINT,
+    Ending.KILLED: signal.SIGKILL,
+}
 
 
 class Session:
@@ -31,6 +41,7 @@ class Session:
         self._endings = Counter[str]()
         self._faults = 0
         self._rivals = 0
+        self._hidden = 0
 
     def run(self, *, until: float, long_lock: bool) -> None:
         """Run episodes.
@@ -98,10 +109,18 @@ class Session:
                 continue
             acknowledged.record(line)
             count += 1
-            if count == episode.after and episode.ending is Ending.KILLED:
-                child.kill()
-            if count == episode.after and episode.ending is Ending.TERMINATED:
-                child.terminate()
+            if count == episode.hide:
+                self._hide_a_table()
+            if count == episode.after and episode.ending in _SIGNALS:
+                child.kill(_SIGNALS[episode.ending])
+
+    def _hide_a_table(self) -> None:
+        """Rename a table for a moment, so that the flushes of its buffer fail."""
+        self._hidden += 1
+        with closing(sqlite3.connect(self._path, timeout=60, isolation_level=None)) as raw:
+            raw.execute("ALTER TABLE totals RENAME TO hidden")
+            time.sleep(_HIDDEN)
+            raw.execute("ALTER TABLE hidden RENAME TO totals")
 
     def _count(self, episode: Episode, child: Child, status: int) -> None:
         if status == -9:
@@ -127,7 +146,9 @@ class Session:
             return ["the program did not end in time"]
         killed = episode.ending in (Ending.KILLED, Ending.KILLED_AT_A_CALL)
         not_opened = episode.from_start and not acknowledged.flushed and "StoreError" in errors
-        if status == 0 or (killed and status == -9) or not_opened:
+        # The program may have ended while a table had another name: it names what is left.
+        suspended = episode.hide is not None and "FlushError" in errors
+        if status == 0 or (killed and status == -9) or not_opened or suspended:
             return []
         return [f"the program ended with status {status}: {errors[-2000:]}"]
 
@@ -141,6 +162,7 @@ class Session:
                 f"runs of the program: {self._endings.total()} ({endings})",
                 f"kills survived: {self._endings['killed']}",
                 f"faults injected into system calls: {self._faults}",
+                f"tables renamed for {_HIDDEN} s: {self._hidden}",
                 f"locks taken by {self._rivals} rival processes: at least {locks}",
                 f"rows checked: {self._checker.rows_checked:,}",
                 f"violations: {len(self.violations)}",
