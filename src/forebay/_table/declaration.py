@@ -73,7 +73,8 @@ def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Colum
         )
     if not isinstance(rule, Merge):
         raise TypeError(
-            f"table {table!r}, column {name!r}: merge must be a forebay.Merge, got {rule!r}"
+            f"table {table!r}, column {name!r}: merge must be a forebay.Merge, "
+            f"got {rule!r}; use forebay.Replace, Keep, Sum, Min or Max"
         )
     try:
         storage, nullable = parse_annotation(annotation)
