@@ -16,6 +16,7 @@ ROOT = Path(forebay.__file__).parent
 LAYERS = [
     "_version",
     "_portable",
+    "_format",
     "_table",
     "_errors",
     "_option_rules",
@@ -24,6 +25,7 @@ LAYERS = [
     "_settings",
     "_batching",
     "_database",
+    "_own_files",
     "_spill",
     "_protection",
     "sqlite",
@@ -46,6 +48,8 @@ LAYERS = [
 """Packages and modules, the lowest layer first. `forebay` is the file `forebay/__init__.py`."""
 
 PURE = (
+    "_portable",
+    "_format",
     "_table",
     "_errors",
     "_option_rules",
@@ -54,6 +58,7 @@ PURE = (
     "_settings",
     "_batching",
     "_database",
+    "_own_files",
     "_spill",
 )
 """Layers that know neither Trio nor a database nor OpenTelemetry."""

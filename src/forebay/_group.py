@@ -18,6 +18,7 @@ from forebay._buffer.worker import Worker
 from forebay._errors import OptionsError
 from forebay._options import BufferOptions
 from forebay._protection import protected_context, run_to_end
+from forebay._spill.writing import check_spill_path
 from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
 from forebay._telemetry.otel import MeterProvider, TracerProvider, observer_factory
@@ -117,7 +118,8 @@ async def open_buffers(
         overrides: other options for some of the buffers, by the name of their table.
         spill: a file for the entries that a `FlushError` or `DrainError` names, so that they
             outlive the program. It is written only in that case, is readable by its owner only,
-            and replaces no other file: if the name is taken, `.1` is appended. The spill names
+            and replaces no other file: if the name is taken, `.1` is appended. Its folder must
+            exist. A symbolic link, and a file of another user, is refused. The spill names
             its database by an id, which is written to a table of the database, `forebay_database`.
             `forebay dead-letters replay` and `forebay.dead_letters.import_spill` bring the entries
             back. If a COMMIT was in doubt, its batch may be in the spill and in the table.
@@ -130,7 +132,8 @@ async def open_buffers(
 
     Raises:
         TypeError: the options or a provider have a wrong type.
-        OptionsError: `overrides` names a table that is not among the tables.
+        OptionsError: `overrides` names a table that is not among the tables, or no spill can be
+            written to the path `spill`.
         ValueError: there are no tables, or two have the same name.
         SchemaError: a table is not in the database as it was declared.
         StoreError: the database cannot be read.
@@ -146,9 +149,10 @@ async def open_buffers(
         observe,
     )
     process = os.getpid()
+    spill_path = None if spill is None else check_spill_path(spill)
     await store.prepare(tables)
     database = None
-    if spill is not None:
+    if spill_path is not None:
         # The id is read now, since the database may not answer when there is something to spill.
         database = await store.identify()
     body_errors: list[BaseException] = []
@@ -176,8 +180,9 @@ async def open_buffers(
     # In a fork of the program the pending entries still belong to the parent process, which
     # writes them and names those that it cannot write.
     failures = buffer_errors(workers) if os.getpid() == process else []
-    if spill is not None and failures:
-        errors += await run_to_end(partial(spill_unsettled, spill, workers, failures, database))
+    if spill_path is not None and failures:
+        spilling = partial(spill_unsettled, spill_path, workers, failures, database)
+        errors += await run_to_end(spilling)
     raise_errors([*body_errors, *errors], failures)
 
 

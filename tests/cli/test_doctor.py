@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from forebay import Table, Write
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay.cli import _doctor
 from forebay.cli._command import command
 from forebay.doctor import HealthReport

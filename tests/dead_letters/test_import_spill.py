@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 import forebay
-from forebay import BufferOptions, Write, dead_letters
-from forebay._spill import write_spill
+from forebay import BufferOptions, SpillError, Write, dead_letters
+from forebay._spill.writing import write_spill
 from tests.dead_letters.site import PAGES, VISITS, ids
+
+OTHER = 54_321
+"""A user that is neither this one nor the superuser."""
 
 
 async def test_a_spill_is_imported_once(path: Path, store: forebay.SqliteStore) -> None:
@@ -97,3 +101,27 @@ async def test_a_part_of_an_imported_spill_adds_nothing(
     part.write_text(whole.read_text()[:-10])
     letters = await dead_letters.import_spill(store, whole)
     assert letters == await dead_letters.import_spill(store, part, incomplete=True)
+
+
+@pytest.mark.root
+async def test_a_spill_of_another_user_is_refused(path: Path, store: forebay.SqliteStore) -> None:
+    """But not one of the owner of the database, who may write to the database anyway."""
+    before = await ids(store)
+    spill = write_spill(path.with_name("spill"), {PAGES: [Write(("/", 1))]})
+    os.chown(spill, OTHER, OTHER)
+    with pytest.raises(SpillError, match=rf"'{spill}' belongs to user {OTHER}"):
+        await dead_letters.import_spill(store, spill)
+    assert before == await ids(store)
+    os.chown(path, OTHER, OTHER)
+    assert 1 == len(await dead_letters.import_spill(store, spill))
+
+
+async def test_a_symbolic_link_to_a_spill_is_refused(
+    path: Path, store: forebay.SqliteStore
+) -> None:
+    """Its target may change after somebody has looked at it."""
+    spill = write_spill(path.with_name("spill"), {PAGES: [Write(("/", 1))]})
+    link = path.with_name("link")
+    link.symlink_to(spill)
+    with pytest.raises(SpillError, match=rf"'{link}' is a symbolic link"):
+        await dead_letters.import_spill(store, link)

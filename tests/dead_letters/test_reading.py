@@ -10,7 +10,7 @@ import pytest
 
 import forebay
 from forebay import StoreError, Write, dead_letters
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay._table.json_format import encode_declaration
 from forebay.dead_letters import _windows
 from tests.dead_letters.site import VISITS, Visit, enqueue_refused, execute, ids, opened, rows

@@ -23,7 +23,7 @@ from forebay import (
     open_sqlite,
     sqlite,
 )
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay._table.operations import Operation
 from forebay.dead_letters import _windows
 from forebay.stores.sqlite import _dead_letter_table as letter_table

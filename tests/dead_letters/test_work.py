@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from forebay import SqliteStore, Table, Write, dead_letters, open_sqlite
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay.dead_letters import _windows
 from forebay.stores.sqlite import _dead_letter_table as letter_table
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay.doctor import Verdict, examine
 from tests.doctor.site import HITS, found, problem
 

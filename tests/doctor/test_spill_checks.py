@@ -10,7 +10,7 @@ import pytest
 
 from forebay import Write, dead_letters, open_sqlite
 from forebay._database import Database
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from forebay.doctor import Verdict, examine
 from tests.doctor.site import HITS, found, problem
 
@@ -169,3 +169,35 @@ async def test_a_named_pipe_is_not_read(path: Path) -> None:
     os.mkfifo(path.with_name("pipe"))
     finding = await problem(path, "spills", spills=[path.with_name("pipe")])
     assert "not a regular file" in finding.message
+
+
+@pytest.mark.root
+async def test_a_spill_of_another_user_is_a_problem(path: Path, spill: Path) -> None:
+    """A replay refuses it. But not one of the owner of the database."""
+    os.chown(spill, 54_321, 54_321)
+    finding = await problem(path, "spills")
+    assert (
+        f"{str(spill)!r} belongs to user 54321, but this process runs as user 0" in finding.message
+    )
+    os.chown(path, 54_321, 54_321)
+    assert "has 2 entries" in (await problem(path, "spills")).message
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+async def test_a_path_that_is_not_a_file_is_a_problem(path: Path, spill: Path, kind: str) -> None:
+    """A link is not followed, and a pipe without a writer is not waited for."""
+    named = path.parent.parent / kind
+    match kind:
+        case "link":
+            named.symlink_to(spill)
+        case "pipe":
+            os.mkfifo(named)
+        case _:
+            named.mkdir()
+    spill_itself, other = sorted(
+        await found(path, "spills", spills=[named]), key=lambda f: f.values["path"] == str(named)
+    )
+    assert str(spill) == spill_itself.values["path"]
+    assert Verdict.PROBLEM is other.verdict
+    reason = "is a symbolic link" if kind == "link" else "is not a regular file"
+    assert f"{str(named)!r} {reason}" in other.message

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from forebay import Write, dead_letters, open_sqlite
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from tests.faults.harness import Fault, Zygote, read
 from tests.faults.tables import EVENTS, TABLES, TOTALS, Event, Total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,13 +17,14 @@ from forebay import (
     Delete,
     DrainError,
     FlushError,
+    OptionsError,
     Table,
     Write,
     open_buffers,
     open_sqlite,
 )
 from forebay._database import Database
-from forebay._spill import read_spill
+from forebay._spill.reading import read_spill
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
 
@@ -139,14 +141,81 @@ async def test_a_spill_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
     """If the spill cannot be written, a note on the error says so. The error has the entries."""
     store = MemoryStore()
     store.stop()
+    folder = tmp_path / "folder"
+    folder.mkdir()
     with pytest.raises(DrainError) as caught:
         async with open_buffers(
-            store, LETTERS, options=AT_ONCE, spill=tmp_path / "no such folder" / "left.spill"
+            store, LETTERS, options=AT_ONCE, spill=folder / "left.spill"
         ) as buffers:
             await buffers[LETTERS].enqueue(Letter("a", 1))
+            folder.rmdir()
     assert (Write(("a", 1)),) == caught.value.unsettled["letters"].entries
     [note] = caught.value.__notes__
     assert "in no file: writing the spill failed with FileNotFoundError" in note
+
+
+@pytest.mark.parametrize("path", ["", ".", "a\0b", "\ud800", "no such folder/left.spill"])
+async def test_a_path_to_which_no_spill_can_be_written_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """At the opening, before anything is accepted or the database gets an id."""
+    monkeypatch.chdir(tmp_path)
+    async with open_sqlite("a.db", create=[LETTERS]) as store:
+        with pytest.raises(OptionsError, match=r"^spill = ") as caught:
+            async with open_buffers(store, LETTERS, spill=path):
+                raise AssertionError
+        assert repr(path) in str(caught.value)
+        sql = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        assert [("letters",)] == await store.fetch_all(sql)
+
+
+async def test_a_path_is_relative_to_the_folder_of_the_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the program, such as a daemon, changes its current folder later."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = MemoryStore()
+    store.stop()
+    with pytest.raises(DrainError) as caught:
+        async with open_buffers(store, LETTERS, options=AT_ONCE, spill="left.spill") as buffers:
+            await buffers[LETTERS].enqueue(Letter("a", 1))
+            os.chdir(tmp_path / "elsewhere")
+    assert str(tmp_path / "left.spill") == caught.value.spill
+    assert 1 == read_spill(caught.value.spill).entries
+
+
+async def test_a_cancelled_program_leaves_a_spill(tmp_path: Path) -> None:
+    """The cancellation that ends the block does not cut the writing short."""
+    path = tmp_path / "left.spill"
+    store = MemoryStore()
+    store.stop()
+    with trio.CancelScope() as scope:
+        with pytest.raises(DrainError) as caught:
+            async with open_buffers(store, LETTERS, options=AT_ONCE, spill=path) as buffers:
+                await buffers[LETTERS].enqueue(Letter("a", 1))
+                scope.cancel()
+                await trio.sleep_forever()
+        assert str(path) == caught.value.spill
+    assert 1 == read_spill(path).entries
+
+
+async def test_threads_of_the_program_do_not_delay_a_spill(tmp_path: Path) -> None:
+    """The spill is written while all threads of Trio's limiter are in use."""
+    path = tmp_path / "left.spill"
+    store = MemoryStore()
+    store.stop()
+    limiter = trio.to_thread.current_default_thread_limiter()
+    for borrower in range(int(limiter.total_tokens)):
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    try:
+        with pytest.raises(DrainError) as caught:
+            async with open_buffers(store, LETTERS, options=AT_ONCE, spill=path) as buffers:
+                await buffers[LETTERS].enqueue(Letter("a", 1))
+    finally:
+        for borrower in range(int(limiter.total_tokens)):
+            limiter.release_on_behalf_of(borrower)
+    assert str(path) == caught.value.spill
 
 
 async def test_a_row_refused_for_its_size_makes_a_flush_due(autojump_clock: MockClock) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from functools import partial
+from pathlib import Path
 
 import trio
 
@@ -12,13 +11,7 @@ from forebay._buffer.worker import Worker
 from forebay._database import Database
 from forebay._errors import DrainError, FlushError
 from forebay._protection import raise_together
-from forebay._spill import write_spill
-
-_SPILL_TIMEOUT = 10.0
-"""How long to wait for a thread that can write the spill, in seconds.
-
-A thread that has begun to write is not abandoned: it is waited for without a limit.
-"""
+from forebay._spill.writing import write_spill
 
 
 def buffer_errors(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
@@ -33,38 +26,65 @@ def buffer_errors(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
 
 
 async def spill_unsettled(
-    path: str | os.PathLike[str],
+    path: Path,
     workers: Sequence[Worker],
     errors: Sequence[FlushError | DrainError],
     database: Database | None,
 ) -> None:
-    """Write the unsettled entries to a file, and set its path on the errors or add a note."""
+    """Write the unsettled entries to a file, and set its path on the errors or add a note.
+
+    It raises nothing, so that the errors, which have the entries, leave the block. Call it in a
+    shielded scope.
+    """
+    try:
+        file, doubt = await _write_spill(path, workers, errors, database)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the entries must be named
+        for each in errors:
+            each.add_note(
+                f"the entries are only in this error, in no file: writing the spill failed with "
+                f"{error!r}"
+            )
+        return
+    for each in errors:
+        each.spill = str(file)
+        if doubt is not None:
+            each.add_note(f"a power failure may damage the spill {str(file)!r}: {doubt}")
+
+
+async def _write_spill(
+    path: Path,
+    workers: Sequence[Worker],
+    errors: Sequence[FlushError | DrainError],
+    database: Database | None,
+) -> tuple[Path, str | None]:
     unsettled = {
         worker.buffer.table: left.entries
         for worker in workers
         if (left := worker.failure.unsettled if worker.failure else worker.left_at_deadline)
         is not None
     }
-    problem = f"no thread was free to write the spill within {_SPILL_TIMEOUT:g} s"
-    with trio.move_on_after(_SPILL_TIMEOUT, shield=True):
-        try:
-            file = await trio.to_thread.run_sync(
-                partial(
-                    write_spill,
-                    path,
-                    unsettled,
-                    reason="; ".join(each.reason for each in errors),
-                    database=database,
-                )
-            )
-        except Exception as error:  # noqa: BLE001  # whatever it is, the entries must be named
-            problem = f"writing the spill failed with {error!r}"
-        else:
-            for each in errors:
-                each.spill = str(file)
-            return
-    for each in errors:
-        each.add_note(f"the entries are only in this error, in no file: {problem}")
+    begun = False
+
+    def write() -> tuple[Path, str | None]:
+        nonlocal begun
+        begun = True
+        doubts: list[str] = []
+        reason = "; ".join(each.reason for each in errors)
+        file = write_spill(
+            path, unsettled, reason=reason, database=database, on_doubt=doubts.append
+        )
+        return file, next(iter(doubts), None)
+
+    # A limiter of its own, so that it never waits for threads of the program.
+    limiter = trio.CapacityLimiter(1)
+    try:
+        return await trio.to_thread.run_sync(write, limiter=limiter)
+    except Exception:
+        if begun:
+            raise
+        # Otherwise no thread could be started.
+    # It blocks the event loop, which is better than to lose the entries.
+    return write()
 
 
 def raise_errors(body_errors: Sequence[BaseException], buffer_errors: Sequence[Exception]) -> None:

@@ -21,8 +21,10 @@ import trio
 from forebay._database import Database
 from forebay._errors import SpillError
 from forebay._options import BufferOptions, RetryPolicy
+from forebay._own_files import owners_of
 from forebay._protection import protected_context
-from forebay._spill import Spill, read_spill
+from forebay._spill.model import Spill
+from forebay._spill.reading import read_spill
 from forebay.dead_letters import _windows
 from forebay.dead_letters._model import Count, DeadLetter, DeadLetterReader, Failure, Selection
 from forebay.dead_letters._replay import ReplayResult, replay_windows
@@ -187,7 +189,9 @@ async def import_spill(
 
     Args:
         store: the store.
-        path: the file that `open_buffers` wrote, at the path of its argument `spill`.
+        path: the file that `open_buffers` wrote, at the path of its argument `spill`. It must
+            belong to this user, to the owner of the database, or to the superuser, and must not be
+            a symbolic link.
         any_database: whether to import the spill of another database. A spill that does not name
             its database is always imported.
         incomplete: whether to import the complete lines of an incomplete file, such as a `.part`
@@ -198,14 +202,15 @@ async def import_spill(
         replayed or purged since.
 
     Raises:
-        SpillError: the file is not a spill, is damaged, belongs to another database, or has more
-            entries than were imported from it before. Nothing was imported.
+        SpillError: the file is not a spill, is damaged, has a newer format, belongs to another
+            database or another user, is a symbolic link, or has more entries than were imported
+            from it before. Nothing was imported.
         OSError: the file cannot be read.
         StoreError: the database cannot be written; nothing was imported.
     """
     # It only reads, so that a cancellation may abandon it.
     spill, letters = await trio.to_thread.run_sync(
-        _read_spill, path, incomplete, abandon_on_cancel=True
+        _read_spill, path, incomplete, store.path, abandon_on_cancel=True
     )
     with store_errors(store.path):
         here = Database.at(store.path, await store.run(read_id))
@@ -219,9 +224,10 @@ async def import_spill(
 
 
 def _read_spill(
-    path: str | os.PathLike[str], incomplete: bool
+    path: str | os.PathLike[str], incomplete: bool, database: str
 ) -> tuple[Spill, list[tuple[Any, ...]]]:
-    spill = read_spill(path, incomplete=incomplete)
+    # Whoever owns the database may change it without a spill, too.
+    spill = read_spill(path, incomplete=incomplete, owners=owners_of(database))
     return spill, _spill_import.letters_of(spill)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from forebay._database import Database
 from forebay._errors import SpillError, format_count
-from forebay._spill import Spill, is_spill, read_database, read_spill
+from forebay._own_files import owners_of
+from forebay._spill.model import Spill
+from forebay._spill.reading import is_spill, read_database, read_spill
 from forebay.doctor._examination import DatabaseFindings
 from forebay.doctor._findings import Finding, Verdict
 
@@ -33,7 +35,8 @@ def check_spills(
     """
     paths = dict.fromkeys([*map(Path, named), *_candidates(file, folders)])
     here = Database.at(file, found.id)
-    return [_check(path, here, found.imported) for path in paths] or [
+    owners = owners_of(file)
+    return [_check(path, here, owners, found.imported) for path in paths] or [
         Finding("spills", Verdict.OK, "no spill files beside it")
     ]
 
@@ -57,10 +60,10 @@ def _candidates(file: Path, folders: Iterable[Path]) -> Iterator[Path]:
                 yield path
 
 
-def _check(path: Path, here: Database, imported: Mapping[str, int]) -> Finding:
-    if path.exists() and not path.is_file():  # to read a pipe would wait for a writer
-        return _problem(path, f"{str(path)!r} is not a regular file")
-    database = read_database(path)
+def _check(
+    path: Path, here: Database, owners: Collection[int], imported: Mapping[str, int]
+) -> Finding:
+    database = read_database(path, owners=owners)
     if database is not None and database.differs_from(here):
         return Finding(
             "spills",
@@ -70,7 +73,7 @@ def _check(path: Path, here: Database, imported: Mapping[str, int]) -> Finding:
         )
     is_part = path.suffix == ".part"
     try:
-        spill = read_spill(path, incomplete=is_part)
+        spill = read_spill(path, incomplete=is_part, owners=owners)
     except SpillError as error:
         return _problem(path, f"{_incomplete(path)}. {error}" if is_part else str(error))
     except OSError as error:

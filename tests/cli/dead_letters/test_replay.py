@@ -14,7 +14,7 @@ import pytest
 import forebay
 from forebay import Write, dead_letters
 from forebay._database import Database
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 from tests.cli.dead_letters.site import VISITS, document, execute, left, rows, run
 
 

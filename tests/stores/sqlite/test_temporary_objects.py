@@ -26,7 +26,7 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
-from forebay._spill import write_spill
+from forebay._spill.writing import write_spill
 
 HITS = Table.from_columns(
     {"url": str, "count": int, "kind": int},

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final
 
 from forebay._errors import SpillError, format_count
-from forebay._spill import Spill
+from forebay._spill.model import Spill
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 

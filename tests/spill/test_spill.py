@@ -1,22 +1,31 @@
-"""Spill files: complete or absent, never over another file, and read back unchanged."""
+"""Spill files: written completely or not at all, and read back unchanged."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import stat
 import time
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay import Delete, SpillError, Table, Update, Write
 from forebay._database import Database
-from forebay._spill import read_database, read_spill, write_spill
+from forebay._spill.model import Spill
+from forebay._spill.reading import is_spill, read_database, read_spill
+from forebay._spill.writing import write_spill
 from forebay._table.json_format import encode_declaration
+from forebay._version import __version__
 
 PAIRS = Table.from_columns({"k": str, "v": object}, name="pairs", key="k")
 LOG = Table.from_columns({"line": bytes}, name="log")
@@ -150,6 +159,58 @@ def test_the_contents_are_on_the_disk_before_the_name(
     assert [(False, 0), (True, path.stat().st_size)] == seen
 
 
+def open_files() -> list[str]:
+    """Return the names of the open descriptors of this process."""
+    return sorted(os.listdir("/dev/fd"))  # noqa: PTH208  # only the names
+
+
+def test_no_descriptor_stays_open(path: Path) -> None:
+    """Neither of the file nor of its folder, also if the spill cannot be written or read."""
+    before = open_files()
+    written = write_spill(path, UNSETTLED)
+    assert before == open_files()
+    read_spill(written)
+    assert read_database(written) is None
+    assert is_spill(written)
+    assert before == open_files()
+    with pytest.raises(KeyError):
+        write_spill(path, {LOG: [object()]})  # type: ignore[list-item]  # cannot be encoded
+    with pytest.raises(FileNotFoundError):
+        write_spill(path.parent / "nowhere" / "a", UNSETTLED)
+    written.write_text("damaged")
+    for wrong in (written, path.parent):
+        with pytest.raises(SpillError):
+            read_spill(wrong)
+    assert before == open_files()
+
+
+def test_the_database_of_a_file_with_an_endless_line_is_found_in_bounded_memory(
+    path: Path,
+) -> None:
+    """The doctor looks at every file whose name contains `spill`."""
+    path.write_bytes(b'{"forebay_spill": 1, "reason": "' + b"a" * 64 * 2**20)
+    tracemalloc.start()
+    try:
+        assert read_database(path) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
+
+
+def test_writing_takes_no_memory_in_proportion_to_the_entries(path: Path) -> None:
+    """A program often spills because its memory is full of entries."""
+    entries = [Write((bytes(1_000),))] * 5_000
+    tracemalloc.start()
+    try:
+        write_spill(path, {LOG: entries})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size > 5 * 2**20
+    assert peak < 2**20
+
+
 def test_a_missing_folder_raises_an_os_error(path: Path) -> None:
     """The error of the operating system contains the path."""
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -168,7 +229,8 @@ def edit(path: Path, line: int, old: str, new: str) -> None:
     ("line", "old", "new", "expected"),
     [
         (1, "forebay_spill", "spill", "line 1: not a spill file"),
-        (1, ": 1,", ": 2,", "line 1: unknown format; this version of forebay reads format 1 only"),
+        (1, ": 1,", ": 0,", "line 1: invalid number of a format: 0"),
+        (1, ": 1,", ": true,", "line 1: invalid number of a format: True"),
         (1, '"reason"', '"why"', "line 1: the first line has no reason"),
         (1, '"reason": ""', '"reason": null', "line 1: invalid reason in the first line: None"),
         (1, '"id": ', '"id": 1, "x": ', "line 1: invalid id in the first line: 1"),
@@ -178,11 +240,18 @@ def edit(path: Path, line: int, old: str, new: str) -> None:
             '"written_at": "", "x": ',
             "line 1: invalid written_at in the first line: ''",
         ),
+        (1, '"written_at": ', '"written_at": 1e999, "x": ', "line 1: invalid written_at .*: inf"),
+        (1, '"written_at": ', '"written_at": true, "x": ', "line 1: invalid written_at .*: True"),
+        (1, '"written_at": ', f'"written_at": 1{"0" * 400}, "x": ', "line 1: invalid written_at"),
+        (1, '"written_at": ', f'"written_at": 1{"0" * 5000}, "x": ', "line 1: Exceeds the limit"),
+        (1, '"tables": 3', '"tables": true', "line 1: invalid tables in the first line: True"),
         (1, '"database": null', '"database": 1', "line 1: invalid database in the first line: 1"),
         (3, '{"write"', "[" * 100_000, "line 3: the JSON is nested too deeply"),
         (3, '"write"', '"\udce9', "line 3: 'utf-8' codec can't decode"),
         (2, '"entries": 3', '"entries": true', "line 2: invalid number of entries: True"),
         (1, "}", "", "line 1: Expecting"),
+        (2, '{"table"', 'null#{"table"', "line 2: Extra data"),
+        (2, '"table": {', '"table": null, "x": {', "line 2: expected a line with a table"),
         (2, '"entries": 3', '"entries": 4', "line 6: "),
         (2, '"entries": 3', '"entries": -1', "line 2: invalid number of entries: -1"),
         (2, '"key"', '"keys"', "line 2: invalid declaration"),
@@ -199,6 +268,58 @@ def test_a_damaged_file_names_the_line(
     edit(write_spill(path, UNSETTLED), line, old, new)
     with pytest.raises(SpillError, match=rf"spill\.jsonl', {expected}"):
         read_spill(path)
+
+
+@pytest.mark.parametrize("line", ["null", "1", "[]", '"table"', "{}", '{"table": null}'])
+def test_a_line_that_is_not_a_table_is_refused(path: Path, line: str) -> None:
+    """Any JSON value is refused, and so is a table without a declaration."""
+    first, *rest = write_spill(path, UNSETTLED).read_text().split("\n")
+    for table_line in (line, '{"table": null, "entries": 1}'):
+        path.write_text("\n".join([first, table_line, *rest[1:]]))
+        with pytest.raises(SpillError, match=r"line 2: "):
+            read_spill(path)
+
+
+def test_a_newer_format_is_refused(path: Path) -> None:
+    """The error names the file and the formats, and says what to do."""
+    edit(write_spill(path, UNSETTLED), 1, ": 1,", ": 2,")
+    with pytest.raises(SpillError) as caught:
+        read_spill(path)
+    assert str(caught.value) == (
+        f"{str(path)!r}, line 1: its format 2 is newer than format 1, the newest that forebay "
+        f"{__version__} reads: install a newer version of forebay"
+    )
+    assert read_database(path) is None
+
+
+@given(st.data())
+def test_whatever_is_in_a_file_it_is_read_or_refused(data: st.DataObject) -> None:
+    """A change of some bytes, or of a value, never raises another error."""
+    with TemporaryDirectory() as folder:
+        path = write_spill(Path(folder) / "spill", UNSETTLED)
+        head, _, rest = path.read_bytes().partition(b"\n")
+        head = re.sub(rb'"id": "\w+", "written_at": [\d.]+', FIXED, head)
+        content = bytearray(head + b"\n" + rest)
+        for _ in range(data.draw(st.integers(1, 3))):
+            start = data.draw(st.integers(0, len(content)))
+            length = data.draw(st.sampled_from([0, 1, 5, 20]))
+            content[start : start + length] = data.draw(st.sampled_from(JUNK) | st.binary())
+        path.write_bytes(content)
+        for incomplete in (False, True):
+            with suppress(SpillError):
+                assert isinstance(read_spill(path, incomplete=incomplete), Spill)
+
+
+FIXED = b'"id": "a", "written_at": 1.0'
+"""Instead of the values that are different in each run."""
+
+JUNK = [
+    junk.encode()
+    for junk in (
+        *("null", "true", "1e999", "-1", "1" * 400, "1" * 5_000, '"a"', "[]", "{}", "\n", "\0"),
+        *('{"int": "1"}', '{"float": "x"}', '{"base64": "?"}', '{"escaped": "\\\\x"}', "[" * 5_000),
+    )
+]
 
 
 def test_an_empty_file_is_refused(path: Path) -> None:
