@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,6 +141,73 @@ def test_with_merge_rules_an_update_is_merged_only_if_the_row_is_known(
 ) -> None:
     """An update that needs the row as it is in the table stays a separate operation."""
     assert tuple(steps) == batch_of(MERGED, *entries).steps
+
+
+LARGEST, SMALLEST = 2**63 - 1, -(2**63)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merged"),
+    [
+        (1, 2, True),
+        (-1, -2, True),
+        (0, -2, True),
+        (5, 0, True),
+        (True, 3, True),
+        (None, SMALLEST, True),
+        (LARGEST, None, True),
+        (LARGEST - 1, 1, True),
+        (SMALLEST + 1, -1, True),
+        # The sum of these does not fit into 64 bits.
+        (LARGEST, 5, False),
+        (SMALLEST, -1, False),
+        # If the table has LARGEST, it has a float after the first row.
+        (5, -10, False),
+        (-10, LARGEST, False),
+        (SMALLEST, 1, False),
+        (1.5, -2.5, True),
+        (-1e290, 1e290, True),
+        # If the table has 1e308, it has infinity after the first row.
+        (1e308, -1e308, False),
+        (1e308, 1e308, False),
+        (math.inf, 1.0, False),
+        (math.inf, -math.inf, False),
+    ],
+)
+def test_sums_are_merged_only_if_they_cannot_overflow(
+    first: Any, second: Any, merged: bool
+) -> None:
+    """Otherwise the rows of the key are written one after another."""
+    kind = float if isinstance(first, float) else int
+    table = Table.from_columns({"k": str, "s": kind | None}, name="t", key="k", merge={"s": Sum})
+
+    batch = batch_of(table, ("b", second), ("a", first), ("a", second))
+
+    if merged:
+        total = second if first is None else first if second is None else first + second
+        assert (WriteStep((("b", second), ("a", total))),) == batch.steps
+    else:
+        steps = (WriteStep((("b", second), ("a", first))), WriteStep((("a", second),)))
+        assert steps == batch.steps
+    assert (3, 2 if merged else 3) == (batch.entries, len(batch))
+
+
+def test_a_row_that_cannot_be_merged_into_an_update_follows_it() -> None:
+    """The value that an update sets is known, but not whether the sum of it is an integer."""
+    batch = batch_of(
+        MERGED,
+        *(("a", 1, 2, 3), Update("a", {"sum": LARGEST}), ("b", 1, 2, 3)),
+        *(("a", 1, 2, 4), Update("a", {"r": 7}), Delete("b"), Update("a", {"sum": 5})),
+    )
+
+    assert (
+        WriteStep((("a", 1, 2, 3), ("b", 1, 2, 3))),
+        UpdateStep(("sum",), (("a", (LARGEST,)),)),
+        DeleteStep(("b",)),
+        WriteStep((("a", 7, 2, 4),)),
+        UpdateStep(("sum",), (("a", (5,)),)),
+    ) == batch.steps
+    assert (7, 6) == (batch.entries, len(batch))
 
 
 def test_a_composite_key_has_its_columns_in_declared_order() -> None:

@@ -4,7 +4,8 @@ The result is correct if it is sequentially equivalent: the batch leaves the tab
 entry had been executed alone, in the order of acceptance. For the entries of one key this allows:
 
 - A delete supersedes all entries before it.
-- A write after a write merges into one row by the table's merge rules, which are associative.
+- A write after a write merges into one row by the table's merge rules, which are associative,
+  except for sums that could overflow.
 - An update is merged into the write before it in two cases: it sets only columns that the write
   replaces; or a delete precedes that write, so that the row after the write is known.
 - A write supersedes an update before it if the write replaces all columns that the update sets.
@@ -14,7 +15,8 @@ entry had been executed alone, in the order of acceptance. For the entries of on
 So the pending operations of one key are always one of: a delete; a delete and a write; or an
 update, a write and an update, each optional. A batch executes them in four steps for all keys:
 deletes, updates, writes, updates. A delete by the `delete_by` column may match any key, so it ends
-the four steps, and later entries start new ones.
+the four steps, and later entries start new ones. So does a row whose sums could overflow if it were
+merged: the row in the table is not known here, and if a sum becomes a float depends on it.
 
 All this assumes that the table accepts each row. If the table would have refused a row, its values
 still take part in the merge. A table may therefore turn coalescing off. Without coalescing, or

@@ -18,7 +18,11 @@ _Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
 
 
 class CoalescedSegment:
-    """The pending operations by key, between two deletes by the `delete_by` column."""
+    """The pending operations by key, between two deletes by the `delete_by` column.
+
+    If a row cannot be merged into the pending operation of its key, all pending operations become
+    steps, and later ones are coalesced among themselves only.
+    """
 
     def __init__(self, merger: RowMerger) -> None:
         """Start without operations.
@@ -27,6 +31,8 @@ class CoalescedSegment:
             merger: merges the rows of the table.
         """
         self._merger = merger
+        self._ended_steps: list[Step] = []
+        self._ended_len = 0
         self._deletes: dict[Key, None] = {}
         self._updates_before: dict[Key, Mapping[str, Any]] = {}
         """The updates to execute before the writes."""
@@ -35,6 +41,9 @@ class CoalescedSegment:
         """The updates to execute after the writes."""
 
     def __len__(self) -> int:
+        return self._ended_len + self._pending_len()
+
+    def _pending_len(self) -> int:
         return (
             len(self._deletes)
             + len(self._updates_before)
@@ -54,8 +63,14 @@ class CoalescedSegment:
 
     def _write(self, key: Key, row: Row) -> None:
         pending = self._writes.get(key)
+        later = self._updates_after.get(key)
+        if (pending is not None and not self._merger.may_merge(pending, row)) or (
+            later is not None and not self._merger.may_merge_columns(later, row)
+        ):
+            self._end_pending()
+            pending = later = None
         self._writes[key] = row if pending is None else self._merger.merge(pending, row)
-        if (later := self._updates_after.get(key)) is not None:
+        if later is not None:
             self._updates_after[key] = self._merger.merge_columns(later, row)
             return
         earlier = self._updates_before.get(key)
@@ -82,12 +97,21 @@ class CoalescedSegment:
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps of the segment; some may be empty."""
+        return (*self._ended_steps, *self._pending_steps())
+
+    def _pending_steps(self) -> tuple[Step, ...]:
         return (
             DeleteStep(tuple(self._deletes)),
             *_update_steps(self._updates_before),
             WriteStep(tuple(self._writes.values())),
             *_update_steps(self._updates_after),
         )
+
+    def _end_pending(self) -> None:
+        self._ended_steps += self._pending_steps()
+        self._ended_len += self._pending_len()
+        for pending in (self._deletes, self._updates_before, self._writes, self._updates_after):
+            pending.clear()
 
 
 def _update_steps(updates: Mapping[Key, Mapping[str, Any]]) -> list[UpdateStep]:

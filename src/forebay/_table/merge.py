@@ -25,8 +25,8 @@ class Merge(enum.Enum):
     """The earlier value. A table with `KEEP` in all columns does "insert or ignore"."""
     SUM = "sum"
     """The sum of both. As in SQLite, the sum of integers becomes a float if it does not fit into
-    64 bits. Rows are added in memory first, so a sum of floats may differ in its last digits from
-    the sum in the order of acceptance."""
+    64 bits. Rows are added in memory first where that cannot overflow, so a sum of floats may
+    differ in its last digits from the sum in the order of acceptance."""
     MIN = "min"
     """The smaller value."""
     MAX = "max"
@@ -43,6 +43,17 @@ class Merge(enum.Enum):
             The value that SQLite stores after the same two writes.
         """
         return _COMBINE[self](old, new)
+
+    def is_associative(self, first: Any, second: Any) -> bool:
+        """Return whether two values may be combined before they meet an earlier value.
+
+        The result must be the same for every earlier value. This can be false only for `SUM`.
+
+        Args:
+            first: the value of the column in one row; None for NULL.
+            second: the value in the next row; None for NULL.
+        """
+        return self is not Merge.SUM or first is None or second is None or _may_add(first, second)
 
 
 def _replace(_old: Any, new: Any) -> Any:
@@ -62,6 +73,18 @@ def _sum(old: Any, new: Any) -> Any:
         return float(old) + float(new)
     # Infinity plus minus infinity is NULL in SQL, where COALESCE then picks the earlier value.
     return total if total == total else old  # only NaN differs from itself
+
+
+_SMALL: Final = 2.0**970
+"""To add a smaller float to any finite float gives a finite float, rounded to even."""
+
+
+def _may_add(first: Any, second: Any) -> bool:
+    """Return whether x + first + second overflows for the same x as x + (first + second)."""
+    if isinstance(first, float) or isinstance(second, float):
+        return bool(abs(first) + abs(second) < _SMALL)
+    # With different signs, x + first could become a float although the whole sum is an integer.
+    return first * second >= 0 and first + second in INT64
 
 
 def _min(old: Any, new: Any) -> Any:

@@ -31,7 +31,30 @@ class RowMerger:
         self.key_of: Callable[[Row], Key] = key_getter(table)
         self.replaces_rows: bool = all(c.merge is Merge.REPLACE for c in value_columns(table))
         self._rules = tuple(column.merge for column in table.columns)
+        self._sums = tuple(i for i, rule in enumerate(self._rules) if rule is Merge.SUM)
         self._index = {column.name: i for i, column in enumerate(table.columns)}
+
+    def may_merge(self, old: Row, new: Row) -> bool:
+        """Return whether two rows may be merged before they meet the row in the table.
+
+        Args:
+            old: a row.
+            new: the row of the same key that is written next.
+        """
+        return all(Merge.SUM.is_associative(old[i], new[i]) for i in self._sums)
+
+    def may_merge_columns(self, old: Mapping[str, Any], new: Row) -> bool:
+        """Return whether a row may be merged into the values of some columns.
+
+        Args:
+            old: the values of these columns before, by name.
+            new: the row that is written next.
+        """
+        index = self._index
+        return all(
+            self._rules[index[name]].is_associative(value, new[index[name]])
+            for name, value in old.items()
+        )
 
     def merge(self, old: Row, new: Row) -> Row:
         """Return the row that is stored after `new` was written over `old`."""

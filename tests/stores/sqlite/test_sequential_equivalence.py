@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,10 +38,10 @@ from forebay._batching.coalesce import Coalescer, split_batch
 from forebay._table.operations import Entry, Operation
 from forebay._table.validation import RowValidator
 from forebay.stores import Batch
-from forebay.stores.sqlite._statements import statements
+from forebay.stores.sqlite._statements import create_sql, statements
 from forebay.testing import MemoryStore
 from tests import one_by_one
-from tests.random_tables import Drawn, operations, tables
+from tests.random_tables import Drawn, operations, tables, write
 
 
 def expected_rows(drawn: Drawn, accepted: Sequence[Operation]) -> list[tuple[Any, ...]]:
@@ -223,6 +224,93 @@ def test_a_buffer_in_memory_has_the_result_of_single_operations(
 
     expected = expected_rows(drawn, [operation for run in runs for operation in run])
     assert expected == store.rows(drawn.table)
+
+
+SUMS = Table.from_columns(
+    {"k": str, "i": int | None, "f": float | None, "r": int},
+    name="t",
+    key="k",
+    merge={"i": Sum, "f": Sum},
+    delete_by="r",
+)
+LARGEST, SMALLEST = 2**63 - 1, -(2**63)
+AT_THE_BORDERS: dict[str, list[Any]] = {
+    "k": ["a"],
+    "i": [None, 0, 5, -10, 2**62, LARGEST, LARGEST - 5, SMALLEST + 1],
+    "f": [None, 0.0, 1.5, -2.0, 1e308, -1e308, math.inf, -math.inf],
+    "r": [1, 2],
+}
+
+
+def batches_of(table: Table[Any], runs: Sequence[Sequence[Operation]]) -> list[Batch]:
+    """Return a batch for each run of operations."""
+    batches = []
+    coalescer = Coalescer(table)
+    for run in runs:
+        coalescer.add([entry_of(table, operation) for operation in run], only_rows=False)
+        batches.append(coalescer.take(FlushReason.FULL))
+    return batches
+
+
+def keys_of_floats(drawn: Drawn, accepted: Sequence[Operation]) -> set[str]:
+    """Return the keys whose sum of integers is a float after some operation executed alone."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute(drawn.ddl)
+        found = set()
+        for operation in accepted:
+            one_by_one.execute(raw, drawn.table, [operation])
+            found |= set(raw.execute("SELECT k FROM t WHERE typeof(i) = 'real'"))
+        return {key for (key,) in found}
+
+
+@given(st.data())
+def test_sums_at_the_borders_of_their_types_have_the_result_of_single_operations(
+    data: st.DataObject,
+) -> None:
+    """No order of additions makes a sum a float, or infinite, that is not when added one by one.
+
+    Once a sum of integers is a float, only its last digits may differ.
+    """
+    drawn = Drawn(SUMS, create_sql(SUMS), AT_THE_BORDERS)
+    writes = st.lists(write(drawn), max_size=12)
+    accepted: Sequence[Operation] = data.draw(operations(drawn, at_most=12) | writes)
+    floats = keys_of_floats(drawn, accepted)
+
+    alone = in_sqlite(drawn, batches_of(SUMS, [[operation] for operation in accepted]), 999)
+    runs = split(accepted, data.draw(splits(len(accepted))))
+    together = in_sqlite(drawn, batches_of(SUMS, runs), 999)
+
+    assert [row[0] for row in alone] == [row[0] for row in together]
+    for row, other in zip(alone, together, strict=True):
+        if row[0] in floats:
+            assert math.isclose(row[1] or 0, other[1] or 0, abs_tol=1e5, rel_tol=1e-15)
+        else:
+            assert repr(row[1]) == repr(other[1])
+        assert repr(row[2:]) == repr(other[2:])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [-10, LARGEST, 5],
+        [LARGEST, 5, -10],
+        [LARGEST, -10, 5],
+        [SMALLEST, -1, 1],
+        [None, LARGEST, None, 1, -1],
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_a_sum_of_integers_is_exact_if_it_is_when_added_one_by_one(
+    values: Sequence[int | None], first: int
+) -> None:
+    """However the rows are divided into batches, an integer stays an integer."""
+    drawn = Drawn(SUMS, create_sql(SUMS), {})
+    rows = [Write(("a", value, None, 1)) for value in values]
+
+    [(_, alone, *_)] = in_sqlite(drawn, batches_of(SUMS, [[row] for row in rows]), 999)
+    [(_, together, *_)] = in_sqlite(drawn, batches_of(SUMS, [rows[:first], rows[first:]]), 999)
+
+    assert repr(alone) == repr(together)
 
 
 ZEROS = Table.from_columns(
