@@ -10,7 +10,7 @@ import pytest
 
 from forebay import StoreError
 from forebay.stores import FailureKind
-from forebay.stores.sqlite._errors import code_name, failure_kind
+from forebay.stores.sqlite._errors import batch_error, code_name, failure_kind
 
 TRANSIENT, ROW = FailureKind.TRANSIENT, FailureKind.ROW
 FATAL, IN_DOUBT = FailureKind.FATAL, FailureKind.IN_DOUBT
@@ -92,3 +92,39 @@ def test_the_type_of_an_error_without_a_code_decides_its_kind(
 ) -> None:
     """A value that sqlite3 cannot bind is a bad row; an unexpected error is fatal."""
     assert kind is failure_kind(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "recoverable"),
+    [
+        ("SQLITE_ERROR", True),
+        ("SQLITE_READONLY", True),
+        ("SQLITE_READONLY_DIRECTORY", True),
+        ("SQLITE_READONLY_DBMOVED", False),
+        ("SQLITE_PERM", True),
+        ("SQLITE_AUTH", True),
+        ("SQLITE_BUSY", True),
+        ("SQLITE_FULL", True),
+        ("SQLITE_IOERR_WRITE", True),
+        ("SQLITE_CANTOPEN", True),
+        ("SQLITE_CORRUPT", False),
+        ("SQLITE_CORRUPT_INDEX", False),
+        ("SQLITE_NOTADB", False),
+        ("SQLITE_MISUSE", False),
+        ("SQLITE_INTERNAL", False),
+    ],
+)
+def test_the_code_of_an_error_decides_whether_a_buffer_may_be_suspended(
+    name: str, recoverable: bool
+) -> None:
+    """It may not if the database is lost or corrupt, or if the code means a fault of a program."""
+    error = error_of(getattr(sqlite3, name))
+    assert recoverable == batch_error(error).recoverable
+
+
+@pytest.mark.parametrize(
+    "error", [StoreError("lost"), ZeroDivisionError(), MemoryError(), sqlite3.ProgrammingError()]
+)
+def test_an_error_without_a_code_suspends_no_buffer(error: Exception) -> None:
+    """Nobody can know whether its cause can be removed."""
+    assert not batch_error(error).recoverable

@@ -224,8 +224,9 @@ class Worker:
             try:
                 await self._store.recheck(self._table)
             except SchemaError as error:
+                reason, *_sql = str(error).splitlines()  # the SQL stays in the __cause__
                 code = type(error).__name__
-                raise BatchError(str(error), kind=FailureKind.FATAL, code=code) from error
+                raise BatchError(reason, kind=FailureKind.FATAL, code=code) from error
         # The store counts the dead letters of the whole batch, so those that are settled, and
         # counted by the limit, come on top.
         limit = self._dead_letters.remaining(trio.current_time()) + flight.dead_letters

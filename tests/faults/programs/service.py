@@ -1,14 +1,16 @@
 """A service that drains on the first signal, and ends the drain on the second (docs/guide.md).
 
-Arguments: the database, and ``recipe`` or ``plain``, which leaves signals to Python. The service
-enqueues 100 entries and 50 events, prints ``accepted``, and waits for a signal. It prints
-``leaving`` when it leaves the block, and ``failed`` for each failed attempt of the drain.
+Arguments: the database, ``recipe`` or ``plain``, which leaves signals to Python, and `on_failure`.
+With ``suspend`` the service prints ``open`` and waits for a line before it enqueues, and then
+flushes. It enqueues 100 entries and 50 events, prints ``accepted``, and waits for a signal. It
+prints ``leaving`` when it leaves the block, and ``failed`` for each failed attempt.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from functools import partial
 
 import trio
 
@@ -25,29 +27,35 @@ async def end_on_signal(work: trio.CancelScope, buffers: forebay.Buffers) -> Non
         buffers.give_up()
 
 
-async def collect(buffers: forebay.Buffers) -> None:
+async def collect(buffers: forebay.Buffers, on_failure: str) -> None:
     try:
+        if on_failure == "suspend":
+            print("open")
+            sys.stdin.readline()
         await buffers[ENTRIES].enqueue_many([Entry(f"k{i}", 0, i) for i in range(100)])
         await buffers[EVENTS].enqueue_many([Event("service", i) for i in range(50)])
         print("accepted")
+        if on_failure == "suspend":
+            await buffers.flush()
         await trio.sleep_forever()
     finally:
         print("leaving")
 
 
-async def service(path: str, signals: str) -> None:
+async def service(path: str, signals: str = "recipe", on_failure: str = "stop") -> None:
+    options = PATIENT.override({"on_failure": on_failure})
     async with (
         forebay.open_sqlite(path, create=TABLES, busy_timeout=0.001) as store,
         trio.open_nursery() as nursery,
     ):
         watch(store, lambda error: print("failed", error.code))
-        async with forebay.open_buffers(store, ENTRIES, EVENTS, options=PATIENT) as buffers:
+        async with forebay.open_buffers(store, ENTRIES, EVENTS, options=options) as buffers:
             with trio.CancelScope() as work:
                 if signals == "recipe":
                     nursery.start_soon(end_on_signal, work, buffers)
-                await collect(buffers)
+                await collect(buffers, on_failure)
         nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
-    trio.run(service, sys.argv[1], sys.argv[2])
+    trio.run(partial(service, *sys.argv[1:]))

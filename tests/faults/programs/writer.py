@@ -1,12 +1,13 @@
 """Write in rounds to three kinds of tables, and print what was acknowledged.
 
 Arguments: the database, the first round, the number of rounds, `synchronous`, the number of pages
-in the WAL after which SQLite makes a checkpoint, and ``pause`` to print ``open`` and wait for a
-line once the buffers are open.
+in the WAL after which SQLite makes a checkpoint, ``pause`` to print ``open`` and wait for a line
+once the buffers are open, `on_failure`, and `max_attempts`.
 
 Each round enqueues a group of 7 entries, 3 events and 1 more in the total, each group in one
 transaction, flushes, and prints ``flushed`` with the round's number. Then it writes one more entry,
-and prints ``written``. For each failed attempt it prints ``failed`` with its kind and code.
+and prints ``written``. For each failed attempt it prints ``failed`` with its kind and code, and
+``suspended`` before it if a buffer was suspended when the attempt failed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal, cast
 import trio
 
 import forebay
+from forebay.stores import BatchError
 from tests.faults.tables import ENTRIES, EVENTS, PATIENT, TABLES, TOTALS, Entry, Event, Total
 from tests.faults.watched import watch
 
@@ -29,7 +31,11 @@ async def main(
     synchronous: str = "NORMAL",
     checkpoint: str = "4",
     pause: str = "",
+    on_failure: str = "stop",
+    max_attempts: str = "none",
 ) -> None:
+    attempts = None if max_attempts == "none" else int(max_attempts)
+    options = PATIENT.override({"on_failure": on_failure, "retry": {"max_attempts": attempts}})
     async with (
         forebay.open_sqlite(
             path,
@@ -37,12 +43,18 @@ async def main(
             synchronous=cast("Literal['NORMAL', 'FULL']", synchronous),
             pragmas={"wal_autocheckpoint": int(checkpoint)},
         ) as store,
-        forebay.open_buffers(store, *TABLES, options=PATIENT) as buffers,
+        forebay.open_buffers(store, *TABLES, options=options) as buffers,
     ):
         if pause:
             print("open")
             sys.stdin.readline()
-        watch(store, lambda error: print("failed", error.kind.name, error.code))
+
+        def report(error: BatchError) -> None:
+            if any(now.suspended for now in buffers.statistics().values()):
+                print("suspended")
+            print("failed", error.kind.name, error.code)
+
+        watch(store, report)
         for i in range(int(start), int(start) + int(rounds)):
             await buffers[ENTRIES].enqueue_many([Entry(f"{i}-{j}", i, j) for j in range(7)])
             await buffers[ENTRIES].enqueue(Entry("shared", -2, i))
