@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from forebay import Keep, Max, Min, Sum, Table
+from forebay import Keep, Max, Min, Replace, Sum, Table
 from forebay._table.validation import RowValidator
 
 LARGEST = 2**63 - 1
@@ -153,6 +153,8 @@ STRICT = {"s": str, "i": int, "f": float, "b": bytes}
 @pytest.mark.parametrize(
     "arguments",
     [
+        {},
+        {"merge": Keep, "key": "f"},
         {"key": ("s", "i", "f", "b")},
         {"key": "s", "merge": {"i": Sum, "f": Sum, "b": Min}},
         {"key": "f", "merge": {"s": Max, "b": Max, "i": Min}},
@@ -171,10 +173,10 @@ STRICT = {"s": str, "i": int, "f": float, "b": bytes}
         ("b", "a", "bytes, got 'a' of type str"),
     ],
 )
-def test_a_strict_column_allows_its_declared_type_only(
+def test_a_column_allows_its_declared_type_only(
     arguments: dict[str, Any], column: str, value: object, expected: str
 ) -> None:
-    """In a key, and with `Sum`, `Min` or `Max`, a value of another type is refused."""
+    """A value of another type is refused, whatever the column's role and rule are."""
     table = Table.from_columns(STRICT, name="t", **arguments)
     row = {"s": "a", "i": 1, "f": 1.0, "b": b"a", column: value}
     message = f"table 't', column '{column}': expected {expected}"
@@ -182,10 +184,71 @@ def test_a_strict_column_allows_its_declared_type_only(
         RowValidator(table).validate_rows([tuple(row.values())])
 
 
-@pytest.mark.parametrize("rule", [Sum, Min, Max])
+_SAMPLES: dict[type, Any] = {str: "a", int: 1, float: 1.5, bytes: b"a", bool: True}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "stored"),
+    [
+        (str, {str: "a"}),
+        (int, {int: 1, bool: True}),
+        (float, {int: 1.0, float: 1.5, bool: 1.0}),
+        (bytes, {bytes: b"a"}),
+        (bool, {bool: True}),
+        (int | str, {str: "a", int: 1, bool: True}),
+        (bool | str, {str: "a", bool: True}),
+        (float | str, {str: "a", int: 1.0, float: 1.5, bool: 1.0}),
+        (int | float, {int: 1.0, float: 1.5, bool: 1.0}),
+        (int | float | bytes, {int: 1, float: 1.5, bytes: b"a", bool: True}),
+        (Any, _SAMPLES),
+        (object, _SAMPLES),
+    ],
+)
+@pytest.mark.parametrize("nullable", [False, True])
+def test_which_types_a_column_accepts(
+    annotation: Any, stored: dict[type, Any], nullable: bool
+) -> None:
+    """Each plain type is accepted or refused, one by one and many at once, with other rows."""
+    annotation = annotation | None if nullable else annotation
+    validator = RowValidator(Table.from_columns({"c": annotation}, name="t"))
+    for kind, value in _SAMPLES.items():
+        if kind in stored:
+            first, *others = [
+                *validator.validate_row((value,)),
+                *(row[0] for row in validator.validate_rows([(value,), (value,)])),
+            ]
+            assert {(type(stored[kind]), stored[kind])} == {(type(v), v) for v in (first, *others)}
+            continue
+        for check in (validator.validate_row, lambda row: validator.validate_rows([row])):
+            with pytest.raises(TypeError, match="table 't', column 'c': expected "):
+                check((value,))
+    if nullable or annotation in (Any, object):
+        assert (None,) == validator.validate_row((None,))
+    else:
+        with pytest.raises(TypeError, match="got None"):
+            validator.validate_row((None,))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        (bool, "bool"),
+        (bool | str | None, "str, bool or None"),
+        (int | str, "str or int"),
+        (int | float | None, "float or None"),
+    ],
+)
+def test_the_error_names_all_types_that_the_column_accepts(annotation: Any, expected: str) -> None:
+    """An int column accepts a bool, but the message names int alone."""
+    message = f"table 't', column 'c': expected {expected}, got b'a' of type bytes"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        RowValidator(Table.from_columns({"c": annotation}, name="t")).validate_row((b"a",))
+
+
+@pytest.mark.parametrize("rule", [Replace, Keep, Sum, Min, Max])
 @pytest.mark.parametrize("value", [LARGEST + 1, -LARGEST - 2, 10**400])
-def test_an_integer_beyond_64_bits_is_refused_in_a_strict_column(rule: Any, value: int) -> None:
-    """Python could add and compare such an integer in memory, but SQLite cannot store it."""
+def test_an_integer_beyond_64_bits_is_refused(rule: Any, value: int) -> None:
+    """Python could add and compare such an integer, but SQLite cannot store it."""
     table = Table.from_columns(
         {"k": int, "n": int | None, "f": float}, name="t", key="k", merge=rule
     )
@@ -197,14 +260,18 @@ def test_an_integer_beyond_64_bits_is_refused_in_a_strict_column(rule: Any, valu
 
 
 def test_an_int_in_a_float_key_becomes_a_float() -> None:
-    """Two ints beyond 53 bits can be the same REAL in the table, so they are the same key."""
-    table = Table.from_columns({"k": float}, name="t", key="k")
+    """An int that no float equals is refused: another int would become the same float."""
+    table = Table.from_columns({"k": float, "v": float | None}, name="t", key="k")
+    validator = RowValidator(table)
 
-    rows = RowValidator(table).validate_rows([(2**53,), (2**53 + 1,), (True,)])
+    rows = validator.validate_rows([(2**53, 0), (-(2**63), LARGEST // 2 + 1), (True, None)])
 
-    assert [(2.0**53,), (2.0**53,), (1.0,)] == rows
-    assert {float} == {type(value) for [value] in rows}
-    assert float is type(RowValidator(table).validate_key(1))
+    assert [(2.0**53, 0.0), (-(2.0**63), 2.0**62), (1.0, None)] == rows
+    assert {float, type(None)} == {type(value) for row in rows for value in row}
+    assert float is type(validator.validate_key(1))
+    for row in [(2**53 + 1, 0.0), (0.0, LARGEST)]:
+        with pytest.raises(ValueError, match="no float equals 9"):
+            validator.validate_row(row)
 
 
 @pytest.mark.parametrize("zero", [-0.0, Fraction(-0.0)])

@@ -21,6 +21,24 @@ VALUE_TYPES: Final[Mapping[Storage, frozenset[type]]] = {
 }
 """The exact types of the values that a column with this storage type holds."""
 
+ALL_TYPES: Final = frozenset[type]().union(*VALUE_TYPES.values())
+"""The exact types of the values that SQLite stores, except NULL."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """What an annotation means for a column.
+
+    Attributes:
+        storage: the type of the values in the table; None if the column may hold several types.
+        nullable: whether the column allows None.
+        accepts: the exact types of the other values that the column allows.
+    """
+
+    storage: Storage | None
+    nullable: bool
+    accepts: frozenset[type]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -28,21 +46,47 @@ class Column:
 
     Attributes:
         name: the column's name, which is the name of the row type's field.
-        storage: the storage type of its values; None if the annotation allows several.
-        nullable: whether the annotation allows None.
+        type: what its values are, and how they are stored.
         merge: the rule by which a later row changes this column.
     """
 
     name: str
-    storage: Storage | None
-    nullable: bool
+    type: ColumnType
     merge: Merge = Merge.REPLACE
+
+    @property
+    def storage(self) -> Storage | None:
+        """The type of its values in the table; None if it may hold several types."""
+        return self.type.storage
+
+    @property
+    def nullable(self) -> bool:
+        """Whether it allows None."""
+        return self.type.nullable
+
+    @property
+    def has_one_type(self) -> bool:
+        """Whether all its values, except None, have the same type in the table."""
+        return self.storage is not None and self.type.accepts <= VALUE_TYPES[self.storage]
 
     @property
     def expected(self) -> str:
         """The types of values that the column accepts, as an error message names them."""
-        accepted = [t.__name__ for t in (VALUE_TYPES if self.storage is None else [self.storage])]
-        return join_alternatives([*accepted, "None"] if self.nullable else accepted)
+        accepts = self.type.accepts
+        order = [*VALUE_TYPES, bool] if int not in accepts else VALUE_TYPES
+        names = [t.__name__ for t in order if t in accepts]
+        return join_alternatives([*names, "None"] if self.nullable else names)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAs:
+    """The type that a column has in the table, although it holds values of other types too.
+
+    It is part of an annotation: `Annotated[int | str, StoredAs(int)]`. `forebay load` uses it,
+    since a column of numbers in a file may contain a text.
+    """
+
+    storage: Storage
 
 
 def join_alternatives(names: Iterable[str]) -> str:
@@ -95,28 +139,28 @@ def _fields_of(row_type: Any) -> tuple[str, ...]:
     )
 
 
-def parse_annotation(annotation: Any) -> tuple[Storage | None, bool]:
-    """Return the storage type that an annotation means, and whether it allows None.
+def parse_annotation(annotation: Any) -> ColumnType:
+    """Return what an annotation means for a column.
 
     Args:
         annotation: the annotation of a field.
 
-    Returns:
-        The storage type, or None if the annotation allows several; and whether it allows None.
-
     Raises:
         TypeError: SQLite cannot store values of this type.
     """
-    members = [_parse_member(member) for member in _members(annotation)]
-    nullable = type(None) in members
-    storages = {member for member in members if member is not type(None)}
-    if not storages or object in storages:
-        return None, nullable or object in storages
-    if storages == {int, float}:
-        return float, nullable
-    if len(storages) > 1:
-        return None, nullable
-    return storages.pop(), nullable
+    members = {_parse_member(member) for member in _members(annotation)}
+    nullable = bool(members & {type(None), object})
+    members.discard(type(None))
+    if not members or object in members:
+        return ColumnType(None, nullable, ALL_TYPES)
+    accepts = frozenset[type]().union(*(VALUE_TYPES.get(m, frozenset({m})) for m in members))
+    for marker in getattr(annotation, "__metadata__", ()):
+        if isinstance(marker, StoredAs):
+            return ColumnType(marker.storage, nullable, accepts)
+    if accepts == {int, bool, float}:
+        return ColumnType(float, nullable, VALUE_TYPES[float])  # an int is valid for a float
+    storages = [storage for storage in VALUE_TYPES if accepts <= VALUE_TYPES[storage]]
+    return ColumnType(storages[0] if storages else None, nullable, accepts)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -140,6 +184,8 @@ def _parse_member(member: Any) -> Any:
     if isinstance(member, type):
         if issubclass(member, bytearray | memoryview):
             return bytes
+        if member is bool:
+            return bool
         for storage in VALUE_TYPES:
             if issubclass(member, storage):
                 return storage

@@ -77,16 +77,17 @@ def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Colum
             f"got {rule!r}; use forebay.Replace, Keep, Sum, Min or Max"
         )
     try:
-        storage, nullable = parse_annotation(annotation)
+        column_type = parse_annotation(annotation)
     except TypeError as error:
         raise TypeError(f"table {table!r}, column {name!r}: {error}") from None
     mergeable = {Sum: (int, float), Min: tuple(VALUE_TYPES), Max: tuple(VALUE_TYPES)}.get(rule)
-    if mergeable is not None and storage not in mergeable:
+    column = Column(name, column_type, rule)
+    if mergeable is not None and not (column.storage in mergeable and column.has_one_type):
         raise TypeError(
             f"table {table!r}, column {name!r}: declared as {annotation!r}, but "
             f"{rule.name.capitalize()} needs {join_alternatives(t.__name__ for t in mergeable)}"
         )
-    return Column(name, storage, nullable, rule)
+    return column
 
 
 def check_columns(
@@ -134,7 +135,7 @@ def check_columns(
             f"table {table!r}: merge rules need a key, since rows merge by key; "
             f"add a key or remove the rules"
         )
-    if delete_by is not None and known[delete_by].storage is None:
+    if delete_by is not None and not known[delete_by].has_one_type:
         raise TypeError(f"table {table!r}: delete_by column {delete_by!r} {_ONE_TYPE}")
 
 
@@ -146,7 +147,7 @@ def _check_key(
             f"table {table!r}: key must name one or more columns, each only once, got {key!r}"
         )
     for column in (known[name] for name in key):
-        if column.storage is None or column.nullable:
+        if not column.has_one_type or column.nullable:
             raise TypeError(
                 f"table {table!r}: key column {column.name!r} {_ONE_TYPE}, "
                 f"and must not allow None (NULLs are never equal in SQL)"

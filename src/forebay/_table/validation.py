@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import copysign, isnan
 from operator import attrgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
-from forebay._table.columns import VALUE_TYPES, Column
+from forebay._table.columns import ALL_TYPES, Column
+from forebay._table.fast_check import compile_check
 from forebay._table.merge import Merge
 from forebay._table.operations import Key, Row
 from forebay._table.sqlite_rules import INT64
@@ -16,17 +18,14 @@ from forebay._table.table import Table, value_columns
 R = TypeVar("R")
 
 _NONE = type(None)
-_PLAIN = frozenset({str, int, float, bytes, bool, _NONE})
-_MAX_VALID_TYPES = 256
-"""How many combinations of types a validator remembers. Columns that allow several types have an
-unlimited number of them."""
+_PLAIN = ALL_TYPES | {_NONE}
 
 
-def strict_columns(table: Table[Any]) -> frozenset[str]:
-    """Return the names of the columns whose values must have their declared type.
+def compared_columns(table: Table[Any]) -> frozenset[str]:
+    """Return the names of the columns that Python compares or adds in memory.
 
-    These are the columns that Python compares or adds in memory, where the result must be the
-    same as in SQLite: those of the key, of `delete_by`, and of a rule that computes.
+    The result must be the same as in SQLite. They are the columns of the key, of `delete_by`, and
+    of a rule that computes.
     """
     return frozenset(
         column.name
@@ -43,10 +42,9 @@ class RowValidator(Generic[R]):
     The values returned are of the plain types that SQLite stores. Later changes of the caller's
     objects do not reach them.
 
-    A column allows values of every type that SQLite stores, and None only if its annotation allows
-    None. A strict column (see `strict_columns`) allows values of its declared type only. An int in
-    a strict float column becomes a float, since different ints beyond 53 bits can be equal as
-    floats.
+    A column allows values of its declared type, and None only if its annotation does. A column of
+    several types is declared so. An int in a float column becomes a float; an int that no float
+    equals is refused. A bool is valid in an int column, since SQLite stores it as 0 or 1.
     """
 
     def __init__(self, table: Table[R]) -> None:
@@ -57,32 +55,14 @@ class RowValidator(Generic[R]):
         """
         self._table = table
         self._columns = {column.name: column for column in table.columns}
-        self._strict = strict_columns(table)
         self._get_values = _values_getter(table.row_type, tuple(self._columns))
         self._column_checks = tuple(
-            _ColumnCheck(
-                column, strict=column.name in self._strict, in_key=column.name in table.key
-            )
-            for column in table.columns
+            _ColumnCheck(column, in_key=column.name in table.key) for column in table.columns
         )
-        self._strict_integers = tuple(
-            i
-            for i, column in enumerate(table.columns)
-            if column.name in self._strict and column.storage is int
-        )
-        self._float_keys = tuple(
-            i
-            for i, column in enumerate(table.columns)
-            if column.name in table.key and column.storage is float
-        )
-        self._valid_types: set[tuple[type, ...]] = set()
-        """The types of values, column by column, of rows that were valid."""
+        self._is_valid = compile_check(table.columns, table.key)
 
     def validate_row(self, row: R) -> Row:
         """Check one row and return its values, as `validate_rows` does for many.
-
-        A row whose types were valid before needs only a check for NaN, and a range check of the
-        integers in strict columns.
 
         Args:
             row: an instance of the row type.
@@ -93,25 +73,13 @@ class RowValidator(Generic[R]):
         """
         if type(row) is self._table.row_type:
             values = cast("Row", row if self._get_values is None else self._get_values(row))
-            if (
-                tuple(map(type, values)) in self._valid_types
-                and not any(map(ne, values, values))  # only NaN differs from itself
-                and all(
-                    type(values[i]) is not int or values[i] in INT64 for i in self._strict_integers
-                )
-                and not any(_is_negative_zero(values[i]) for i in self._float_keys)
-            ):
+            if len(values) == len(self._columns) and self._is_valid(*values):
                 return values
         [checked] = self.validate_rows((row,))
-        if len(self._valid_types) < _MAX_VALID_TYPES:
-            self._valid_types.add(tuple(map(type, checked)))
         return checked
 
     def validate_rows(self, rows: Sequence[R]) -> Sequence[Row]:
         """Check rows and return their values.
-
-        An integer of more than 64 bits is always refused in a strict column. In other columns it
-        may pass here; then the table refuses it.
 
         Args:
             rows: instances of the row type.
@@ -121,16 +89,19 @@ class RowValidator(Generic[R]):
 
         Raises:
             TypeError: a row is not an instance of the row type, or the type of a value is not one
-                that SQLite, or its column, allows.
+                that its column allows.
             ValueError: a row has a wrong number of values, or SQLite cannot store a value.
         """
-        if set(map(type, rows)) != {self._table.row_type} or (
-            self._get_values is None
-            and set(map(len, cast("Sequence[Row]", rows))) != {len(self._columns)}
-        ):
+        if set(map(type, rows)) != {self._table.row_type}:
             self._check_row_types(rows)
         values = cast("Sequence[Row]", rows if self._get_values is None else self._copy(rows))
-        if all(map(_ColumnCheck.accepts_all, self._column_checks, zip(*values, strict=True))):
+        try:
+            columns = tuple(zip(*values, strict=True))
+        except ValueError:  # the rows have different lengths
+            columns = ()
+        if len(columns) != len(self._columns):
+            self._check_row_types(rows)
+        if all(map(_ColumnCheck.accepts_all, self._column_checks, columns)):
             return values
         return [tuple(map(self._validate_value, self._table.columns, row)) for row in values]
 
@@ -165,9 +136,9 @@ class RowValidator(Generic[R]):
                 f"{where}: {value!r} does not fit into SQLite's 64-bit integer; "
                 f"store larger numbers as str or float"
             )
-        strict = column.name in self._strict
-        if strict and column.storage is float and isinstance(value, int):
-            value = float(value)
+        accepts = column.type.accepts
+        if isinstance(value, int) and float in accepts and type(value) not in accepts:
+            value = _exact_float(value, where)
         if value != value:  # NaN
             if not (self._table.nan_as_null and column.nullable):
                 raise ValueError(
@@ -181,7 +152,7 @@ class RowValidator(Generic[R]):
                     f"{where}: expected {column.expected}, got None; "
                     f"to allow None, declare the field as `… | None`"
                 )
-        elif strict and column.storage and type(value) not in VALUE_TYPES[column.storage]:
+        elif type(value) not in accepts:
             raise TypeError(
                 f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
             )
@@ -226,7 +197,7 @@ class RowValidator(Generic[R]):
 
         Raises:
             TypeError: there is no column, or a column is unknown or part of the key, or the type
-                of a value is not one that SQLite, or its column, allows.
+                of a value is not one that its column allows.
             ValueError: SQLite cannot store a value.
         """
         settable = {column.name: None for column in value_columns(self._table)}
@@ -266,15 +237,17 @@ class RowValidator(Generic[R]):
         return 0.0 if _is_negative_zero(value) else value
 
 
+_INTS = {int}
+_FLOATS = {float}
+
+
 class _ColumnCheck:
     """Check the values of one column over many rows at once, which is faster than one by one."""
 
-    def __init__(self, column: Column, *, strict: bool, in_key: bool) -> None:
-        storage = column.storage if strict else None
-        types = _PLAIN - {_NONE} if storage is None else VALUE_TYPES[storage]
-        self._types = types | {_NONE} if column.nullable else types
-        self._strict_integer = storage is int
-        self._is_float_key = in_key and storage is float
+    def __init__(self, column: Column, *, in_key: bool) -> None:
+        accepts = column.type.accepts
+        self._types = accepts | {_NONE} if column.nullable else accepts
+        self._is_float_key = in_key and column.storage is float
 
     def accepts_all(self, values: tuple[Any, ...]) -> bool:
         """Return whether all values can be stored unchanged.
@@ -286,13 +259,40 @@ class _ColumnCheck:
             return False
         if self._is_float_key and 0.0 in values and any(map(_is_negative_zero, values)):
             return False
-        if float in types:
+        if types == _FLOATS:
             # The sum is NaN if a value is NaN, or, rarely, if infinities cancel each other out.
-            return not isnan(sum(values)) if len(types) == 1 else not any(map(ne, values, values))
-        if self._strict_integer:
-            integers = [v for v in values if v is not None] if _NONE in types else values
-            return not integers or (min(integers) in INT64 and max(integers) in INT64)
+            return not isnan(sum(values))
+        if float in types and any(map(ne, values, values)):  # only NaN differs from itself
+            return False
+        if int in types:
+            return _fit_into_64_bits(values if types == _INTS else _integers(values))
         return True
+
+
+def _integers(values: Iterable[object]) -> list[int]:
+    return [value for value in values if type(value) is int]
+
+
+def _fit_into_64_bits(integers: Sequence[int]) -> bool:
+    try:
+        struct.pack(f"{len(integers)}q", *integers)  # several times as fast as min and max
+    except struct.error:
+        return False
+    return True
+
+
+def _exact_float(value: int, where: str) -> float:
+    """Return an int as the float that equals it.
+
+    Raises:
+        ValueError: no float equals it. Another int would become the same float.
+    """
+    converted = float(value)
+    if converted != value:
+        raise ValueError(
+            f"{where}: no float equals {value!r}; pass a float, or declare the column as int"
+        )
+    return converted
 
 
 def _is_negative_zero(value: object) -> bool:

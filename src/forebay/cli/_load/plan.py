@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import forebay
+from forebay._table.columns import StoredAs
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_names import describe_duplicate
@@ -81,7 +82,7 @@ def plan_table(
         there = by_name.get(fold_case(column), ExistingColumn(column, ""))
         target = _target(column, detected_type, there, in_key=column in key, hint=hint, json=json)
         columns.append(target)
-        types[there.name] = target.type.value if target.in_key else target.type.value | None
+        types[there.name] = _annotation(target, merge)
         table_names[column] = there.name
     try:
         table = forebay.Table.from_columns(
@@ -134,6 +135,17 @@ def _target(
         json=in_json,
         default=there.default,
     )
+
+
+def _annotation(target: TargetColumn, merge: forebay.Merge) -> Any:
+    """Return the annotation of a column of the table."""
+    if target.in_key:
+        return target.type.value
+    if merge not in {forebay.Replace, forebay.Keep}:
+        return target.type.value | None
+    # A column may have a value of another type, which SQLite stores unchanged. The converter
+    # refuses the values that SQLite would change.
+    return Annotated[int | float | str | bytes | None, StoredAs(target.type.value)]
 
 
 _JSON = {

@@ -11,7 +11,7 @@ from forebay._errors import SchemaError
 from forebay._table.columns import Column, Storage
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
-from forebay._table.validation import strict_columns
+from forebay._table.validation import compared_columns
 from forebay.stores.sqlite._statements import column_sql, create_sql, quoted
 
 
@@ -143,7 +143,7 @@ def _check_columns(
             table=table.name,
             sql=statements,
         )
-    compared = strict_columns(table)
+    compared = compared_columns(table)
     for column in table.columns:
         found = stored[fold_case(column.name)]
         if found.hidden:
