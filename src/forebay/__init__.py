@@ -23,6 +23,8 @@ from forebay._options import BufferOptions, RetryPolicy
 from forebay._protection import protected_context
 from forebay._settings import Settings
 from forebay._statistics_socket import serve_statistics
+from forebay._table.codecs import Codec, Iso8601, UnixMicroseconds, UnixSeconds, UuidBytes
+from forebay._table.json_codec import Json
 from forebay._table.merge import Keep, Max, Merge, Min, Replace, Sum
 from forebay._table.operations import Delete, DeleteBy, Update, Write
 from forebay._table.table import Table
@@ -34,12 +36,15 @@ __all__ = [
     "BufferOptions",
     "BufferStatistics",
     "Buffers",
+    "Codec",
     "Delete",
     "DeleteBy",
     "DrainError",
     "FlushError",
     "FlushReason",
     "ForebayError",
+    "Iso8601",
+    "Json",
     "Keep",
     "Max",
     "Merge",
@@ -57,8 +62,11 @@ __all__ = [
     "StoreError",
     "Sum",
     "Table",
+    "UnixMicroseconds",
+    "UnixSeconds",
     "Unsettled",
     "Update",
+    "UuidBytes",
     "Write",
     "__version__",
     "dead_letters",

@@ -29,10 +29,6 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
-class Plain(enum.Enum):
-    ONE = "one"
-
-
 class Hit(NamedTuple):
     url: str
     size: int
@@ -178,7 +174,6 @@ def test_an_annotation_declares_the_storage_type_of_a_column(
         (complex, "complex"),
         (list[int], "list"),
         (dict, "dict"),
-        (Plain, "Plain"),
         (str | list[int], "list"),
         (T, "T"),
         ("int", "int"),
@@ -188,7 +183,8 @@ def test_an_annotation_that_sqlite_cannot_store_is_refused(annotation: Any, name
     """The error names the table, the column and the type, and lists the valid types."""
     message = (
         f"table 't', column 'c': SQLite cannot store a value of type {name}; declare str, int, "
-        "float, bytes or bool (times as numbers, ids as str or bytes)"
+        "float, bytes, bool, datetime, date, time, UUID, Decimal or an Enum, or a codec: "
+        f"Annotated[{name}, forebay.Json] or Annotated[{name}, forebay.Codec(…)]"
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         Table.from_columns({"c": annotation}, name="t")
@@ -233,7 +229,8 @@ REFUSED_ROW_TYPE = "row_type must be a NamedTuple, a dataclass, an attrs class o
             Box,
             (
                 "table 't', column 'value': SQLite cannot store a value of type T; declare str, "
-                "int, float, bytes or bool (times as numbers, ids as str or bytes)"
+                "int, float, bytes, bool, datetime, date, time, UUID, Decimal or an Enum, or a "
+                "codec: Annotated[T, forebay.Json] or Annotated[T, forebay.Codec(…)]"
             ),
         ),
     ],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NewType, TypeAlias, Union
 
+from forebay._table.codecs import Codec, built_in_codec
+from forebay._table.json_codec import JsonFormat, json_codec
 from forebay._table.merge import Merge
 
 Storage: TypeAlias = type[str] | type[int] | type[float] | type[bytes]
@@ -32,12 +34,22 @@ class ColumnType:
     Attributes:
         storage: the type of the values in the table; None if the column may hold several types.
         nullable: whether the column allows None.
-        accepts: the exact types of the other values that the column allows.
+        accepts: the types of the other values that the column allows. Without a codec, they are
+            the exact types of the stored values.
+        codec: how the values are stored; None if they are stored as they are.
     """
 
     storage: Storage | None
     nullable: bool
     accepts: frozenset[type]
+    codec: Codec[Any] | None = None
+
+    @property
+    def stored(self) -> frozenset[type]:
+        """The exact types of the values in the table, except NULL."""
+        if self.codec is None:
+            return self.accepts
+        return VALUE_TYPES[self.codec.storage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +79,17 @@ class Column:
     @property
     def has_one_type(self) -> bool:
         """Whether all its values, except None, have the same type in the table."""
-        return self.storage is not None and self.type.accepts <= VALUE_TYPES[self.storage]
+        return self.storage is not None and self.type.stored <= VALUE_TYPES[self.storage]
 
     @property
     def expected(self) -> str:
         """The types of values that the column accepts, as an error message names them."""
         accepts = self.type.accepts
-        order = [*VALUE_TYPES, bool] if int not in accepts else VALUE_TYPES
-        names = [t.__name__ for t in order if t in accepts]
+        if self.type.codec is not None:
+            names = sorted(accepted.__name__ for accepted in accepts)
+        else:
+            order = [*VALUE_TYPES, bool] if int not in accepts else VALUE_TYPES
+            names = [t.__name__ for t in order if t in accepts]
         return join_alternatives([*names, "None"] if self.nullable else names)
 
 
@@ -146,14 +161,19 @@ def parse_annotation(annotation: Any) -> ColumnType:
         annotation: the annotation of a field.
 
     Raises:
-        TypeError: SQLite cannot store values of this type.
+        TypeError: SQLite cannot store values of this type, or the column would have values of
+            several types of which one needs a codec.
     """
-    members = {_parse_member(member) for member in _members(annotation)}
-    nullable = bool(members & {type(None), object})
-    members.discard(type(None))
-    if not members or object in members:
+    members = list(_members(annotation, None))
+    nullable = any(member in (Any, object, None, type(None)) for member, _ in members)
+    members = [(member, codec) for member, codec in members if member not in (None, type(None))]
+    codecs = list(dict.fromkeys(codec for _, codec in members if codec is not None))
+    if codecs:
+        return _typed(members, codecs, nullable=nullable)
+    types = {_plain_type(member) for member, _ in members}
+    if not types or object in types:
         return ColumnType(None, nullable, ALL_TYPES)
-    accepts = frozenset[type]().union(*(VALUE_TYPES.get(m, frozenset({m})) for m in members))
+    accepts = frozenset[type]().union(*(VALUE_TYPES.get(t, frozenset({t})) for t in types))
     for marker in getattr(annotation, "__metadata__", ()):
         if isinstance(marker, StoredAs):
             return ColumnType(marker.storage, nullable, accepts)
@@ -163,22 +183,81 @@ def parse_annotation(annotation: Any) -> ColumnType:
     return ColumnType(storages[0] if storages else None, nullable, accepts)
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def _members(annotation: Any, codec: Codec[Any] | None) -> Iterator[tuple[Any, Codec[Any] | None]]:
+    """Yield the types that an annotation consists of, each with its codec.
+
+    Args:
+        annotation: the annotation.
+        codec: the codec that was found around it, or None.
+    """
     origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
     if origin is Annotated:
-        return _members(typing.get_args(annotation)[0])
-    if origin in (Union, types.UnionType):
-        return tuple(m for member in typing.get_args(annotation) for m in _members(member))
-    if origin is Literal:
-        return tuple(type(value) for value in typing.get_args(annotation))
-    if isinstance(annotation, NewType):
-        return _members(annotation.__supertype__)
-    return (annotation,)
+        yield from _members(arguments[0], codec or _declared_codec(annotation))
+    elif origin in (Union, types.UnionType):
+        for member in arguments:
+            yield from _members(member, codec)
+    elif origin is Final:
+        yield from _members(arguments[0], codec)
+    elif origin is Literal:
+        yield from dict.fromkeys((type(v), codec or built_in_codec(type(v))) for v in arguments)
+    elif isinstance(annotation, NewType):
+        yield from _members(annotation.__supertype__, codec)
+    elif hasattr(origin, "__value__"):  # a generic alias: `type Many[T] = list[T]`
+        yield from _members(origin.__value__[arguments], codec)
+    elif hasattr(annotation, "__value__"):  # an alias: `type Id = UUID`
+        yield from _members(annotation.__value__, codec)
+    elif annotation in (None, type(None)):
+        yield None, None
+    else:
+        yield origin or annotation, codec or built_in_codec(annotation)
 
 
-def _parse_member(member: Any) -> Any:
-    if member is None or member is type(None):
-        return type(None)
+def _declared_codec(annotation: Any) -> Codec[Any] | None:
+    """Return the codec that is part of `Annotated[…]`, or None. The last one counts."""
+    for marker in reversed(annotation.__metadata__):
+        if isinstance(marker, JsonFormat):
+            return json_codec(annotation.__origin__)
+        if isinstance(marker, Codec):
+            return marker
+    return None
+
+
+def _typed(
+    members: list[tuple[Any, Codec[Any] | None]], codecs: list[Codec[Any]], *, nullable: bool
+) -> ColumnType:
+    """Return the type of a column whose values have a codec.
+
+    Raises:
+        TypeError: the codec is not that of all members, or does not fit one.
+    """
+    codec, *others = codecs
+    accepts = [object if member is Any else _as_class(member) for member, _ in members]
+    names = join_alternatives(accepted.__name__ for accepted in accepts)
+    if others or any(found is None for _, found in members):
+        raise TypeError(
+            f"a column that is stored by a codec has values of one type, not {names}; "
+            f"declare one type, or one codec for all: Annotated[…, forebay.Codec(…)]"
+        )
+    for accepted in accepts:
+        if codec.value_type is not None and not issubclass(accepted, codec.value_type):
+            raise TypeError(
+                f"the codec stores values of type {codec.value_type.__name__}, not "
+                f"{accepted.__name__}"
+            )
+    return ColumnType(codec.storage, nullable, frozenset(accepts), codec)
+
+
+def _as_class(member: Any) -> type:
+    if typing.is_typeddict(member):
+        return dict
+    if isinstance(member, type):
+        return member
+    raise TypeError(f"expected a class, got {member!r}")
+
+
+def _plain_type(member: Any) -> type:
+    """Return which of the types that SQLite stores a type is; `object` for all of them."""
     if member in (Any, object):
         return object
     if isinstance(member, type):
@@ -189,7 +268,9 @@ def _parse_member(member: Any) -> Any:
         for storage in VALUE_TYPES:
             if issubclass(member, storage):
                 return storage
+    name = getattr(member, "__name__", member)
     raise TypeError(
-        f"SQLite cannot store a value of type {getattr(member, '__name__', member)}; "
-        f"declare str, int, float, bytes or bool (times as numbers, ids as str or bytes)"
+        f"SQLite cannot store a value of type {name}; declare str, int, float, bytes, bool, "
+        f"datetime, date, time, UUID, Decimal or an Enum, or a codec: "
+        f"Annotated[{name}, forebay.Json] or Annotated[{name}, forebay.Codec(…)]"
     )

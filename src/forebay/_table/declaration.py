@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from forebay._table.codecs import Codec
 from forebay._table.columns import VALUE_TYPES, Column, join_alternatives, parse_annotation
 from forebay._table.merge import Max, Merge, Min, Replace, Sum
 from forebay._table.sqlite_rules import find_duplicate, fold_case
@@ -82,12 +83,44 @@ def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Colum
         raise TypeError(f"table {table!r}, column {name!r}: {error}") from None
     mergeable = {Sum: (int, float), Min: tuple(VALUE_TYPES), Max: tuple(VALUE_TYPES)}.get(rule)
     column = Column(name, column_type, rule)
+    if rule in {Sum, Min, Max} and column_type.codec is not None:
+        _check_rule_of_codec(table, column, column_type.codec)
     if mergeable is not None and not (column.storage in mergeable and column.has_one_type):
         raise TypeError(
             f"table {table!r}, column {name!r}: declared as {annotation!r}, but "
             f"{rule.name.capitalize()} needs {join_alternatives(t.__name__ for t in mergeable)}"
         )
     return column
+
+
+def _check_rule_of_codec(table: str, column: Column, codec: Codec[Any]) -> None:
+    where = f"table {table!r}, column {column.name!r}"
+    rule = column.merge.name.capitalize()
+    if column.merge is Sum:
+        raise TypeError(
+            f"{where}: Sum needs int or float, but {column.expected} is stored by a codec, as "
+            f"{codec.storage.__name__}"
+        )
+    if not codec.keeps_order:
+        raise TypeError(
+            f"{where}: {rule} needs values whose order is that of what is stored; "
+            f"{column.expected} is stored as {codec.storage.__name__}, in another order"
+        )
+
+
+def _check_equality(table: str, column: Column, role: str) -> None:
+    """Check that a column can be searched by a value.
+
+    Raises:
+        TypeError: equal values of the column may be stored differently.
+    """
+    codec = column.type.codec
+    if codec is not None and not codec.keeps_equality:
+        raise TypeError(
+            f"table {table!r}: {role} column {column.name!r} is stored by a codec under which "
+            f"equal values may be stored differently ({column.expected} as "
+            f"{codec.storage.__name__}), so a row would not be found; use another column"
+        )
 
 
 def check_columns(
@@ -137,6 +170,8 @@ def check_columns(
         )
     if delete_by is not None and not known[delete_by].has_one_type:
         raise TypeError(f"table {table!r}: delete_by column {delete_by!r} {_ONE_TYPE}")
+    if delete_by is not None:
+        _check_equality(table, known[delete_by], "delete_by")
 
 
 def _check_key(
@@ -152,6 +187,7 @@ def _check_key(
                 f"table {table!r}: key column {column.name!r} {_ONE_TYPE}, "
                 f"and must not allow None (NULLs are never equal in SQL)"
             )
+        _check_equality(table, column, "key")
         if rules.get(column.name, Replace) is not Replace:
             raise ValueError(
                 f"table {table!r}: key column {column.name!r} has a merge rule, but rows that "

@@ -6,8 +6,9 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import copysign, isnan
 from operator import attrgetter, ne
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
+from forebay._table.codecs import Codec
 from forebay._table.columns import ALL_TYPES, Column
 from forebay._table.fast_check import compile_check
 from forebay._table.merge import Merge
@@ -22,10 +23,10 @@ _PLAIN = ALL_TYPES | {_NONE}
 
 
 def compared_columns(table: Table[Any]) -> frozenset[str]:
-    """Return the names of the columns that Python compares or adds in memory.
+    """Return the names of the columns whose values the table must store as they are.
 
-    The result must be the same as in SQLite. They are the columns of the key, of `delete_by`, and
-    of a rule that computes.
+    Python compares or adds some of them in memory, where the result must be the same as in SQLite:
+    those of the key, of `delete_by`, and of a rule that computes. A codec reads others again.
     """
     return frozenset(
         column.name
@@ -33,14 +34,15 @@ def compared_columns(table: Table[Any]) -> frozenset[str]:
         if column.name in table.key
         or column.name == table.delete_by
         or column.merge in {Merge.SUM, Merge.MIN, Merge.MAX}
+        or column.type.codec is not None
     )
 
 
 class RowValidator(Generic[R]):
-    """Check the values that a program passes to the buffer of one table, and copy them.
+    """Check the values that a program passes to the buffer of one table, copy and encode them.
 
-    The values returned are of the plain types that SQLite stores. Later changes of the caller's
-    objects do not reach them.
+    The values returned are stored values: of the plain types that SQLite stores, and encoded if
+    the column has a codec. Later changes of the caller's objects do not reach them.
 
     A column allows values of its declared type, and None only if its annotation does. A column of
     several types is declared so. An int in a float column becomes a float; an int that no float
@@ -59,7 +61,8 @@ class RowValidator(Generic[R]):
         self._column_checks = tuple(
             _ColumnCheck(column, in_key=column.name in table.key) for column in table.columns
         )
-        self._is_valid = compile_check(table.columns, table.key)
+        self._encodes = any(column.type.codec is not None for column in table.columns)
+        self._check = compile_check(table.columns, table.key)
 
     def validate_row(self, row: R) -> Row:
         """Check one row and return its values, as `validate_rows` does for many.
@@ -73,8 +76,12 @@ class RowValidator(Generic[R]):
         """
         if type(row) is self._table.row_type:
             values = cast("Row", row if self._get_values is None else self._get_values(row))
-            if len(values) == len(self._columns) and self._is_valid(*values):
-                return values
+            if len(values) == len(self._columns):
+                if not self._encodes:
+                    if self._check(*values):
+                        return values
+                elif stored := self._try_encode(values):
+                    return stored
         [checked] = self.validate_rows((row,))
         return checked
 
@@ -101,9 +108,19 @@ class RowValidator(Generic[R]):
             columns = ()
         if len(columns) != len(self._columns):
             self._check_row_types(rows)
-        if all(map(_ColumnCheck.accepts_all, self._column_checks, columns)):
-            return values
+        if not self._encodes:
+            if all(map(_ColumnCheck.accepts_all, self._column_checks, columns)):
+                return values
+        elif None not in (stored := list(map(_ColumnCheck.encode, self._column_checks, columns))):
+            return list(zip(*cast("list[Sequence[object]]", stored), strict=True))
         return [tuple(map(self._validate_value, self._table.columns, row)) for row in values]
+
+    def _try_encode(self, values: Row) -> Row | Literal[False]:
+        """Return the stored values of a row; False if its values must be checked one by one."""
+        try:
+            return cast("Row | Literal[False]", self._check(*values))
+        except Exception:  # noqa: BLE001  # a codec may raise anything; the next check reports it
+            return False
 
     def _check_row_types(self, rows: Sequence[R]) -> None:
         for row in rows:
@@ -124,8 +141,10 @@ class RowValidator(Generic[R]):
 
     def _validate_value(self, column: Column, value: object) -> object:
         """Return a value as SQLite will store it, or raise an error that names the column."""
-        value = _plain(value)
         where = f"table {self._table.name!r}, column {column.name!r}"
+        if column.type.codec is not None and value is not None:
+            value = _encode(column, column.type.codec, value, where)
+        value = _plain(value)
         if type(value) not in _PLAIN:
             raise TypeError(
                 f"{where}: SQLite cannot store {value!r} of type {type(value).__name__}; "
@@ -136,7 +155,7 @@ class RowValidator(Generic[R]):
                 f"{where}: {value!r} does not fit into SQLite's 64-bit integer; "
                 f"store larger numbers as str or float"
             )
-        accepts = column.type.accepts
+        accepts = column.type.stored
         if isinstance(value, int) and float in accepts and type(value) not in accepts:
             value = _exact_float(value, where)
         if value != value:  # NaN
@@ -245,9 +264,28 @@ class _ColumnCheck:
     """Check the values of one column over many rows at once, which is faster than one by one."""
 
     def __init__(self, column: Column, *, in_key: bool) -> None:
-        accepts = column.type.accepts
+        accepts = column.type.stored
+        self._column = column
         self._types = accepts | {_NONE} if column.nullable else accepts
         self._is_float_key = in_key and column.storage is float
+
+    def encode(self, values: tuple[Any, ...]) -> Sequence[object] | None:
+        """Return the stored values; None if the values must be checked one by one."""
+        codec = self._column.type.codec
+        if codec is not None:
+            accepts, nullable = self._column.type.accepts, self._column.nullable
+            types = set(map(type, values))
+            if object not in accepts and not types <= (accepts | {_NONE} if nullable else accepts):
+                return None
+            encode = codec.encode
+            try:
+                if _NONE in types:
+                    values = tuple(None if v is None else encode(v) for v in values)
+                else:
+                    values = tuple(map(encode, values))
+            except Exception:  # noqa: BLE001  # a codec may raise anything; the next check reports it
+                return None
+        return values if self.accepts_all(values) else None
 
     def accepts_all(self, values: tuple[Any, ...]) -> bool:
         """Return whether all values can be stored unchanged.
@@ -279,6 +317,30 @@ def _fit_into_64_bits(integers: Sequence[int]) -> bool:
     except struct.error:
         return False
     return True
+
+
+def _encode(column: Column, codec: Codec[Any], value: object, where: str) -> object:
+    """Return what is stored for a value.
+
+    Raises:
+        TypeError: the value is not of the column's type, or the codec says so.
+        ValueError: the codec refused the value, or returned something else than its storage type.
+    """
+    if not isinstance(value, tuple(column.type.accepts)):
+        raise TypeError(
+            f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
+        )
+    try:
+        stored = codec.encode(value)
+    except Exception as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{where}: cannot store {value!r}: {error}") from error
+    if not isinstance(stored, codec.storage):
+        raise ValueError(  # noqa: TRY004  # the value is not wrong, the codec is
+            f"{where}: the codec must return {codec.storage.__name__}, but for {value!r} it "
+            f"returned {stored!r} of type {type(stored).__name__}"
+        )
+    return stored
 
 
 def _exact_float(value: int, where: str) -> float:

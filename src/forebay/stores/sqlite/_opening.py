@@ -29,6 +29,7 @@ async def open_sqlite(
     path: str | os.PathLike[str],
     *,
     create: Sequence[Table[Any]] = (),
+    strict_tables: bool = False,
     synchronous: Synchronous = "NORMAL",
     busy_timeout: float = 0.05,
     lock_timeout: float = 30.0,
@@ -45,6 +46,9 @@ async def open_sqlite(
         path: the file, or a symbolic link to it, which is resolved when the store opens.
             ``:memory:`` is refused, because readers open connections of their own.
         create: the tables to create. A table that exists already is not changed.
+        strict_tables: create them as STRICT tables, in which SQLite itself refuses a value of
+            another type, whoever writes it. SQLite supports this since 3.37: an older one cannot
+            read the file.
         synchronous: when SQLite waits for the disk. With ``NORMAL`` a power cut may lose the last
             transactions; a crash of the program never does, and the file stays intact. With
             ``FULL`` every commit survives a power cut, at the price of one sync each.
@@ -78,6 +82,11 @@ async def open_sqlite(
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
         raise ValueError(f"readers={readers!r}: expected 1 or more")
+    if strict_tables and sqlite3.sqlite_version_info < (3, 37):
+        raise ValueError(
+            f"strict_tables=True: SQLite supports it since 3.37, and this is "
+            f"{sqlite3.sqlite_version}"
+        )
     settings = dict(pragmas or {})
     # SQLite keeps its other files beside the real one. And a link may lead elsewhere later.
     file = await trio.to_thread.run_sync(os.path.realpath, name)
@@ -101,7 +110,8 @@ async def open_sqlite(
 
     errors: list[BaseException] = []
     try:
-        await _set_up(writer, name, create, lock_timeout)
+        statements = [create_sql(table, strict=strict_tables) for table in create]
+        await _set_up(writer, name, statements, lock_timeout)
         yield SqliteStore(
             name,
             writer=writer,
@@ -117,12 +127,12 @@ async def open_sqlite(
 
 
 async def _set_up(
-    writer: sqlite.Connection, name: str, create: Sequence[Table[Any]], lock_timeout: float
+    writer: sqlite.Connection, name: str, statements: Sequence[str], lock_timeout: float
 ) -> None:
     try:
         with trio.fail_after(lock_timeout):
             await retry_while_locked(lambda: writer.run(_use_wal, name))
-            await retry_while_locked(lambda: writer.transaction(_create_tables, create))
+            await retry_while_locked(lambda: writer.transaction(_create_tables, statements))
     except trio.TooSlowError:
         raise StoreError(
             f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
@@ -142,9 +152,9 @@ def _use_wal(raw: sqlite3.Connection, name: str) -> None:
         )
 
 
-def _create_tables(raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
-    for table in tables:
-        raw.execute(create_sql(table))
+def _create_tables(raw: sqlite3.Connection, statements: Sequence[str]) -> None:
+    for statement in statements:
+        raw.execute(statement)
     # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write fails.
     version = raw.execute("PRAGMA main.user_version").fetchone()[0]
     raw.execute(f"PRAGMA main.user_version = {version}")

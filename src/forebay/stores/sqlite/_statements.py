@@ -127,15 +127,24 @@ def column_sql(column: Column) -> str:
     return f"{quoted(column.name)} {_SQL_TYPES[column.storage]}".rstrip()
 
 
-def create_sql(table: Table[Any]) -> str:
-    """Return the SQL that creates a table as declared, if no table of its name exists."""
+def create_sql(table: Table[Any], *, strict: bool = False) -> str:
+    """Return the SQL that creates a table as declared, if no table of its name exists.
+
+    Args:
+        table: the table.
+        strict: whether it is a STRICT table. Its columns of several types have the type ANY.
+    """
     lines = [
-        column_sql(column) + ("" if column.nullable else " NOT NULL") for column in table.columns
+        column_sql(column)
+        + (" ANY" if strict and column.storage is None else "")
+        + ("" if column.nullable else " NOT NULL")
+        for column in table.columns
     ]
     if table.key:
         lines.append(f"PRIMARY KEY ({_quoted_list(table.key)})")
     body = ",\n    ".join(lines)
-    return f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n    {body}\n)"
+    options = " STRICT" if strict else ""
+    return f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n    {body}\n){options}"
 
 
 @dataclass(frozen=True, slots=True)
