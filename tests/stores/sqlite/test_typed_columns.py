@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -77,6 +78,15 @@ async def write_jobs(store: forebay.stores.Store) -> None:
         await buffer.enqueue_delete(UUID(int=3))
 
 
+def execute(sql: str) -> Callable[[sqlite3.Connection], None]:
+    """Return a function for `SqliteStore.run` that executes a statement."""
+
+    def run(raw: sqlite3.Connection) -> None:
+        raw.execute(sql)
+
+    return run
+
+
 @pytest.mark.parametrize("strict", [False, True])
 async def test_keys_rules_and_deletes_of_typed_columns(tmp_path: Path, strict: bool) -> None:
     """The file has the stored values, in columns of the storage types."""
@@ -95,7 +105,7 @@ async def test_a_strict_table_refuses_what_another_program_writes(tmp_path: Path
     async with forebay.open_sqlite(tmp_path / "a.db", create=[JOBS], strict_tables=True) as store:
         await write_jobs(store)
         with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value in INTEGER"):
-            await store.run(lambda raw: raw.execute("UPDATE jobs SET done = 'no'") and None)
+            await store.run(execute("UPDATE jobs SET done = 'no'"))
 
 
 async def test_the_memory_store_holds_stored_values() -> None:
@@ -109,7 +119,7 @@ async def test_a_typed_column_of_a_numeric_type_is_refused(tmp_path: Path) -> No
     """SQLite would change a decimal, or the text of a time, to a number."""
     prices = forebay.Table.from_columns({"price": Decimal}, name="prices")
     async with forebay.open_sqlite(tmp_path / "a.db") as store:
-        await store.run(lambda raw: raw.execute("CREATE TABLE prices (price NUMERIC)") and None)
+        await store.run(execute("CREATE TABLE prices (price NUMERIC)"))
         with pytest.raises(forebay.SchemaError, match="column 'price' has the declared type"):
             async with forebay.open_buffers(store, prices):
                 pytest.fail("the block was entered")
@@ -119,12 +129,7 @@ async def test_dead_letters_hold_stored_values(tmp_path: Path) -> None:
     """A refused row is replayed as it was stored."""
     async with forebay.open_sqlite(tmp_path / "a.db", create=[JOBS]) as store:
         await store.run(
-            lambda raw: (
-                raw.execute(
-                    "CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END"
-                )
-                and None
-            )
+            execute("CREATE TRIGGER no BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'no'); END")
         )
         with pytest.raises(forebay.RowError) as caught:
             async with forebay.open_buffers(store, JOBS) as buffers:
@@ -132,6 +137,6 @@ async def test_dead_letters_hold_stored_values(tmp_path: Path) -> None:
         assert isinstance(caught.value.operation, forebay.Write)
         assert JOB.price is not None
         assert str(JOB.price) == caught.value.operation.row[7]
-        await store.run(lambda raw: raw.execute("DROP TRIGGER no") and None)
+        await store.run(execute("DROP TRIGGER no"))
         await forebay.dead_letters.replay(store)
         assert [(str(ID), "1.50")] == await store.fetch_all("SELECT id, price FROM jobs")
