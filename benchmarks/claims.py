@@ -88,6 +88,38 @@ class Claim:
         return measured, ClaimVerdict.HOLDS if holds else ClaimVerdict.MISSED
 
 
+def _a_call(call: str, against: str, at_most: float) -> Claim:
+    return Claim(
+        f"time of a call of {call}, against {against} of a Trio memory channel",
+        "one_call", (call,), "cost", call, against, at_most=at_most,
+    )  # fmt: skip
+
+
+def _row_by_row(contestant: str, order: str, at_least: float) -> Claim:
+    return Claim(
+        f"{contestant}, row by row to COMMIT, {order} keys, against an executemany loop",
+        "row_by_row", (order,), "rate", contestant, "sqlite3 executemany", at_least,
+    )  # fmt: skip
+
+
+def _speed(operation: str, what: str, synchronous: str, against: str, at_least: float) -> Claim:
+    # The speed is the inverse of the time: the ratio is that of the other library's time.
+    return Claim(
+        f"speed of {what}, synchronous {synchronous}, against {against}",
+        "latency", (f"{operation}, {synchronous}, memory",), "p50", against, "forebay", at_least,
+    )  # fmt: skip
+
+
+def _speeds(synchronous: str) -> tuple[Claim, ...]:
+    transaction, write = "store.run with one upsert", "an awaited write by one task"
+    return (
+        _speed("transaction", transaction, synchronous, "aiosqlite", 0.8),
+        _speed("transaction", transaction, synchronous, "apsw.aio", 1.5),
+        _speed("write", write, synchronous, "aiosqlite", 0.5),
+        _speed("write", write, synchronous, "apsw.aio", 0.6),
+    )
+
+
 def _executemany(order: str, at_least: float) -> Claim:
     return Claim(
         f"enqueue_many to COMMIT, {order} keys, against an executemany loop",
@@ -124,6 +156,21 @@ def _proportion(operation: str, what: str) -> Claim:
 
 
 CLAIMS = (
+    _row_by_row("enqueue_nowait", "sequential", 1.2),
+    _row_by_row("enqueue_nowait", "shuffled", 1.7),
+    _row_by_row("enqueue_nowait", "hot", 1.8),
+    _row_by_row("enqueue, 1 task", "sequential", 1.0),
+    _row_by_row("enqueue, 1 task", "shuffled", 1.5),
+    _row_by_row("enqueue, 1 task", "hot", 1.5),
+    _row_by_row("enqueue, 100 tasks", "sequential", 0.9),
+    _row_by_row("enqueue, 100 tasks", "shuffled", 1.4),
+    _row_by_row("enqueue, 100 tasks", "hot", 1.4),
+    _a_call("enqueue_nowait", "send_nowait", 3),
+    _a_call("enqueue", "send", 0.5),
+    _speed("read", "fetch_one of a row by key", "NORMAL", "aiosqlite", 1.0),
+    _speed("read", "fetch_one of a row by key", "NORMAL", "apsw.aio", 2.0),
+    *_speeds("NORMAL"),
+    *_speeds("FULL"),
     _executemany("sequential", 1.6),
     _executemany("shuffled", 1.8),
     _executemany("hot", 2.2),
@@ -134,6 +181,7 @@ CLAIMS = (
     _library("peewee queue row by row", 40),
     _library("sqlite-anyio row by row", 40),
     _library("sqlite-utils insert_all", 3),
+    _library("apsw.aio executemany", 1.2),
     _awaited_write("1,000 tasks", 8),
     _awaited_write("1 task", 1),
     Claim(

@@ -10,6 +10,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks.harness import DISK
+
 LIBRARIES = (
     "forebay", "trio", "anyio", "aiosqlite", "sqlite-anyio", "apsw", "peewee", "SQLAlchemy",
     "sqlite-utils", "opentelemetry-sdk",
@@ -30,6 +32,7 @@ def facts(folder: Path) -> dict[str, object]:
         "load": os.getloadavg()[0],
         "system": platform.platform(),
         "file system": _file_system(folder),
+        "disk": _file_system(DISK),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},

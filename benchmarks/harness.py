@@ -19,6 +19,11 @@ from typing import Any
 
 from benchmarks.results import CaseResult, Measure
 
+MEMORY = Path("/dev/shm")  # noqa: S108  # each turn makes a folder with a random name in it
+"""The folder of cases that are measured in memory. Not each system has it."""
+DISK = Path(".bench")
+"""The folder of cases that are measured on a disk."""
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -47,7 +52,10 @@ class Case:
         question: the name of the question, which is that of its module.
         name: the parameters in words.
         measures: what each contestant measures.
-        contestants: who takes turns; the others are compared with the first.
+        contestants: who takes turns.
+        reference: the contestant that each other one is compared with; None to compare the first
+            one with each other one.
+        folder: where the database files are created; None for the folder of the command line.
         rounds: how many turns of each contestant count.
         warm_ups: how many turns each contestant has before that, which do not count.
     """
@@ -56,6 +64,8 @@ class Case:
     name: str
     measures: Sequence[Measure]
     contestants: Sequence[Contestant]
+    reference: str | None = None
+    folder: Path | None = None
     rounds: int = 5
     warm_ups: int = 1
 
@@ -65,7 +75,7 @@ def run(case: Case, folder: Path, on_turn: Callable[[str], None]) -> CaseResult:
 
     Args:
         case: the case.
-        folder: where the database files are created.
+        folder: where the database files are created, if the case does not say.
         on_turn: called before each turn, with a text that says what runs next.
 
     Raises:
@@ -76,13 +86,16 @@ def run(case: Case, folder: Path, on_turn: Callable[[str], None]) -> CaseResult:
         for contestant in case.contestants:
             when = "warm-up" if number < 1 else f"round {number} of {case.rounds}"
             on_turn(f"{case.question}, {case.name}: {contestant.name}, {when}")
-            measured = _turn(contestant, folder)
+            measured = _turn(contestant, case.folder or folder)
             if number >= 1:
                 samples[contestant.name].append(measured)
-    return CaseResult(case.question, case.name, tuple(case.measures), samples)
+    return CaseResult(
+        case.question, case.name, tuple(case.measures), samples, reference=case.reference
+    )
 
 
 def _turn(contestant: Contestant, folder: Path) -> Mapping[str, float]:
+    folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="forebay-bench-", dir=folder))
     try:
         path = folder / "bench.db"
@@ -117,4 +130,7 @@ def select(case: Case, name: str | None, contestants: Sequence[str] | None) -> C
     if name is not None and case.name != name:
         return None
     chosen = [c for c in case.contestants if not contestants or c.name in contestants]
-    return replace(case, contestants=chosen) if chosen else None
+    if not chosen:
+        return None
+    measured = case.reference in {c.name for c in chosen}
+    return replace(case, contestants=chosen, reference=case.reference if measured else None)

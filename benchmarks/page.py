@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.claims import CLAIM_COLUMNS, CLAIMS
 from benchmarks.questions import docstring
-from benchmarks.report import number, times_better
+from benchmarks.report import number
 from benchmarks.results import CaseResult, Results
 
 _HOW_TO_READ = """\
@@ -58,10 +58,9 @@ def _facts(results: Results) -> Iterable[str]:
 
 
 def _case(case: CaseResult) -> str:
-    first = next(iter(case.samples))
     headings, rows = ["contestant"], []
     for measure in case.measures:
-        headings += [f"{measure.name}, {measure.unit}", f"{first} is better by"]
+        headings += [f"{measure.name}, {measure.unit}", case.comparison]
     for contestant in case.samples:
         row = [contestant]
         for measure in case.measures:
@@ -70,8 +69,8 @@ def _case(case: CaseResult) -> str:
                 f"{number(spread.median, measure)} "
                 f"({number(spread.low, measure)} to {number(spread.high, measure)})"
             )
-            times = times_better(case, contestant, measure)
-            row.append("" if contestant == first else f"{times.median:.2f}x")
+            times = case.compare(contestant, measure)
+            row.append("" if times is None else f"{times.median:.2f}x")
         rows.append(row)
     return _table(headings, rows)
 

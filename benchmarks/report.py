@@ -19,30 +19,23 @@ def show_facts(console: Console, results: Results) -> None:
 
 
 def show_case(console: Console, case: CaseResult) -> None:
-    """Print a case: medians, quartiles, and the ratio of the first contestant to each other one."""
-    first = next(iter(case.samples))
+    """Print a case: medians, quartiles, and the ratios that compare the contestants."""
     for measure in case.measures:
         table = Table(title=f"{case.question}: {case.name}", title_justify="left")
         table.add_column("contestant")
         table.add_column(f"{measure.name}, {measure.unit}", justify="right")
         table.add_column("middle half", justify="right")
-        table.add_column(f"{first} is better by", justify="right")
+        table.add_column(case.comparison, justify="right")
         for contestant in case.samples:
             spread = case.spread(contestant, measure.name)
+            times = case.compare(contestant, measure)
             table.add_row(
                 contestant,
                 number(spread.median, measure),
                 f"{number(spread.low, measure)} to {number(spread.high, measure)}",
-                "" if contestant == first else _times(times_better(case, contestant, measure)),
+                "" if times is None else _times(times),
             )
         console.print(table)
-
-
-def times_better(case: CaseResult, contestant: str, measure: Measure) -> Spread:
-    """Return the ratio of the first contestant to another: above 1 the first one is better."""
-    first = next(iter(case.samples))
-    mine, theirs = (first, contestant) if measure.more_is_better else (contestant, first)
-    return case.ratio(mine, theirs, measure.name)
 
 
 def show_claims(console: Console, results: Results) -> None:

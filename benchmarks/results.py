@@ -39,12 +39,18 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The samples of one case: for each contestant, one sample per round."""
+    """The samples of one case: for each contestant, one sample per round.
+
+    Attributes:
+        reference: the contestant that each other one is compared with; None if the first one is
+            compared with each other one.
+    """
 
     question: str
     name: str
     measures: tuple[Measure, ...]
     samples: Mapping[str, Sequence[Mapping[str, float]]]
+    reference: str | None = None
 
     def values(self, contestant: str, measure: str) -> list[float]:
         """Return the samples of one measure, in the order of the rounds."""
@@ -58,6 +64,28 @@ class CaseResult:
         """Return the ratio of one contestant to another, computed round by round."""
         pairs = zip(self.values(contestant, measure), self.values(other, measure), strict=True)
         return Spread.of([mine / theirs for mine, theirs in pairs])
+
+    @property
+    def comparison(self) -> str:
+        """What `compare` returns, as the heading of a column."""
+        if self.reference is None:
+            return f"{next(iter(self.samples))} is better by"
+        return f"better than {self.reference} by"
+
+    def compare(self, contestant: str, measure: Measure) -> Spread | None:
+        """Return how many times better a contestant is, or the first one: above 1 is better.
+
+        Returns:
+            The ratio, as `comparison` describes it; None for the contestant that the others are
+            compared with.
+        """
+        first = next(iter(self.samples))
+        if contestant == (self.reference or first):
+            return None
+        better, worse = (contestant, self.reference) if self.reference else (first, contestant)
+        if not measure.more_is_better:
+            better, worse = worse, better
+        return self.ratio(better, worse, measure.name)
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,7 @@ class Results:
                 "name": case.name,
                 "measures": [measure._asdict() for measure in case.measures],
                 "samples": case.samples,
+                "reference": case.reference,
             }
             for case in self.cases
         ]
@@ -98,6 +127,7 @@ class Results:
                 case["name"],
                 tuple(Measure(**measure) for measure in case["measures"]),
                 case["samples"],
+                case.get("reference"),  # results of earlier versions have none
             )
             for case in saved["cases"]
         ]

@@ -6,7 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from forebay import Table
 
 Order: TypeAlias = Literal["sequential", "shuffled", "hot"]
+ORDERS: tuple[Order, ...] = ("sequential", "shuffled", "hot")
 
 TABLE = "key_value_entries"
 
@@ -28,9 +29,18 @@ class Entry(NamedTuple):
     updated_at: float
 
 
+class Visit(NamedTuple):
+    """A row of the table of pages that a crawler visited."""
+
+    url: str
+    title: str
+    seconds: float
+    status: int
+
+
 @dataclass(frozen=True)
 class Workload:
-    """Rows to upsert by their first column into a table that has their columns and an `id`."""
+    """Rows to upsert by their first column."""
 
     row_type: type[Any]
     rows: Sequence[Any]
@@ -38,6 +48,8 @@ class Workload:
     types: Mapping[str, str]
     """The SQL type of each column, by its name; the key first."""
     name: str = TABLE
+    without_rowid: bool = False
+    """Whether the table is WITHOUT ROWID. If not, it has an `id` too, and a UNIQUE key."""
 
     @cached_property
     def table(self) -> Table[Any]:
@@ -56,7 +68,7 @@ class Workload:
 
     def first(self, count: int) -> Workload:
         """Return this workload with its first rows only, for contestants that would take hours."""
-        return Workload(self.row_type, self.rows[:count], self.types, self.name)
+        return replace(self, rows=self.rows[:count])
 
     def upsert(self, rows: int = 1, parameter: Callable[[str], str] = lambda _: "?") -> str:
         """Return the upsert that all contestants with SQL written by hand execute.
@@ -73,15 +85,27 @@ class Workload:
             f"ON CONFLICT ({key}) DO UPDATE SET {changes}"
         )
 
+    def select(self) -> str:
+        """Return the query that all contestants execute to read the row of a key."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} WHERE {self.columns[0]} = ?"
+
     def create(self, path: Path) -> None:
         """Create the database with an empty table."""
-        key, *others = self.types.items()
-        columns = [f"{key[0]} {key[1]} NOT NULL UNIQUE", *(f"{c} {t}" for c, t in others)]
+        key, *others = (f"{column} {kind}" for column, kind in self.types.items())
+        if self.without_rowid:
+            columns, options = [f"{key} NOT NULL PRIMARY KEY", *others], "WITHOUT ROWID"
+        else:
+            columns, options = ["id INTEGER PRIMARY KEY", f"{key} NOT NULL UNIQUE", *others], ""
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode = wal")
-            connection.execute(
-                f"CREATE TABLE {self.name} (id INTEGER PRIMARY KEY, {', '.join(columns)})"
-            )
+            connection.execute(f"CREATE TABLE {self.name} ({', '.join(columns)}) {options}")
+
+    def fill(self, path: Path) -> None:
+        """Create the database with a table that has the rows."""
+        self.create(path)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.executemany(self.upsert(), self.rows)
+            connection.commit()
 
     def check(self, path: Path, *, where: str = "true") -> None:
         """Check that the table has the rows of this workload, by count and checksum.
@@ -128,6 +152,27 @@ def entries(order: Order, count: int, *, payload: int = 30) -> Workload:
     ]
     types = ("TEXT", "TEXT", "REAL", "REAL", "REAL")
     return Workload(Entry, rows, dict(zip(Entry._fields, types, strict=True)))
+
+
+def visits(order: Order, count: int, *, without_rowid: bool = False) -> Workload:
+    """Return rows of four columns, as the programs in the documentation have them.
+
+    Args:
+        order: as for `entries`.
+        count: the number of rows.
+        without_rowid: whether the table is WITHOUT ROWID.
+    """
+    rows = [
+        Visit(
+            url=f"https://example.org/{number:08d}",
+            title=f"The title of page {number:012d}",
+            seconds=at / 1000,
+            status=200,
+        )
+        for at, number in enumerate(_numbers(order, count))
+    ]
+    types = dict(zip(Visit._fields, ("TEXT", "TEXT", "REAL", "INTEGER"), strict=True))
+    return Workload(Visit, rows, types, "visits", without_rowid)
 
 
 def _numbers(order: Order, count: int) -> list[int]:

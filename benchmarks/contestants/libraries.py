@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import aiosqlite
 import anyio
+import apsw
 import peewee
 import sqlalchemy
 import sqlite_anyio
 import sqlite_utils
+import trio
 from playhouse.sqliteq import SqliteQueueDatabase
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -99,6 +101,21 @@ def sqlite_anyio_executemany(path: Path, work: Workload) -> float:
             await db.close()
 
     return anyio.run(main, backend="trio")
+
+
+def apsw_aio_executemany(path: Path, work: Workload) -> float:
+    """Call `executemany` with all rows in one transaction, on Trio."""
+
+    async def main() -> float:
+        sql = work.upsert()
+        async with aclosing(await apsw.Connection.as_async(str(path))) as db:
+            await db.pragma("synchronous", "NORMAL")
+            started = perf_counter()
+            async with db:
+                await db.executemany(sql, work.rows)
+            return perf_counter() - started
+
+    return trio.run(main)
 
 
 def peewee_queue_rows(path: Path, work: Workload) -> float:

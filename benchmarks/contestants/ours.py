@@ -13,6 +13,8 @@ import trio
 import forebay
 from benchmarks.workload import Workload
 
+ROWS_BETWEEN_CHECKPOINTS = 1_000
+
 
 @asynccontextmanager
 async def open_buffer(
@@ -45,6 +47,25 @@ def enqueue_many(path: Path, work: Workload, **options: Any) -> float:
         async with open_buffer(path, work, **options) as buffer:
             started = perf_counter()
             await buffer.enqueue_many(work.rows)
+            await buffer.flush()
+            return perf_counter() - started
+
+    return trio.run(main)
+
+
+def enqueue_nowait(path: Path, work: Workload) -> float:
+    """Enqueue row by row, 1,000 rows between two checkpoints, and wait for the last COMMIT.
+
+    A program that receives rows has such checkpoints where it waits for more of them.
+    """
+
+    async def main() -> float:
+        async with open_buffer(path, work) as buffer:
+            started = perf_counter()
+            for start in range(0, len(work.rows), ROWS_BETWEEN_CHECKPOINTS):
+                for row in work.rows[start : start + ROWS_BETWEEN_CHECKPOINTS]:
+                    buffer.enqueue_nowait(row)
+                await trio.lowlevel.checkpoint()
             await buffer.flush()
             return perf_counter() - started
 

@@ -23,15 +23,17 @@ from benchmarks.questions import (
     batch_size,
     busy_loop,
     capacity,
-    cost_of_a_call,
     durable_writes,
     enqueue_to_commit,
     flush_interval,
+    latency,
     libraries,
+    one_call,
     overload,
     page_cache,
     producers,
     proportion,
+    row_by_row,
     row_shapes,
     saturation,
     table_growth,
@@ -42,13 +44,15 @@ from benchmarks.questions import (
 )
 
 _MODULES = (
+    row_by_row,
+    one_call,
+    latency,
     enqueue_to_commit,
     libraries,
     row_shapes,
     durable_writes,
     busy_loop,
     saturation,
-    cost_of_a_call,
     telemetry,
     telemetry_of_a_flush,
     table_growth,
@@ -75,7 +79,7 @@ def docstring(question: str) -> str:
 
 
 MAIN = (
-    "enqueue_to_commit", "libraries", "durable_writes", "busy_loop", "saturation", "telemetry",
-    "tables", "producers", "overload",
+    "row_by_row", "one_call", "latency", "enqueue_to_commit", "libraries", "durable_writes",
+    "busy_loop", "saturation", "telemetry", "tables", "producers", "overload",
 )  # fmt: skip
 """The questions of `nox -s bench`, which takes less than ten minutes."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from benchmarks.contestants import by_hand, ours, writing_contestant
 from benchmarks.harness import Case
 from benchmarks.results import RATE
-from benchmarks.workload import Order, entries
-
-ORDERS: Final[tuple[Order, ...]] = ("sequential", "shuffled", "hot")
+from benchmarks.workload import ORDERS, entries
 
 
 def cases(full: bool) -> Iterator[Case]:

@@ -28,6 +28,7 @@ def cases(full: bool) -> Iterator[Case]:
             writing_contestant("apsw multi-row", by_hand.apsw_multi_row, work),
             writing_contestant("sqlite3 executemany", by_hand.executemany, work),
             writing_contestant("apsw executemany", by_hand.apsw_executemany, work),
+            writing_contestant("apsw.aio executemany", libraries.apsw_aio_executemany, work),
             writing_contestant("aiosqlite executemany", libraries.aiosqlite_executemany, work),
             writing_contestant(
                 "sqlite-anyio executemany", libraries.sqlite_anyio_executemany, work

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 import trio
 
-from benchmarks.contestants import ours, writing_contestant
-from benchmarks.harness import Case, Contestant
+from benchmarks.contestants import ours, without_database, writing_contestant
+from benchmarks.harness import Case
 from benchmarks.results import RATE
 from benchmarks.workload import entries
 
@@ -32,11 +31,8 @@ def cases(full: bool) -> Iterator[Case]:
             for count in counts
         ]
         + [
-            Contestant(
-                f"checkpoints of {count:,} tasks",
-                partial(_checkpoints, len(work.rows), count),
-                check=_nothing_to_check,
-                prepare=_nothing_to_check,
+            without_database(
+                f"checkpoints of {count:,} tasks", partial(_checkpoints, len(work.rows), count)
             )
             for count in (10, 10_000)
         ],
@@ -44,11 +40,7 @@ def cases(full: bool) -> Iterator[Case]:
     )
 
 
-def _nothing_to_check(_path: Path) -> None:
-    """Check nothing: a checkpoint writes no rows."""
-
-
-def _checkpoints(count: int, tasks: int, _path: Path) -> Mapping[str, float]:
+def _checkpoints(count: int, tasks: int) -> Mapping[str, float]:
     async def main() -> float:
         turns = iter(range(count))
 
