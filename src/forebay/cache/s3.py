@@ -34,16 +34,16 @@ class S3Client(Protocol):
     def upload_fileobj(
         self,
         Fileobj: BinaryIO,  # noqa: N803  # boto3's names
-        Bucket: str,  # noqa: N803
-        Key: str,  # noqa: N803
+        Bucket: str,  # noqa: N803  # boto3's name
+        Key: str,  # noqa: N803  # boto3's name
         *,
-        Callback: Callable[[int], None],  # noqa: N803
-        Config: TransferConfig,  # noqa: N803
+        Callback: Callable[[int], None],  # noqa: N803  # boto3's name
+        Config: TransferConfig,  # noqa: N803  # boto3's name
     ) -> None:
         """Write an object."""
         ...
 
-    def get_object(self, *, Bucket: str, Key: str) -> Mapping[str, Any]:  # noqa: N803
+    def get_object(self, *, Bucket: str, Key: str) -> Mapping[str, Any]:  # noqa: N803  # boto3's name
         """Read an object. The caller reads and closes its `Body`."""
         ...
 

@@ -199,8 +199,8 @@ def _set_global(meter_provider: MeterProvider, tracer_provider: TracerProvider) 
     trace.set_tracer_provider(tracer_provider)
 
 
-async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  # noqa: ASYNC109
-    """Shut down the providers, each in a thread, and wait for at most `timeout` seconds."""
+async def _shut_down(within: float, *shutdowns: Callable[[], None]) -> None:
+    """Shut down the providers, each in a thread, and wait for at most `within` seconds."""
     limiter = trio.CapacityLimiter(math.inf)
 
     def call(shutdown: Callable[[], None]) -> None:
@@ -212,12 +212,12 @@ async def _shut_down(timeout: float, *shutdowns: Callable[[], None]) -> None:  #
     async def run(shutdown: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(call, shutdown, abandon_on_cancel=True, limiter=limiter)
 
-    with trio.move_on_after(timeout, shield=True) as scope:
+    with trio.move_on_after(within, shield=True) as scope:
         async with trio.open_nursery() as nursery:
             for shutdown in shutdowns:
                 nursery.start_soon(run, shutdown)
     if scope.cancelled_caught:
-        _logger.warning("the last export of telemetry was abandoned after %g s", timeout)
+        _logger.warning("the last export of telemetry was abandoned after %g s", within)
 
 
 # Only the exporters that are used are imported: importing gRPC takes a third of a second.
