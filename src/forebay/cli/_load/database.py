@@ -1,19 +1,24 @@
-"""Look at the database before a load, without a change of it."""
+"""Look at the database before a load, and restore it if the load commits nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import trio
 
 from forebay import sqlite
+from forebay._table.table import Table
 from forebay.cli._errors import LoadError
 from forebay.cli._load.convert import COMPUTED
 from forebay.stores.sqlite._errors import store_errors
+from forebay.stores.sqlite._schema import check_table
 from forebay.stores.sqlite._statements import quoted
 from forebay.stores.sqlite._waiting import retry_while_locked
 
@@ -45,35 +50,109 @@ class ExistingColumn:
     may_be_set: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseState:
+    """The database before a load.
+
+    Attributes:
+        size: the size of the file in bytes; None if it does not exist.
+        uses_wal: whether it is in WAL mode.
+        columns: the columns of the table by name, in order; empty if it does not exist.
+    """
+
+    size: int | None = None
+    uses_wal: bool = False
+    columns: dict[str, ExistingColumn] = field(default_factory=dict[str, ExistingColumn])
+
+
 @asynccontextmanager
-async def _open(database: str) -> AsyncGenerator[sqlite.Connection, None]:
+async def _open(database: str, **pragmas: int) -> AsyncGenerator[sqlite.Connection, None]:
     # A read-only connection would leave a log and shared memory beside a file in WAL mode.
     with store_errors(database):
-        async with sqlite.connect(database, pragmas={"query_only": 1}) as connection:
+        async with sqlite.connect(database, busy_timeout=0.5, pragmas=pragmas) as connection:
             yield connection
 
 
-async def existing_columns(database: str, table: str) -> dict[str, ExistingColumn]:
-    """Return the columns of a table by name, in order; nothing if the table does not exist.
-
-    If this is cancelled, nothing has changed.
+async def look_at(database: str, table: str) -> DatabaseState:
+    """Return the state of the database and its table, without a change of it.
 
     Raises:
         StoreError: the file cannot be read.
-        LoadError: another process has locked the file for reading.
+        LoadError: another process keeps the file locked for reading.
     """
-    if not await trio.Path(database).exists():
-        return {}
+    try:
+        size = (await trio.Path(database).stat()).st_size
+    except FileNotFoundError:
+        return DatabaseState()
     try:
         with trio.fail_after(_LOCK_TIMEOUT):
-            async with _open(database) as connection:
-                columns = await retry_while_locked(lambda: connection.run(_columns, table))
+            async with _open(database, query_only=1) as connection:
+                uses_wal, columns = await retry_while_locked(lambda: connection.run(_read, table))
     except trio.TooSlowError as error:
         raise LoadError(
             f"the database {database!r} stayed locked by another process for {_LOCK_TIMEOUT:g} s; "
             f"end that process or wait for it, and try again"
         ) from error
-    return {column.name: column for column in columns}
+    return DatabaseState(size, uses_wal, {column.name: column for column in columns})
+
+
+async def check_table_in(database: str, table: Table[Any]) -> None:
+    """Check that an existing table matches its declaration, without a change of the database.
+
+    Raises:
+        SchemaError: the table does not match.
+        StoreError: the file cannot be read.
+    """
+    async with _open(database, query_only=1) as connection:
+        await retry_while_locked(lambda: connection.run(check_table, table))
+
+
+async def restore(database: str, table: str, before: DatabaseState) -> None:
+    """Undo what opening the database for a load has changed, after a load that committed nothing.
+
+    The table is dropped if it is new and empty. A file that was in another mode than WAL is put
+    back into it. A new file is removed if it has no other table.
+
+    Raises:
+        StoreError: another process uses the database, or it cannot be written.
+    """
+    if not await trio.Path(database).exists():
+        return
+    async with _open(database) as connection:
+        await connection.run(_restore, database, table, before)
+
+
+def _restore(raw: sqlite3.Connection, database: str, table: str, before: DatabaseState) -> None:
+    uses_wal, columns = _read(raw, table)
+    is_new = bool(columns) and not before.columns
+    if before.size and uses_wal == before.uses_wal and not is_new:
+        return
+    raw.execute("BEGIN IMMEDIATE")
+    # Rows would be those of another process, or of a COMMIT of which the load knows no outcome.
+    count = f"SELECT count(*) FROM (SELECT 1 FROM {quoted(table)} LIMIT 1)"  # noqa: S608  # quoted
+    if is_new and raw.execute(count).fetchone() == (0,):
+        raw.execute(f"DROP TABLE {quoted(table)}")
+    raw.execute("COMMIT")
+    if before.uses_wal:
+        return
+    # SQLite leaves WAL mode only if no other connection uses the file.
+    if raw.execute("PRAGMA journal_mode = delete").fetchone() != ("delete",):
+        raise sqlite3.OperationalError("the database stays in WAL mode")
+    if before.size:
+        return
+    raw.execute("BEGIN EXCLUSIVE")
+    if not raw.execute("SELECT 1 FROM sqlite_schema").fetchall():
+        file = Path(os.path.realpath(database))
+        if before.size is None:
+            file.unlink()
+        else:
+            os.truncate(file, 0)
+    raw.execute("ROLLBACK")
+
+
+def _read(raw: sqlite3.Connection, table: str) -> tuple[bool, list[ExistingColumn]]:
+    [mode] = raw.execute("PRAGMA journal_mode").fetchone()
+    return mode == "wal", _columns(raw, table)
 
 
 def _columns(raw: sqlite3.Connection, table: str) -> list[ExistingColumn]:

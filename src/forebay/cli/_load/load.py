@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,7 +14,7 @@ import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import InputError, LoadError
 from forebay.cli._load.convert import Converter
-from forebay.cli._load.database import ExistingColumn, existing_columns
+from forebay.cli._load.database import DatabaseState, check_table_in, look_at, restore
 from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.feed import RejectedRows, UsableRows, usable_rows
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
@@ -29,6 +29,9 @@ from forebay.cli._signals import HANDLED, Signals
 
 _SOON = 1.0
 """Seconds after which the display shows what the load waits for."""
+
+_RESTORE_TIMEOUT = 10.0
+"""Seconds that restoring the database may take."""
 
 _HINT = "; --no-detect-types loads every column as TEXT"
 
@@ -113,13 +116,15 @@ class _Load:
     async def _run(self) -> None:
         request = self._request
         self._wait_for(self._opening)
-        existing = await existing_columns(request.database, request.table)
-        await self._read_sample(existing)
+        before = await look_at(request.database, request.table)
+        await self._read_sample(before)
         if not self._sample.rows:
             # A table created without rows would have columns of TEXT for later numbers.
             self._end_without_rows()
             return
-        plan = self._plan(existing)
+        plan = self._plan(before)
+        if before.columns:
+            await check_table_in(request.database, plan.table)
         self._reader.converter = converter = Converter(plan.columns, request.nulls)
         read_on = self._signals.first is None
         async with (
@@ -128,13 +133,16 @@ class _Load:
         ):
             first = await anext(usable, None)
             if first is not None and first.rows:
-                failure = await self._write(plan.table, first, usable)
+                try:
+                    failure = await self._write(plan.table, first, usable)
+                finally:
+                    await self._restore(before)
             else:
                 failure = None if first is None else first.failure
         if failure is not None:
             raise failure
 
-    async def _read_sample(self, existing: Mapping[str, ExistingColumn]) -> None:
+    async def _read_sample(self, before: DatabaseState) -> None:
         """Read the rows by which types are detected; the first signal ends the reading only."""
         request = self._request
         if any(source_size(path) is None for path in request.files):
@@ -142,14 +150,14 @@ class _Load:
 
         def size(first: Chunk) -> int:
             return sample_size(
-                first.header, existing, key=request.key, detect_types=request.detect_types
+                first.header, before.columns, key=request.key, detect_types=request.detect_types
             )
 
         with trio.CancelScope() as self._sampling:
             await read_sample(self._reader, self._sample, size)
         self._sampling = None
 
-    def _plan(self, existing: Mapping[str, ExistingColumn]) -> Plan:
+    def _plan(self, before: DatabaseState) -> Plan:
         request = self._request
         chunks = self._sample.detected
         header = chunks[0].header
@@ -158,7 +166,7 @@ class _Load:
             detect(chunks, request.nulls, types=request.detect_types),
             key=request.key,
             merge=request.merge,
-            existing=existing,
+            existing=before.columns,
             json=json_types(chunks, request.nulls) if header is None else None,
             hint=_HINT if header and request.detect_types else "",
         )
@@ -187,6 +195,21 @@ class _Load:
                 if following is None:
                     return rows.failure
                 rows = following
+
+    async def _restore(self, before: DatabaseState) -> None:
+        """Undo the changes of the database if nothing is committed."""
+        if self._buffer is not None:
+            statistics = self._buffer.statistics()
+            if statistics.committed or statistics.dead_lettered:
+                return
+        with trio.CancelScope(deadline=trio.current_time() + _RESTORE_TIMEOUT, shield=True):
+            try:
+                await restore(self._request.database, self._request.table, before)
+            except (forebay.StoreError, OSError) as error:
+                self._display.warn(
+                    f"the database {self._database} may have a new, empty table {self._table}, and "
+                    f"be in WAL mode now: {error}"
+                )
 
     def _end_without_rows(self) -> None:
         """Raise the first error of the inputs; do nothing if they are empty."""
