@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+from io import BufferedIOBase
 
 import pytest
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import lines as lines_module
-from forebay.cli._load.lines import Lines
+from forebay.cli._load.lines import Lines as LinesWithLimit
+from forebay.cli._load.lines import RowTooLongError
+
+
+def Lines(stream: BufferedIOBase, source: str, limit: int = 2**20) -> LinesWithLimit:  # noqa: N802  # stands for the class
+    return LinesWithLimit(stream, source, limit)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +59,34 @@ def test_a_line_that_is_not_text_is_returned_with_its_fault(data: bytes, fault: 
     assert (2, [None, fault]) == (lines.number, faults)
 
 
-def test_a_line_past_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line without an end does not fill the memory."""
-    monkeypatch.setattr(lines_module, "LONGEST_LINE", 2**20)
-    lines = Lines(io.BytesIO(b"a\n" + b"x" * 2**21), "it")
-    assert next(lines) == "a\n"
-    with pytest.raises(InputError, match="it, line 2: the line is longer than 1 MiB"):
-        next(lines)
+@pytest.mark.parametrize("block", [1, 7, 64, 10_000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_line_past_the_limit_is_an_error(
+    block: int, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line without an end does not fill the memory, and blocks do not matter."""
+    monkeypatch.setattr(lines_module, "BLOCK_BYTES", block)
+    for length, fits in ((100, True), (101, False)):
+        text = b"x" * (length - len(end)) + end
+        lines = Lines(io.BytesIO(b"a\n" + text + (b"b\n" if end else b"")), "it", limit=100)
+        assert "a\n" == next(lines)
+        lines.begin_row()
+        if fits:
+            assert text.decode() == next(lines)
+        else:
+            with pytest.raises(InputError, match="it, line 2: the line is longer than 100 bytes"):
+                next(lines)
+
+
+def test_a_row_past_the_limit_ends_with_its_line() -> None:
+    """The next row begins with the line after it."""
+    lines = Lines(io.BytesIO(b"xxxx\n" * 30), "it", limit=100)
+    lines.begin_row()
+    with pytest.raises(RowTooLongError, match="the row is longer than 100 bytes"):
+        list(lines)
+    assert 21 == lines.number
+    lines.begin_row()
+    assert 9 == len(list(lines))
 
 
 def test_a_line_is_returned_before_the_next_one_arrives() -> None:

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from forebay.cli._errors import InputError
-from forebay.cli._load import parsers
 from forebay.cli._load.column_types import RoundedFloat
 from forebay.cli._load.lines import Lines
 from forebay.cli._load.parsers import parse
 from forebay.cli._load.sources import Format
 
 
-def parsed(data: str | bytes, form: Format = Format.CSV) -> tuple[Any, list[Any]]:
+def parsed(
+    data: str | bytes, form: Format = Format.CSV, limit: int = 2**26
+) -> tuple[Any, list[Any]]:
     raw = data if isinstance(data, bytes) else data.encode()
-    header, records = parse(Lines(io.BytesIO(raw), "it"), "it", form)
+    header, records = parse(Lines(io.BytesIO(raw), "it", limit), "it", form)
     return header, list(records)
 
 
@@ -78,11 +79,35 @@ def test_a_huge_cell_is_read() -> None:
     assert [(2, [document])] == parsed(f"a\n{document}\n")[1]
 
 
-def test_a_cell_past_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_past_the_limit_is_refused() -> None:
     """After a quote that is never closed, the file is not read into memory as one cell."""
-    monkeypatch.setattr(parsers, "LONGEST_LINE", 2**20)
-    _, records = parsed('a\n"' + "x\n" * 2**20)
-    assert (2, "a cell is longer than 1 MiB; is a closing quote missing?") == records[0]
+    _, records = parsed('a\n"' + "x\n" * 60 + '"\n5\n', limit=100)
+    line, message = records[0]
+    assert 2 == line
+    assert message.startswith("the row is longer than 100 bytes, the limit of --max-line-bytes;")
+    assert message.endswith("is a closing quote missing?")
+
+
+@pytest.mark.parametrize("cells", [32_767, 32_768])
+def test_a_row_of_too_many_cells_is_refused(cells: int) -> None:
+    """Each cell needs memory, many times that of its text; commas in quotes are text."""
+    width = 2**20 // cells + 1
+    row = ",".join(["1" * width] * cells)
+    quoted = f'"{row}",{row}'
+    for text, refused in ((row, cells > 32_767), (quoted, cells >= 32_767)):
+        [(line, record)] = parsed(f"a\n{text}\n")[1]
+        assert 2 == line
+        assert refused == (record == "the row has more than 32,767 cells")
+
+
+@pytest.mark.parametrize("values", ["{},", "[],", "1,", '"a",'])
+def test_an_object_of_too_many_values_is_refused(values: str) -> None:
+    """Each value needs memory, many times that of its text; commas in strings are text."""
+    many = values * 1_000_000
+    text = f'{{"a": [{many}1]}}\n{{"a": {json.dumps(many)}}}\n'
+    [(_, refused), (_, record)] = parsed(text, Format.NDJSON)[1]
+    assert "the object has more than 1,000,000 values" == refused
+    assert {"a": many} == record
 
 
 def test_columns_without_a_name_get_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import signal
 import sqlite3
@@ -240,3 +241,45 @@ def test_a_summary_that_cannot_be_printed_does_not_fail_the_load() -> None:
     assert b"The summary is not printed: " in done.stderr.splitlines()[-1]
     assert b"Traceback" not in done.stderr
     assert 1 == count()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "message"),
+    [
+        (
+            "in.ndjson.gz",
+            b'{"id": 1, "v": [' + b"{}," * (20 * 2**20) + b"{}]}\n",
+            2,
+            "line 1: the object has more than 1,000,000 values",
+        ),
+        ("in.csv.gz", b"id,v\n1," + b"," * (60 * 2**20) + b"\n", 2, "more than 32,767 cells"),
+        ("in.csv.gz", b"id,v\n1," + b"x" * (30 * 2**20) + b"\n", 0, ""),
+        ("in.csv.gz", b"id,v\n1," + b"x" * (70 * 2**20) + b"\n", 2, "longer than 67,108,864"),
+    ],
+    ids=["nested", "cells", "long", "too long"],
+)
+def test_a_small_file_needs_bounded_memory(
+    name: str, content: bytes, code: int, message: str
+) -> None:
+    """A few kilobytes of gzip with one long line need less than 600 MiB."""
+    Path(name).write_bytes(gzip.compress(content))
+    program = (
+        "import atexit, resource, sys; "
+        "from forebay.cli import main; "
+        "kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; "
+        "atexit.register(lambda: print('maximum', kib(), file=sys.stderr)); "
+        "main()"
+    )
+    done = run([sys.executable, "-c", program, "load", name, *INTO])
+    *messages, maximum = done.stderr.decode().splitlines()
+    assert (code, True) == (done.returncode, message in "\n".join(messages))
+    assert int(maximum.split()[1]) < 600 * 1024
+
+
+def test_the_limit_of_a_line_can_be_set() -> None:
+    """A line of this many bytes is loaded, and a longer one ends the load."""
+    arguments = [*LOAD, "-", *INTO, "--max-line-bytes", "10"]
+    assert 0 == run(arguments, b"id,v\n1,1234567\n").returncode
+    done = run(arguments, b"id,v\n1,12345678\n")
+    assert 2 == done.returncode
+    assert b"line 2: the line is longer than 10 bytes; expected lines of text" in done.stderr

@@ -13,6 +13,7 @@ import trio
 import forebay
 from forebay.cli._load.load import LoadRequest, load
 from forebay.cli._load.progress import Display, open_display
+from forebay.cli._load.readers import DEFAULT_LINE_LIMIT
 from forebay.cli._load.report import LIMIT_OPTION, LoadReport, print_report
 from forebay.cli._load.sources import STANDARD_INPUT, Format, source_size
 
@@ -84,6 +85,15 @@ _DEFAULTS = forebay.BufferOptions()
     default=_DEFAULTS.flush_interval,
     show_default=True,
     help="The maximum time that a row waits for others to share its transaction, in seconds.",
+)
+@click.option(
+    "--max-line-bytes",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=DEFAULT_LINE_LIMIT,
+    show_default=True,
+    help="The maximum length of a line, and of a row of several lines, in bytes. The load may need "
+    "some fifteen times as much memory.",
 )
 @click.option(
     "--skip-malformed",
@@ -169,6 +179,7 @@ def _request(
     no_detect_types: bool,
     batch_size: int,
     flush_interval: float,
+    max_line_bytes: int,
     skip_malformed: bool,
     limit: str | None,
     quiet: bool,  # noqa: ARG001  # only the display uses it
@@ -197,6 +208,7 @@ def _request(
         format=None if format_name is None else Format(format_name),
         nulls=frozenset(nulls),
         detect_types=not no_detect_types,
+        max_line_bytes=max_line_bytes,
         skip_malformed=skip_malformed,
         options=buffer_options,
     )

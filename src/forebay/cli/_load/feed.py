@@ -56,11 +56,13 @@ class UsableRows:
     Attributes:
         rows: the rows.
         position: the number of bytes of all inputs that have been read from the disk.
+        characters: the number of characters of their lines.
         failure: the error that ends the load after these rows; None if the load goes on.
     """
 
     rows: Sequence[tuple[Any, ...]]
     position: int = 0
+    characters: int = 0
     failure: LoadError | None = None
 
 
@@ -96,8 +98,8 @@ def _usable(item: Item, converter: Converter, rejected: RejectedRows) -> UsableR
         for row_error in chunk.errors:
             rejected.add(row_error)
     except InputRowError as error:
-        return UsableRows(_before(chunk, error), chunk.position, error)
-    return UsableRows(chunk.rows, chunk.position)
+        return UsableRows(_before(chunk, error), chunk.position, chunk.characters, error)
+    return UsableRows(chunk.rows, chunk.position, chunk.characters)
 
 
 def _before(chunk: Chunk, error: InputRowError) -> Sequence[tuple[Any, ...]]:

@@ -30,6 +30,12 @@ from forebay.cli._signals import HANDLED, Signals
 _SOON = 1.0
 """Seconds after which the display shows what the load waits for."""
 
+_FLUSH_CHARACTERS = 64 * 1024 * 1024
+"""The load flushes the buffer when it has rows of so many characters, to bound their memory.
+
+The buffer's option `capacity_bytes` would do the same, but measures every row.
+"""
+
 _RESTORE_TIMEOUT = 10.0
 """Seconds that restoring the database may take."""
 
@@ -48,6 +54,7 @@ class LoadRequest:
     format: Format | None
     nulls: frozenset[str]
     detect_types: bool
+    max_line_bytes: int
     skip_malformed: bool
     options: forebay.BufferOptions
 
@@ -78,7 +85,7 @@ class _Load:
         self._table = printable(request.table)
         self._database = printable(request.database)
         self._begun = trio.current_time()
-        self._reader = Reader(request.files, request.format)
+        self._reader = Reader(request.files, request.format, request.max_line_bytes)
         self._sample = Sample()
         self._rejected = RejectedRows(display, allowed=request.skip_malformed)
         self._buffers: forebay.Buffers | None = None
@@ -117,6 +124,7 @@ class _Load:
         request = self._request
         self._wait_for(self._opening)
         before = await look_at(request.database, request.table)
+        self._waits_for = None
         await self._read_sample(before)
         if not self._sample.rows:
             # A table created without rows would have columns of TEXT for later numbers.
@@ -188,9 +196,14 @@ class _Load:
             self._waits_for = None
             self._display.note(f"loading into table {self._table} of {self._database}")
             rows = first
+            unflushed = 0
             while True:
                 await buffer.enqueue_many(rows.rows)
                 self._position = rows.position
+                unflushed += rows.characters
+                if unflushed > _FLUSH_CHARACTERS:
+                    await buffer.flush()
+                    unflushed = 0
                 following = None if rows.failure is not None else await anext(more, None)
                 if following is None:
                     return rows.failure

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
 from forebay.cli._errors import InputError
 from forebay.cli._load.column_names import describe_duplicate
 from forebay.cli._load.column_types import RoundedFloat, is_exact
-from forebay.cli._load.lines import LONGEST_LINE, Lines
+from forebay.cli._load.lines import Lines, RowTooLongError
 from forebay.cli._load.sources import Format
 
 Record = tuple[int, list[str] | dict[str, Any] | str | None]
@@ -39,10 +41,10 @@ def parse(
     """
     if form is Format.NDJSON:
         return None, _ndjson_records(lines)
-    # This limit holds for the process. The default is too small for a document in a cell.
-    csv.field_size_limit(LONGEST_LINE)
+    # This limit holds for the process. Lines have a limit of their own, with an option.
+    csv.field_size_limit(sys.maxsize)
     dialect = csv.excel_tab if form is Format.TSV else csv.excel
-    reader = csv.reader(lines, dialect, strict=True)
+    reader = csv.reader(_CsvLines(lines, dialect.delimiter), dialect, strict=True)
     header = _read_header(reader, lines, source)
     return header, _csv_records(reader, lines, len(header))
 
@@ -50,7 +52,7 @@ def parse(
 def _read_header(reader: Iterator[list[str]], lines: Lines, source: str) -> tuple[str, ...]:
     try:
         names = next(filter(None, reader), None)  # blank lines are skipped
-    except csv.Error as error:
+    except (csv.Error, RowTooLongError) as error:
         raise InputError(source, _csv_problem(error), line=1) from error
     if lines.fault is not None:
         raise InputError(source, lines.fault, line=lines.number)
@@ -67,9 +69,10 @@ def _read_header(reader: Iterator[list[str]], lines: Lines, source: str) -> tupl
 def _csv_records(reader: Iterator[list[str]], lines: Lines, width: int) -> Iterator[Record]:
     while True:
         start = lines.number + 1
+        lines.begin_row()
         try:
             row = next(reader, None)
-        except csv.Error as error:
+        except (csv.Error, RowTooLongError) as error:
             yield start, _csv_problem(error)
             continue
         finally:
@@ -86,23 +89,62 @@ def _csv_records(reader: Iterator[list[str]], lines: Lines, width: int) -> Itera
             yield start, None
 
 
-def _csv_problem(error: csv.Error) -> str:
+def _csv_problem(error: csv.Error | RowTooLongError) -> str:
     problem = str(error)
     if problem.startswith("unexpected end of data"):
         return "a quote is opened and never closed; add the closing quote"
-    if problem.startswith("field larger"):
-        return f"a cell is longer than {LONGEST_LINE // 2**20} MiB; is a closing quote missing?"
     return problem
+
+
+class _CsvLines:
+    """The lines for a CSV reader, which would make a list of any number of cells."""
+
+    def __init__(self, lines: Lines, delimiter: str) -> None:
+        self._lines = lines
+        self._delimiter = delimiter
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        text = next(self._lines)
+        if len(text) > _LONG and _count_outside(_CSV_QUOTED, text, self._delimiter) >= _MOST_CELLS:
+            raise RowTooLongError(f"the row has more than {_MOST_CELLS:,} cells")
+        return text
+
+
+_LONG = 1024 * 1024
+"""Characters. In a shorter line the number of cells or values needs no check."""
+_MOST_CELLS = 32_767
+"""The largest number of columns for which SQLite can be compiled: https://sqlite.org/limits.html."""
+_MOST_VALUES = 1_000_000
+"""In a JSON object, with the nested ones. Python needs up to some 200 bytes for each."""
+_CSV_QUOTED = re.compile('"[^"]*"')
+_JSON_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def _count_outside(quoted: re.Pattern[str], text: str, characters: str) -> int:
+    """Count characters in a text, without those in quotes."""
+    if sum(map(text.count, characters)) < min(_MOST_CELLS, _MOST_VALUES):
+        return 0
+    unquoted = quoted.sub("", text)
+    return sum(map(unquoted.count, characters))
 
 
 def _ndjson_records(lines: Lines) -> Iterator[Record]:
     decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float).decode
-    for text in lines:
+    while True:
+        lines.begin_row()
+        text = next(lines, None)
+        if text is None:
+            return
         fault, lines.fault = lines.fault, None
         if fault is not None:
             yield lines.number, fault
         elif text.isspace():
             yield lines.number, None
+        elif len(text) > _LONG and _count_outside(_JSON_QUOTED, text, ",[{") > _MOST_VALUES:
+            yield lines.number, f"the object has more than {_MOST_VALUES:,} values"
         else:
             yield lines.number, _parse_object(text, decode)
 

@@ -12,6 +12,8 @@ from forebay.cli._load.lines import Lines
 from forebay.cli._load.parsers import Record, parse
 from forebay.cli._load.sources import Format, Source, open_source
 
+DEFAULT_LINE_LIMIT = 64 * 1024 * 1024
+
 
 @dataclass(slots=True)
 class Chunk:
@@ -27,6 +29,7 @@ class Chunk:
         errors: an error for each row that could not be read or converted; ascending by line.
         offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
+        characters: the number of characters of its lines.
     """
 
     source: str
@@ -36,6 +39,7 @@ class Chunk:
     lines: list[int] = field(default_factory=list[int])
     errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
+    characters: int = 0
     offsets: list[int] = field(default_factory=list[int])
 
     def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
@@ -61,9 +65,10 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     if chunk.converted:
         return chunk
     convert = converter.bind(chunk.source, chunk.header)
-    done = Chunk(chunk.source, chunk.header, converted=True, position=chunk.position)
+    done = Chunk(chunk.source, chunk.header, converted=True)
     for record in zip(chunk.lines, chunk.rows, strict=True):
         done.add(record, convert)
+    done.position, done.characters = chunk.position, chunk.characters
     done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
     return done
 
@@ -74,14 +79,21 @@ class Reader:
     Args:
         paths: the inputs: files, or `-` for standard input.
         declared: the format of all inputs; None for the format of each file's extension.
+        line_limit: the maximum length of a line, in bytes.
 
     Attributes:
         converter: converts each row that is read from now on; None leaves rows raw. It may be set
             while another thread reads.
     """
 
-    def __init__(self, paths: Iterable[str], declared: Format | None) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str],
+        declared: Format | None,
+        line_limit: int = DEFAULT_LINE_LIMIT,
+    ) -> None:
         self.converter: Converter | None = None
+        self._line_limit = line_limit
         self._characters = 0
         self._chunks = self._read(paths, declared)
 
@@ -113,7 +125,7 @@ class Reader:
             before = position
 
     def _read_source(self, source: Source) -> Iterator[Chunk]:
-        lines = Lines(source.stream, source.name)
+        lines = Lines(source.stream, source.name, self._line_limit)
         header, records = parse(lines, source.name, source.format)
         convert: Callable[[Any], tuple[Any, ...]] | None = None
         ended = False
@@ -121,6 +133,7 @@ class Reader:
             if convert is None and self.converter is not None:
                 convert = self.converter.bind(source.name, header)
             chunk = Chunk(source.name, header, converted=convert is not None)
+            before = lines.characters
             ended = True
             try:
                 for record in records:
@@ -130,6 +143,7 @@ class Reader:
                     if lines.waiting:
                         ended = False
                         break
+                chunk.characters = lines.characters - before
             except InputError:
                 yield chunk
                 raise
