@@ -83,6 +83,15 @@ def test_a_problem_exits_with_1() -> None:
     assert " " * 24 + "second line" in result.stdout
 
 
+@pytest.mark.parametrize("folder", [".", "/", "sub/"])
+def test_a_folder_is_a_problem(folder: str) -> None:
+    """The report says so, and the exit code is 1."""
+    Path("sub").mkdir()
+    result = CliRunner().invoke(command, ["doctor", folder])
+    assert 1 == result.exit_code
+    assert "is not a regular file" in result.stdout
+
+
 @pytest.mark.parametrize(("name", "healthy"), [("site.db", True), ("no.db", False)])
 def test_json_for_scripts(name: str, healthy: bool) -> None:
     """There is one document, whatever was found."""

@@ -189,6 +189,9 @@ def _request(
         raise click.UsageError("--merge needs --key; name the key's columns, or leave out --merge")
     if database in {"", ":memory:"}:
         raise click.UsageError(f"--database is {database!r}; expected the path of a file")
+    for option, texts in (("--table", (table,)), ("--key", (key or "",)), ("--null", nulls)):
+        for text in texts:
+            _check_utf_8(option, text)
     if files.count(STANDARD_INPUT) > 1:
         raise click.UsageError("standard input (-) is named twice; it can be read only once")
     try:
@@ -212,6 +215,14 @@ def _request(
         skip_malformed=skip_malformed,
         options=buffer_options,
     )
+
+
+def _check_utf_8(option: str, text: str) -> None:
+    """Raise a usage error for bytes that are not text, which SQLite cannot store."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{option} is {text!r}; expected text in UTF-8") from None
 
 
 def _limit(limit: str | None, *, skip_malformed: bool) -> int | None:

@@ -192,7 +192,7 @@ async def open_inspector(
 
 def beside(file: Path, suffix: str) -> Path:
     """Return the path of a file that SQLite keeps beside a database, such as its `-wal`."""
-    return file.with_name(f"{file.name}{suffix}")
+    return Path(f"{file}{suffix}")  # also for the root folder, which has no name
 
 
 def _uri_parameters(file: Path) -> Mapping[str, str]:
