@@ -467,3 +467,41 @@ def test_rows_in_doubt_may_be_in_the_table() -> None:
         failure = forebay.FlushError("why", buffer="t", unsettled=unsettled, cause=cause)
         lines = report.describe_failure(failure).splitlines()
         assert f"1 row accepted, and {expected} in the table:" == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments", "advice"),
+    [
+        ("in.csv", "a;b\n1;2\n", (), "if semicolons separate its columns, convert it to CSV"),
+        ("in.csv", "a|b\n1|2\n", (), "if vertical bars separate its columns, convert it to CSV"),
+        ("in.csv", "a\tb\n1\t2\n", (), "if tabs separate its columns, load it with --format tsv"),
+        ("in.tsv", "a,b\n1,2\n", (), "if commas separate its columns, load it with --format csv"),
+        ("in.csv", "a\tb\n1\t2\n", ("--format", "tsv"), None),
+        ("in.csv", '"a,b"\n1\n', (), None),
+        ("in.csv", "a;b,c\n1,2\n", (), None),
+        ("in.csv", "a\n1;2\n", (), None),
+        ("in.ndjson", '{"a;b": 1}\n', (), None),
+    ],
+)
+def test_another_delimiter_is_warned_of(
+    name: str, content: str, arguments: Sequence[str], advice: str | None
+) -> None:
+    """A single column whose name looks like several is loaded, with a warning, also if quiet."""
+    result = load(content, *arguments, "--quiet", name=name)
+    assert 0 == result.exit_code
+    if advice is None:
+        assert "" == result.stderr
+    else:
+        assert result.stderr.startswith(f"{name} has one column, named {content.splitlines()[0]!r}")
+        assert advice in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--table", "--key", "--null"])
+def test_an_option_that_is_not_text_is_a_usage_error(option: str) -> None:
+    """SQLite stores text only; the file is not created."""
+    Path("in.csv").write_text(PEOPLE)
+    arguments = ["in.csv", "--database", "a.db", "--table", "t", option, "t\udcff"]
+    result = run(*arguments)
+    assert 2 == result.exit_code
+    assert f"Error: {option} is 't\\udcff'; expected text in UTF-8\n" in result.stderr
+    assert not Path("a.db").exists()

@@ -15,6 +15,7 @@ from forebay._errors import format_count
 from forebay.cli._errors import InputError, LoadError
 from forebay.cli._load.convert import Converter
 from forebay.cli._load.database import DatabaseState, check_table_in, look_at, restore
+from forebay.cli._load.delimiters import describe_delimiter
 from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.feed import RejectedRows, UsableRows, usable_rows
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
@@ -130,6 +131,9 @@ class _Load:
             # A table created without rows would have columns of TEXT for later numbers.
             self._end_without_rows()
             return
+        problem = describe_delimiter(self._sample.chunks[0])
+        if problem is not None:
+            self._display.warn(problem)
         plan = self._plan(before)
         if before.columns:
             await check_table_in(request.database, plan.table)

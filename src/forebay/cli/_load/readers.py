@@ -30,6 +30,7 @@ class Chunk:
         offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
         characters: the number of characters of its lines.
+        format: the input's format.
     """
 
     source: str
@@ -40,6 +41,7 @@ class Chunk:
     errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
     characters: int = 0
+    format: Format | None = None
     offsets: list[int] = field(default_factory=list[int])
 
     def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
@@ -132,7 +134,7 @@ class Reader:
         while not ended:
             if convert is None and self.converter is not None:
                 convert = self.converter.bind(source.name, header)
-            chunk = Chunk(source.name, header, converted=convert is not None)
+            chunk = Chunk(source.name, header, converted=convert is not None, format=source.format)
             before = lines.characters
             ended = True
             try:
