@@ -63,3 +63,27 @@ async def test_a_wal_above_its_limit_logs_a_warning(
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: a reader")
     assert first == second
+
+
+async def test_a_wal_that_grows_again_after_a_truncation_is_warned_of_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second warning comes at the limit, although the log was larger the first time."""
+    path, limit = tmp_path / "a.db", 100_000
+    async with (
+        open_sqlite(path, create=TABLES, wal_warning=limit) as store,
+        open_buffers(store, EVENTS, options=PATIENT) as buffers,
+    ):
+        sizes = []
+        for _ in range(3):
+            caplog.clear()
+            with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM events").fetchall()
+                while not caplog.records and (store.wal_size() or 0) < 4 * limit:
+                    await buffers[EVENTS].write(Event("x" * 3000, 1))
+                sizes.append(store.wal_size() or 0)
+                reader.execute("ROLLBACK")
+                reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            assert 0 == store.wal_size()
+    assert all(limit < size < 2 * limit for size in sizes), sizes

@@ -105,6 +105,7 @@ class Wal:
         self._database = database
         self._path = f"{database}-wal"
         self._identity = FileIdentity(self._path)
+        self._limit = warn_at
         self._warn_at = warn_at
 
     def size(self) -> int | None:
@@ -116,12 +117,15 @@ class Wal:
         """Check that the file is still the same, and log a warning when it has grown.
 
         The warning is logged when the file exceeds its limit, and again each time it doubles.
+        After a checkpoint has truncated the file, this starts again.
 
         Raises:
             StoreError: the file was deleted, renamed or replaced.
         """
         status = self._identity.check()
-        if status is not None and status.st_size > self._warn_at:
+        if status is None:
+            return
+        if status.st_size > self._warn_at:
             _logger.warning(
                 "the WAL of %r has grown to %.0f MiB: a reader that stays open prevents SQLite "
                 "from reusing it; find that reader and close it. Commits continue meanwhile",
@@ -129,3 +133,5 @@ class Wal:
                 status.st_size / 2**20,
             )
             self._warn_at = 2 * status.st_size
+        else:
+            self._warn_at = min(self._warn_at, max(self._limit, 2 * status.st_size))
