@@ -212,19 +212,3 @@ async def test_changes_of_the_wal_by_sqlite_are_not_a_fault(
     assert [(3,)] == read(
         path, "SELECT count(*) FROM entries WHERE grp = 0 AND value = 0 AND key NOT LIKE '0-%'"
     )
-
-
-@pytest.mark.parametrize("mode", ["EXCLUSIVE", "NORMAL"])
-async def test_a_deleted_wal_is_noticed_in_every_locking_mode(path: Path, mode: str) -> None:
-    """In EXCLUSIVE mode there is no shared memory, but there is a WAL."""
-    pragmas = {"locking_mode": mode}
-    with pytest.raises(FlushError):
-        async with (
-            open_sqlite(path, create=TABLES, pragmas=pragmas) as store,
-            open_buffers(store, ENTRIES, options=PATIENT) as buffers,
-        ):
-            await buffers[ENTRIES].write(Entry("kept", 0, 0))
-            delete_wal(path)
-            with pytest.raises(trio.BrokenResourceError):
-                await buffers[ENTRIES].write(Entry("lost", 0, 0))
-    assert [("kept",)] == read(path, "SELECT key FROM entries")

@@ -98,6 +98,7 @@ class Connection:
         return f"<Connection {self.path!r} {now.state.value}, {activity}, {now.waiting} waiting>"
 
     @classmethod
+    @trio.lowlevel.enable_ki_protection  # or an interrupt could leave an open file to nobody
     async def open(
         cls,
         path: str | os.PathLike[str],
@@ -107,6 +108,8 @@ class Connection:
         cached_statements: int = 128,
         pragmas: Mapping[str, str | int] | None = None,
         uri_parameters: Mapping[str, str] | None = None,
+        configure: Callable[[sqlite3.Connection], object] | None = None,
+        factory: type[sqlite3.Connection] = sqlite3.Connection,
         close_timeout: float = 30.0,
     ) -> Self:
         """Open a connection that the caller closes with `aclose`.
@@ -125,6 +128,8 @@ class Connection:
             cached_statements=cached_statements,
             pragmas=pragmas or {},
             uri_parameters=uri_parameters or {},
+            configure=configure,
+            factory=factory,
         )
         raw = await anyio.to_thread.run_sync(open_raw, limiter=anyio.CapacityLimiter(1))
         return cls(raw, path, close_timeout)
@@ -254,6 +259,8 @@ async def connect(
     cached_statements: int = 128,
     pragmas: Mapping[str, str | int] | None = None,
     uri_parameters: Mapping[str, str] | None = None,
+    configure: Callable[[sqlite3.Connection], object] | None = None,
+    factory: type[sqlite3.Connection] = sqlite3.Connection,
     close_timeout: float = 30.0,
 ) -> AsyncGenerator[Connection, None]:
     """Open a `Connection` for the time of an ``async with`` block.
@@ -275,6 +282,10 @@ async def connect(
         pragmas: settings by name or ``schema.name``, set in this order when the file is open.
         uri_parameters: how SQLite opens the file, such as ``{"immutable": "1"}``; see
             https://sqlite.org/uri.html#recognized_query_parameters.
+        configure: called once with the `sqlite3.Connection`, after the pragmas were set, in the
+            thread that opened it: it can create SQL functions, for example. If it raises, the
+            connection is closed, and the error is raised.
+        factory: the class of the `sqlite3.Connection`.
         close_timeout: how long closing waits for the calls made before it, in seconds.
 
     Yields:
@@ -295,6 +306,8 @@ async def connect(
         cached_statements=cached_statements,
         pragmas=pragmas,
         uri_parameters=uri_parameters,
+        configure=configure,
+        factory=factory,
         close_timeout=close_timeout,
     )
     errors: list[BaseException] = []

@@ -36,6 +36,8 @@ def make_opener(
     cached_statements: int,
     pragmas: Mapping[str, str | int],
     uri_parameters: Mapping[str, str],
+    configure: Callable[[sqlite3.Connection], object] | None,
+    factory: type[sqlite3.Connection],
 ) -> Callable[[], sqlite3.Connection]:
     """Check the arguments of `connect`, and return a function that opens the file in a thread.
 
@@ -51,7 +53,7 @@ def make_opener(
         )
     if cached_statements < 0:
         raise ValueError(f"cached_statements={cached_statements!r}: expected 0 or more")
-    settings = [_pragma_statement(name, value) for name, value in pragmas.items()]
+    settings = [pragma_statement(name, value) for name, value in pragmas.items()]
 
     def open_raw() -> sqlite3.Connection:
         target = path if path == IN_MEMORY else _prepare_file(path, readonly, uri_parameters)
@@ -62,11 +64,14 @@ def make_opener(
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=cached_statements,
+                factory=factory,
                 uri=True,
             )
             try:
                 for setting in settings:
                     raw.execute(setting).fetchall()
+                if configure is not None:
+                    configure(raw)
             except BaseException:
                 raw.close()
                 raise
@@ -95,8 +100,13 @@ def _prepare_file(path: str, readonly: bool, uri_parameters: Mapping[str, str]) 
     return f"file://{quote(os.fsencode(file))}?{urlencode(parameters)}"
 
 
-def _pragma_statement(name: str, value: object) -> str:
-    """Return the statement that sets a pragma. A pragma takes no bound values."""
+def pragma_statement(name: str, value: object) -> str:
+    """Return the statement that sets a pragma. A pragma takes no bound values.
+
+    Raises:
+        ValueError: SQLite does not know the pragma.
+        TypeError: the value is neither a str nor an int.
+    """
     match = _PRAGMA_NAME.fullmatch(name)
     if match is None or match["name"].lower() not in _known_pragmas():
         raise ValueError(

@@ -16,15 +16,23 @@ from forebay.sqlite import CommitError
 from forebay.stores import BatchError, FailureKind, Outcome
 
 _KINDS: Final = {
+    # Another connection has a lock, recovers the WAL after a crash (SQLITE_BUSY_RECOVERY), or has
+    # written since this transaction began to read (SQLITE_BUSY_SNAPSHOT). That passes.
     sqlite3.SQLITE_BUSY: FailureKind.TRANSIENT,
     sqlite3.SQLITE_LOCKED: FailureKind.TRANSIENT,
+    # Two connections began to use the WAL at the same moment, again and again.
     sqlite3.SQLITE_PROTOCOL: FailureKind.TRANSIENT,
+    # Another connection changed the schema again and again while the statement was compiled.
+    sqlite3.SQLITE_SCHEMA: FailureKind.TRANSIENT,
+    # Another thread interrupted the statement.
+    sqlite3.SQLITE_INTERRUPT: FailureKind.TRANSIENT,
+    # The machine lacks something, which it may have later: space, memory, file descriptors, a disk
+    # that answers. No row is the cause.
     sqlite3.SQLITE_FULL: FailureKind.TRANSIENT,
-    sqlite3.SQLITE_IOERR: FailureKind.TRANSIENT,
     sqlite3.SQLITE_NOMEM: FailureKind.TRANSIENT,
     sqlite3.SQLITE_CANTOPEN: FailureKind.TRANSIENT,
-    sqlite3.SQLITE_SCHEMA: FailureKind.TRANSIENT,
-    sqlite3.SQLITE_INTERRUPT: FailureKind.TRANSIENT,
+    sqlite3.SQLITE_IOERR: FailureKind.TRANSIENT,
+    # The table or SQLite refuses a value.
     sqlite3.SQLITE_CONSTRAINT: FailureKind.ROW,
     sqlite3.SQLITE_MISMATCH: FailureKind.ROW,
     sqlite3.SQLITE_TOOBIG: FailureKind.ROW,
@@ -64,8 +72,22 @@ _IN_DOUBT_CODES: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL})
 _NAMES: Final = {3091: "SQLITE_CONSTRAINT_DATATYPE", 8714: "SQLITE_IOERR_IN_PAGE"}
 """The names of codes that Python does not know and calls `unknown`."""
 
-LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-"""The codes of a lock that another connection holds."""
+LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+"""The primary codes of a conflict with another connection, which passes: see `_KINDS`."""
+
+FILE_FAILURES: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    }
+)
+"""The primary codes of a failure of a file, whose name SQLite's message does not have."""
 
 
 def failure_code(error: BaseException) -> int | None:

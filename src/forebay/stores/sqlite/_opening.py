@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
 
 import trio
@@ -16,10 +18,17 @@ from forebay._table.table import Table
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
+from forebay.stores.sqlite._pragmas import (
+    Settings,
+    check_new_file,
+    sort_settings,
+    store_values,
+)
 from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._statements import create_sql
 from forebay.stores.sqlite._store import SqliteStore
 from forebay.stores.sqlite._waiting import retry_while_locked
+from forebay.stores.sqlite._writer_connection import WriterConnection
 
 Synchronous: TypeAlias = Literal["OFF", "NORMAL", "FULL", "EXTRA"]
 
@@ -55,20 +64,25 @@ async def open_sqlite(
             See https://sqlite.org/pragma.html#pragma_synchronous.
         busy_timeout: how long SQLite itself waits for another process's lock, in seconds. Keep it
             short, because a thread in that wait cannot be woken; forebay then waits in Trio.
-        lock_timeout: how long opening and creating tables wait for such a lock, in seconds.
+        lock_timeout: how long opening and creating tables wait for such a lock together, in
+            seconds.
         readers: the largest number of read connections.
         wal_warning: the size of the write-ahead log, in bytes, above which the logger ``forebay``
             logs a warning: a reader that stays open makes the log grow without limit.
-        pragmas: further settings of each connection, such as ``{"cache_size": -65536}``.
+        pragmas: further settings, such as ``{"cache_size": -65536}``. Those that only matter to
+            writes are not set for the read connections; ``user_version`` and ``application_id``
+            are stored in the file. Settings with which the store does not work are refused.
 
     Yields:
         The store.
 
     Raises:
-        StoreError: the file is not a database, cannot be written, or stayed locked.
+        StoreError: the file is not a database, cannot be written, or stayed locked; or `pragmas`
+            has a property that only a new file can get, and the file was created with another.
         OSError: the file cannot be created: its folder does not exist, the path is a folder, or
             the permission is missing.
         ValueError: an argument is invalid.
+        TypeError: a value in `pragmas` is neither a str nor an int.
     """
     name = os.fsdecode(path)
     if name in ("", ":memory:"):
@@ -76,8 +90,6 @@ async def open_sqlite(
             f"path={name!r}: the store needs a file; for tests without a file use "
             f"forebay.testing.MemoryStore"
         )
-    # Readers open the file later, after the program may have changed its current folder.
-    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # pathlib would access the disk
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
@@ -87,19 +99,24 @@ async def open_sqlite(
             f"strict_tables=True: SQLite supports it since 3.37, and this is "
             f"{sqlite3.sqlite_version}"
         )
-    settings = dict(pragmas or {})
-    # SQLite keeps its other files beside the real one. And a link may lead elsewhere later.
+    settings = sort_settings({"synchronous": synchronous, **(pragmas or {})})
+    # Readers open the file later, after the program may have changed its current folder, or the
+    # target of a link. And SQLite keeps its other files beside the real file, not beside the link.
+    name = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # pathlib would access the disk
     file = await trio.to_thread.run_sync(os.path.realpath, name)
-    try:
-        writer = await sqlite.Connection.open(
-            file,
-            busy_timeout=busy_timeout,
-            cached_statements=1024,
-            pragmas={"synchronous": synchronous, **settings},
+    deadline = trio.current_time() + lock_timeout
+    with _errors_of("opened", file, lock_timeout, deadline):
+        writer = await retry_while_locked(
+            lambda: sqlite.Connection.open(
+                file,
+                busy_timeout=busy_timeout,
+                cached_statements=1024,
+                pragmas=settings.writer,
+                configure=partial(check_new_file, settings=settings),
+                factory=WriterConnection,
+            )
         )
-    except SQLITE_ERRORS as error:
-        raise StoreError(f"{name!r} cannot be opened: {error}") from error
-    pool = Readers(file, limit=readers, pragmas=settings)
+    pool = Readers(file, limit=readers, pragmas=settings.readers)
     saved_positions = SavedPositions(writer)
 
     async def close() -> None:
@@ -111,9 +128,11 @@ async def open_sqlite(
     errors: list[BaseException] = []
     try:
         statements = [create_sql(table, strict=strict_tables) for table in create]
-        await _set_up(writer, name, statements, lock_timeout)
+        with _errors_of("written", file, lock_timeout, deadline):
+            await retry_while_locked(lambda: writer.run(_use_wal, file))
+            await retry_while_locked(lambda: writer.transaction(_set_up, statements, settings))
         yield SqliteStore(
-            name,
+            file,
             writer=writer,
             readers=pool,
             files=DatabaseFiles(file, wal_warning=wal_warning),
@@ -123,38 +142,40 @@ async def open_sqlite(
     except BaseException as error:  # noqa: BLE001  # raised again when the file is closed
         errors.append(error)
     errors += await run_to_end(close)
-    raise_together(f"{name!r} was closed after an error", errors)
+    raise_together(f"{file!r} was closed after an error", errors)
 
 
-async def _set_up(
-    writer: sqlite.Connection, name: str, statements: Sequence[str], lock_timeout: float
-) -> None:
+@contextmanager
+def _errors_of(
+    done: str, file: str, lock_timeout: float, deadline: float
+) -> Generator[None, None, None]:
+    """Convert errors of SQLite, and a lock that lasts past the deadline, into a `StoreError`."""
     try:
-        with trio.fail_after(lock_timeout):
-            await retry_while_locked(lambda: writer.run(_use_wal, name))
-            await retry_while_locked(lambda: writer.transaction(_create_tables, statements))
+        with trio.fail_at(deadline):
+            yield
     except trio.TooSlowError:
         raise StoreError(
-            f"{name!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
+            f"{file!r} stayed locked by another process for {lock_timeout} s (lock_timeout); find "
             f"the process that holds the lock, end it or wait for it, and try again"
         ) from None
     except SQLITE_ERRORS as error:
-        raise StoreError(f"{name!r} cannot be written: {error}") from error
+        raise StoreError(f"{file!r} cannot be {done}: {error}") from error
 
 
-def _use_wal(raw: sqlite3.Connection, name: str) -> None:
+def _use_wal(raw: sqlite3.Connection, file: str) -> None:
     mode = raw.execute("PRAGMA main.journal_mode = wal").fetchone()[0]
     if mode != "wal":
         raise StoreError(
-            f"{name!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
+            f"{file!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
             f"readers do not wait for the writer; network file systems do not support it, so "
             f"move the file to a local disk"
         )
 
 
-def _create_tables(raw: sqlite3.Connection, statements: Sequence[str]) -> None:
+def _set_up(raw: sqlite3.Connection, statements: Sequence[str], settings: Settings) -> None:
     for statement in statements:
         raw.execute(statement)
+    store_values(raw, settings)
     # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write fails.
     version = raw.execute("PRAGMA main.user_version").fetchone()[0]
     raw.execute(f"PRAGMA main.user_version = {version}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from forebay import sqlite
 from forebay._batching.batch import Batch
@@ -23,6 +23,7 @@ from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._schema import check_table
 from forebay.stores.sqlite._silent_rules import silent_rules
 from forebay.stores.sqlite._waiting import retry_while_locked
+from forebay.stores.sqlite._writer_connection import WriterConnection
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -37,7 +38,7 @@ class SqliteStore(Store):
     the calls. Reads run at the same time, on other connections.
 
     Attributes:
-        path: the absolute path of the file.
+        path: the path of the file, absolute and without symbolic links.
     """
 
     def __init__(
@@ -156,6 +157,12 @@ class SqliteStore(Store):
         during that wait, the function is not called. After the function is called, cancellation
         waits until the transaction has ended, so that its outcome is always known.
 
+        What the function leaves on the connection: cursors and blobs are closed, attached
+        databases are detached, and `row_factory`, `text_factory`, `isolation_level`, `autocommit`,
+        the authorizer and the progress handler are reset. SQL functions, collations, TEMP tables
+        and triggers, PRAGMA settings, limits and the trace callback stay; the transactions of the
+        buffers use the same connection, so they are subject to them too.
+
         Args:
             fn: called in a worker thread with a `sqlite3.Connection` in a transaction, and
                 `args`. If it returns, the transaction is committed; if it raises, it is rolled
@@ -178,11 +185,16 @@ class SqliteStore(Store):
         def call(raw: sqlite3.Connection) -> T:
             nonlocal called
             called = True
-            return fn(raw, *args)
+            with cast("WriterConnection", raw).lent():
+                return fn(raw, *args)
 
         def transaction(raw: sqlite3.Connection) -> T:
             with self._files.checked():
-                return sqlite.transact(raw, call)
+                try:
+                    return sqlite.transact(raw, call)
+                finally:
+                    if called:
+                        cast("WriterConnection", raw).end_loan()
 
         return await retry_while_locked(
             lambda: self._writer.run(transaction), may_repeat=lambda: not called
@@ -194,9 +206,9 @@ class SqliteStore(Store):
         """Run a query on a read-only connection and return all its rows.
 
         The query sees what is committed when it starts, and never waits for the writer. If the
-        task is cancelled, the call ends when the query ends. Statements that write are refused,
-        and so are statements that change the connection for the next query, such as ATTACH and
-        BEGIN.
+        task is cancelled, the call ends when the query ends. Every statement that does more than
+        read is refused, so that a query cannot change what the next one finds: ATTACH, BEGIN,
+        CREATE TEMP TABLE, a PRAGMA with a value. Use `run` for these.
 
         Args:
             sql: one statement that only reads.
@@ -206,8 +218,9 @@ class SqliteStore(Store):
             sqlite3.Error: the error of SQLite.
             trio.ClosedResourceError: the store is closed.
         """
-        async with self._readers.connection() as connection:
-            return await retry_while_locked(lambda: connection.fetch_all(sql, parameters))
+        return await self._readers.run(
+            sql, lambda connection: connection.fetch_all(sql, parameters)
+        )
 
     async def fetch_one(
         self, sql: str, parameters: sqlite.Parameters = ()
@@ -216,8 +229,9 @@ class SqliteStore(Store):
 
         Cancellation, arguments and errors are the same as for `fetch_all`.
         """
-        async with self._readers.connection() as connection:
-            return await retry_while_locked(lambda: connection.fetch_one(sql, parameters))
+        return await self._readers.run(
+            sql, lambda connection: connection.fetch_one(sql, parameters)
+        )
 
 
 def _variable_limit(raw: sqlite3.Connection) -> int:

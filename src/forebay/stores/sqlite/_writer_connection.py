@@ -1,0 +1,116 @@
+"""The connection of the writer, which the functions of a program share with the buffers.
+
+A function that `SqliteStore.run` calls may change the connection. What would change the statements
+of the buffers, or would keep a lock or a snapshot of the file, ends with the function.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+from weakref import WeakSet
+
+from forebay._errors import StoreError
+
+Handle = TypeVar("Handle", sqlite3.Cursor, sqlite3.Blob)
+
+
+class WriterConnection(sqlite3.Connection):
+    """A connection that can be lent to a function of the program."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lent = False
+        self._handles: WeakSet[sqlite3.Cursor | sqlite3.Blob] = WeakSet()
+        """The cursors and blobs that the function has not closed, and perhaps others."""
+        self._callbacks_set = False
+
+    @contextmanager
+    def lent(self) -> Generator[None, None, None]:
+        """Lend the connection for the time of a block, which has to be inside a transaction.
+
+        The end of the block closes cursors and blobs, and resets the authorizer, the progress
+        handler and the factories: any of them could make COMMIT and ROLLBACK fail.
+        """
+        self._lent = True
+        try:
+            yield
+        finally:
+            self._lent = False
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+            self.row_factory = None
+            self.text_factory = str
+            if self._callbacks_set:
+                self._callbacks_set = False
+                super().set_authorizer(None)
+                super().set_progress_handler(None, 0)
+
+    def end_loan(self) -> None:
+        """Reset what cannot be reset in a transaction, and detach databases.
+
+        Raises:
+            StoreError: a database cannot be detached.
+        """
+        # In a transaction, these assignments would commit.
+        if self.isolation_level is not None:
+            self.isolation_level = None
+        if sys.version_info >= (3, 12) and self.autocommit != sqlite3.LEGACY_TRANSACTION_CONTROL:
+            self.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL
+        for _, name, _ in self.execute("PRAGMA database_list").fetchall():
+            if name not in ("main", "temp"):
+                self._detach(name)
+
+    def _detach(self, name: str) -> None:
+        quoted = name.replace('"', '""')
+        try:
+            self.execute(f'DETACH "{quoted}"').close()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"the database {name!r}, which a function attached, cannot be detached ({error}), "
+                f"so every later transaction locks it too; close all cursors in the function"
+            ) from error
+
+    # The methods that the function may call. No method of the base class calls another one here.
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a new cursor."""
+        return self._remembered(super().cursor(*args, **kwargs))
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """Execute one statement with a new cursor."""
+        return self._remembered(super().execute(sql, parameters))
+
+    def executemany(self, sql: str, parameters: Any, /) -> sqlite3.Cursor:
+        """Execute one statement once for each of the parameters with a new cursor."""
+        return self._remembered(super().executemany(sql, parameters))
+
+    def blobopen(self, *args: Any, **kwargs: Any) -> sqlite3.Blob:
+        """Open a stored value for reading and writing in parts."""
+        return self._remembered(super().blobopen(*args, **kwargs))
+
+    def _remembered(self, handle: Handle) -> Handle:
+        if self._lent:
+            self._handles.add(handle)
+        return handle
+
+    def set_authorizer(self, *args: Any, **kwargs: Any) -> None:
+        """Set the function that SQLite asks for permission when it compiles a statement."""
+        super().set_authorizer(*args, **kwargs)
+        self._callbacks_set = self._lent
+
+    def set_progress_handler(self, *args: Any, **kwargs: Any) -> None:
+        """Set the function that SQLite calls at intervals, and that can interrupt a statement."""
+        super().set_progress_handler(*args, **kwargs)
+        self._callbacks_set = self._lent
+
+    def deserialize(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse to replace the database, because the store would go on with a copy in memory."""
+        raise sqlite3.NotSupportedError(
+            "deserialize() would replace the file of the store by a database in memory; open that "
+            "database with sqlite3.connect(':memory:'), and copy its rows"
+        )
