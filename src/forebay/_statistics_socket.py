@@ -15,12 +15,14 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+import sys
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, contextmanager, suppress
 
 import trio
 
 from forebay._group import Buffers
+from forebay._own_files import is_same_file, opened_folder, owner_problem
 from forebay._protection import protected_context, raise_together, run_to_end
 
 _MAX_REQUEST_BYTES = 1024
@@ -40,8 +42,8 @@ async def serve_statistics(
     """Let `forebay top PATH` show the buffers, for the time of an `async with` block.
 
     Only the user that owns the process can connect to the socket, and no network port is opened. A
-    socket that a program left behind when it died is replaced; a socket that another program serves
-    is not.
+    socket that a program of this user left behind when it died is replaced; a socket that another
+    program serves is not, nor is a symbolic link or a file of another user.
 
     When the block ends, normally, by an exception, or by cancellation, the clients receive a
     farewell, the connections are closed, and the socket is removed. This takes up to 0.5 s if a
@@ -68,47 +70,38 @@ async def serve_statistics(
         buffers: the object that `open_buffers` yielded.
 
     Raises:
-        FileExistsError: the path exists and is not a socket, or another program serves it.
+        FileExistsError: the path exists and is not a socket of this user, or another program serves
+            it.
         OSError: the socket cannot be created: the folder does not exist, permission is denied, or
             the path is too long.
     """
-    name = os.fsdecode(path)
-    # Only the removal uses this path: the system limits the length of a path to bind.
-    absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # a str is enough
-    listener = _listen(name)
-    bound = os.stat(absolute)  # noqa: PTH116  # a str is enough
     errors: list[BaseException] = []
     ended = trio.Event()
-    try:
-        async with trio.open_nursery() as nursery:
+    with _listening(os.fsdecode(path)) as listener:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def answer(stream: trio.SocketStream) -> None:
-                # A client may end its connection at any time.
-                with suppress(trio.BrokenResourceError, ConnectionError):
-                    await _answer(stream, buffers)
+                async def answer(stream: trio.SocketStream) -> None:
+                    # A client may end its connection at any time.
+                    with suppress(trio.BrokenResourceError, ConnectionError):
+                        await _answer(stream, buffers)
 
-            @trio.lowlevel.enable_ki_protection
-            async def serve() -> None:
+                @trio.lowlevel.enable_ki_protection
+                async def serve() -> None:
+                    try:
+                        await trio.serve_listeners(answer, [listener])
+                    finally:
+                        ended.set()
+
+                nursery.start_soon(serve)
                 try:
-                    await trio.serve_listeners(answer, [listener])
-                finally:
-                    ended.set()
-
-            nursery.start_soon(serve)
-            try:
-                yield
-            except BaseException as error:  # noqa: BLE001  # raised again below, without a group
-                errors.append(error)
-            nursery.cancel_scope.cancel()
-            errors += await run_to_end(ended.wait)
-    except BaseException as error:  # noqa: BLE001  # Ctrl-C in Trio's own tasks for the clients
-        errors.append(error)
-    finally:
-        listener.socket.close()
-        with suppress(FileNotFoundError):
-            # Another program may have replaced the socket.
-            if os.path.samestat(bound, os.stat(absolute)):  # noqa: PTH116  # a str is enough
-                os.unlink(absolute)  # noqa: PTH108  # a str is enough
+                    yield
+                except BaseException as error:  # noqa: BLE001  # raised again below, without a group
+                    errors.append(error)
+                nursery.cancel_scope.cancel()
+                errors += await run_to_end(ended.wait)
+        except BaseException as error:  # noqa: BLE001  # Ctrl-C in Trio's own tasks for the clients
+            errors.append(error)
     raise_together("serve_statistics ended after an error", errors)
 
 
@@ -150,46 +143,90 @@ def _snapshot(buffers: Buffers) -> bytes:
     return json.dumps(answer).encode() + b"\n"
 
 
-def _listen(name: str) -> trio.SocketListener:
-    _remove_stale_socket(name)
+@contextmanager
+def _listening(path: str) -> Generator[trio.SocketListener, None, None]:
+    """Listen at a path for the duration of the block, then remove the socket."""
+    folder_path, name = os.path.split(path)
+    with ExitStack() as stack:
+        try:
+            # By its folder the socket is removed, whatever becomes of the path to it.
+            folder = stack.enter_context(opened_folder(folder_path or os.curdir))
+            sock = stack.enter_context(_bound(path, name, folder))
+            sock.listen()
+        except FileExistsError:
+            raise
+        except OSError as error:
+            # Python itself checks the length, and raises an OSError without errno and strerror.
+            number = error.errno or errno.ENAMETOOLONG
+            reason = error.strerror or f"{error}: pass a shorter path, or a relative one"
+            raise OSError(number, reason, path) from error
+        yield trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+@contextmanager
+def _bound(path: str, name: str, folder: int) -> Generator[socket.socket, None, None]:
+    """Bind a socket for the duration of the block, then close and remove it.
+
+    Args:
+        path: the path of the socket.
+        name: its name in its folder.
+        folder: a descriptor of the folder.
+    """
+    _remove_stale_socket(path, name, folder)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(name)
-        # Before `listen`, so that at no time another user can connect.
-        os.chmod(name, _OWNER_ONLY)  # noqa: PTH101  # a str is enough
-        sock.listen()
-    except OSError as error:
+        if sys.platform == "linux":
+            os.fchmod(sock.fileno(), _OWNER_ONLY)  # `bind` creates a file of this mode
+        sock.bind(path)
+        bound = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        try:
+            if sys.platform != "linux":
+                # Before `listen`, so that at no time another user can connect.
+                os.chmod(name, _OWNER_ONLY, dir_fd=folder, follow_symlinks=False)
+            yield sock
+        finally:
+            # Another program may have replaced the socket.
+            if is_same_file(name, bound, folder=folder):
+                os.unlink(name, dir_fd=folder)
+    finally:
+        # Not by `with`, which would not go on with a `close` that Ctrl-C has cut short.
         sock.close()
-        # Python itself checks the length, and raises an OSError without errno and strerror.
-        number = error.errno or errno.ENAMETOOLONG
-        reason = error.strerror or f"{error}: pass a shorter path, or a relative one"
-        raise OSError(number, reason, name) from error
-    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
 
-def _remove_stale_socket(name: str) -> None:
-    """Remove a socket that no program serves.
+def _remove_stale_socket(path: str, name: str, folder: int) -> None:
+    """Remove a socket of this user that no program serves.
+
+    Args:
+        path: the path of the socket.
+        name: its name in its folder.
+        folder: a descriptor of the folder.
 
     Raises:
         FileExistsError: the path exists and is not such a socket.
     """
     try:
-        found = os.stat(name)  # noqa: PTH116  # a str is enough
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return
+    if stat.S_ISLNK(found.st_mode):
+        raise FileExistsError(f"{path!r} exists and is a symbolic link: choose another path")
     if not stat.S_ISSOCK(found.st_mode):
-        raise FileExistsError(f"{name!r} exists and is not a socket: choose another path")
+        raise FileExistsError(f"{path!r} exists and is not a socket: choose another path")
+    problem = owner_problem(found, [os.geteuid()])
+    if problem is not None:
+        raise FileExistsError(f"{path!r} exists and {problem}: choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
-            probe.connect(name)
+            probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(name)  # noqa: PTH108  # a str is enough
+            if is_same_file(name, found, folder=folder):
+                os.unlink(name, dir_fd=folder)
             return
         except BlockingIOError:  # a program serves it, and its backlog is full
             pass
-        except OSError as error:  # it belongs to another user, or is of another type
+        except OSError as error:  # it is a socket of another type
             raise FileExistsError(
-                f"{name!r} exists and does not accept a connection ({error}): choose another path"
+                f"{path!r} exists and does not accept a connection ({error}): choose another path"
             ) from error
-    raise FileExistsError(f"{name!r} is served by another program: choose another path")
+    raise FileExistsError(f"{path!r} is served by another program: choose another path")

@@ -30,3 +30,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=1m", "tmpfs") as folder:
         yield folder
+
+
+@pytest.fixture
+def sticky() -> Iterator[Path]:
+    """A folder in which all users may create files, but remove only their own, as `/tmp`."""
+    with TemporaryDirectory() as temporary:
+        outer = Path(temporary)
+        outer.chmod(0o755)
+        sticky = outer / "sticky"
+        sticky.mkdir()
+        sticky.chmod(0o1777)
+        yield sticky
+
+
+@pytest.fixture
+def target() -> Iterator[Path]:
+    """A file elsewhere that all users may write to."""
+    with TemporaryDirectory() as temporary:
+        Path(temporary).chmod(0o755)
+        target = Path(temporary) / "target"
+        target.write_text("precious")
+        target.chmod(0o666)
+        yield target

@@ -6,9 +6,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,8 +15,7 @@ from forebay import OptionsError
 from forebay._spill.reading import read_spill
 from forebay._spill.writing import check_spill_path
 from tests.faults.harness import Fault, Zygote, mounted
-
-USER, OTHER = 12_345, 54_321
+from tests.faults.planted import OTHER, PLANTED, USER, assert_unchanged, plant
 
 
 def run(
@@ -99,53 +96,6 @@ def test_a_file_that_cannot_be_written_is_removed(
     assert (1, None) == (result["entries"], result["spill"])
     assert "in no file" in result["notes"][0]
     assert [] == list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def sticky() -> Iterator[Path]:
-    """A folder in which all users may create files, but remove only their own, as `/tmp`."""
-    with TemporaryDirectory() as temporary:
-        outer = Path(temporary)
-        outer.chmod(0o755)
-        sticky = outer / "sticky"
-        sticky.mkdir()
-        sticky.chmod(0o1777)
-        yield sticky
-
-
-@pytest.fixture
-def target() -> Iterator[Path]:
-    """A file elsewhere that all users may write to."""
-    with TemporaryDirectory() as temporary:
-        Path(temporary).chmod(0o755)
-        target = Path(temporary) / "target"
-        target.write_text("precious")
-        target.chmod(0o666)
-        yield target
-
-
-PLANTED = {
-    "link": ("ln", "-s", "{target}", "{path}"),
-    "dangling link": ("ln", "-s", "{target}.new", "{path}"),
-    "file": ("touch", "{path}"),
-    "pipe": ("mkfifo", "{path}"),
-    "folder": ("mkdir", "-m", "777", "{path}"),
-    "hard link": ("ln", "{target}", "{path}"),
-}
-
-
-def plant(kind: str, path: Path, target: Path, *, user: int = OTHER) -> None:
-    if kind == "hard link":  # as before Linux 3.6, or with fs.protected_hardlinks = 0
-        path.hardlink_to(target)
-        os.chown(path, OTHER, OTHER)
-        return
-    command = [word.format(path=path, target=target) for word in PLANTED[kind]]
-    subprocess.run(command, check=True, user=user, group=user, extra_groups=[])
-
-
-def assert_unchanged(target: Path) -> None:
-    assert "precious" == target.read_text()
-    assert [target] == list(target.parent.iterdir())
 
 
 @pytest.mark.root

@@ -52,6 +52,7 @@ def main(spill: str, user: int, lack: str) -> None:
         trio.run(leave, spill, lack)
     except OptionsError as error:
         print(json.dumps({"refused": str(error)}))
+        sys.stdin.readline()
     except DrainError as error:
         entries = len(error.unsettled["blobs"].entries)
         notes = getattr(error, "__notes__", [])
