@@ -57,13 +57,13 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(name="tests-all", python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
-    """Run the tests on the built package, on each Python that is installed."""
+    """Run the tests on the built package, on every supported Python installed."""
     _test(session)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests and report the lines and branches that none of them reaches."""
+    """Run the tests, and report the lines and branches that no test reaches."""
     session.install(f".[{EXTRAS}]", *group("tests"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "report")
@@ -79,7 +79,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check types: mypy and pyright, both strict, and that the public API is typed throughout."""
+    """Check types with mypy and pyright, both strict, and that the whole public API is typed."""
     session.install(f".[{EXTRAS}]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
@@ -88,21 +88,21 @@ def typing(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Load 336,776 real flights by the command, twice, and print a report of them."""
+    """Load 336,776 real flights with the command, twice, and print a report."""
     session.install(".[cli]")
     session.run("python", "demo/flights.py")
 
 
 @nox.session
 def replay(session: nox.Session) -> None:
-    """Replay a production cache trace, and check the outcome: `-- --requests 50000` for less."""
+    """Replay a production cache trace and check the result: `-- --requests 50000` for less."""
     session.install(".[cache,otlp]")
     session.run("python", "-m", "replay", *session.posargs)
 
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Kill, starve and lie to a busy program: `-- --seconds 300 --seed 7`."""
+    """Inject faults at random into a busy program: `-- --seconds 300 --seed 7`."""
     session.install(".")
     session.run("python", "-m", "torture", *session.posargs)
 
@@ -132,7 +132,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(name="bench-full")
 def bench_full(session: nox.Session) -> None:
-    """Measure all questions in all sizes; takes an hour or two."""
+    """Measure all questions in all sizes, in an hour or two."""
     _install_for_bench(session)
     results = BENCH_RESULTS.replace("bench.json", "full.json")
     session.run("python", "-m", "benchmarks", "run", "--full", "--json", results, *session.posargs)
@@ -147,7 +147,7 @@ def bench_compare(session: nox.Session) -> None:
 
 @nox.session(name="bench-plot")
 def bench_plot(session: nox.Session) -> None:
-    """Write docs/benchmark.png, .svg and .md of some results: `nox -s bench-plot -- RESULTS`."""
+    """Write docs/benchmark.png, .svg and .md from results: `nox -s bench-plot -- RESULTS`."""
     _install_for_bench(session)
     results = session.posargs[0] if session.posargs else BENCH_RESULTS
     session.run("python", "-m", "benchmarks", "plot", results, "docs/benchmark")

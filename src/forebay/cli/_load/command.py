@@ -132,7 +132,8 @@ def load_command(**options: Any) -> None:
     arrived or the pipe has ended; --no-detect-types loads CSV at once.
 
     In an existing table, the declared types decide, and rows are loaded at once. A number may be
-    written in any way there, except in the columns of --key, which must give back their texts.
+    written in any way there, except in the columns of --key, which must give back their texts. So
+    create the table first to load prices such as 1.10 as REAL.
 
     An empty cell is NULL in a column of numbers, and an empty text in a column of text; --null ''
     makes it NULL in both. A JSON object is a whole row: a column that it does not name is set to
