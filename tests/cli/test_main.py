@@ -1,4 +1,4 @@
-"""`forebay.cli.main`: how every command ends."""
+"""`forebay.cli.main`: the exit codes and messages of every command."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = [
 
 
 class Interrupting(MetaPathFinder):
-    """Ctrl-C comes as the command's module is looked for."""
+    """Ctrl-C arrives while Python looks for the module of the command."""
 
     def find_spec(self, fullname: str, path: object, target: ModuleType | None = None) -> None:
         del path, target
@@ -42,7 +42,7 @@ class Interrupting(MetaPathFinder):
 
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a database a.db the current folder's."""
+    """Create the database a.db in an empty current folder."""
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("a.db")) as connection:
         connection.execute("CREATE TABLE t (a)")
@@ -52,7 +52,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def started(
     command: str, *, unbuffered: bool = False, stdout: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command, with Python's streams buffered as they are by default, or not."""
+    """Start a command, with Python's standard streams buffered, as they are by default, or not."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     if unbuffered:
         environment["PYTHONUNBUFFERED"] = "1"
@@ -64,7 +64,7 @@ def started(
 
 
 def test_sigint_during_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """130, as later, and no traceback."""
+    """The exit code is 130, and there is no traceback."""
     monkeypatch.delitem(sys.modules, "forebay.cli._command", raising=False)
     monkeypatch.delattr(cli, "_command", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
@@ -77,7 +77,7 @@ def test_sigint_during_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_output_that_cannot_be_written(command: str, unbuffered: bool) -> None:
-    """Exit code 1 and one line that names the reason, on a disk that is full."""
+    """On a full disk the exit code is 1, and one line has the reason."""
     full = os.open("/dev/full", os.O_WRONLY)
     try:
         with started(command, unbuffered=unbuffered, stdout=full) as process:
@@ -93,20 +93,20 @@ def test_output_that_cannot_be_written(command: str, unbuffered: bool) -> None:
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("command", ["doctor a.db", "doctor a.db --json", "alerts export"])
-def test_a_reader_that_has_enough(command: str, unbuffered: bool) -> None:
-    """As any command in a pipe: 141, without a word."""
+def test_a_pipe_that_the_reader_closed(command: str, unbuffered: bool) -> None:
+    """If the reader closes the pipe, the exit code is 141, without a message."""
     with started(command, unbuffered=unbuffered) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
-    assert (141, b"") == (process.returncode, told)
+        messages = process.stderr.read()
+    assert (141, b"") == (process.returncode, messages)
 
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize("command", ["doctor a.db", "load nope --database a.db --table t"])
-def test_messages_that_cannot_be_written_are_lost_alone(command: str) -> None:
-    """A full disk below standard error changes no exit code."""
+def test_messages_that_cannot_be_written(command: str) -> None:
+    """On a full disk, lost messages on standard error do not change the exit code."""
     with Path("/dev/full").open("wb") as full:
         codes = [
             subprocess.run(
@@ -122,7 +122,7 @@ def test_messages_that_cannot_be_written_are_lost_alone(command: str) -> None:
 
 @pytest.mark.usefixtures("database")
 def test_a_closed_output() -> None:
-    """A command that was started without a standard output does its work."""
+    """A command without a standard output does its work."""
     command = [
         "sh",
         "-c",

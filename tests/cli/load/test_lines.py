@@ -10,12 +10,11 @@ import pytest
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import lines as lines_module
-from forebay.cli._load.lines import Lines as LinesWithLimit
-from forebay.cli._load.lines import RowTooLongError
+from forebay.cli._load.lines import Lines, RowTooLongError
 
 
-def Lines(stream: BufferedIOBase, source: str, limit: int = 2**20) -> LinesWithLimit:  # noqa: N802  # stands for the class
-    return LinesWithLimit(stream, source, limit)
+def lines_of(stream: BufferedIOBase, source: str, limit: int = 2**20) -> Lines:
+    return Lines(stream, source, limit)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ def Lines(stream: BufferedIOBase, source: str, limit: int = 2**20) -> LinesWithL
 )
 def test_only_line_ends_end_a_line(data: bytes, lines: list[str]) -> None:
     r"""A line ends at \n, \r\n and \r only, and a byte order mark is skipped."""
-    assert lines == list(Lines(io.BytesIO(data), "it"))
+    assert lines == list(lines_of(io.BytesIO(data), "it"))
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 7])
@@ -42,7 +41,7 @@ def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPat
     """The lines are the same for every size of a block: no line end and no letter is split."""
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", block)
     data = "é,1\r\n\r\n\ufeffü\nx".encode()
-    assert ["é,1\r\n", "\r\n", "\ufeffü\n", "x"] == list(Lines(io.BytesIO(data), "it"))
+    assert ["é,1\r\n", "\r\n", "\ufeffü\n", "x"] == list(lines_of(io.BytesIO(data), "it"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_lines_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPat
 )
 def test_a_line_that_is_not_text_is_returned_with_its_fault(data: bytes, fault: str) -> None:
     """The reader sees every line."""
-    lines = Lines(io.BytesIO(b"ok\n" + data), "it")
+    lines = lines_of(io.BytesIO(b"ok\n" + data), "it")
     faults = [lines.fault for _ in lines]
     assert (2, [None, fault]) == (lines.number, faults)
 
@@ -68,7 +67,7 @@ def test_a_line_past_the_limit_is_an_error(
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", block)
     for length, fits in ((100, True), (101, False)):
         text = b"x" * (length - len(end)) + end
-        lines = Lines(io.BytesIO(b"a\n" + text + (b"b\n" if end else b"")), "it", limit=100)
+        lines = lines_of(io.BytesIO(b"a\n" + text + (b"b\n" if end else b"")), "it", limit=100)
         assert "a\n" == next(lines)
         lines.begin_row()
         if fits:
@@ -80,7 +79,7 @@ def test_a_line_past_the_limit_is_an_error(
 
 def test_a_row_past_the_limit_ends_with_its_line() -> None:
     """The next row begins with the line after it."""
-    lines = Lines(io.BytesIO(b"xxxx\n" * 30), "it", limit=100)
+    lines = lines_of(io.BytesIO(b"xxxx\n" * 30), "it", limit=100)
     lines.begin_row()
     with pytest.raises(RowTooLongError, match="the row is longer than 100 bytes"):
         list(lines)
@@ -93,7 +92,7 @@ def test_a_line_is_returned_before_the_next_one_arrives() -> None:
     """A read returns what a pipe holds, and `waiting` is true if the next line may block."""
     inward, outward = os.pipe()
     with os.fdopen(inward, "rb") as stream, os.fdopen(outward, "wb", buffering=0) as writer:
-        lines = Lines(stream, "it")
+        lines = lines_of(stream, "it")
         writer.write(b"a\nb\nc")
         assert ("a\n", False) == (next(lines), lines.waiting)
         assert ("b\n", True) == (next(lines), lines.waiting)
