@@ -43,30 +43,58 @@ class RowRefusedError(Exception):
     """A statement failed because of one of its rows. SQLite's error is the `__cause__`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class _RefusedBefore:
+    """The refused entries up to one of them, as a linked list: to add one copies nothing."""
+
+    rejection: Rejection
+    previous: _RefusedBefore | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The part of a batch that is settled. Entries settle in their order.
 
     Attributes:
         position: the number of settled entries since the buffer was opened.
         operations: the number of committed operations of this batch, by kind.
-        rejections: the entries of this batch that became dead letters.
+        refused: the entries of this batch that became dead letters, or None.
     """
 
     position: int
     operations: Mapping[str, int] = field(default_factory=dict[str, int])
-    rejections: tuple[Rejection, ...] = ()
+    refused: _RefusedBefore | None = None
+
+    @property
+    def rejection_count(self) -> int:
+        """The number of entries of this batch that became dead letters."""
+        return 0 if self.refused is None else self.refused.count
+
+    def rejections(self, *, after: int = 0) -> tuple[Rejection, ...]:
+        """Return the entries of this batch that became dead letters, in their order.
+
+        Args:
+            after: how many of them to leave out, from the first one.
+        """
+        found: list[Rejection] = []
+        last = self.refused
+        while last is not None and last.count > after:
+            found.append(last.rejection)
+            last = last.previous
+        return tuple(reversed(found))
 
     def advanced_by(self, batch: Batch) -> Settled:
         """Return what is settled once all operations of this batch are committed."""
         operations = dict(self.operations)
         for step in batch.steps:
             operations[step.operation] = operations.get(step.operation, 0) + len(step)
-        return Settled(batch.end, operations, self.rejections)
+        return Settled(batch.end, operations, self.refused)
 
     def advanced_by_rejection(self, rejection: Rejection) -> Settled:
         """Return what is settled once this entry, the next one, is a dead letter."""
-        return Settled(rejection.number, self.operations, (*self.rejections, rejection))
+        refused = _RefusedBefore(rejection, self.refused, self.rejection_count + 1)
+        return Settled(rejection.number, self.operations, refused)
 
 
 class BatchCommitter:
@@ -119,7 +147,7 @@ class BatchCommitter:
         """Return the outcome of the settled entries."""
         return Outcome(
             operations=self._settled.operations,
-            rejections=self._settled.rejections,
+            rejections=self._settled.rejections(),
             duration=duration,
         )
 
@@ -164,7 +192,7 @@ class BatchCommitter:
             body(raw, batch)
             if self._before_commit is not None:
                 numbers = range(before.position + 1, self._settled.position + 1)
-                rejections = self._settled.rejections[len(before.rejections) :]
+                rejections = self._settled.rejections(after=before.rejection_count)
                 self._before_commit(raw, numbers, rejections)
             if self._needs_position(batch):
                 self.saved_position = True
@@ -185,7 +213,10 @@ class BatchCommitter:
         """Return whether to save the position, so that no retry repeats this transaction."""
         is_part = batch.entries < self.batch.entries
         return bool(
-            is_part or self._before_commit or self._settled.rejections or not batch.is_idempotent
+            is_part
+            or self._before_commit
+            or self._settled.rejection_count
+            or not batch.is_idempotent
         )
 
     def _write(self, raw: sqlite3.Connection, batch: Batch) -> None:
@@ -223,7 +254,7 @@ class BatchCommitter:
         cause = refusal.__cause__ or refusal
         code, message = code_name(cause), str(cause)
         row = describe_operation(batch.table, to_operation(entry))
-        if len(self._settled.rejections) >= self._rejection_limit:
+        if self._settled.rejection_count >= self._rejection_limit:
             raise FloodError(
                 f"table {batch.table.name!r} refused more rows than may become dead letters per "
                 f"minute, so the cause is probably the program and not a single row; the last "
