@@ -29,6 +29,7 @@ from forebay import (
     DeleteBy,
     DrainError,
     FlushError,
+    RetryPolicy,
     Unsettled,
     Update,
     Write,
@@ -55,6 +56,9 @@ OPTIONS = st.builds(
     batch_size=st.sampled_from([2, 1, 3, 100]),
     flush_interval=st.sampled_from([0.2, 0.0, math.inf]),
     drain_timeout=st.sampled_from([5.0, 0.0]),
+    dead_letters_per_minute=st.sampled_from([1_000, 1]),
+    on_failure=st.sampled_from(["stop", "suspend"]),
+    retry=st.sampled_from([RetryPolicy(), RetryPolicy(max_attempts=2)]),
 )
 """Options with limits that a few entries reach."""
 
