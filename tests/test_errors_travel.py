@@ -37,6 +37,7 @@ from forebay.cache.s3 import _CancelledError
 from forebay.cli._dead_letters.failures import Failed, Interrupted
 from forebay.cli._errors import InputError, InputRowError, LoadError
 from forebay.cli._load.convert import MisfitError
+from forebay.cli._load.lines import RowTooLongError
 from forebay.cli._output import ClosedPipeError, OutputError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
@@ -132,6 +133,7 @@ SAMPLES: list[Exception] = [
     InputError("a.csv", "not UTF-8", line=3),
     InputRowError("a.csv", "not a number", line=3),
     MisfitError("not a number"),
+    RowTooLongError("the row is too long"),
     OutputError("the output could not be written"),
     ClosedPipeError("the pipe is closed"),
     command_error(Failed),

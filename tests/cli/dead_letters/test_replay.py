@@ -178,7 +178,7 @@ def test_many_reasons_are_not_all_listed() -> None:
 
 def test_ctrl_c_ends_a_replay_of_many_letters_early() -> None:
     """It does not wait for the letters that are left, though all of them are refused again."""
-    many = 20_000
+    many = 60_000
     write_spill("spill", {VISITS: [Write(("/nowhere", i)) for i in range(many)]})
     arguments = [sys.executable, "-m", "forebay", "dead-letters", "replay", "site.db"]
     with subprocess.Popen(
@@ -189,7 +189,7 @@ def test_ctrl_c_ends_a_replay_of_many_letters_early() -> None:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate()
     assert 130 == process.returncode
-    assert json.loads(output)["error"].startswith("interrupted: 0 replayed, 20,000 not")
+    assert json.loads(output)["error"].startswith("interrupted: 0 replayed, 60,000 not")
     assert 0 < tried() < many / 2
 
 

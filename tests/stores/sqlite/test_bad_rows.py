@@ -112,25 +112,35 @@ async def test_only_the_bad_rows_are_refused(
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "code"),
-    [(2**63, "OverflowError"), (-(2**63) - 1, "OverflowError"), ("\ud800", "UnicodeEncodeError")],
-)
-async def test_a_value_that_cannot_be_bound_is_a_bad_row(
-    tmp_path: Path, value: object, code: str
-) -> None:
+ANY = Table.from_columns({"k": int, "v": object}, name="pairs", key="k")
+
+
+async def test_a_value_that_cannot_be_bound_is_a_bad_row(tmp_path: Path) -> None:
     """A value that Python's sqlite3 refuses to bind affects no other row."""
-    table = Table.from_columns({"k": int, "v": object}, name="pairs", key="k")
     async with (
-        open_sqlite(tmp_path / "a.db", create=[table]) as store,
-        open_buffers(store, table) as buffers,
+        open_sqlite(tmp_path / "a.db", create=[ANY]) as store,
+        open_buffers(store, ANY) as buffers,
     ):
-        await buffers[table].enqueue_many([(1, 1), (2, value), (3, 3)])
-        await buffers[table].flush()
+        await buffers[ANY].enqueue_many([(1, 1), (2, "\ud800"), (3, 3)])
+        await buffers[ANY].flush()
         rows = await store.fetch_all("SELECT k FROM pairs ORDER BY k")
         letters = await dead_letters(store)
     assert [(1,), (3,)] == rows
-    assert [code] == [letter[3] for letter in letters]
+    assert ["UnicodeEncodeError"] == [letter[3] for letter in letters]
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+async def test_an_integer_beyond_64_bits_is_refused_at_the_call(tmp_path: Path, value: int) -> None:
+    """The caller gets the error, whatever the column's type, and no row becomes a dead letter."""
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[ANY]) as store,
+        open_buffers(store, ANY) as buffers,
+    ):
+        with pytest.raises(ValueError, match="64"):
+            await buffers[ANY].enqueue_many([(1, 1), (2, value), (3, 3)])
+        await buffers[ANY].flush()
+        assert [(1,)] == await store.fetch_all("SELECT k FROM pairs ORDER BY k")
+        assert 0 == buffers[ANY].statistics().dead_lettered
 
 
 async def test_a_bad_row_does_not_supersede_a_good_one(
