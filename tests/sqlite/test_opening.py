@@ -87,6 +87,23 @@ def no_umask() -> Iterator[None]:
     os.umask(before)
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o177])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o660, 0o664])
+async def test_a_new_file_has_the_mode_that_was_asked_for(
+    tmp_path: Path, mode: int, umask: int
+) -> None:
+    """The database, its log and the index of the log, whatever the umask is."""
+    options: dict[str, Any] = {"pragmas": {"journal_mode": "wal"}, "mode": mode}
+    before = os.umask(umask)
+    try:
+        async with sqlite.connect(tmp_path / "new.db", **options) as connection:
+            await connection.execute("CREATE TABLE t (x)")
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert {"new.db": mode, "new.db-wal": mode, "new.db-shm": mode} == modes
+
+
 @pytest.mark.usefixtures("no_umask")
 async def test_only_the_owner_can_read_a_new_file(tmp_path: Path) -> None:
     """The database, its log and the index of the log have mode 0600, whatever the umask is."""
@@ -174,6 +191,14 @@ async def test_pragmas_are_set_in_order(path: Path) -> None:
         ({"pragmas": {"cache_size": 1.5}}, r"'cache_size' is 1\.5, expected a str or an int"),
         ({"path": ""}, "path=''"),
         ({"path": ":memory:", "readonly": True}, "readonly=True"),
+        ({"mode": 660}, "mode=0o1224: expected permissions from 0o600 to 0o777"),
+        ({"mode": 0o400}, "mode=0o400: expected permissions"),
+        ({"mode": 0o066}, "mode=0o66: expected permissions"),
+        ({"mode": 0o4600}, "mode=0o4600: expected permissions"),
+        ({"mode": -1}, "mode=0o-1: expected permissions"),
+        ({"mode": True}, "mode=0o1: expected permissions"),
+        ({"mode": "600"}, "mode='600': expected permissions"),
+        ({"mode": None}, "mode=None: expected permissions"),
     ],
 )
 async def test_an_invalid_argument_is_refused(

@@ -104,6 +104,7 @@ class Connection:
         path: str | os.PathLike[str],
         *,
         readonly: bool = False,
+        mode: int = 0o600,
         busy_timeout: float = 0.05,
         cached_statements: int = 128,
         pragmas: Mapping[str, str | int] | None = None,
@@ -124,6 +125,7 @@ class Connection:
         open_raw = make_opener(
             path,
             readonly=readonly,
+            mode=mode,
             busy_timeout=busy_timeout,
             cached_statements=cached_statements,
             pragmas=pragmas or {},
@@ -255,6 +257,7 @@ async def connect(
     path: str | os.PathLike[str],
     *,
     readonly: bool = False,
+    mode: int = 0o600,
     busy_timeout: float = 0.05,
     cached_statements: int = 128,
     pragmas: Mapping[str, str | int] | None = None,
@@ -265,8 +268,8 @@ async def connect(
 ) -> AsyncGenerator[Connection, None]:
     """Open a `Connection` for the time of an ``async with`` block.
 
-    A new database file is created with mode 0600: only its owner can read it. SQLite creates the
-    files beside it with the same mode. The path is never interpreted as a URI.
+    By default only the owner of a new database file can read it. The path is never interpreted as
+    a URI.
 
     If the task is cancelled before the thread starts, no file is created. After that, the
     connection is opened, and the end of the block closes it. The block always ends with
@@ -275,6 +278,8 @@ async def connect(
     Args:
         path: the database file, or ``":memory:"`` for a database that only this connection sees.
         readonly: refuse to write, and refuse a file that does not exist.
+        mode: the permissions of a new database file, whatever the umask is. SQLite creates the
+            files beside it with the same permissions. An existing file keeps its own.
         busy_timeout: how long SQLite waits for another connection's lock, in seconds. Keep it
             short, because a thread in that wait cannot be woken. To wait longer, sleep with
             `trio.sleep` and call again.
@@ -302,6 +307,7 @@ async def connect(
     connection = await Connection.open(
         path,
         readonly=readonly,
+        mode=mode,
         busy_timeout=busy_timeout,
         cached_statements=cached_statements,
         pragmas=pragmas,

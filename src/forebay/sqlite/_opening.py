@@ -22,6 +22,9 @@ _BUSY_TIMEOUT_BELOW = 2**31 / 1000
 
 _PRAGMA_NAME = re.compile(r"(?:(?P<schema>\w+)\.)?(?P<name>\w+)", re.ASCII)
 
+_OWNER_ONLY = 0o600
+"""Permissions with which only the owner of a file can read and write it."""
+
 # If a process closes any descriptor of a file, it loses all its POSIX locks on that file
 # (https://www.sqlite.org/howtocorrupt.html, 2.2). So no connection may be opened on a new file
 # before the descriptor that created the file is closed.
@@ -32,6 +35,7 @@ def make_opener(
     path: str,
     *,
     readonly: bool,
+    mode: int,
     busy_timeout: float,
     cached_statements: int,
     pragmas: Mapping[str, str | int],
@@ -47,6 +51,7 @@ def make_opener(
         raise ValueError(f"path={path!r}: expected a file or {IN_MEMORY!r}")
     if path == IN_MEMORY and readonly:
         raise ValueError(f"readonly={readonly!r}: a new in-memory database has no rows to read")
+    _check_mode(mode)
     if not 0 <= busy_timeout < _BUSY_TIMEOUT_BELOW:
         raise ValueError(
             f"busy_timeout={busy_timeout!r}: expected seconds, at least 0 and below 2**31 / 1000"
@@ -56,7 +61,7 @@ def make_opener(
     settings = [pragma_statement(name, value) for name, value in pragmas.items()]
 
     def open_raw() -> sqlite3.Connection:
-        target = path if path == IN_MEMORY else _prepare_file(path, readonly, uri_parameters)
+        target = path if path == IN_MEMORY else _prepare_file(path, readonly, mode, uri_parameters)
         try:
             raw = sqlite3.connect(
                 target,
@@ -84,7 +89,17 @@ def make_opener(
     return open_raw
 
 
-def _prepare_file(path: str, readonly: bool, uri_parameters: Mapping[str, str]) -> str:
+def _check_mode(mode: object) -> None:
+    if type(mode) is int and not mode & ~0o777 and mode & _OWNER_ONLY == _OWNER_ONLY:
+        return
+    given = f"0o{mode:o}" if isinstance(mode, int) else repr(mode)
+    raise ValueError(
+        f"mode={given}: expected permissions from 0o600 to 0o777 with which the owner can read and "
+        f"write, such as 0o660"
+    )
+
+
+def _prepare_file(path: str, readonly: bool, mode: int, uri_parameters: Mapping[str, str]) -> str:
     """Create the file if necessary and allowed, and return the URI that opens it."""
     file = Path(os.path.realpath(path))
     with _creating:
@@ -92,12 +107,20 @@ def _prepare_file(path: str, readonly: bool, uri_parameters: Mapping[str, str]) 
             file.stat()  # its error has the path, unlike SQLite's
         else:
             with suppress(FileExistsError):
-                os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                _create_file(file, mode)
     if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     # With mode "rw" SQLite creates no file, which would get its mode from the umask.
     parameters = {**uri_parameters, "mode": "ro" if readonly else "rw"}
     return f"file://{quote(os.fsencode(file))}?{urlencode(parameters)}"
+
+
+def _create_file(file: Path, mode: int) -> None:
+    descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, _OWNER_ONLY)
+    try:
+        os.fchmod(descriptor, mode)  # the umask does not change it
+    finally:
+        os.close(descriptor)
 
 
 def pragma_statement(name: str, value: object) -> str:

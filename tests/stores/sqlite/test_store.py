@@ -628,3 +628,16 @@ async def test_a_query_only_reads(
             row[1] for row in await store.fetch_all("PRAGMA table_info(hits)")
         ]
     assert not Path("other.db").exists()
+
+
+async def test_a_new_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
+    """The default is 0600; an existing file keeps its mode."""
+    shared, private = tmp_path / "shared.db", tmp_path / "private.db"
+    async with open_sqlite(shared, mode=0o660), open_sqlite(private):
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    async with open_sqlite(shared):
+        assert 0o660 == shared.stat().st_mode & 0o777
+    assert modes == {
+        **dict.fromkeys(["shared.db", "shared.db-wal", "shared.db-shm"], 0o660),
+        **dict.fromkeys(["private.db", "private.db-wal", "private.db-shm"], 0o600),
+    }

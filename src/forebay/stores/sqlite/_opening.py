@@ -39,6 +39,7 @@ async def open_sqlite(
     *,
     create: Sequence[Table[Any]] = (),
     strict_tables: bool = False,
+    mode: int = 0o600,
     synchronous: Synchronous = "NORMAL",
     busy_timeout: float = 0.05,
     lock_timeout: float = 30.0,
@@ -48,8 +49,9 @@ async def open_sqlite(
 ) -> AsyncGenerator[SqliteStore, None]:
     """Open a SQLite file as a store for buffers, for the time of an `async with` block.
 
-    The file is put into WAL mode. If it does not exist, it is created with access for its owner
-    only. When the block ends, the store waits for the calls made before and closes the file.
+    The file is put into WAL mode. If it does not exist, it is created, by default with access for
+    its owner only. When the block ends, the store waits for the calls made before and closes the
+    file.
 
     Args:
         path: the file, or a symbolic link to it, which is resolved when the store opens.
@@ -58,6 +60,8 @@ async def open_sqlite(
         strict_tables: create them as STRICT tables, in which SQLite itself refuses a value of
             another type, whoever writes it. SQLite supports this since 3.37: an older one cannot
             read the file.
+        mode: the permissions of a new file, whatever the umask is, such as ``0o660``. SQLite
+            creates the files beside it with the same permissions. An existing file keeps its own.
         synchronous: when SQLite waits for the disk. With ``NORMAL`` a power cut may lose the last
             transactions; a crash of the program never does, and the file stays intact. With
             ``FULL`` every commit survives a power cut, at the price of one sync each.
@@ -109,6 +113,7 @@ async def open_sqlite(
         writer = await retry_while_locked(
             lambda: sqlite.Connection.open(
                 file,
+                mode=mode,
                 busy_timeout=busy_timeout,
                 cached_statements=1024,
                 pragmas=settings.writer,
