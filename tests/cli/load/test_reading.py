@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import lines, reading
@@ -103,3 +104,28 @@ async def test_a_block_that_ends_early_does_not_wait_for_the_inputs(
     with trio.fail_after(30):
         async with open_items(reader, await sampled(reader, limit=1), read_on=True) as items:
             await anext(items)
+
+
+async def test_reading_goes_on_when_the_sample_is_consumed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows of the sample are converted before the rows that the reader converts."""
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 64)
+    reader = Reader([str(path)], None)
+    sample = await sampled(reader, limit=20)
+    reads = 0
+    next_chunk = reader.next_chunk
+
+    def counted() -> Chunk | None:
+        nonlocal reads
+        reads += 1
+        return next_chunk()
+
+    monkeypatch.setattr(reader, "next_chunk", counted)
+    async with open_items(reader, sample, read_on=True) as items:
+        for item in sample.items:
+            assert item is await anext(items)
+            await trio.testing.wait_all_tasks_blocked()
+            assert 0 == reads
+        await anext(items)
+        assert reads > 0

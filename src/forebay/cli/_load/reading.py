@@ -111,26 +111,33 @@ async def open_items(
     # of a drain.
     with receive:
         async with trio.open_nursery() as nursery:
+            consumed = trio.Event()
             if read_on and not sample.ended:
-                nursery.start_soon(_read_ahead, reader, send)
+                nursery.start_soon(_read_ahead, reader, send, consumed)
             else:
                 send.close()
-            async with aclosing(_chain(sample.items, receive)) as items:
+            async with aclosing(_chain(sample.items, receive, consumed)) as items:
                 yield items
             nursery.cancel_scope.cancel()
 
 
 async def _chain(
-    items: Iterable[Item], more: trio.MemoryReceiveChannel[Item]
+    items: Iterable[Item], more: trio.MemoryReceiveChannel[Item], consumed: trio.Event
 ) -> AsyncGenerator[Item, None]:
     for item in items:
         yield item
+    consumed.set()
     async for item in more:
         yield item
 
 
-async def _read_ahead(reader: Reader, items: trio.MemorySendChannel[Item]) -> None:
+async def _read_ahead(
+    reader: Reader, items: trio.MemorySendChannel[Item], consumed: trio.Event
+) -> None:
     with items:
+        # The reader converts rows, and a converter must get them in order: those of the sample
+        # first.
+        await consumed.wait()
         while (item := await _read(reader)) is not None:
             await items.send(item)
             if isinstance(item, InputError):
