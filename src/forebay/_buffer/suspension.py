@@ -67,11 +67,15 @@ class Suspension:
         """Note that the buffer is not suspended any more."""
         self._ledger.suspended = False
 
-    async def wait(self, error: BatchError) -> None:
-        """Wait until the next attempt is due, or until the drain begins.
+    def delay(self, error: BatchError) -> float:
+        """Return how long to wait before the next attempt, in seconds.
 
         Args:
             error: the error of the last attempt.
         """
-        with trio.move_on_after(FLOOD_DELAY if isinstance(error, FloodError) else self._delay):
+        return FLOOD_DELAY if isinstance(error, FloodError) else self._delay
+
+    async def wait(self, delay: float) -> None:
+        """Wait for this number of seconds, or until the drain begins."""
+        with trio.move_on_after(delay):
             await self._draining.wait()

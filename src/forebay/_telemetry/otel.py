@@ -23,7 +23,6 @@ from opentelemetry.trace import SpanContext, TracerProvider
 from forebay._batching.batch import FlushReason
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Observe, unobserved
-from forebay._errors import FlushError
 from forebay._telemetry.attributes import database_attributes, encodable
 from forebay._telemetry.instruments import SCHEMA_URL, Instruments, instruments_of
 from forebay._telemetry.registry import OpenBuffer
@@ -292,8 +291,7 @@ class _FlushTelemetry:
     def _end(self, error: BaseException | None) -> None:
         attributes: Mapping[str, str] = self._buffer.by_reason[self._operation, self._batch.reason]
         if error is not None:
-            last = self._failure
-            error_type = last.code if isinstance(error, FlushError) and last else _type_name(error)
+            error_type = error.code if isinstance(error, BatchError) else _type_name(error)
             attributes = {**attributes, "error.type": error_type}
             self._span.set_attribute("error.type", error_type)
             self._span.set_status(trace.StatusCode.ERROR, encodable(str(error)))

@@ -50,6 +50,7 @@ class BatchError(Portable, Exception):
         recoverable: whether somebody may remove the cause while the program runs, such as a table
             that is missing. False if the database is lost, replaced or corrupt: a buffer stops
             then, also with `BufferOptions(on_failure="suspend")`.
+        summary: the message without values of rows, for logs. By default it is the message.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class BatchError(Portable, Exception):
         outcome: Outcome | None = None,
         in_doubt: bool = False,
         recoverable: bool = True,
+        summary: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -70,13 +72,14 @@ class BatchError(Portable, Exception):
         self.outcome = outcome
         self.in_doubt: bool = in_doubt or kind is FailureKind.IN_DOUBT
         self.recoverable = recoverable
+        self.summary: str = message if summary is None else summary
 
 
 class FloodError(BatchError):
     """The table refused more entries of a batch than may become dead letters. It is fatal."""
 
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message, kind=FailureKind.FATAL, code=code)
+    def __init__(self, message: str, *, code: str, summary: str | None = None) -> None:
+        super().__init__(message, kind=FailureKind.FATAL, code=code, summary=summary)
 
 
 @dataclass(frozen=True, slots=True)

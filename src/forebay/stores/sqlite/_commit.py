@@ -260,6 +260,8 @@ class BatchCommitter:
                 f"minute, so the cause is probably the program and not a single row; the last "
                 f"refused entry is {row}: {message} ({code})",
                 code=code,
+                summary=f"table {batch.table.name!r} refused more rows than may become dead "
+                f"letters per minute ({code})",
             ) from cause
         try:
             letter = dead_letters.insert(
@@ -276,6 +278,8 @@ class BatchCommitter:
                 f"into the dead letters either: {error}; store smaller values",
                 kind=FailureKind.FATAL,
                 code=code,
+                summary=f"table {batch.table.name!r} refused a row ({code}), which does not fit "
+                f"into the dead letters either",
             ) from error
         self._settled = self._settled.advanced_by_rejection(
             Rejection(batch.end, to_operation(entry), code, message, letter)
