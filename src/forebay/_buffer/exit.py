@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from forebay._buffer.log import log_lost_spill, log_spill
 from forebay._buffer.worker import Worker
 from forebay._database import Database
 from forebay._errors import DrainError, FlushError
 from forebay._protection import raise_together
 from forebay._spill.writing import write_spill
+from forebay._table.operations import Operation
+from forebay._table.table import Table
 
 
 def buffer_errors(workers: Sequence[Worker]) -> list[FlushError | DrainError]:
@@ -39,16 +43,28 @@ async def spill_unsettled(
     try:
         file, doubt = await _write_spill(path, workers, errors, database)
     except Exception as error:  # noqa: BLE001  # whatever it is, the entries must be named
+        log_lost_spill(path, error)
         for each in errors:
             each.add_note(
                 f"the entries are only in this error, in no file: writing the spill failed with "
                 f"{error!r}"
             )
         return
+    log_spill(file, sum(map(len, _unsettled(workers).values())))
     for each in errors:
         each.spill = str(file)
         if doubt is not None:
             each.add_note(f"a power failure may damage the spill {str(file)!r}: {doubt}")
+
+
+def _unsettled(workers: Sequence[Worker]) -> dict[Table[Any], Sequence[Operation]]:
+    """Return the entries that are not settled, by their table."""
+    return {
+        worker.buffer.table: left.entries
+        for worker in workers
+        if (left := worker.failure.unsettled if worker.failure else worker.left_at_deadline)
+        is not None
+    }
 
 
 async def _write_spill(
@@ -57,12 +73,7 @@ async def _write_spill(
     errors: Sequence[FlushError | DrainError],
     database: Database | None,
 ) -> tuple[Path, str | None]:
-    unsettled = {
-        worker.buffer.table: left.entries
-        for worker in workers
-        if (left := worker.failure.unsettled if worker.failure else worker.left_at_deadline)
-        is not None
-    }
+    unsettled = _unsettled(workers)
     begun = False
 
     def write() -> tuple[Path, str | None]:

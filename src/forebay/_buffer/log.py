@@ -1,4 +1,4 @@
-"""The log records of a buffer. None contains a value of a row.
+"""The log records of buffers and of their end. None contains a value of a row.
 
 Records that could repeat with each flush have a limit per buffer, by Trio's clock.
 docs/operations.md lists all records of forebay.
@@ -12,7 +12,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Concatenate, Final, ParamSpec
+from pathlib import Path
+from typing import Final, ParamSpec
 
 import trio
 
@@ -31,15 +32,13 @@ _REPEAT_PERIOD: Final = 60.0
 P = ParamSpec("P")
 
 
-def _never_raises(
-    method: Callable[Concatenate[BufferLog, P], None],
-) -> Callable[Concatenate[BufferLog, P], None]:
-    """Wrap a method so that an exception of a log handler does not stop the buffer."""
+def _never_raises(function: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a function so that an exception of a log handler does not stop a buffer."""
 
-    @functools.wraps(method)
-    def call(self: BufferLog, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
         with suppress(Exception):  # handlers and filters are the program's: any error is possible
-            method(self, *args, **kwargs)
+            function(*args, **kwargs)
 
     return call
 
@@ -181,3 +180,35 @@ class BufferLog:
         """Log what was held back."""
         if self._refused:
             self._log_refused()
+
+
+@_never_raises
+def log_spill(file: Path, entries: int) -> None:
+    """Log that a spill was written.
+
+    Args:
+        file: the file.
+        entries: the number of operations in it.
+    """
+    _logger.warning(
+        "the spill %r was written, with %s; replay it with `forebay dead-letters replay DB "
+        "--spill FILE`",
+        str(file),
+        format_count(entries, "operation"),
+    )
+
+
+@_never_raises
+def log_lost_spill(path: Path, error: Exception) -> None:
+    """Log that a spill could not be written.
+
+    Args:
+        path: the file that was asked for.
+        error: why it could not be written. Only the text of an OSError has no values of rows.
+    """
+    _logger.error(
+        "the spill %r could not be written; its entries are only in the error that leaves the "
+        "open_buffers block: %s",
+        str(path),
+        error if isinstance(error, OSError) else type(error).__name__,
+    )
