@@ -27,6 +27,7 @@ LAYERS = [
     "_database",
     "_own_files",
     "_spill",
+    "_owner",
     "_protection",
     "sqlite",
     "stores",

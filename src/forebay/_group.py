@@ -67,6 +67,7 @@ class Buffers:
         Raises:
             trio.BrokenResourceError: the worker of one of the buffers failed before.
         """
+        self._check_thread()
         await trio.lowlevel.checkpoint_if_cancelled()
         numbers = [worker.channel.request_flush() for worker in self._workers]
         for worker, number in zip(self._workers, numbers, strict=True):
@@ -77,8 +78,16 @@ class Buffers:
 
         Call this for a second signal, from an operator who does not want to wait. A transaction
         that has begun is still finished. The `DrainError` names the entries that are not settled.
+
+        Raises:
+            RuntimeError: this is not the thread that opened the buffers.
         """
+        self._check_thread()
         _give_up(self._workers)
+
+    def _check_thread(self) -> None:
+        for worker in self._workers:
+            worker.channel.check_thread()
 
     def statistics(self) -> dict[str, BufferStatistics]:
         """Return the state of each buffer now, by the name of its table."""

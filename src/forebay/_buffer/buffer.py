@@ -33,8 +33,8 @@ class Buffer(Generic[R]):
     that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker task has failed,
     they raise `trio.BrokenResourceError`, with the failure as its cause.
 
-    Use a buffer from the Trio thread that opened it only; from other threads call it through
-    `trio.from_thread`.
+    Only the thread of Trio that opened a buffer may use it. In another thread, all calls except
+    `statistics` raise `RuntimeError`; from there, call the buffer through `trio.from_thread`.
     """
 
     def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
@@ -122,6 +122,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
+        self._channel.check_thread()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._channel.counts_bytes:
             return await self._enqueue_measured(rows)
@@ -333,6 +334,7 @@ class Buffer(Generic[R]):
         Raises:
             trio.BrokenResourceError: the buffer's worker failed before.
         """
+        self._channel.check_thread()
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._ledger.wait_settled(self._channel.request_flush())
 

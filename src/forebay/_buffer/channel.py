@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import math
-import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -24,6 +23,7 @@ from forebay._buffer.burst import Burst, Taken
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
+from forebay._owner import Owner
 from forebay._table.operations import Entry, Row, size_of
 
 
@@ -68,7 +68,11 @@ class Channel:
         self._batch_size = batch_size
         self._ledger = ledger
         self._capture = capture
-        self._pid = os.getpid()
+        self._owner = Owner(
+            f"buffer {name!r}",
+            calls="trio.from_thread.run_sync(buffer.enqueue_nowait, row, trio_token=token) or "
+            "trio.from_thread.run(buffer.enqueue, row, trio_token=token)",
+        )
         self._closed = False
         self._open: Burst | None = None
         """The burst to which producers append; None if the next entry opens one."""
@@ -113,20 +117,21 @@ class Channel:
         Raises:
             trio.BrokenResourceError: the worker failed.
             trio.ClosedResourceError: the buffer was closed.
-            RuntimeError: this process is a fork of the one that opened the buffer.
+            RuntimeError: this thread or process is not the one that opened the buffer.
         """
-        self._check_process()
+        self._owner.check()
         if self._ledger.failure is not None:
             raise self._ledger.broken()
         if self._closed:
             raise trio.ClosedResourceError(f"buffer {self._name!r} is closed")
 
-    def _check_process(self) -> None:
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"buffer {self._name!r} belongs to process {self._pid}, but this process is a fork "
-                f"of it; open buffers after the fork"
-            )
+    def check_thread(self) -> None:
+        """Check that this is the thread that opened the buffer, before it uses Trio.
+
+        Raises:
+            RuntimeError: this is another thread.
+        """
+        self._owner.check_thread()
 
     @trio.lowlevel.enable_ki_protection
     def send_nowait(self, entry: Entry) -> int:
@@ -159,6 +164,7 @@ class Channel:
             trio.ClosedResourceError: as for `check_open`.
             RuntimeError: as for `check_open`.
         """
+        self._owner.check_thread()
         await trio.lowlevel.checkpoint_if_cancelled()
         with suppress(trio.WouldBlock):
             return self.send_nowait(entry)
@@ -245,9 +251,9 @@ class Channel:
             The number of the last of these entries, for `Ledger.wait_settled`.
 
         Raises:
-            RuntimeError: this process is a fork of the one that opened the buffer.
+            RuntimeError: as for `check_open`.
         """
-        self._check_process()
+        self._owner.check()
         number = self._ledger.accepted
         if self._ledger.request(number):
             self._wake()

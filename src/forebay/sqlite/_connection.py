@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import trio
 
+from forebay._owner import Owner
 from forebay._protection import protected_context, raise_together, run_to_end
 from forebay.sqlite._gil import gil_releaser
 from forebay.sqlite._opening import make_opener
@@ -76,8 +77,8 @@ class Connection:
     docstring of `forebay.sqlite` has the rules that every call follows.
 
     Every method that calls SQLite raises `trio.ClosedResourceError` after `aclose` was called, and
-    `RuntimeError` in a forked child of the process that opened the connection. A function that
-    runs on a connection must not wait for a call on the same connection: this is a deadlock.
+    `RuntimeError` in a thread or process other than the one that opened the connection. A function
+    that runs on a connection must not wait for a call on the same connection: this is a deadlock.
 
     Attributes:
         path: the path of the database file, as passed, or ``":memory:"``.
@@ -90,7 +91,9 @@ class Connection:
         self._state = ConnectionState.OPEN
         self._turn = anyio.CapacityLimiter(1)
         self._thread: DedicatedThread | None = None
-        self._pid = os.getpid()
+        self._owner = Owner(
+            repr(path), calls="trio.from_thread.run(connection.run, fn, trio_token=token)"
+        )
 
     def __repr__(self) -> str:
         now = self.statistics()
@@ -219,7 +222,7 @@ class Connection:
             trio.TooSlowError: a call was still running after ``close_timeout`` seconds. New calls
                 are refused. Call `aclose` again to close the connection.
         """
-        if self._state is ConnectionState.CLOSED or self._pid != os.getpid():
+        if self._state is ConnectionState.CLOSED or not self._owner.is_this_process:
             await trio.lowlevel.checkpoint()
             return
         self._state = ConnectionState.CLOSING
@@ -242,12 +245,7 @@ class Connection:
         )
 
     def _check_usable(self) -> None:
-        if self._pid != os.getpid():
-            raise RuntimeError(
-                f"{self.path!r} was opened in process {self._pid}, and this is its forked child "
-                f"{os.getpid()}: a SQLite connection must not be used after a fork; open a new "
-                f"one in this process"
-            )
+        self._owner.check()
         if self._state is not ConnectionState.OPEN:
             raise trio.ClosedResourceError(f"{self!r}: aclose() was called on this connection")
 

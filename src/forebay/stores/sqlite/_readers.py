@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -82,7 +81,6 @@ class Readers:
         self._all_closed = False
         self._calls = 0
         self._last_call_ended = trio.Event()
-        self._pid = os.getpid()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, sql: str, query: Callable[[Connection], Awaitable[T]]) -> T:
@@ -100,13 +98,7 @@ class Readers:
         Raises:
             sqlite3.Error: the error of SQLite, or the statement does more than read.
             trio.ClosedResourceError: the store is closed.
-            RuntimeError: this process is a fork of the one that opened the store.
         """
-        if os.getpid() != self._pid:
-            raise RuntimeError(
-                f"the store {self._path!r} was opened in process {self._pid}, and this is a fork "
-                f"of that process: open a store after the fork"
-            )
         if self._closed:
             raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
         self._calls += 1

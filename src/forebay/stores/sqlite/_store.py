@@ -11,6 +11,7 @@ from forebay import sqlite
 from forebay._batching.batch import Batch
 from forebay._database import Database
 from forebay._errors import SchemaError
+from forebay._owner import Owner
 from forebay._table.table import Table
 from forebay.stores import Store
 from forebay.stores.sqlite._attempt import SqliteAttempt
@@ -56,6 +57,11 @@ class SqliteStore(Store):
         self._files = files
         self._saved_positions = saved_positions
         self._variables = 0
+        self._owner = Owner(
+            f"the store {path!r}",
+            calls="trio.from_thread.run(store.run, fn, trio_token=token) or "
+            "trio.from_thread.run(store.fetch_all, sql, trio_token=token)",
+        )
         self._known_silent_rules: set[str] = set()
 
     def __repr__(self) -> str:
@@ -179,7 +185,9 @@ class SqliteStore(Store):
             forebay.sqlite.CommitError: COMMIT failed.
             StoreError: the file was deleted or replaced, and the transaction is lost with it.
             trio.ClosedResourceError: the store is closed.
+            RuntimeError: this thread or process is not the one that opened the store.
         """
+        self._owner.check()
         called = False
 
         def call(raw: sqlite3.Connection) -> T:
@@ -217,7 +225,9 @@ class SqliteStore(Store):
         Raises:
             sqlite3.Error: the error of SQLite.
             trio.ClosedResourceError: the store is closed.
+            RuntimeError: this thread or process is not the one that opened the store.
         """
+        self._owner.check()
         return await self._readers.run(
             sql, lambda connection: connection.fetch_all(sql, parameters)
         )
@@ -229,6 +239,7 @@ class SqliteStore(Store):
 
         Cancellation, arguments and errors are the same as for `fetch_all`.
         """
+        self._owner.check()
         return await self._readers.run(
             sql, lambda connection: connection.fetch_one(sql, parameters)
         )
