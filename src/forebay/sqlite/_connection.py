@@ -209,6 +209,7 @@ class Connection:
         """
         return await self.run(_fetch_one, sql, parameters)
 
+    @trio.lowlevel.enable_ki_protection  # also as a task of its own, as `Readers` calls it
     async def aclose(self) -> None:
         """Wait for the calls made before this one, then close the connection.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -116,8 +115,6 @@ LEFT: dict[str, Function] = {
     "savepoint": statement("SAVEPOINT left"),
     "SQL function": lambda raw: raw.create_function("lower", 1, lambda _: "mine"),
 }
-if sys.version_info >= (3, 12):
-    LEFT["autocommit"] = lambda raw: setattr(raw, "autocommit", True)
 
 
 async def use(store: SqliteStore, path: Path) -> None:
@@ -259,7 +256,8 @@ async def test_an_authorizer_cannot_keep_a_transaction_open(prepared: Path) -> N
 
 async def test_the_database_cannot_be_replaced_by_one_in_memory(prepared: Path) -> None:
     """`deserialize` is refused: rows would be acknowledged, and would never reach the file."""
-    image = sqlite3.connect(prepared).serialize()
+    with closing(sqlite3.connect(prepared)) as raw:
+        image = raw.serialize()
 
     async with open_sqlite(prepared, create=[EVENTS, HITS]) as store:
         with pytest.raises(sqlite3.NotSupportedError, match="in memory"):
