@@ -57,6 +57,7 @@ def check_spill_path(path: str | os.PathLike[str]) -> Path:
         name = os.fsdecode(path)
     except TypeError:
         raise TypeError(f"spill must be the path of a file, not {path!r}") from None
+    absolute = name
     try:
         absolute = os.path.join(os.getcwd(), name)  # noqa: PTH109, PTH118  # keeps a last slash
         problem = _path_problem(absolute if name else "")

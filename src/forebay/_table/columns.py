@@ -177,7 +177,7 @@ def parse_annotation(annotation: Any) -> ColumnType:
     for marker in getattr(annotation, "__metadata__", ()):
         if isinstance(marker, StoredAs):
             return ColumnType(marker.storage, nullable, accepts)
-    if accepts == {int, bool, float}:
+    if accepts == frozenset[type]({int, bool, float}):
         return ColumnType(float, nullable, VALUE_TYPES[float])  # an int is valid for a float
     storages = [storage for storage in VALUE_TYPES if accepts <= VALUE_TYPES[storage]]
     return ColumnType(storages[0] if storages else None, nullable, accepts)
