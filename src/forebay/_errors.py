@@ -123,7 +123,7 @@ class FlushError(ForebayError):
         self.reason = reason
         self.buffer = buffer
         self.unsettled = unsettled
-        self.in_doubt = _in_doubt(*errors)
+        self.in_doubt: bool = _in_doubt(*errors)
         self.spill: str | None = None
         self._attempts = attempts
         self._first_step = _first_step(*errors) or "Fix the cause"
@@ -153,7 +153,7 @@ class DrainError(ForebayError):
         super().__init__(_DRAIN_TIMED_OUT)
         errors = [part.last_error for part in unsettled.values()]
         self.unsettled: dict[str, Unsettled] = dict(unsettled)
-        self.in_doubt = _in_doubt(*errors)
+        self.in_doubt: bool = _in_doubt(*errors)
         self.spill: str | None = None
         self._first_step = _first_step(*errors) or "Find out what blocks the database"
 
