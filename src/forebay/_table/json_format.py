@@ -2,7 +2,8 @@ r"""Encode operations and table declarations as JSON, which people and other too
 
 Dead letters and spill files use this format. They are read once the cause is fixed: perhaps days
 later, by a program that no longer declares the table. So an operation names its columns, and the
-declaration of its table is stored next to it.
+declaration of its table is stored next to it. The declaration also has the version of the format,
+for itself and for the operations; without one it has format 1.
 
 JSON has texts, most numbers and null. Every other value is an object with one member:
 
@@ -23,6 +24,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from forebay._format import FORMAT, check_format
 from forebay._table.merge import Merge
 from forebay._table.operations import Delete, DeleteBy, Operation, Row, Update, Write
 from forebay._table.sqlite_rules import INT64
@@ -127,6 +129,7 @@ def encode_declaration(table: Table[Any]) -> str:
     """
     return _dump(
         {
+            "format": FORMAT,
             "name": table.name,
             "columns": [
                 {
@@ -152,9 +155,11 @@ def decode_declaration(text: str) -> Table[tuple[Any, ...]]:
         text: the JSON.
 
     Raises:
-        ValueError: the text is not JSON, or not the declaration of a table.
+        ValueError: the text is not JSON, is not the declaration of a table, or has a newer format.
     """
     declared = parse_json(text)
+    if isinstance(declared, dict):
+        check_format(declared.get("format", 1))
     try:
         key = tuple(declared["key"])
         columns = {column["name"]: _ANNOTATIONS[column["type"]] for column in declared["columns"]}

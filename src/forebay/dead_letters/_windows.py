@@ -14,6 +14,7 @@ import trio
 from forebay.dead_letters._model import DeadLetterReader
 from forebay.sqlite import Parameters
 from forebay.stores.sqlite import _dead_letter_table as table
+from forebay.stores.sqlite import _format_table as format_table
 from forebay.stores.sqlite._dead_letter_table import Where
 from forebay.stores.sqlite._errors import store_errors
 
@@ -90,8 +91,15 @@ class Windows:
         return table.id_in(ids) & self.fields
 
     async def _begin(self) -> None:
-        """Record the highest id of now. Without a table of letters, there is no window."""
+        """Record the highest id of now. Without a table of letters, there is no window.
+
+        Raises:
+            StoreError: the letters have a newer format than this version of forebay reads.
+        """
         self._begun = True
+        if await query(self._reader, format_table.EXISTS):
+            [(version,)] = await query(self._reader, format_table.VERSION)
+            format_table.check_version(version, self._reader.path)
         if not await query(self._reader, table.EXISTS):
             self._ids = ()
         elif self._ids is None:

@@ -18,6 +18,7 @@ from forebay.doctor._findings import Finding, Verdict
 from forebay.doctor._sqlite_errors import finding_of
 from forebay.stores.sqlite._database_id import read_id
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
+from forebay.stores.sqlite._format_table import check_database_format
 from forebay.stores.sqlite._inspector import open_inspector
 from forebay.stores.sqlite._spill_import import imported_entries
 
@@ -58,8 +59,13 @@ async def examine_database(
                 # An immutable file is in WAL mode, though SQLite says something else.
                 return "wal" if inspector.immutable else checks.read_journal_mode(raw)
 
+            newer = await inspector.run(_format_problem, str(file))
             for name, check in checks.all_checks(tables, integrity, journal_mode):
-                findings += await inspector.run(checks.run_check, name, check)
+                if newer is None or name != "dead_letters":
+                    findings += await inspector.run(checks.run_check, name, check)
+            if newer is not None:
+                # What its tables say is not known, so neither are the spills that were imported.
+                return DatabaseFindings([*findings, Finding("format", Verdict.PROBLEM, newer)])
             return DatabaseFindings(
                 findings,
                 await inspector.run(read_id),
@@ -69,6 +75,14 @@ async def examine_database(
         return DatabaseFindings([*findings, finding_of("database", error)])
     except (OSError, StoreError) as error:
         return DatabaseFindings([*findings, Finding("database", Verdict.PROBLEM, str(error))])
+
+
+def _format_problem(raw: sqlite3.Connection, path: str) -> str | None:
+    try:
+        check_database_format(raw, path)
+    except StoreError as error:
+        return str(error)
+    return None
 
 
 def _let_cancel(raw: sqlite3.Connection) -> None:

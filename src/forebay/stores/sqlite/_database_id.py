@@ -6,6 +6,8 @@ import sqlite3
 from typing import Final
 from uuid import uuid4
 
+from forebay.stores.sqlite._format_table import create_table
+
 _EXISTS: Final = (
     "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 'forebay_database'"
 )
@@ -25,6 +27,8 @@ def create_id(raw: sqlite3.Connection) -> str:
     if known is not None:
         return known
     created = uuid4().hex
-    raw.execute("CREATE TABLE IF NOT EXISTS main.forebay_database (id TEXT PRIMARY KEY NOT NULL)")
+    create_table(
+        raw, "CREATE TABLE IF NOT EXISTS main.forebay_database (id TEXT PRIMARY KEY NOT NULL)"
+    )
     raw.execute("INSERT INTO main.forebay_database VALUES (?)", (created,))
     return created

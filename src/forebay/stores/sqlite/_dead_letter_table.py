@@ -20,6 +20,7 @@ from forebay._errors import StoreError
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay._table.operations import Operation
 from forebay._table.table import Table
+from forebay.stores.sqlite._format_table import create_table
 from forebay.stores.sqlite._statements import in_main
 
 _NAME: Final = "forebay_dead_letters"
@@ -168,7 +169,7 @@ def insert(
     Raises:
         sqlite3.Error: SQLite refused the letter.
     """
-    raw.execute(CREATE)
+    create_table(raw, CREATE)
     row = (
         table.name,
         operation_name(operation),

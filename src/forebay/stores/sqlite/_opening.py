@@ -17,6 +17,7 @@ from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._format_table import check_database_format
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._pragmas import (
     Settings,
@@ -81,8 +82,9 @@ async def open_sqlite(
         The store.
 
     Raises:
-        StoreError: the file is not a database, cannot be written, or stayed locked; or `pragmas`
-            has a property that only a new file can get, and the file was created with another.
+        StoreError: the file is not a database, cannot be written, or stayed locked; or the tables
+            of forebay in it have a newer format than this version knows; or `pragmas` has a
+            property that only a new file can get, and the file was created with another.
         OSError: the file cannot be created: its folder does not exist, the path is a folder, or
             the permission is missing.
         ValueError: an argument is invalid.
@@ -168,6 +170,7 @@ def _errors_of(
 
 
 def _use_wal(raw: sqlite3.Connection, file: str) -> None:
+    check_database_format(raw, file)
     mode = raw.execute("PRAGMA main.journal_mode = wal").fetchone()[0]
     if mode != "wal":
         raise StoreError(

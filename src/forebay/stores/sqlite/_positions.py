@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from forebay.sqlite import Connection
+from forebay.stores.sqlite._format_table import create_table
 from forebay.stores.sqlite._statements import in_main
 
 TABLE: Final = in_main("forebay_progress")
@@ -35,19 +36,19 @@ def save_position(raw: sqlite3.Connection, stream: str, buffer: str, position: i
         f"INSERT INTO {TABLE} VALUES (?, ?, ?) "
         f"ON CONFLICT (stream) DO UPDATE SET position = excluded.position"
     )
-    raw.execute(_CREATE)
+    create_table(raw, _CREATE)
     raw.execute(upsert, (stream, buffer, position))
 
 
 def load_position(raw: sqlite3.Connection, stream: str) -> int | None:
     """Return the number of settled entries of a stream, or None if it was never saved."""
-    raw.execute(_CREATE)
+    create_table(raw, _CREATE)
     row = raw.execute(f"SELECT position FROM {TABLE} WHERE stream = ?", (stream,)).fetchone()
     return None if row is None else int(row[0])
 
 
 def _delete_positions(raw: sqlite3.Connection, streams: Iterable[str]) -> None:
-    raw.execute(_CREATE)
+    create_table(raw, _CREATE)
     for stream in streams:
         raw.execute(f"DELETE FROM {TABLE} WHERE stream = ?", (stream,))
 

@@ -14,6 +14,7 @@ from forebay._errors import SpillError, format_count
 from forebay._spill.model import Spill
 from forebay._table.json_format import encode_declaration, encode_operation, operation_name
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
+from forebay.stores.sqlite._format_table import create_table
 
 SPILLED: Final = "SPILLED"
 """The error code of an entry that comes from a spill file: no table refused it."""
@@ -57,8 +58,8 @@ def import_letters(
         SpillError: the file was incomplete when it was imported before, so that only its first
             entries became dead letters.
     """
-    raw.execute(dead_letters.CREATE)
-    raw.execute(_CREATE_SPILLS)
+    create_table(raw, dead_letters.CREATE)
+    create_table(raw, _CREATE_SPILLS)
     known = raw.execute(
         "SELECT first_letter, last_letter FROM main.forebay_spills WHERE id = ?", (spill.id,)
     ).fetchone()
