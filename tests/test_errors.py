@@ -90,7 +90,7 @@ def test_the_first_step_after_a_full_disk_without_a_retry() -> None:
     """The code of the error's cause decides if there was only one attempt."""
     full = sqlite3.OperationalError("full")
     full.sqlite_errorname = "SQLITE_FULL"
-    assert "Free space on the disk of the database, then enqueue" in str(flush_error(full))
+    assert "Free space on the disk of the database, then pass them" in str(flush_error(full))
 
 
 def test_the_reason_of_a_drain_error_has_each_error_once() -> None:

@@ -215,7 +215,10 @@ def _kept_in(attribute: str, spill: str | None) -> str:
 
 def _recover(spill: str | None) -> str:
     if spill is None:
-        return "enqueue them again; `open_buffers(..., spill=FILE)` would keep them in a file"
+        return (
+            "pass them to `enqueue_again` of a new buffer; "
+            "`open_buffers(..., spill=FILE)` would keep them in a file"
+        )
     return "replay them with `forebay dead-letters replay DB --spill FILE`"
 
 

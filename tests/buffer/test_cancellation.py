@@ -95,6 +95,7 @@ CALLS: dict[str, Callable[[Buffer[Note]], Awaitable[object]]] = {
     "enqueue": lambda b: b.enqueue(Note("z")),
     "enqueue_many": lambda b: b.enqueue_many([Note("z")]),
     "enqueue_many from a generator": lambda b: b.enqueue_many(Note(n) for n in "z"),
+    "enqueue_again": lambda b: b.enqueue_again([Write(("z", ""))]),
     "enqueue_update": lambda b: b.enqueue_update("z", text=""),
     "enqueue_delete": lambda b: b.enqueue_delete("z"),
     "enqueue_delete_by": lambda b: b.enqueue_delete_by(""),

@@ -406,7 +406,8 @@ async def test_the_buffer_stops_after_max_attempts(autojump_clock: MockClock) ->
     assert (
         "buffer 'letters' stopped after 3 attempts: scripted: transient. Not in the table: "
         "1 accepted entry, pending for 0.8 s. They are kept in this error's `unsettled.entries`. "
-        "Fix the cause, then enqueue them again; `open_buffers(..., spill=FILE)` would keep them "
+        "Fix the cause, then pass them to `enqueue_again` of a new buffer; "
+        "`open_buffers(..., spill=FILE)` would keep them "
         "in a file."
     ) == str(caught.value)
 

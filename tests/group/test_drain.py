@@ -131,7 +131,8 @@ async def test_the_deadline_names_the_entries_that_are_not_settled(
         "the drain did not finish before its deadline. Not in the database:\n"
         "- 'letters': 5 accepted entries, the oldest pending for 7.5 s\n"
         "They are kept in this error's `unsettled`. Find out what blocks the database, or raise "
-        "BufferOptions.drain_timeout, then enqueue them again; `open_buffers(..., spill=FILE)` "
+        "BufferOptions.drain_timeout, then pass them to `enqueue_again` of a new buffer; "
+        "`open_buffers(..., spill=FILE)` "
         "would keep them in a file."
     ) == str(caught.value)
     assert ["letters"] == list(caught.value.unsettled)
@@ -352,6 +353,7 @@ CALLS: dict[str, Callable[[Buffer[Note]], object]] = {
     "enqueue_delete_by_nowait": lambda b: b.enqueue_delete_by_nowait(""),
     "enqueue": lambda b: b.enqueue(Note("z", "")),
     "enqueue_many": lambda b: b.enqueue_many([Note("z", "")]),
+    "enqueue_again": lambda b: b.enqueue_again([Write(("z", ""))]),
     "enqueue_update": lambda b: b.enqueue_update("z", text=""),
     "enqueue_delete": lambda b: b.enqueue_delete("z"),
     "enqueue_delete_by": lambda b: b.enqueue_delete_by(""),

@@ -51,7 +51,8 @@ async def test_the_others_drain_before_the_failure_is_raised(autojump_clock: Moc
     assert (
         "buffer 'bad' stopped: no such table. Not in the table: 2 accepted entries, the oldest "
         "pending for 0.2 s. They are kept in this error's `unsettled.entries`. Fix the cause, then "
-        "enqueue them again; `open_buffers(..., spill=FILE)` would keep them in a file."
+        "pass them to `enqueue_again` of a new buffer; "
+        "`open_buffers(..., spill=FILE)` would keep them in a file."
     ) == str(caught.value)
     assert "bad" == caught.value.buffer
     assert (Write(("a",)), Write(("b",))) == caught.value.unsettled.entries
@@ -104,6 +105,7 @@ async def test_an_unexpected_exception_of_a_store_fails_its_buffer(
 WAITS: dict[str, Callable[[Buffer[Letter]], Awaitable[object]]] = {
     "enqueue": lambda b: b.enqueue(Letter("z")),
     "enqueue_many": lambda b: b.enqueue_many([Letter("z")]),
+    "enqueue_again": lambda b: b.enqueue_again([Write(("z",))]),
     "write": lambda b: b.write(Letter("z")),
     "flush": lambda b: b.flush(),
 }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from forebay import Buffer, Buffers, SqliteStore, Table, open_buffers, open_sqlite
+from forebay import Buffer, Buffers, SqliteStore, Table, Write, open_buffers, open_sqlite
 from forebay.sqlite import Connection
 
 EVENTS = Table.from_columns(
@@ -30,6 +30,7 @@ CALLS: dict[str, Call] = {
     "enqueue_nowait": lambda b, _s, _c: buffer_of(b).enqueue_nowait(("x", 1)),
     "enqueue": lambda b, _s, _c: buffer_of(b).enqueue(("x", 1)),
     "enqueue_many": lambda b, _s, _c: buffer_of(b).enqueue_many([("x", 1)]),
+    "enqueue_again": lambda b, _s, _c: buffer_of(b).enqueue_again([Write(("x", 1))]),
     "enqueue_update_nowait": lambda b, _s, _c: buffer_of(b).enqueue_update_nowait("a", number=9),
     "enqueue_update": lambda b, _s, _c: buffer_of(b).enqueue_update("a", number=9),
     "enqueue_delete_nowait": lambda b, _s, _c: buffer_of(b).enqueue_delete_nowait("a"),

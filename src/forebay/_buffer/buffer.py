@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 import trio
 
+from forebay._buffer.bulk import BulkSender
 from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import RowError
-from forebay._table.operations import Delete, DeleteBy, Key, Row, Update
+from forebay._table.operations import Delete, DeleteBy, Key, Operation, Update
+from forebay._table.stored_entries import EntryValidator
 from forebay._table.table import Table
 from forebay._table.validation import RowValidator
 
 R = TypeVar("R")
-
-_CHUNK = 1_000
-"""The rows that `enqueue_many` draws between two schedule points: about 1 ms of the event loop."""
 
 
 class Buffer(Generic[R]):
@@ -28,10 +25,10 @@ class Buffer(Generic[R]):
 
     If the buffer is full, methods whose name ends in `_nowait` raise `trio.WouldBlock`; the other
     methods wait for room, first come, first served. An entry is accepted when the call returns.
-    If the call raises or is cancelled, the entry was not accepted; `enqueue_many` and `write`
-    document their exceptions to this rule. Once the `open_buffers` block is being left, all calls
-    that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker task has failed,
-    they raise `trio.BrokenResourceError`, with the failure as its cause.
+    If the call raises or is cancelled, the entry was not accepted; `enqueue_many`, `enqueue_again`
+    and `write` document their exceptions to this rule. Once the `open_buffers` block is being left,
+    all calls that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker task has
+    failed, they raise `trio.BrokenResourceError`, with the failure as its cause.
 
     Only the thread of Trio that opened a buffer may use it. In another thread, all calls except
     `statistics` raise `RuntimeError`; from there, call the buffer through `trio.from_thread`.
@@ -122,70 +119,61 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._channel.check_thread()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._channel.counts_bytes:
-            return await self._enqueue_measured(rows)
-        accepted = 0
-        iterator = iter(rows)
-        while not _all_drawn(rows, accepted):
-            acquired = await self._channel.acquire(_CHUNK)
-            drawn = self._draw(iterator, acquired, accepted)
-            accepted += drawn
-            if drawn < acquired:
-                break
-            await trio.lowlevel.checkpoint()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return accepted
+        sender = BulkSender(
+            self._channel,
+            method="enqueue_many",
+            item="row",
+            items="rows",
+            validate=self._validator.validate_row,
+            validate_all=self._validator.validate_rows,
+            only_rows=True,
+        )
+        return await sender.send(rows)
 
-    async def _enqueue_measured(self, rows: Iterable[R]) -> int:
-        """Accept rows one by one, since each needs room for its own size."""
-        accepted = 0
-        self._channel.check_open()
-        for row in rows:
-            entries, error = self._checked((row,), accepted)
-            if error is not None:
-                raise error
-            await self._channel.send(entries[0])
-            accepted += 1
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return accepted
+    async def enqueue_again(self, entries: Iterable[Operation]) -> int:
+        """Accept the entries that another buffer of this table could not settle.
 
-    def _draw(self, rows: Iterator[R], acquired: int, before: int) -> int:
-        """Draw rows for which capacity was acquired, accept them, release the capacity left."""
-        drawn: list[R] = []
-        entries: Sequence[Row] = ()
-        try:
-            drawn.extend(islice(rows, acquired))
-        finally:
-            # If the iterable raised, the rows drawn before are accepted all the same.
-            error: Exception | None = None
-            try:
-                entries, error = self._checked(drawn, before)
-            finally:
-                self._channel.send_acquired(entries, acquired)
-            if error is not None:  # the invalid row came before the iterable raised
-                raise error
-        return len(entries)
+        Pass `unsettled.entries` of a `FlushError`, or `unsettled[NAME].entries` of a `DrainError`.
+        They are accepted in their order. This waits whenever the buffer is full. A new buffer with
+        the same capacity has room for all of them.
 
-    def _checked(self, rows: Sequence[R], before: int) -> tuple[Sequence[Row], Exception | None]:
-        """Return the entries of all rows before the first invalid one, and that row's error."""
-        try:
-            return (self._validator.validate_rows(rows) if rows else ()), None
-        except Exception:  # rows are the program's objects, and may raise anything
-            valid: list[Row] = []
-            for row in rows:
-                try:
-                    valid.append(self._validator.validate_row(row))
-                except Exception as error:  # noqa: BLE001  # the caller raises it
-                    count = before + len(valid)
-                    error.add_note(
-                        f"this is row {count} of enqueue_many, counted from 0; "
-                        f"the {count} rows before it were accepted"
-                    )
-                    return valid, error
-            raise
+        If the error is `in_doubt`, a batch of these entries may be in the table already, and takes
+        effect twice: appended rows may be doubled, and columns with the rule `Sum` may count them
+        twice. Deletes by `delete_by` and updates may then also change a row that was written after
+        them. Nothing changes if the table has a key, no `delete_by`, and only the rule `Replace`.
+
+        An entry is drawn from the iterable only when there is room for it. So if this is cancelled,
+        every entry that was drawn is accepted, and no other one. (With `capacity_bytes` an entry
+        must be drawn before it can be measured. So if this is cancelled, the last entry drawn may
+        not be accepted.) Pass an iterator to know which entries were drawn, or shield the call.
+
+        Args:
+            entries: operations on this table. Their values are stored values, as the errors have
+                them: encoded, if the column has a codec.
+
+        Returns:
+            The number of entries accepted.
+
+        Raises:
+            TypeError: an entry is not an operation, the table does not allow it, or a value is not
+                of the type that its column stores. The entries before it are accepted, and a note
+                on the error has their number.
+            ValueError: SQLite cannot store a value, or a row or a key has a wrong number of
+                values. The entries before it are accepted, as for TypeError.
+            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
+            trio.BrokenResourceError: the buffer's worker has failed.
+        """
+        validate = EntryValidator(self._table).validate
+        sender = BulkSender(
+            self._channel,
+            method="enqueue_again",
+            item="entry",
+            items="entries",
+            validate=validate,
+            validate_all=lambda operations: list(map(validate, operations)),
+            only_rows=False,
+        )
+        return await sender.send(entries)
 
     def enqueue_update_nowait(self, key: Key, /, **columns: object) -> None:
         """Accept an update: set columns of the row with this key if it exists.
@@ -358,12 +346,3 @@ class Buffer(Generic[R]):
             last_error=ledger.last_error,
             suspended=ledger.suspended,
         )
-
-
-def _all_drawn(rows: Iterable[object], drawn: int) -> bool:
-    """Return whether a collection has no more rows than were drawn.
-
-    With this answer no room is needed to draw the end of a list. Only the length of a collection
-    counts: a progress bar or another wrapper may have a length that is a guess.
-    """
-    return isinstance(rows, Sequence | AbstractSet | Mapping) and drawn >= len(rows)

@@ -24,7 +24,7 @@ from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
 from forebay._owner import Owner
-from forebay._table.operations import Entry, Row, size_of
+from forebay._table.operations import Entry, size_of
 
 
 class _Wake(enum.Enum):
@@ -200,16 +200,17 @@ class Channel:
         return acquired + more
 
     @trio.lowlevel.enable_ki_protection
-    def send_acquired(self, rows: Sequence[Row], acquired: int) -> None:
-        """Accept rows for which capacity was acquired, and release the capacity left over.
+    def send_acquired(self, entries: Sequence[Entry], acquired: int, *, only_rows: bool) -> None:
+        """Accept entries for which capacity was acquired, and release the capacity left over.
 
         Args:
-            rows: at most `acquired` rows.
+            entries: at most `acquired` entries.
             acquired: what `acquire` returned.
+            only_rows: whether all entries are rows.
         """
-        if rows:
-            self._append(rows, only_rows=True)
-        self._capacity.release(acquired - len(rows))
+        if entries:
+            self._append(entries, only_rows=only_rows)
+        self._capacity.release(acquired - len(entries))
 
     async def _acquire_one(self, size: int = 0) -> None:
         """Wait for room for one entry and acquire it, unless the buffer is closed or fails."""

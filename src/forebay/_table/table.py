@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -191,6 +193,17 @@ def select_columns(table: Table[Any], names: Iterable[str]) -> tuple[Column, ...
     """Return the columns with these names, in the order of the names."""
     by_name = {column.name: column for column in table.columns}
     return tuple(by_name[name] for name in names)
+
+
+def table_of_stored_values(table: Table[Any]) -> Table[Row]:
+    """Return the declaration of a table whose rows are tuples of stored values."""
+    stored: Table[Row] = copy(table)
+    stored.row_type = tuple
+    stored.columns = tuple(
+        replace(column, type=replace(column.type, accepts=column.type.stored, codec=None))
+        for column in table.columns
+    )
+    return stored
 
 
 def key_getter(table: Table[Any]) -> Callable[[Row], Key]:

@@ -1,0 +1,140 @@
+"""Accept many entries with one call: draw them from an iterable when there is room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import islice
+from typing import Generic, TypeVar
+
+import trio
+
+from forebay._buffer.channel import Channel
+from forebay._table.operations import Entry
+
+T = TypeVar("T")
+
+_CHUNK = 1_000
+"""The entries that are drawn between two schedule points: about 1 ms of the event loop."""
+
+
+class BulkSender(Generic[T]):
+    """Sends all that a program passes to one call of a buffer.
+
+    Args:
+        channel: the channel of the buffer.
+        method: the name of the call, for notes on errors.
+        item: what the call takes, such as "row", for notes on errors.
+        items: the plural of it.
+        validate: checks one item and returns its entry.
+        validate_all: checks several items and returns their entries.
+        only_rows: whether all entries are rows.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        method: str,
+        item: str,
+        items: str,
+        validate: Callable[[T], Entry],
+        validate_all: Callable[[Sequence[T]], Sequence[Entry]],
+        only_rows: bool,
+    ) -> None:
+        self._channel = channel
+        self._method = method
+        self._item = item
+        self._items = items
+        self._validate = validate
+        self._validate_all = validate_all
+        self._only_rows = only_rows
+
+    async def send(self, items: Iterable[T]) -> int:
+        """Accept items one after another, and return their number; wait whenever there is no room.
+
+        If this is cancelled, the items that were drawn are accepted. If the channel counts bytes,
+        the last one drawn may not be.
+
+        Args:
+            items: the items.
+
+        Raises:
+            Exception: an item is invalid, or the iterable raised. The items before are accepted.
+            trio.ClosedResourceError: the channel is closed, or was closed while this waited.
+            trio.BrokenResourceError: the worker failed.
+            RuntimeError: this is another thread or process than the one that opened the buffer.
+        """
+        self._channel.check_thread()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._channel.counts_bytes:
+            return await self._send_measured(items)
+        accepted = 0
+        iterator = iter(items)
+        while not _all_drawn(items, accepted):
+            acquired = await self._channel.acquire(_CHUNK)
+            drawn = self._draw(iterator, acquired, accepted)
+            accepted += drawn
+            if drawn < acquired:
+                break
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return accepted
+
+    async def _send_measured(self, items: Iterable[T]) -> int:
+        """Accept items one by one, since each needs room for its own size."""
+        accepted = 0
+        self._channel.check_open()
+        for item in items:
+            entries, error = self._checked((item,), accepted)
+            if error is not None:
+                raise error
+            await self._channel.send(entries[0])
+            accepted += 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return accepted
+
+    def _draw(self, items: Iterator[T], acquired: int, before: int) -> int:
+        """Draw items for which capacity was acquired, accept them, release the capacity left."""
+        drawn: list[T] = []
+        entries: Sequence[Entry] = ()
+        try:
+            drawn.extend(islice(items, acquired))
+        finally:
+            # If the iterable raised, the items drawn before are accepted all the same.
+            error: Exception | None = None
+            try:
+                entries, error = self._checked(drawn, before)
+            finally:
+                self._channel.send_acquired(entries, acquired, only_rows=self._only_rows)
+            if error is not None:  # the invalid item came before the iterable raised
+                raise error
+        return len(entries)
+
+    def _checked(self, items: Sequence[T], before: int) -> tuple[Sequence[Entry], Exception | None]:
+        """Return the entries of all items before the first invalid one, and that one's error."""
+        try:
+            return (self._validate_all(items) if items else ()), None
+        except Exception:  # items are the program's objects, and may raise anything
+            valid: list[Entry] = []
+            for item in items:
+                try:
+                    valid.append(self._validate(item))
+                except Exception as error:  # noqa: BLE001  # the caller raises it
+                    count = before + len(valid)
+                    error.add_note(
+                        f"this is {self._item} {count} of {self._method}, counted from 0; "
+                        f"the {count} {self._items} before it were accepted"
+                    )
+                    return valid, error
+            raise
+
+
+def _all_drawn(items: Iterable[object], drawn: int) -> bool:
+    """Return whether a collection has no more items than were drawn.
+
+    With this answer no room is needed to draw the end of a list. Only the length of a collection
+    counts: a progress bar or another wrapper may have a length that is a guess.
+    """
+    return isinstance(items, Sequence | AbstractSet | Mapping) and drawn >= len(items)
