@@ -60,7 +60,10 @@ async def test_a_wal_above_its_limit_logs_a_warning(
             assert 1 == len(caplog.records)
             while (store.wal_size() or 0) < 250_000:
                 await events.write(Event("x" * 3000, 1))
-    first, second = (record.getMessage() for record in caplog.records)
+    assert [("forebay.stores.sqlite._files", "WARNING")] * 2 == [
+        (record.name, record.levelname) for record in caplog.records
+    ]
+    first, second = caplog.messages
     assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: a reader")
     assert first == second
 

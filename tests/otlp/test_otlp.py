@@ -188,9 +188,11 @@ async def test_a_signal_without_an_endpoint_is_not_exported(
         monkeypatch.setenv(variable, value)
     with trio.CancelScope() as scope:
         async with export_telemetry(set_global=False):
-            found = [record.getMessage() for record in caplog.records]
+            found = caplog.messages
+            levels = {(record.name, record.levelname) for record in caplog.records}
             scope.cancel()
     assert len(found) == (warning is not None)
+    assert levels <= {("forebay.otlp", "WARNING")}
     for message in found:
         assert warning is not None
         assert message.startswith(f"{warning}, since no endpoint is configured: set {ENDPOINT}")
@@ -243,7 +245,10 @@ async def test_an_error_of_the_last_export_is_logged(
     monkeypatch.setattr(MeterProvider, "shutdown", raises)
     monkeypatch.setattr(TracerProvider, "shutdown", raises)
     await set_up()
-    assert ["the last export of telemetry failed"] * 2 == [r.getMessage() for r in caplog.records]
+    assert [("forebay.otlp", "ERROR", RuntimeError)] * 2 == [
+        (record.name, record.levelname, record.exc_info and record.exc_info[0])
+        for record in caplog.records
+    ]
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

@@ -69,8 +69,11 @@ async def test_a_table_that_drops_rows_causes_a_warning(
             async with open_buffers(store, table) as buffers:
                 await buffers[table].write((None,))
         assert [] == await store.fetch_all("SELECT * FROM t")
-        [message] = caplog.messages
-        assert message.startswith(f"{IGNORE}: SQLite drops rows because of it without an error")
+        [record] = caplog.records
+        assert ("forebay.stores.sqlite._store", "WARNING") == (record.name, record.levelname)
+        assert record.getMessage().startswith(
+            f"{IGNORE}: SQLite drops rows because of it without an error"
+        )
         caplog.clear()
         await store.run(lambda raw: raw.execute("DROP TABLE t").close())
         await store.run(lambda raw: raw.execute("CREATE TABLE t (a)").close())

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from forebay._errors import StoreError
 
-_logger = logging.getLogger("forebay")
+_logger = logging.getLogger(__name__)
 
 
 class DatabaseFiles:

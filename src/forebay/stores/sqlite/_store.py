@@ -29,7 +29,7 @@ from forebay.stores.sqlite._writer_connection import WriterConnection
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_logger = logging.getLogger("forebay")
+_logger = logging.getLogger(__name__)
 
 
 class SqliteStore(Store):
