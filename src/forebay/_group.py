@@ -67,7 +67,7 @@ class Buffers:
         Raises:
             trio.BrokenResourceError: the worker of one of the buffers failed before.
         """
-        self._check_thread()
+        self._check_owner()
         await trio.lowlevel.checkpoint_if_cancelled()
         numbers = [worker.channel.request_flush() for worker in self._workers]
         for worker, number in zip(self._workers, numbers, strict=True):
@@ -82,12 +82,12 @@ class Buffers:
         Raises:
             RuntimeError: this is not the thread that opened the buffers.
         """
-        self._check_thread()
+        self._check_owner()
         _give_up(self._workers)
 
-    def _check_thread(self) -> None:
+    def _check_owner(self) -> None:
         for worker in self._workers:
-            worker.channel.check_thread()
+            worker.channel.check_owner()
 
     def statistics(self) -> dict[str, BufferStatistics]:
         """Return the state of each buffer now, by the name of its table."""

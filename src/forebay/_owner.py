@@ -9,7 +9,31 @@ from __future__ import annotations
 
 import os
 import threading
-from threading import get_ident
+from typing import Final
+
+
+class _Running(threading.local):
+    """What identifies the running thread of the running process."""
+
+    def __init__(self) -> None:
+        # threading.local calls this in each thread that reads the attribute.
+        self.identity = object()
+
+
+running: Final = _Running()
+"""Its `identity` is an object of which each thread of each process has its own.
+
+To compare it with that of an `Owner` is the cheapest check of both, and costs no system call.
+"""
+
+
+def _renew_identity() -> None:
+    running.identity = object()
+
+
+# A forked child has one thread, whose identity would be that of its parent.
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_renew_identity)
 
 
 class Owner:
@@ -20,13 +44,13 @@ class Owner:
         calls: how another thread makes calls, for error messages.
     """
 
-    __slots__ = ("_calls", "_owned", "_process", "_thread")
+    __slots__ = ("_calls", "_owned", "_process", "identity")
 
     def __init__(self, owned: str, *, calls: str) -> None:
         self._owned = owned
         self._calls = calls
         self._process = os.getpid()
-        self._thread = get_ident()
+        self.identity = running.identity
 
     @property
     def is_this_process(self) -> bool:
@@ -39,23 +63,15 @@ class Owner:
         Raises:
             RuntimeError: they are not.
         """
-        if os.getpid() != self._process:
+        if running.identity is self.identity:
+            return
+        if not self.is_this_process:
             raise RuntimeError(
                 f"{self._owned} was opened in process {self._process}, and this is its forked "
                 f"child {os.getpid()}, which must not use it; open another one in this process"
             )
-        if get_ident() != self._thread:  # one call less than `check_thread`: buffers are fast
-            self.check_thread()
-
-    def check_thread(self) -> None:
-        """Check that this thread is the owner. This costs a third of `check`.
-
-        Raises:
-            RuntimeError: it is not.
-        """
-        if get_ident() != self._thread:
-            raise RuntimeError(
-                f"{self._owned} belongs to the thread of Trio that opened it, and this is the "
-                f"thread {threading.current_thread().name!r}; from here, call {self._calls}, where "
-                f"token is what trio.lowlevel.current_trio_token() returns in the thread of Trio"
-            )
+        raise RuntimeError(
+            f"{self._owned} belongs to the thread of Trio that opened it, and this is the "
+            f"thread {threading.current_thread().name!r}; from here, call {self._calls}, where "
+            f"token is what trio.lowlevel.current_trio_token() returns in the thread of Trio"
+        )

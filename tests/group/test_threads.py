@@ -102,6 +102,7 @@ async def test_a_call_from_another_thread_is_refused(
     ):
         connection = await Connection.open(path)
         await buffers[EVENTS].write(("a", 1))
+        buffers[EVENTS].enqueue_nowait(("b", 1))  # the next row would only be appended to this one
         before = buffers[EVENTS].statistics().accepted
         error = in_thread(run, lambda: call(buffers, store, connection))
         assert isinstance(error, RuntimeError)

@@ -34,7 +34,7 @@ def test_an_abandoned_buffer_is_removed() -> None:
 def test_a_buffer_that_is_removed_twice_is_counted_once() -> None:
     """Its counts are added to the totals at the first removal only."""
     ledger = Ledger("pairs")
-    ledger.accept(3, 0.0)
+    ledger.burst.entries += [(1,), (2,), (3,)]
     registry, buffer = OpenBuffers(), open_buffer(ledger)
     registry.add(buffer)
     for _ in range(2):
@@ -45,7 +45,7 @@ def test_a_buffer_that_is_removed_twice_is_counted_once() -> None:
 def test_a_forked_child_has_an_empty_registry() -> None:
     """The open buffers belong to the parent."""
     ledger = Ledger("pairs")
-    ledger.accept(3, 0.0)
+    ledger.burst.entries += [(1,), (2,), (3,)]
     registry, buffer = OpenBuffers(), open_buffer(ledger)
     registry.add(buffer)
     reading, writing = os.pipe()
@@ -64,7 +64,8 @@ async def test_another_thread_can_read_ages(autojump_clock: MockClock) -> None:
     """The age of the oldest entry can be computed outside of Trio's thread."""
     clock = trio.lowlevel.current_clock()
     ledger = Ledger("pairs")
-    ledger.accept(1, trio.current_time())
+    ledger.burst.entries.append((1,))
+    ledger.oldest = trio.current_time()
     registry = OpenBuffers()
     buffer = OpenBuffer("pairs", ledger=ledger, capacity=10, store=MemoryStore(), clock=clock)
     registry.add(buffer)

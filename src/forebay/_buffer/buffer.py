@@ -12,6 +12,7 @@ from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import RowError
+from forebay._owner import running
 from forebay._table.operations import Delete, DeleteBy, Key, Operation, Update
 from forebay._table.stored_entries import EntryValidator
 from forebay._table.table import Table
@@ -37,7 +38,9 @@ class Buffer(Generic[R]):
     def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
         self._table = table
         self._validator = RowValidator(table)
+        self._recognize = self._validator.recognize
         self._channel = channel
+        self._owner_identity = channel.owner_identity
         self._ledger = ledger
         self._clock = trio.lowlevel.current_clock()
 
@@ -65,6 +68,7 @@ class Buffer(Generic[R]):
             f"{self._ledger.pending} of {self._channel.capacity} pending>"
         )
 
+    @trio.lowlevel.enable_ki_protection
     def enqueue_nowait(self, row: R) -> None:
         """Accept a row, which is written soon.
 
@@ -79,8 +83,19 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._channel.send_nowait(self._validator.validate_row(row))
+        values = self._recognize(row)
+        burst = self._ledger.burst
+        # The length is compared last: nothing else runs between that and `append`.
+        if (
+            values is not None
+            and running.identity is self._owner_identity
+            and len(burst.entries) < burst.limit
+        ):
+            burst.entries.append(values)  # now the row is accepted, by this alone
+        else:
+            self._channel.send_nowait(self._validator.validate_row(row))
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue(self, row: R) -> None:
         """Accept a row, which is written soon; wait while the buffer is full.
 
@@ -98,6 +113,7 @@ class Buffer(Generic[R]):
         await self._channel.send(self._validator.validate_row(row))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue_many(self, rows: Iterable[R]) -> int:
         """Accept rows one after another; wait whenever the buffer is full.
 
@@ -130,6 +146,7 @@ class Buffer(Generic[R]):
         )
         return await sender.send(rows)
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue_again(self, entries: Iterable[Operation]) -> int:
         """Accept the entries that another buffer of this table could not settle.
 
@@ -175,6 +192,7 @@ class Buffer(Generic[R]):
         )
         return await sender.send(entries)
 
+    @trio.lowlevel.enable_ki_protection
     def enqueue_update_nowait(self, key: Key, /, **columns: object) -> None:
         """Accept an update: set columns of the row with this key if it exists.
 
@@ -193,6 +211,7 @@ class Buffer(Generic[R]):
         """
         self._channel.send_nowait(self._update(key, columns))
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue_update(self, key: Key, /, **columns: object) -> None:
         """Accept an update as `enqueue_update_nowait` does, but wait while the buffer is full.
 
@@ -214,6 +233,7 @@ class Buffer(Generic[R]):
     def _update(self, key: Key, columns: Mapping[str, object]) -> Update:
         return Update(self._validator.validate_key(key), self._validator.validate_update(columns))
 
+    @trio.lowlevel.enable_ki_protection
     def enqueue_delete_nowait(self, key: Key, /) -> None:
         """Accept a delete of the row with this key. If there is no such row, nothing happens.
 
@@ -229,6 +249,7 @@ class Buffer(Generic[R]):
         """
         self._channel.send_nowait(Delete(self._validator.validate_key(key)))
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue_delete(self, key: Key, /) -> None:
         """Accept a delete as `enqueue_delete_nowait` does, but wait while the buffer is full.
 
@@ -246,6 +267,7 @@ class Buffer(Generic[R]):
         await self._channel.send(Delete(self._validator.validate_key(key)))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     def enqueue_delete_by_nowait(self, value: object, /) -> None:
         """Accept a delete of all rows whose `delete_by` column has this value.
 
@@ -262,6 +284,7 @@ class Buffer(Generic[R]):
         """
         self._channel.send_nowait(DeleteBy(self._validator.validate_delete_by(value)))
 
+    @trio.lowlevel.enable_ki_protection
     async def enqueue_delete_by(self, value: object, /) -> None:
         """Accept a delete as `enqueue_delete_by_nowait` does, but wait while the buffer is full.
 
@@ -278,6 +301,7 @@ class Buffer(Generic[R]):
         await self._channel.send(DeleteBy(self._validator.validate_delete_by(value)))
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def write(self, row: R) -> None:
         """Write a row, and return once it is committed.
 
@@ -322,7 +346,7 @@ class Buffer(Generic[R]):
         Raises:
             trio.BrokenResourceError: the buffer's worker failed before.
         """
-        self._channel.check_thread()
+        self._channel.check_owner()
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._ledger.wait_settled(self._channel.request_flush())
 

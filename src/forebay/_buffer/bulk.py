@@ -50,6 +50,7 @@ class BulkSender(Generic[T]):
         self._validate_all = validate_all
         self._only_rows = only_rows
 
+    @trio.lowlevel.enable_ki_protection
     async def send(self, items: Iterable[T]) -> int:
         """Accept items one after another, and return their number; wait whenever there is no room.
 
@@ -65,7 +66,7 @@ class BulkSender(Generic[T]):
             trio.BrokenResourceError: the worker failed.
             RuntimeError: this is another thread or process than the one that opened the buffer.
         """
-        self._channel.check_thread()
+        self._channel.check_owner()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._channel.counts_bytes:
             return await self._send_measured(items)
@@ -85,8 +86,13 @@ class BulkSender(Generic[T]):
         """Accept items one by one, since each needs room for its own size."""
         accepted = 0
         self._channel.check_open()
-        for item in items:
-            entries, error = self._checked((item,), accepted)
+        iterator = iter(items)
+        while True:
+            drawn: list[T] = []
+            _extend(drawn, islice(iterator, 1))
+            if not drawn:
+                break
+            entries, error = self._checked(drawn, accepted)
             if error is not None:
                 raise error
             await self._channel.send(entries[0])
@@ -96,11 +102,11 @@ class BulkSender(Generic[T]):
         return accepted
 
     def _draw(self, items: Iterator[T], acquired: int, before: int) -> int:
-        """Draw items for which capacity was acquired, accept them, release the capacity left."""
+        """Draw items for which room is reserved, accept them, release the room that is left."""
         drawn: list[T] = []
         entries: Sequence[Entry] = ()
         try:
-            drawn.extend(islice(items, acquired))
+            _extend(drawn, islice(items, acquired))
         finally:
             # If the iterable raised, the items drawn before are accepted all the same.
             error: Exception | None = None
@@ -129,6 +135,12 @@ class BulkSender(Generic[T]):
                     )
                     return valid, error
             raise
+
+
+@trio.lowlevel.disable_ki_protection
+def _extend(drawn: list[T], items: Iterable[T]) -> None:
+    """Draw items from the program's iterator, which Ctrl-C may interrupt."""
+    drawn.extend(items)
 
 
 def _all_drawn(items: Iterable[object], drawn: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,20 +22,27 @@ class Taken(NamedTuple):
 
 
 class Burst:
-    """Entries in the order of acceptance. All were accepted at `opened_at` or later.
+    """Entries in the order of acceptance: those accepted since the last burst was closed.
 
-    Only the channel uses bursts. It changes the fields itself, since a method call per entry would
-    slow `enqueue_nowait` down.
+    The length of `entries` is the count of what was accepted. So there is no other count that
+    could differ from it, whatever interrupts a program.
+
+    Producers append to `entries` themselves while it is shorter than `limit`, since a method call
+    per entry would slow them down. All other changes are the channel's.
 
     Args:
-        opened_at: the time of the first entry, in seconds of Trio's clock.
+        base: how many entries the buffer accepted before this burst.
     """
 
-    __slots__ = ("_taken", "entries", "only_rows", "opened_at", "size")
+    __slots__ = ("_taken", "base", "entries", "limit", "only_rows", "opened_at", "size")
 
-    def __init__(self, opened_at: float) -> None:
-        self.opened_at = opened_at
+    def __init__(self, base: int) -> None:
+        self.base = base
         self.entries: list[Entry] = []
+        self.limit: int = 0
+        """The length up to which a producer may append a row without asking the channel."""
+        self.opened_at: float = math.inf
+        """When the first entry was accepted, in seconds of Trio's clock."""
         self.only_rows: bool = True
         self.size: int = 0
         self._taken = 0

@@ -7,29 +7,41 @@ from collections import OrderedDict
 
 import trio
 
+from forebay._buffer.ledger import Ledger
+
 
 class Capacity:
-    """A limit on entries, and optionally on their bytes, granted first come, first served.
+    """A limit on pending entries, and optionally on their bytes, granted first come, first served.
 
-    This is `trio.CapacityLimiter` for amounts. Released capacity goes to the task that has waited
-    longest before any other task can acquire it, so that no producer starves.
+    This is `trio.CapacityLimiter` for amounts. Room goes to the task that has waited longest
+    before any other task can acquire it, so that no producer starves.
+
+    The entries in use are the pending ones, which the ledger counts, and those for which room is
+    reserved: a producer acquired it, and has not accepted its entries yet. So an entry that
+    settles makes room by settling.
 
     Args:
         limit: the number of entries.
         byte_limit: the number of bytes; None for no limit.
+        ledger: counts the pending entries.
     """
 
-    def __init__(self, limit: int, byte_limit: int | None = None) -> None:
+    def __init__(self, limit: int, byte_limit: int | None = None, *, ledger: Ledger) -> None:
         self.limit = limit
         self.byte_limit: float = math.inf if byte_limit is None else byte_limit
         self.counts_bytes: bool = byte_limit is not None
         """Whether there is a byte limit. If not, callers need not measure their entries."""
-        self._entries = 0
+        self._ledger = ledger
+        self._reserved = 0
         self._bytes = 0
         self._refused = False
-        """Whether a task was refused or waits since capacity was last released."""
+        """Whether a task was refused or waits since an entry last settled."""
         self._waiters: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()
         """The tasks that wait, longest wait first, and the bytes that each needs."""
+
+    @property
+    def _entries(self) -> int:
+        return self._ledger.pending + self._reserved
 
     @property
     def exhausted(self) -> bool:
@@ -55,7 +67,7 @@ class Capacity:
 
     @trio.lowlevel.enable_ki_protection
     def acquire_nowait(self, entries: int = 1, size: int = 0) -> None:
-        """Acquire capacity without waiting.
+        """Reserve room without waiting.
 
         Args:
             entries: the number of entries.
@@ -67,14 +79,14 @@ class Capacity:
         if self._waiters or not self._has_room(entries, size):
             self._refused = True
             raise trio.WouldBlock
-        self._entries += entries
+        self._reserved += entries
         self._bytes += size
 
     @trio.lowlevel.enable_ki_protection
     async def acquire(self, size: int = 0) -> None:
-        """Wait for room for one entry and acquire it, or return without it after `close`.
+        """Wait for room for one entry and reserve it, or return without it after `close`.
 
-        If this is cancelled, nothing was acquired.
+        If this is cancelled, nothing was reserved.
 
         Args:
             size: the entry's size in bytes.
@@ -90,15 +102,23 @@ class Capacity:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    @trio.lowlevel.enable_ki_protection
-    def release(self, entries: int, size: int = 0) -> None:
-        """Release capacity, first to the tasks that wait.
+    def use(self, entries: int) -> None:
+        """Note that entries for which room is reserved were accepted: now they are pending.
 
         Args:
             entries: the number of entries.
-            size: their size in bytes.
         """
-        self._entries -= entries
+        self._reserved -= entries
+
+    @trio.lowlevel.enable_ki_protection
+    def release(self, entries: int = 0, size: int = 0) -> None:
+        """Release room, first to the tasks that wait. Call it after entries settled, too.
+
+        Args:
+            entries: the number of entries whose reserved room is not needed.
+            size: the bytes of the entries that settled.
+        """
+        self._reserved -= entries
         self._bytes -= size
         self._admit_waiters()
         self._refused = bool(self._waiters)
@@ -109,13 +129,13 @@ class Capacity:
             if not self._has_room(1, size):
                 return
             del self._waiters[task]
-            self._entries += 1
+            self._reserved += 1
             self._bytes += size
             trio.lowlevel.reschedule(task)
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Wake all tasks that wait, without capacity: no more entries are accepted."""
+        """Wake all tasks that wait, without room: no more entries are accepted."""
         while self._waiters:
             task, _ = self._waiters.popitem(last=False)
             trio.lowlevel.reschedule(task)

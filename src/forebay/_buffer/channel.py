@@ -2,11 +2,16 @@
 
 Producers send single entries. One message per entry would cost more than the write of that entry,
 so a message is a burst: a list to which producers go on appending after they have sent it. A burst
-is closed when it fills a batch, or when the worker takes its entries. The next entry then opens
-another burst.
+is closed when it fills a batch, or when the worker takes its entries. Another burst, still empty,
+then takes its place.
 
 Entries are counted when they are accepted, not when they are received. So the number of messages in
 the memory channel does not matter.
+
+Most entries do not pass through the channel at all. It sets the `limit` of the burst so that
+producers may append rows up to there as long as nothing needs attention: nobody waits, there is
+room, the batch is not full, no entry is measured or linked to a span. Whatever changes that, sets
+the limit to 0. The next entry then comes to the channel, which sets a new limit.
 """
 
 from __future__ import annotations
@@ -43,8 +48,8 @@ class Channel:
     the worker can still take the entries that were accepted. After `close_receive`, the worker
     cannot take entries either.
 
-    Capacity is acquired, the entry is appended, and it is counted, without a KeyboardInterrupt in
-    between: otherwise an interrupt could leave capacity acquired forever, or an entry uncounted.
+    Room is reserved, the entry is appended, and the room is used, without a KeyboardInterrupt in
+    between: otherwise an interrupt could leave room reserved forever.
 
     Args:
         name: the table's name, for error messages.
@@ -73,11 +78,13 @@ class Channel:
             calls="trio.from_thread.run_sync(buffer.enqueue_nowait, row, trio_token=token) or "
             "trio.from_thread.run(buffer.enqueue, row, trio_token=token)",
         )
+        self.owner_identity = self._owner.identity
+        """The `running.identity` of the thread that may append to the burst."""
+        self._appendable = capture is None and not capacity.counts_bytes
+        """Whether producers may append rows to the burst themselves."""
         self._closed = False
-        self._open: Burst | None = None
-        """The burst to which producers append; None if the next entry opens one."""
         self._burst_limit = batch_size
-        """The length at which the open burst fills a batch."""
+        """The length at which the burst fills a batch."""
         self._worker_waits = False
         """Whether the worker waits for a message. If so, it has received all earlier messages."""
         self._received: deque[Burst] = deque()
@@ -125,13 +132,13 @@ class Channel:
         if self._closed:
             raise trio.ClosedResourceError(f"buffer {self._name!r} is closed")
 
-    def check_thread(self) -> None:
-        """Check that this is the thread that opened the buffer, before it uses Trio.
+    def check_owner(self) -> None:
+        """Check that this thread and process opened the buffer, before they use Trio.
 
         Raises:
-            RuntimeError: this is another thread.
+            RuntimeError: they did not.
         """
-        self._owner.check_thread()
+        self._owner.check()
 
     @trio.lowlevel.enable_ki_protection
     def send_nowait(self, entry: Entry) -> int:
@@ -164,7 +171,7 @@ class Channel:
             trio.ClosedResourceError: as for `check_open`.
             RuntimeError: as for `check_open`.
         """
-        self._owner.check_thread()
+        self._owner.check()
         await trio.lowlevel.checkpoint_if_cancelled()
         with suppress(trio.WouldBlock):
             return self.send_nowait(entry)
@@ -174,16 +181,16 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     async def acquire(self, limit: int) -> int:
-        """Acquire capacity for several entries of `send_acquired`; wait for room for the first.
+        """Reserve room for several entries of `send_acquired`; wait for room for the first.
 
-        If this is cancelled, no capacity was acquired. It acquires no capacity for bytes, so a
-        channel that counts bytes does not use it.
+        If this is cancelled, no room is reserved. It reserves no room for bytes, so a channel that
+        counts bytes does not use it.
 
         Args:
-            limit: the largest number of entries to acquire capacity for.
+            limit: the largest number of entries to reserve room for.
 
         Returns:
-            The number of entries for which capacity was acquired: from 1 to `limit`.
+            The number of entries for which room is reserved: from 1 to `limit`.
 
         Raises:
             trio.BrokenResourceError: as for `check_open`.
@@ -191,6 +198,7 @@ class Channel:
             RuntimeError: as for `check_open`.
         """
         self.check_open()
+        self._ledger.burst.limit = 0  # the room that it allowed is about to be reserved
         acquired = 0
         if self._capacity.room == 0:
             await self._acquire_one()
@@ -201,19 +209,21 @@ class Channel:
 
     @trio.lowlevel.enable_ki_protection
     def send_acquired(self, entries: Sequence[Entry], acquired: int, *, only_rows: bool) -> None:
-        """Accept entries for which capacity was acquired, and release the capacity left over.
+        """Accept entries for which room is reserved, and release the room that is left.
 
         Args:
             entries: at most `acquired` entries.
             acquired: what `acquire` returned.
             only_rows: whether all entries are rows.
         """
+        if len(entries) < acquired:
+            self._capacity.release(acquired - len(entries))
         if entries:
             self._append(entries, only_rows=only_rows)
-        self._capacity.release(acquired - len(entries))
 
     async def _acquire_one(self, size: int = 0) -> None:
-        """Wait for room for one entry and acquire it, unless the buffer is closed or fails."""
+        """Wait for room for one entry and reserve it, unless the buffer is closed or fails."""
+        self._ledger.burst.limit = 0  # later entries must wait behind this one
         self._wake()
         await self._capacity.acquire(size)
         try:
@@ -225,24 +235,36 @@ class Channel:
             raise
 
     def _append(self, entries: Sequence[Entry], *, only_rows: bool, size: int = 0) -> int:
-        """Append entries to the open burst and return the number of the last one."""
-        burst = self._open
-        if burst is None:
-            burst = self._open = Burst(trio.current_time())
+        """Append entries for which room is reserved, and return the number of the last one."""
+        burst = self._ledger.burst
+        if not burst.entries:
+            burst.opened_at = trio.current_time()
             self._send.send_nowait(burst)
             self._worker_waits = False
+            if self._ledger.oldest is None:
+                self._ledger.oldest = burst.opened_at
         burst.entries.extend(entries)
         burst.only_rows = burst.only_rows and only_rows
         burst.size += size
-        last = self._ledger.accept(len(entries), burst.opened_at)
+        self._capacity.use(len(entries))
+        last = self._ledger.accepted
         if self._capture is not None:
             self._capture(last - len(entries) + 1, last)
         if len(burst.entries) >= self._burst_limit:
-            self._open = None
+            self._close_burst()
             self._wake()
         elif self._capacity.exhausted:
+            burst.limit = 0
             self._wake()
+        elif self._appendable:
+            room = min(self._burst_limit - len(burst.entries), self._capacity.room)
+            # The last entry comes to the channel again, which has to wake the worker then.
+            burst.limit = len(burst.entries) + room - 1
         return last
+
+    def _close_burst(self) -> None:
+        """Let the next entry begin a new burst."""
+        self._ledger.burst = Burst(self._ledger.accepted)
 
     @trio.lowlevel.enable_ki_protection
     def request_flush(self) -> int:
@@ -270,13 +292,13 @@ class Channel:
     def close(self) -> None:
         """Accept no more entries. The worker can still take those that were accepted."""
         self._closed = True
-        self._open = None
+        self._close_burst()
         self._send.close()
         self._capacity.close()
 
     def fail(self) -> None:
         """Wake the producers that wait. They raise the failure that the ledger has."""
-        self._open = None
+        self._close_burst()
         self._capacity.close()
 
     # The worker's end
@@ -311,10 +333,10 @@ class Channel:
 
         Args:
             deadline: the time at which to return, in seconds of Trio's clock; `math.inf` for none.
-            missing: the number of entries that the batch lacks. An open burst with that many is
-                closed.
+            missing: the number of entries that the batch lacks. A burst with that many is closed.
         """
         self._burst_limit = missing
+        self._ledger.burst.limit = 0  # it may be longer than the burst may become now
         # A cancel scope costs as much as the rest of a wait, so there is one only if needed.
         with nullcontext() if deadline == math.inf else trio.move_on_at(deadline):
             self._worker_waits = True
@@ -333,12 +355,12 @@ class Channel:
     def take(self, limit: int, *, flush_due: bool) -> Taken | None:
         """Take entries of the first received burst.
 
-        The open burst is left to the producers, so that the worker coalesces it in one call. It is
-        closed and taken only if a flush is due or if it has `limit` entries.
+        The burst to which producers append is left to them, so that the worker coalesces it in one
+        call. It is closed and taken only if a flush is due or if it has `limit` entries.
 
         Args:
             limit: the largest number of entries to take.
-            flush_due: whether to take entries of the open burst, too.
+            flush_due: whether to take entries of that burst, too.
 
         Returns:
             The entries; None if there are none to take.
@@ -346,23 +368,22 @@ class Channel:
         if not self._received:
             return None
         burst = self._received[0]
-        if burst is self._open:
+        if burst is self._ledger.burst:
             if not flush_due and burst.left < limit:
                 return None
-            self._open = None
+            self._close_burst()
         taken = burst.take(limit)
         if not burst.left:
             self._received.popleft()
         return taken
 
-    def release(self, entries: int, size: int) -> None:
-        """Release the capacity of entries that were settled.
+    def release(self, size: int) -> None:
+        """Release the room of entries that settled: wake tasks that wait for it.
 
         Args:
-            entries: the number of entries.
             size: the sum of `Taken.size`.
         """
-        self._capacity.release(entries, size)
+        self._capacity.release(size=size)
 
     def close_receive(self) -> None:
         """Close the worker's end, after which no entry can be taken."""

@@ -178,6 +178,6 @@ class Flusher:
             rejections=rejections,
             oldest=self._oldest() if entries == flight.batch.entries else self._ledger.oldest,
         )
-        self._channel.release(part.entries, part.size)
+        self._channel.release(part.size)
         observer.settled(part.outcome)
         self._log.refused(rejections)

@@ -5,6 +5,9 @@ holds all entries accepted before its last one. So an entry is settled if its nu
 than the count of settled entries. At every moment
 accepted = committed + superseded + dead-lettered + pending.
 
+Accepted entries are not counted one by one: their count is what earlier bursts had, and the length
+of the burst to which producers append now.
+
 The ledger also has the queue of tasks that wait for a flush. Each task waits until one entry, which
 it knows by its number, is settled.
 """
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 
 import trio
 
+from forebay._buffer.burst import Burst
 from forebay.stores import Rejection
 
 _DURATIONS = 256
@@ -37,12 +41,13 @@ class _Waiter:
 class Ledger:
     """The counts of one buffer's entries, and the tasks that wait for a flush.
 
-    Each count is an int, which any thread may read at any time.
+    Any thread may read any count at any time.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.accepted: int = 0
+        self.burst = Burst(0)
+        """The burst that gets the next entry. It is sent to the worker with its first entry."""
         self.settled: int = 0
         self.superseded: int = 0
         self.dead_lettered: int = 0
@@ -62,6 +67,12 @@ class Ledger:
         """Why no further entry settles; None while the worker runs."""
         self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
         """The tasks that wait for a flush, in ascending order of their entries' numbers."""
+
+    @property
+    def accepted(self) -> int:
+        """How many entries were accepted."""
+        burst = self.burst  # read once: another thread may ask while a new burst replaces it
+        return burst.base + len(burst.entries)
 
     @property
     def committed(self) -> int:
@@ -84,18 +95,6 @@ class Ledger:
         """
         durations = sorted(self.durations)
         return durations[math.ceil(share * len(durations)) - 1] if durations else 0.0
-
-    def accept(self, entries: int, opened_at: float) -> int:
-        """Count accepted entries and return the number of the last one.
-
-        Args:
-            entries: how many were accepted.
-            opened_at: when their burst was opened, in seconds of Trio's clock.
-        """
-        self.accepted += entries
-        if self.oldest is None:
-            self.oldest = opened_at
-        return self.accepted
 
     def request(self, number: int) -> bool:
         """Note that a task waits for the entry with this number.

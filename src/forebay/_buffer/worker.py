@@ -55,7 +55,7 @@ class Worker:
         self.observer = observe(table.name, self.ledger, options.capacity)
         self.channel = Channel(
             table.name,
-            capacity=Capacity(options.capacity, options.capacity_bytes),
+            capacity=Capacity(options.capacity, options.capacity_bytes, ledger=self.ledger),
             batch_size=self._policy.batch_size,
             ledger=self.ledger,
             capture=self.observer.capture,

@@ -6,8 +6,10 @@ integer fits into 64 bits, and that a float is not NaN. It is used for each row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from typing import Any, Final, Literal, cast
+import keyword
+from collections.abc import Callable, Container, Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 from forebay._table.columns import Column
 from forebay._table.operations import Row
@@ -16,24 +18,24 @@ from forebay._table.sqlite_rules import INT64
 _BY_FREQUENCY: Final = (str, int, float, bytes, bool)
 
 
-def compile_check(
-    columns: tuple[Column, ...], key: Container[str]
-) -> Callable[..., bool] | Callable[..., Row | Literal[False]]:
-    """Return a function that takes the values of a row and returns whether they are valid.
+def compile_recognizer(
+    row_type: type, columns: Sequence[Column], key: Container[str]
+) -> Callable[[Any], Row | None]:
+    """Return a function that takes a row, and returns its stored values if they are valid.
 
-    If a column has a codec, the function returns the stored values instead of True. It raises what
-    the codec raises. False means only that the values must be checked one by one: a value may need
-    a conversion.
+    The function returns None if the row must be checked value by value: it is invalid, or a value
+    needs a conversion. It raises no `Exception`.
 
     Args:
+        row_type: the type of the rows.
         columns: the columns of the table.
-        key: the names of the key columns. A key with a zero is checked one by one, since -0.0
+        key: the names of the key columns. A key with a zero is checked value by value, since -0.0
             must become 0.0.
     """
+    objects: dict[str, Any] = {"row_type": row_type}
     names = [f"v{i}" for i in range(len(columns))]
     tests: list[str] = []
     stored: list[str] = []
-    objects: dict[str, Any] = {}
     for i, column in enumerate(columns):
         codec, in_key = column.type.codec, column.name in key
         if codec is None:
@@ -51,10 +53,42 @@ def compile_check(
         # `s` is assigned in the first test of its type.
         tests.append(f"((s{i} := {encoded}), {_test(column, f's{i}', in_key=in_key)})[1]")
         stored.append(f"s{i}")
-    result = f" and ({', '.join(stored)},)" if objects else ""
-    # The text has numbers and the names of types only, nothing that a program declared.
-    source = f"lambda {', '.join(names)}: {' and '.join(tests)}{result}"
-    return cast("Callable[..., bool]", eval(source, objects))  # noqa: S307  # see above
+    if issubclass(row_type, tuple):
+        unpack = [f"{', '.join(names)}, = row"]
+        result = "row" if stored == names else f"({', '.join(stored)},)"
+    else:
+        unpack = list(map(_read_attribute, names, columns))
+        for name, column in zip(names, columns, strict=True):
+            objects[f"get_{name}"] = attrgetter(column.name)
+        result = f"({', '.join(stored)},)"
+    source = "\n".join(
+        [
+            "def recognize(row):",
+            "    if type(row) is row_type:",
+            "        try:",
+            *(f"            {line}" for line in unpack),
+            f"            if {' and '.join(tests)}:",
+            f"                return {result}",
+            # The program's code may raise anything: a property of a row, a codec. The check value
+            # by value raises it again. The wrong length of a tuple comes here, too.
+            "        except Exception:",
+            "            pass",
+            "    return None",
+        ]
+    )
+    # The text has numbers, names of types and names of attributes, nothing else of a program.
+    exec(source, objects)  # noqa: S102  # see above
+    recognize: Callable[[Any], Row | None] = objects["recognize"]
+    return recognize
+
+
+def _read_attribute(name: str, column: Column) -> str:
+    """Return the statement that reads the value of a column from an attribute of a row."""
+    attribute = column.name
+    # The compiler would change the name of an attribute that has other letters than these.
+    if attribute.isascii() and attribute.isidentifier() and not keyword.iskeyword(attribute):
+        return f"{name} = row.{attribute}"
+    return f"{name} = get_{name}(row)"
 
 
 def _test(column: Column, name: str, *, in_key: bool) -> str:

@@ -60,8 +60,9 @@ async def fork_and_try(path: str) -> None:
         forebay.open_sqlite(path, create=TABLES) as store,
         forebay.open_buffers(store, ENTRIES, EVENTS, options=PATIENT) as buffers,
     ):
-        await buffers[ENTRIES].enqueue(Entry("parent", 0, 0))
         await buffers[EVENTS].enqueue(Event("parent", 0))
+        # The next row of this thread would only be appended to this one.
+        buffers[ENTRIES].enqueue_nowait(Entry("parent", 0, 0))
         pid = os.fork()
         if pid == 0:
             try:
