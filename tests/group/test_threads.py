@@ -48,9 +48,6 @@ CALLS: dict[str, Call] = {
     "connection.run": lambda _b, _s, c: c.run(lambda raw: raw.execute("DELETE FROM events")),
     "connection.transaction": lambda _b, _s, c: c.transaction(lambda _raw: None),
     "connection.execute": lambda _b, _s, c: c.execute("DELETE FROM events"),
-    "connection.run_in_dedicated_thread": lambda _b, _s, c: c.run_in_dedicated_thread(
-        lambda raw: raw.execute("DELETE FROM events").close()
-    ),
 }
 
 

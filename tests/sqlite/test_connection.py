@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -82,21 +81,26 @@ CALLS: list[Any] = [
 # Hops and turns
 
 
+class Schedules(trio.abc.Instrument):
+    """Counts how often a task continues."""
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.count = 0
+        self._task = task
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self._task
+
+
 @pytest.mark.parametrize("call", CALLS)
-async def test_a_call_is_one_hop(path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
-    """However many statements a call executes, it goes to a thread once."""
-    run_sync = anyio.to_thread.run_sync
-    hops = []
-
-    def counting_run_sync(*args: Any, **keywords: Any) -> Awaitable[Any]:
-        hops.append(args)
-        return run_sync(*args, **keywords)
-
+async def test_a_call_is_one_hop(path: Path, call: Call) -> None:
+    """However many statements a call executes, its task waits once."""
     async with sqlite.connect(path) as connection:
-        with monkeypatch.context() as patch:
-            patch.setattr(anyio.to_thread, "run_sync", counting_run_sync)
-            await call(connection)
-    assert 1 == len(hops)
+        schedules = Schedules(trio.lowlevel.current_task())
+        trio.lowlevel.add_instrument(schedules)
+        await call(connection)
+        trio.lowlevel.remove_instrument(schedules)
+    assert 1 == schedules.count
 
 
 async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:

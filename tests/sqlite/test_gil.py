@@ -88,7 +88,7 @@ async def sleeps_of_busy_ticks(time: Time) -> int:
     return len(time.slept) - before
 
 
-@pytest.mark.parametrize("kind", ["run", "run_in_dedicated_thread", "transaction"])
+@pytest.mark.parametrize("kind", ["run", "transaction"])
 async def test_it_is_active_during_each_kind_of_call(kind: str, time: Time) -> None:
     """A busy loop sleeps from the begin of a call to its end, also if the call raises."""
     entered, ended, leave = trio.Event(), trio.Event(), threading.Event()

@@ -20,15 +20,19 @@ You can use this module alone, without buffers::
 
 Every call follows these rules:
 
-* A call is one hop to a worker thread and back, no matter how many statements it executes. Put
-  statements that belong together into one function, and pass it to `Connection.run` or
-  `Connection.transaction`.
+* A connection has a thread of its own, from its opening until it is closed. A call is one hop to
+  that thread and back, no matter how many statements it executes. Put statements that belong
+  together into one function, and pass it to `Connection.run` or `Connection.transaction`.
 * A connection runs one call at a time, in the order of the calls. Several connections run in
   several threads at the same time, because `sqlite3` releases the GIL inside SQLite.
 * No call is abandoned. A call that is cancelled while it waits for its turn never runs. A call
   that has begun runs to its end, and its caller gets its result or its exception; a cancellation
   in the meantime is raised at the caller's next checkpoint. So it is always known whether a
-  COMMIT took place.
+  COMMIT took place. A function can ask for the cancellation with
+  `trio.from_thread.check_cancelled`. A query of `fetch_all` or `fetch_one` is interrupted if the
+  connection is ``readonly``.
+* A function may call `trio.from_thread.run` and `trio.from_thread.run_sync` without a token. What
+  it awaits is cancelled with its caller.
 * Transactions are explicit. `sqlite3` never begins one by itself (``isolation_level=None``), so
   each statement outside `Connection.transaction` is committed separately.
 """

@@ -11,15 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple
 
-import anyio
-import anyio.to_thread
 import trio
 
 from forebay._owner import Owner
 from forebay._protection import protected_context, raise_together, run_to_end
-from forebay.sqlite._gil import gil_releaser
 from forebay.sqlite._opening import make_opener
-from forebay.sqlite._thread import DedicatedThread
+from forebay.sqlite._thread import ConnectionThread
 from forebay.sqlite._transaction import transact
 
 T = TypeVar("T")
@@ -84,13 +81,22 @@ class Connection:
         path: the path of the database file, as passed, or ``":memory:"``.
     """
 
-    def __init__(self, raw: sqlite3.Connection, path: str, close_timeout: float) -> None:
+    def __init__(
+        self,
+        raw: sqlite3.Connection,
+        path: str,
+        thread: ConnectionThread,
+        *,
+        readonly: bool,
+        close_timeout: float,
+    ) -> None:
         self.path = path
         self._raw = raw
+        self._thread = thread
+        # To interrupt a statement that writes could roll back a transaction of several calls.
+        self._interrupt = raw.interrupt if readonly else None
         self._close_timeout = close_timeout
         self._state = ConnectionState.OPEN
-        self._turn = anyio.CapacityLimiter(1)
-        self._thread: DedicatedThread | None = None
         self._owner = Owner(
             repr(path), calls="trio.from_thread.run(connection.run, fn, trio_token=token)"
         )
@@ -136,11 +142,16 @@ class Connection:
             configure=configure,
             factory=factory,
         )
-        raw = await anyio.to_thread.run_sync(open_raw, limiter=anyio.CapacityLimiter(1))
-        return cls(raw, path, close_timeout)
+        thread = ConnectionThread(f"forebay.sqlite {path}")
+        try:
+            raw = await thread.run_sync(open_raw)
+        except BaseException:
+            thread.stop()
+            raise
+        return cls(raw, path, thread, readonly=readonly, close_timeout=close_timeout)
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-        """Wait for this call's turn, then call ``fn(raw, *args)`` in a worker thread.
+        """Wait for this call's turn, then call ``fn(raw, *args)`` in the connection's thread.
 
         Args:
             fn: called with the `sqlite3.Connection` and `args`; bind keyword arguments with
@@ -158,36 +169,18 @@ class Connection:
             BaseException: the exception of `fn`.
         """
         self._check_usable()
-        with gil_releaser():
-            return await anyio.to_thread.run_sync(fn, self._raw, *args, limiter=self._turn)
-
-    async def run_in_dedicated_thread(
-        self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts
-    ) -> T:
-        """Call ``fn(raw, *args)`` like `run`, in a thread that runs only this connection's calls.
-
-        The hop takes half as long as that of `run`. The thread starts with the first such call
-        and ends when the connection is closed. It is not one of Trio's threads: `trio.from_thread`
-        needs a `trio_token` there, and `trio.from_thread.check_cancelled` does not work.
-        """
-        self._check_usable()
-        if self._thread is None:
-            self._thread = DedicatedThread(f"forebay.sqlite {self.path}")
-        return await self._thread.run_sync(fn, self._raw, *args, limiter=self._turn)
+        return await self._thread.run_sync(fn, self._raw, *args)
 
     async def transaction(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
-        """Call ``fn(raw, *args)`` in a worker thread, inside one transaction.
+        """Call ``fn(raw, *args)`` in the connection's thread, inside one transaction.
 
         Arguments, result and errors are the same as for `transact`.
         """
         self._check_usable()
-        with gil_releaser():
-            return await anyio.to_thread.run_sync(
-                transact, self._raw, fn, *args, limiter=self._turn
-            )
+        return await self._thread.run_sync(transact, self._raw, fn, *args)
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> Result:
-        """Execute one statement and read its whole result in the worker thread.
+        """Execute one statement and read its whole result in the connection's thread.
 
         Args:
             sql: one SQL statement.
@@ -199,15 +192,25 @@ class Connection:
         return await self.run(_execute, sql, parameters)
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[tuple[Any, ...]]:
-        """Execute one statement and return all its rows. See `execute`."""
-        return await self.run(_fetch_all, sql, parameters)
+        """Execute one statement and return all its rows. See `execute`.
+
+        If the task is cancelled and the connection is ``readonly``, the statement is interrupted,
+        and the cancellation is raised once it has ended.
+        """
+        self._check_usable()
+        return await self._thread.run_sync(
+            _fetch_all, self._raw, sql, parameters, interrupt=self._interrupt
+        )
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
-        """Execute one statement and return its first row, or None. See `execute`.
+        """Execute one statement and return its first row, or None. See `fetch_all`.
 
         Further rows are not read.
         """
-        return await self.run(_fetch_one, sql, parameters)
+        self._check_usable()
+        return await self._thread.run_sync(
+            _fetch_one, self._raw, sql, parameters, interrupt=self._interrupt
+        )
 
     @trio.lowlevel.enable_ki_protection  # also as a task of its own, as `Readers` calls it
     async def aclose(self) -> None:
@@ -228,10 +231,12 @@ class Connection:
             return
         self._state = ConnectionState.CLOSING
         with trio.move_on_after(self._close_timeout, shield=True) as scope:
-            await anyio.to_thread.run_sync(self._raw.close, limiter=self._turn)
+            try:
+                await self._thread.run_sync(self._raw.close)
+            except trio.RunFinishedError:  # `trio.run` has ended since, or another `aclose`
+                self._raw.close()
+            self._thread.stop()
             self._state = ConnectionState.CLOSED
-            if self._thread is not None:
-                self._thread.stop()
         if scope.cancelled_caught:
             raise trio.TooSlowError(
                 f"{self!r}: a call still runs after close_timeout={self._close_timeout} seconds; "
@@ -240,9 +245,8 @@ class Connection:
 
     def statistics(self) -> ConnectionStatistics:
         """Return the state of the connection and the number of waiting calls."""
-        turn = self._turn.statistics()
         return ConnectionStatistics(
-            state=self._state, running=turn.borrowed_tokens > 0, waiting=turn.tasks_waiting
+            state=self._state, running=self._thread.running, waiting=self._thread.waiting
         )
 
     def _check_usable(self) -> None:

@@ -46,9 +46,7 @@ class SqliteAttempt:
         """
         committer = self._committer
         try:
-            outcome = await self._writer.run_in_dedicated_thread(
-                self._commit_in_thread, rejection_limit
-            )
+            outcome = await self._writer.run(self._commit_in_thread, rejection_limit)
         except BatchError as error:
             error.settled, error.outcome = committer.settled_entries, committer.outcome()
             raise

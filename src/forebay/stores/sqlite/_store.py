@@ -161,7 +161,8 @@ class SqliteStore(Store):
 
         While another process holds the write lock, this waits for it. If the task is cancelled
         during that wait, the function is not called. After the function is called, cancellation
-        waits until the transaction has ended, so that its outcome is always known.
+        waits until the transaction has ended, so that its outcome is always known; the function
+        can ask for it with `trio.from_thread.check_cancelled`.
 
         What the function leaves on the connection: cursors and blobs are closed, attached
         databases are detached, and `row_factory`, `text_factory`, `isolation_level`, `autocommit`,
@@ -170,7 +171,7 @@ class SqliteStore(Store):
         buffers use the same connection, so they are subject to them too.
 
         Args:
-            fn: called in a worker thread with a `sqlite3.Connection` in a transaction, and
+            fn: called in the writer's thread with a `sqlite3.Connection` in a transaction, and
                 `args`. If it returns, the transaction is committed; if it raises, it is rolled
                 back. `fn` must return plain values, and must not execute COMMIT or ROLLBACK, nor
                 call ``executescript()``, which commits first. If it raises after it ended the
@@ -214,7 +215,7 @@ class SqliteStore(Store):
         """Run a query on a read-only connection and return all its rows.
 
         The query sees what is committed when it starts, and never waits for the writer. If the
-        task is cancelled, the call ends when the query ends. Every statement that does more than
+        task is cancelled, the query is interrupted. Every statement that does more than
         read is refused, so that a query cannot change what the next one finds: ATTACH, BEGIN,
         CREATE TEMP TABLE, a PRAGMA with a value. Use `run` for these.
 
