@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from forebay import Delete, DeleteBy, Keep, Max, Merge, Min, Replace, Sum, Table, Update, Write
 from forebay._table.operations import Operation
 from forebay._table.table import value_columns
-from forebay.stores.sqlite._statements import create_sql
+from forebay.stores.sqlite._ddl import create_sql
 
 _KEYS: dict[type, list[Any]] = {
     int: [0, 1, -7, 2**62],

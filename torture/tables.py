@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import forebay
-from forebay.stores.sqlite._statements import create_sql
+from forebay.stores.sqlite._ddl import create_sql
 
 
 class Slot(NamedTuple):

@@ -24,6 +24,7 @@ from forebay._protection import protected_context
 from forebay._settings import Settings
 from forebay._statistics_socket import serve_statistics
 from forebay._table.codecs import Codec, Iso8601, UnixMicroseconds, UnixSeconds, UuidBytes
+from forebay._table.indexes import Index
 from forebay._table.json_codec import Json
 from forebay._table.merge import Keep, Max, Merge, Min, Replace, Sum
 from forebay._table.operations import Delete, DeleteBy, Update, Write
@@ -43,6 +44,7 @@ __all__ = [
     "FlushError",
     "FlushReason",
     "ForebayError",
+    "Index",
     "Iso8601",
     "Json",
     "Keep",

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from forebay import Keep, Max, Merge, Min, Replace, Sum, Table
 from forebay._table.row_merger import RowMerger
 from forebay.stores import WriteStep
-from forebay.stores.sqlite._statements import create_sql, statements
+from forebay.stores.sqlite._ddl import create_sql
+from forebay.stores.sqlite._statements import statements
 
 LARGEST = 2**63 - 1
 INTS = [None, 0, 1, -1, 2**53, 2**53 + 1, LARGEST, LARGEST - 1, -LARGEST, -LARGEST - 1]

@@ -40,6 +40,17 @@ visits = forebay.Table(Visit, name="visits", merge=forebay.Keep, delete_by="page
 samples = forebay.Table(Sample, name="samples", nan_as_null=True)
 columns = forebay.Table.from_columns({"key": str, "n": int | None}, name="columns", key="key")
 
+index = forebay.Index("page", unique=True, where="page > ''", name="pages")
+indexed = forebay.Table(
+    Visit,
+    name="visits",
+    indexes=["page", ("page",), ["page"], index],
+    column_names={"page": "the page"},
+    defaults={"page": "/"},
+)
+
+assert_type(indexed, forebay.Table[Visit])
+assert_type(indexed.indexes, tuple[forebay.Index, ...])
 assert_type(artifacts, forebay.Table[Artifact])
 assert_type(hits, forebay.Table[Hit])
 assert_type(visits, forebay.Table[Visit])
@@ -48,6 +59,8 @@ assert_type(columns, forebay.Table[tuple[Any, ...]])
 
 forebay.Table(Artifact(key="", size_bytes=1), name="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 forebay.Table(Artifact)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+forebay.Table(Artifact, name="a", indexes=[1])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+forebay.Index(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 forebay.Table(Artifact, name="a", merge="sum")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

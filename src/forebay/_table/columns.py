@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,15 +55,30 @@ class ColumnType:
 class Column:
     """One column of a table.
 
+    A program names the field: in the arguments of `Table` and of calls. SQL, entries, dead letters
+    and spills have the column's name.
+
     Attributes:
-        name: the column's name, which is the name of the row type's field.
+        name: the column's name in the database.
+        field: the name of the row type's field, which is the column's name unless the declaration
+            has another one.
         type: what its values are, and how they are stored.
         merge: the rule by which a later row changes this column.
+        default: the value that is stored in a row that another program inserts without this
+            column, or that was inserted before the column was added; None for NULL.
     """
 
     name: str
+    field: str
     type: ColumnType
     merge: Merge = Merge.REPLACE
+    default: str | int | float | bytes | None = None
+
+    @property
+    def label(self) -> str:
+        """The column's name, and the field's if it is another one, as an error message has it."""
+        mapped = "" if self.field == self.name else f" (field {self.field!r})"
+        return f"{self.name!r}{mapped}"
 
     @property
     def storage(self) -> Storage | None:
@@ -104,54 +118,30 @@ class StoredAs:
     storage: Storage
 
 
+def check_equality(table: str, column: Column, role: str) -> None:
+    """Check that equal values of a column are stored equally.
+
+    Args:
+        table: the table's name, for the error.
+        column: the column.
+        role: what needs it, for the error.
+
+    Raises:
+        TypeError: equal values may be stored differently.
+    """
+    codec = column.type.codec
+    if codec is not None and not codec.keeps_equality:
+        raise TypeError(
+            f"table {table!r}: {role} {column.label} is stored by a codec under which equal values "
+            f"may be stored differently ({column.expected} as {codec.storage.__name__}), so a row "
+            f"would not be found; use another column"
+        )
+
+
 def join_alternatives(names: Iterable[str]) -> str:
     """Return names as a list for a message, such as `str, int or None`."""
     *first, last = names
     return f"{', '.join(first)} or {last}" if first else last
-
-
-def resolve_annotations(row_type: type) -> Mapping[str, Any]:
-    """Return the annotation of each field of a row type, by the field's name, in order.
-
-    Args:
-        row_type: the class.
-
-    Raises:
-        TypeError: the class is not a NamedTuple, dataclass, attrs class or msgspec Struct, or a
-            field has no annotation, or an annotation contains a name that is not defined in the
-            module of the class.
-    """
-    fields = _fields_of(row_type)
-    try:
-        annotations = typing.get_type_hints(row_type, include_extras=True)
-    except NameError as error:
-        raise TypeError(
-            f"row_type {row_type.__qualname__}: cannot resolve its annotations: {error}; define "
-            f"the row type, and every type that it names, at the top level of a module"
-        ) from error
-    if missing := [field for field in fields if field not in annotations]:
-        raise TypeError(
-            f"row_type {row_type.__qualname__}: no annotation on {', '.join(map(repr, missing))}; "
-            f"annotate each field with the type of its values, such as `{missing[0]}: str`"
-        )
-    return {field: annotations[field] for field in fields}
-
-
-def _fields_of(row_type: Any) -> tuple[str, ...]:
-    declared = row_type  # keeps the type Any, which isinstance narrows below
-    if isinstance(row_type, type):
-        if issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
-            return tuple(declared._fields)
-        if dataclasses.is_dataclass(row_type):
-            return tuple(field.name for field in dataclasses.fields(row_type))
-        if hasattr(row_type, "__attrs_attrs__"):
-            return tuple(attribute.name for attribute in declared.__attrs_attrs__)
-        if hasattr(row_type, "__struct_fields__"):
-            return tuple(declared.__struct_fields__)
-    raise TypeError(
-        f"row_type must be a NamedTuple, a dataclass, an attrs class or a msgspec Struct, "
-        f"not {row_type!r}"
-    )
 
 
 def parse_annotation(annotation: Any) -> ColumnType:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from forebay._table.codecs import Codec
-from forebay._table.columns import VALUE_TYPES, Column, join_alternatives, parse_annotation
+from forebay._table.columns import (
+    VALUE_TYPES,
+    Column,
+    check_equality,
+    join_alternatives,
+    parse_annotation,
+)
 from forebay._table.merge import Max, Merge, Min, Replace, Sum
-from forebay._table.sqlite_rules import find_duplicate, fold_case
+from forebay._table.sqlite_rules import find_duplicate, fold_case, is_name
 
 _ONE_TYPE = "must have exactly one of the types str, int, float and bytes"
 
@@ -22,7 +28,7 @@ def check_table_name(name: object) -> str:
     Raises:
         ValueError: SQLite cannot store such a name, or the name is reserved.
     """
-    if not isinstance(name, str) or not _is_name(name):
+    if not isinstance(name, str) or not is_name(name):
         raise ValueError(
             f"table name must be a non-empty text without NUL characters, got {name!r}"
         )
@@ -54,20 +60,47 @@ def key_names(table: str, key: object) -> tuple[str, ...]:
     return tuple(key)
 
 
-def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Column:
-    """Return the column that an annotation and a merge rule declare.
+def check_mapping(table: str, argument: str, mapping: object, fields: Collection[str]) -> None:
+    """Check an argument of `Table` that has something per field.
 
     Args:
         table: the table's name, for the errors.
-        name: the column's name.
-        annotation: the annotation of the row type's field.
+        argument: the name of the argument, for the errors.
+        mapping: what the program passed.
+        fields: the fields of the row type.
+
+    Raises:
+        TypeError: it is not a mapping.
+        ValueError: a field is unknown.
+    """
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            f"table {table!r}: {argument} must be a mapping by field of the row type, "
+            f"got {mapping!r}"
+        )
+    for field in cast("Mapping[Any, object]", mapping):
+        if field not in fields:
+            raise ValueError(
+                f"table {table!r}: {argument} names the unknown field {field!r}; "
+                f"the fields are {', '.join(fields)}"
+            )
+
+
+def declare_column(table: str, field: str, annotation: Any, rule: Merge, *, name: object) -> Column:
+    """Return the column that an annotation and a merge rule declare, without a default.
+
+    Args:
+        table: the table's name, for the errors.
+        field: the name of the row type's field.
+        annotation: the annotation of the field.
         rule: the column's merge rule.
+        name: the column's name.
 
     Raises:
         TypeError: SQLite cannot store such values, or the rule cannot merge them.
         ValueError: SQLite cannot store such a name.
     """
-    if not _is_name(name):
+    if not isinstance(name, str) or not is_name(name):
         raise ValueError(
             f"table {table!r}: invalid column name {name!r}; "
             f"use a non-empty text without NUL characters"
@@ -82,7 +115,7 @@ def declare_column(table: str, name: str, annotation: Any, rule: Merge) -> Colum
     except TypeError as error:
         raise TypeError(f"table {table!r}, column {name!r}: {error}") from None
     mergeable = {Sum: (int, float), Min: tuple(VALUE_TYPES), Max: tuple(VALUE_TYPES)}.get(rule)
-    column = Column(name, column_type, rule)
+    column = Column(name, field, column_type, rule)
     if rule in {Sum, Min, Max} and column_type.codec is not None:
         _check_rule_of_codec(table, column, column_type.codec)
     if mergeable is not None and not (column.storage in mergeable and column.has_one_type):
@@ -108,21 +141,6 @@ def _check_rule_of_codec(table: str, column: Column, codec: Codec[Any]) -> None:
         )
 
 
-def _check_equality(table: str, column: Column, role: str) -> None:
-    """Check that a column can be searched by a value.
-
-    Raises:
-        TypeError: equal values of the column may be stored differently.
-    """
-    codec = column.type.codec
-    if codec is not None and not codec.keeps_equality:
-        raise TypeError(
-            f"table {table!r}: {role} column {column.name!r} is stored by a codec under which "
-            f"equal values may be stored differently ({column.expected} as "
-            f"{codec.storage.__name__}), so a row would not be found; use another column"
-        )
-
-
 def check_columns(
     table: str,
     columns: Sequence[Column],
@@ -136,16 +154,16 @@ def check_columns(
     Args:
         table: the table's name, for the errors.
         columns: the table's columns.
-        key: the names of the key columns; None for an append-only table.
-        rules: the merge rules that the program passed, by column.
-        delete_by: the column by whose value rows may be deleted, or None.
+        key: the fields of the key columns; None for an append-only table.
+        rules: the merge rules that the program passed, by field.
+        delete_by: the field of the column by whose value rows may be deleted, or None.
 
     Raises:
         TypeError: the type of a key column, or of the `delete_by` column, cannot be compared.
         ValueError: a name is unknown or duplicate, or a merge rule can have no effect.
     """
-    known = {column.name: column for column in columns}
-    if duplicate := find_duplicate(known):
+    known = {column.field: column for column in columns}
+    if duplicate := find_duplicate(column.name for column in columns):
         raise ValueError(
             f"table {table!r}: duplicate column names {duplicate[0]!r} and {duplicate[1]!r}: "
             f"column names are case-insensitive in SQLite"
@@ -157,9 +175,15 @@ def check_columns(
     ):
         for name in names:
             if name not in known:
+                fields = {column.name: column.field for column in columns}
+                hint = (
+                    f" (column {name!r} has the field {fields[name]!r}, which is to be named)"
+                    if name in fields
+                    else ""
+                )
                 raise ValueError(
                     f"table {table!r}: {argument} names the unknown column {name!r}; "
-                    f"the columns are {', '.join(known)}"
+                    f"the columns are {', '.join(known)}{hint}"
                 )
     if key is not None:
         _check_key(table, known, key, rules)
@@ -171,7 +195,7 @@ def check_columns(
     if delete_by is not None and not known[delete_by].has_one_type:
         raise TypeError(f"table {table!r}: delete_by column {delete_by!r} {_ONE_TYPE}")
     if delete_by is not None:
-        _check_equality(table, known[delete_by], "delete_by")
+        check_equality(table, known[delete_by], "delete_by column")
 
 
 def _check_key(
@@ -187,14 +211,9 @@ def _check_key(
                 f"table {table!r}: key column {column.name!r} {_ONE_TYPE}, "
                 f"and must not allow None (NULLs are never equal in SQL)"
             )
-        _check_equality(table, column, "key")
-        if rules.get(column.name, Replace) is not Replace:
+        check_equality(table, column, "key column")
+        if rules.get(column.field, Replace) is not Replace:
             raise ValueError(
                 f"table {table!r}: key column {column.name!r} has a merge rule, but rows that "
                 f"merge have the same key; remove the rule"
             )
-
-
-def _is_name(name: str) -> bool:
-    # SQLite stores names as UTF-8, which cannot encode a lone surrogate.
-    return bool(name) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in name)

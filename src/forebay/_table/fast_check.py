@@ -59,7 +59,7 @@ def compile_recognizer(
     else:
         unpack = list(map(_read_attribute, names, columns))
         for name, column in zip(names, columns, strict=True):
-            objects[f"get_{name}"] = attrgetter(column.name)
+            objects[f"get_{name}"] = attrgetter(column.field)
         result = f"({', '.join(stored)},)"
     source = "\n".join(
         [
@@ -84,7 +84,7 @@ def compile_recognizer(
 
 def _read_attribute(name: str, column: Column) -> str:
     """Return the statement that reads the value of a column from an attribute of a row."""
-    attribute = column.name
+    attribute = column.field
     # The compiler would change the name of an attribute that has other letters than these.
     if attribute.isascii() and attribute.isidentifier() and not keyword.iskeyword(attribute):
         return f"{name} = row.{attribute}"

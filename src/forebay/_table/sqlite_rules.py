@@ -17,6 +17,19 @@ def fold_case(name: str) -> str:
     return name.translate(_LOWER)
 
 
+def is_name(name: object) -> bool:
+    """Return whether SQLite can store a text as a name, and read it in a statement.
+
+    SQLite stores names as UTF-8, which cannot encode a lone surrogate.
+    """
+    return isinstance(name, str) and name != "" and is_sql_text(name)
+
+
+def is_sql_text(text: str) -> bool:
+    """Return whether a text can be part of an SQL statement."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+
+
 def find_duplicate(names: Iterable[str]) -> tuple[str, str] | None:
     """Return the first two names that SQLite treats as the same name, or None."""
     seen: dict[str, str] = {}

@@ -8,15 +8,19 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from forebay._table.columns import Column, resolve_annotations
+from forebay._table.columns import Column
 from forebay._table.declaration import (
     check_columns,
+    check_mapping,
     check_table_name,
     declare_column,
     key_names,
 )
+from forebay._table.defaults import declare_defaults
+from forebay._table.indexes import Index, Indexes, declare_indexes
 from forebay._table.merge import Merge, Replace
 from forebay._table.operations import Key, Row
+from forebay._table.row_types import default_values, resolve_annotations
 
 R = TypeVar("R")
 
@@ -28,6 +32,10 @@ class Table(Generic[R]):
     whose key exists already is merged into the existing row by the `merge` rules. A table without
     a key is append-only: each row written is a new row.
 
+    A column has the name of its field, unless `column_names` has another one. The arguments of
+    `Table` and of calls name fields. The attributes of the table, and the entries in errors, have
+    the names of columns.
+
     Attributes:
         name: the table's name in the database, which is also the buffer's name.
         row_type: the class of the rows.
@@ -36,6 +44,7 @@ class Table(Generic[R]):
         delete_by: the column by whose value rows may be deleted, or None.
         nan_as_null: whether NaN is stored as NULL.
         coalesce: whether entries of the same key are merged before they are written.
+        indexes: the indexes of the table, beside that of its key.
 
     Example:
         >>> from typing import NamedTuple
@@ -57,6 +66,9 @@ class Table(Generic[R]):
         delete_by: str | None = None,
         nan_as_null: bool = False,
         coalesce: bool = True,
+        indexes: Indexes = (),
+        column_names: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """Declare a table.
 
@@ -78,12 +90,23 @@ class Table(Generic[R]):
                 it, and its values take part in the merge. Rows are written in the order of their
                 keys. False executes each entry on its own, in the order of acceptance, which is
                 slower.
+            indexes: the indexes to create with the table: a field, a sequence of fields, or an
+                `Index`, which can also be unique or contain only some rows. With
+                ``open_sqlite(..., alter=True)`` they are added to a table that exists.
+            column_names: the names of columns in the database, by field, where they differ: a
+                field cannot have the name of a Python keyword, nor contain a space.
+            defaults: values of the row type's fields, by field. A row has the default if another
+                program inserts it without the column, or if the column was added later by
+                ``open_sqlite(..., alter=True)``. A column that `defaults` does not name has the
+                default of its field, if that is a constant that can be stored. None means that it
+                has no default. Rows that a buffer writes have a value in each column.
 
         Raises:
             TypeError: SQLite cannot store values of an annotated type, `row_type` is not such a
-                class, or a merge rule does not fit the type of its column.
-            ValueError: a name is empty, reserved, duplicate or unknown, or a merge rule can have
-                no effect.
+                class, a merge rule does not fit the type of its column, or another argument has a
+                wrong type.
+            ValueError: a name is empty, reserved, duplicate or unknown, a merge rule can have no
+                effect, or a default cannot be stored.
         """
         self._declare(
             row_type,
@@ -94,6 +117,10 @@ class Table(Generic[R]):
             delete_by=delete_by,
             nan_as_null=nan_as_null,
             coalesce=coalesce,
+            indexes=indexes,
+            column_names={} if column_names is None else column_names,
+            defaults={} if defaults is None else defaults,
+            of_row_type=default_values(row_type),
         )
 
     @classmethod
@@ -107,6 +134,8 @@ class Table(Generic[R]):
         delete_by: str | None = None,
         nan_as_null: bool = False,
         coalesce: bool = True,
+        indexes: Indexes = (),
+        defaults: Mapping[str, Any] | None = None,
     ) -> Table[tuple[Any, ...]]:
         """Declare a table whose columns are known only at run time.
 
@@ -121,9 +150,12 @@ class Table(Generic[R]):
             delete_by: as for `Table`.
             nan_as_null: as for `Table`.
             coalesce: as for `Table`.
+            indexes: as for `Table`.
+            defaults: as for `Table`.
 
         Raises:
-            TypeError: SQLite cannot store values of a type, or a merge rule does not fit it.
+            TypeError: SQLite cannot store values of a type, or a merge rule or a default does not
+                fit it.
             ValueError: as for `Table`.
         """
         table: Table[tuple[Any, ...]] = Table.__new__(Table)
@@ -136,6 +168,10 @@ class Table(Generic[R]):
             delete_by=delete_by,
             nan_as_null=nan_as_null,
             coalesce=coalesce,
+            indexes=indexes,
+            column_names={},
+            defaults={} if defaults is None else defaults,
+            of_row_type={},
         )
         return table
 
@@ -150,6 +186,10 @@ class Table(Generic[R]):
         delete_by: str | None,
         nan_as_null: bool,
         coalesce: bool,
+        indexes: Indexes,
+        column_names: Mapping[str, str],
+        defaults: Mapping[str, Any],
+        of_row_type: Mapping[str, Any],
     ) -> None:
         self.name: str = check_table_name(name)
         self.row_type: type[R] = row_type
@@ -158,26 +198,44 @@ class Table(Generic[R]):
                 f"table {name!r} has no columns, since its row type has no fields; "
                 f"declare at least one"
             )
-        self.key: tuple[str, ...] = () if key is None else key_names(name, key)
-        self.delete_by: str | None = delete_by
-        self.nan_as_null: bool = nan_as_null
-        self.coalesce: bool = coalesce
+        key_fields = () if key is None else key_names(name, key)
         rules = (
             merge
             if isinstance(merge, Mapping)
-            else {column: merge for column in annotations if column not in self.key}
+            else {field: merge for field in annotations if field not in key_fields}
         )
-        self.columns: tuple[Column, ...] = tuple(
-            declare_column(name, column, annotation, rules.get(column, Replace))
-            for column, annotation in annotations.items()
+        check_mapping(name, "column_names", column_names, annotations)
+        columns = tuple(
+            declare_column(
+                name,
+                field,
+                annotation,
+                rules.get(field, Replace),
+                name=column_names.get(field, field),
+            )
+            for field, annotation in annotations.items()
         )
         check_columns(
             name,
-            self.columns,
-            key=None if key is None else self.key,
+            columns,
+            key=None if key is None else key_fields,
             rules=rules,
             delete_by=delete_by,
         )
+        self.columns: tuple[Column, ...] = declare_defaults(
+            name,
+            columns,
+            key=key_fields,
+            declared=defaults,
+            of_row_type=of_row_type,
+            nan_as_null=nan_as_null,
+        )
+        by_field = {column.field: column for column in self.columns}
+        self.key: tuple[str, ...] = tuple(by_field[field].name for field in key_fields)
+        self.delete_by: str | None = None if delete_by is None else by_field[delete_by].name
+        self.nan_as_null: bool = nan_as_null
+        self.coalesce: bool = coalesce
+        self.indexes: tuple[Index, ...] = declare_indexes(name, indexes, by_field)
 
     def __repr__(self) -> str:
         key = f"key {', '.join(self.key)}" if self.key else "append-only"
@@ -196,11 +254,18 @@ def select_columns(table: Table[Any], names: Iterable[str]) -> tuple[Column, ...
 
 
 def table_of_stored_values(table: Table[Any]) -> Table[Row]:
-    """Return the declaration of a table whose rows are tuples of stored values."""
+    """Return the declaration of a table whose rows are tuples of stored values.
+
+    Its fields have the names of the columns, as entries have them.
+    """
     stored: Table[Row] = copy(table)
     stored.row_type = tuple
     stored.columns = tuple(
-        replace(column, type=replace(column.type, accepts=column.type.stored, codec=None))
+        replace(
+            column,
+            field=column.name,
+            type=replace(column.type, accepts=column.type.stored, codec=None),
+        )
         for column in table.columns
     )
     return stored

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import copysign, isnan
+from math import isnan
 from operator import attrgetter, ne
 from typing import Any, Generic, TypeVar, cast
 
-from forebay._table.codecs import Codec
-from forebay._table.columns import ALL_TYPES, Column
+from forebay._table.columns import Column
 from forebay._table.fast_check import compile_recognizer
 from forebay._table.merge import Merge
 from forebay._table.operations import Key, Row
-from forebay._table.sqlite_rules import INT64
 from forebay._table.table import Table, value_columns
+from forebay._table.values import check_value, is_negative_zero
 
 R = TypeVar("R")
 
 _NONE = type(None)
-_PLAIN = ALL_TYPES | {_NONE}
 
 
 def compared_columns(table: Table[Any]) -> frozenset[str]:
@@ -57,7 +55,8 @@ class RowValidator(Generic[R]):
         """
         self._table = table
         self._columns = {column.name: column for column in table.columns}
-        self._get_values = _values_getter(table.row_type, tuple(self._columns))
+        self._fields = {column.field: column for column in table.columns}
+        self._get_values = _values_getter(table.row_type, tuple(self._fields))
         self._column_checks = tuple(
             _ColumnCheck(column, in_key=column.name in table.key) for column in table.columns
         )
@@ -131,44 +130,13 @@ class RowValidator(Generic[R]):
         return list(map(getter, rows))
 
     def _validate_value(self, column: Column, value: object) -> object:
-        """Return a value as SQLite will store it, or raise an error that names the column."""
-        where = f"table {self._table.name!r}, column {column.name!r}"
-        if column.type.codec is not None and value is not None:
-            value = _encode(column, column.type.codec, value, where)
-        value = _plain(value)
-        if type(value) not in _PLAIN:
-            raise TypeError(
-                f"{where}: SQLite cannot store {value!r} of type {type(value).__name__}; "
-                f"expected {column.expected}"
-            )
-        if type(value) is int and value not in INT64:
-            raise ValueError(
-                f"{where}: {value!r} does not fit into SQLite's 64-bit integer; "
-                f"store larger numbers as str or float"
-            )
-        accepts = column.type.stored
-        if isinstance(value, int) and float in accepts and type(value) not in accepts:
-            value = _exact_float(value, where)
-        if value != value:  # NaN
-            if not (self._table.nan_as_null and column.nullable):
-                raise ValueError(
-                    f"{where}: SQLite would store NaN as NULL; pass None, or declare the table "
-                    f"with nan_as_null=True (in both cases the column must allow None)"
-                )
-            value = None
-        if value is None:
-            if not column.nullable:
-                raise TypeError(
-                    f"{where}: expected {column.expected}, got None; "
-                    f"to allow None, declare the field as `… | None`"
-                )
-        elif type(value) not in accepts:
-            raise TypeError(
-                f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
-            )
-        if column.name in self._table.key and _is_negative_zero(value):
-            return 0.0
-        return value
+        return check_value(
+            column,
+            value,
+            where=f"table {self._table.name!r}, column {column.label}",
+            nan_as_null=self._table.nan_as_null,
+            in_key=column.name in self._table.key,
+        )
 
     def validate_key(self, key: Key) -> Key:
         """Check a key and return it as the buffer compares it.
@@ -203,14 +171,17 @@ class RowValidator(Generic[R]):
         """Check the columns of an update and return their values.
 
         Args:
-            columns: the new values, by column.
+            columns: the new values, by the field of the column.
+
+        Returns:
+            The values as they are stored, by the column's name.
 
         Raises:
             TypeError: there is no column, or a column is unknown or part of the key, or the type
                 of a value is not one that its column allows.
             ValueError: SQLite cannot store a value.
         """
-        settable = {column.name: None for column in value_columns(self._table)}
+        settable = {column.field: None for column in value_columns(self._table)}
         if not columns or not columns.keys() <= settable.keys():
             refused = ", ".join(repr(name) for name in columns if name not in settable)
             raise TypeError(
@@ -218,7 +189,7 @@ class RowValidator(Generic[R]):
                 f"({', '.join(settable)}), got {refused or 'none'}"
             )
         return {
-            name: self._validate_value(self._columns[name], value)
+            self._fields[name].name: self._validate_value(self._fields[name], value)
             for name, value in columns.items()
         }
 
@@ -244,7 +215,7 @@ class RowValidator(Generic[R]):
                 f"table {self._table.name!r}: a delete by None matches no row, since NULLs are "
                 f"never equal in SQL; store another value in the rows to delete"
             )
-        return 0.0 if _is_negative_zero(value) else value
+        return 0.0 if is_negative_zero(value) else value
 
 
 _INTS = {int}
@@ -286,7 +257,7 @@ class _ColumnCheck:
         types = set(map(type, values))
         if not types <= self._types:
             return False
-        if self._is_float_key and 0.0 in values and any(map(_is_negative_zero, values)):
+        if self._is_float_key and 0.0 in values and any(map(is_negative_zero, values)):
             return False
         if types == _FLOATS:
             # The sum is NaN if a value is NaN, or, rarely, if infinities cancel each other out.
@@ -310,53 +281,6 @@ def _fit_into_64_bits(integers: Sequence[int]) -> bool:
     return True
 
 
-def _encode(column: Column, codec: Codec[Any], value: object, where: str) -> object:
-    """Return what is stored for a value.
-
-    Raises:
-        TypeError: the value is not of the column's type, or the codec says so.
-        ValueError: the codec refused the value, or returned something else than its storage type.
-    """
-    if not isinstance(value, tuple(column.type.accepts)):
-        raise TypeError(
-            f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"
-        )
-    try:
-        stored = codec.encode(value)
-    except Exception as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{where}: cannot store {value!r}: {error}") from error
-    if not isinstance(stored, codec.storage):
-        raise ValueError(  # noqa: TRY004  # the value is not wrong, the codec is
-            f"{where}: the codec must return {codec.storage.__name__}, but for {value!r} it "
-            f"returned {stored!r} of type {type(stored).__name__}"
-        )
-    return stored
-
-
-def _exact_float(value: int, where: str) -> float:
-    """Return an int as the float that equals it.
-
-    Raises:
-        ValueError: no float equals it. Another int would become the same float.
-    """
-    converted = float(value)
-    if converted != value:
-        raise ValueError(
-            f"{where}: no float equals {value!r}; pass a float, or declare the column as int"
-        )
-    return converted
-
-
-def _is_negative_zero(value: object) -> bool:
-    """Return whether a value is -0.0, which a key must not be.
-
-    It equals 0.0, so both are the same key. But a column without affinity stores it as it is, so
-    the stored key would depend on which of the two was inserted first.
-    """
-    return isinstance(value, float) and value == 0.0 and copysign(1.0, value) < 0
-
-
 def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Row] | None:
     """Return a function that returns the values of a row; None if rows are tuples themselves."""
     if issubclass(row_type, tuple):
@@ -365,18 +289,3 @@ def _values_getter(row_type: type, names: tuple[str, ...]) -> Callable[[Any], Ro
         get = attrgetter(names[0])
         return lambda row: (get(row),)
     return attrgetter(*names)
-
-
-def _plain(value: object) -> object:
-    """Return a value of a subclass, or a mutable buffer, as a plain type that SQLite stores."""
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int.__int__(value)
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    return value

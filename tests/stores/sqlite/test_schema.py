@@ -132,6 +132,7 @@ def test_an_append_only_table_needs_nothing_unique(raw: sqlite3.Connection) -> N
 
 
 MISSING = "there is no table 't' in the database; create it, or pass create=[…] to open_sqlite"
+ALTER = "; to add what is missing, pass create=[…] and alter=True to open_sqlite"
 CREATE = (
     'CREATE TABLE IF NOT EXISTS "t" (\n    "k" TEXT NOT NULL,\n    "n" INTEGER,\n    "v" TEXT,\n'
     '    PRIMARY KEY ("k")\n);'
@@ -150,12 +151,12 @@ CREATE_INDEX = 'CREATE UNIQUE INDEX "t_key" ON "t" ("k" COLLATE BINARY);'
         ("CREATE TABLE tt (k)", MISSING, CREATE),
         (
             "CREATE TABLE t (k TEXT PRIMARY KEY)",
-            "table 't' has no column 'n', 'v'",
+            f"table 't' has no column 'n', 'v'{ALTER}",
             'ALTER TABLE "t" ADD COLUMN "n" INTEGER;\nALTER TABLE "t" ADD COLUMN "v" TEXT;',
         ),
         (
             "CREATE TABLE t (k TEXT PRIMARY KEY, n INT) STRICT",
-            "table 't' has no column 'v'",
+            f"table 't' has no column 'v'{ALTER}",
             'ALTER TABLE "t" ADD COLUMN "v" TEXT;',
         ),
         ("CREATE TABLE t (k TEXT, n, v)", NOT_UNIQUE, CREATE_INDEX),

@@ -38,7 +38,8 @@ from forebay._batching.coalesce import Coalescer, split_batch
 from forebay._table.operations import Entry, Operation
 from forebay._table.validation import RowValidator
 from forebay.stores import Batch
-from forebay.stores.sqlite._statements import create_sql, statements
+from forebay.stores.sqlite._ddl import create_sql
+from forebay.stores.sqlite._statements import statements
 from forebay.testing import MemoryStore
 from tests import one_by_one
 from tests.random_tables import Drawn, operations, tables, write

@@ -11,7 +11,8 @@ import pytest
 
 from forebay import Keep, Max, Min, Sum, Table
 from forebay.stores import DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
-from forebay.stores.sqlite._statements import STATEMENT_SIZES, create_sql, quoted, statements
+from forebay.stores.sqlite._ddl import create_sql
+from forebay.stores.sqlite._statements import STATEMENT_SIZES, quoted, statements
 
 VARIABLES = 32766
 

@@ -15,6 +15,7 @@ from forebay import sqlite
 from forebay._errors import StoreError
 from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
+from forebay.stores.sqlite._alteration import create_tables
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._format_table import check_database_format
@@ -26,7 +27,6 @@ from forebay.stores.sqlite._pragmas import (
     store_values,
 )
 from forebay.stores.sqlite._readers import Readers
-from forebay.stores.sqlite._statements import create_sql
 from forebay.stores.sqlite._store import SqliteStore
 from forebay.stores.sqlite._waiting import retry_while_locked
 from forebay.stores.sqlite._writer_connection import WriterConnection
@@ -39,6 +39,7 @@ async def open_sqlite(
     path: str | os.PathLike[str],
     *,
     create: Sequence[Table[Any]] = (),
+    alter: bool = False,
     strict_tables: bool = False,
     mode: int = 0o600,
     synchronous: Synchronous = "NORMAL",
@@ -57,7 +58,12 @@ async def open_sqlite(
     Args:
         path: the file, or a symbolic link to it, which is resolved when the store opens.
             ``:memory:`` is refused, because readers open connections of their own.
-        create: the tables to create. A table that exists already is not changed.
+        create: the tables to create, with their indexes. A table that exists already is not
+            changed, unless `alter` is true.
+        alter: whether to add what an existing table of `create` lacks: columns that allow None or
+            have a default, and indexes. All is added in one transaction, or nothing. No column,
+            index or row is changed or removed. To build an index of a large table takes time, in
+            which no other program can write to the file.
         strict_tables: create them as STRICT tables, in which SQLite itself refuses a value of
             another type, whoever writes it. SQLite supports this since 3.37: an older one cannot
             read the file.
@@ -82,13 +88,14 @@ async def open_sqlite(
         The store.
 
     Raises:
+        SchemaError: `alter` cannot add a column or an index; the error has the SQL.
         StoreError: the file is not a database, cannot be written, or stayed locked; or the tables
             of forebay in it have a newer format than this version knows; or `pragmas` has a
             property that only a new file can get, and the file was created with another.
         OSError: the file cannot be created: its folder does not exist, the path is a folder, or
             the permission is missing.
         ValueError: an argument is invalid.
-        TypeError: a value in `pragmas` is neither a str nor an int.
+        TypeError: `alter` is not a bool, or a value in `pragmas` is neither a str nor an int.
     """
     name = os.fsdecode(path)
     if name in ("", ":memory:"):
@@ -100,6 +107,10 @@ async def open_sqlite(
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
     if readers < 1:
         raise ValueError(f"readers={readers!r}: expected 1 or more")
+    if not isinstance(alter, bool):
+        raise TypeError(f"alter={alter!r}: pass True or False")
+    if alter and not create:
+        raise ValueError("alter=True: it changes the tables of create=[…], which is empty")
     if strict_tables and sqlite3.sqlite_version_info < (3, 37):
         raise ValueError(
             f"strict_tables=True: SQLite supports it since 3.37, and this is "
@@ -134,10 +145,19 @@ async def open_sqlite(
 
     errors: list[BaseException] = []
     try:
-        statements = [create_sql(table, strict=strict_tables) for table in create]
         with _errors_of("written", file, lock_timeout, deadline):
             await retry_while_locked(lambda: writer.run(_use_wal, file))
-            await retry_while_locked(lambda: writer.transaction(_set_up, statements, settings))
+            await retry_while_locked(
+                lambda: writer.transaction(
+                    partial(
+                        _set_up,
+                        tables=create,
+                        strict=strict_tables,
+                        alter=alter,
+                        settings=settings,
+                    )
+                )
+            )
         yield SqliteStore(
             file,
             writer=writer,
@@ -180,9 +200,15 @@ def _use_wal(raw: sqlite3.Connection, file: str) -> None:
         )
 
 
-def _set_up(raw: sqlite3.Connection, statements: Sequence[str], settings: Settings) -> None:
-    for statement in statements:
-        raw.execute(statement)
+def _set_up(
+    raw: sqlite3.Connection,
+    *,
+    tables: Sequence[Table[Any]],
+    strict: bool,
+    alter: bool,
+    settings: Settings,
+) -> None:
+    create_tables(raw, tables, strict=strict, alter=alter)
     store_values(raw, settings)
     # BEGIN IMMEDIATE succeeds on a file that cannot be written; only a write fails.
     version = raw.execute("PRAGMA main.user_version").fetchone()[0]

@@ -12,7 +12,11 @@ from forebay._table.columns import Column, Storage
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
 from forebay._table.validation import compared_columns
-from forebay.stores.sqlite._statements import column_sql, create_sql, quoted
+from forebay.stores.sqlite._ddl import add_column_sql, can_be_added, create_index_sql, create_sql
+from forebay.stores.sqlite._indexes import StoredIndex, missing_indexes, read_indexes
+from forebay.stores.sqlite._statements import quoted
+
+_ALTER: Final = "; to add what is missing, pass create=[…] and alter=True to open_sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +31,6 @@ class _StoredColumn:
     """Whether it is a generated column or a hidden one of a virtual table; it takes no values."""
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredIndex:
-    """An index of the table in the file.
-
-    Each of its parts is the name of a column, or None for an expression, and a collation.
-    """
-
-    name: str
-    unique: bool
-    is_primary_key: bool
-    parts: tuple[tuple[str | None, str], ...]
-
-    def covers(self, key: set[str]) -> bool:
-        """Return whether the index makes these columns unique, under any collation."""
-        return self.unique and {None if n is None else fold_case(n) for n, _ in self.parts} == key
-
-
 def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
     """Check that a table in the file matches its declaration.
 
@@ -55,6 +42,29 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
         SchemaError: the table or a column is missing, the key is not unique, or the table would
             change or refuse rows that the declaration allows.
     """
+    check_kind(raw, table)
+    stored = _read_columns(raw, table.name)
+    strict = is_strict(raw, table.name)
+    indexes = read_indexes(raw, table.name)
+    rowid = _rowid_column(stored, indexes)
+    _check_columns(table, stored, rowid, strict=strict)
+    _check_undeclared_columns(table, stored, rowid)
+    if table.key and {fold_case(name) for name in table.key} != {rowid}:
+        _check_key(raw, table, indexes)
+    if missing := missing_indexes(raw, table, indexes):
+        raise SchemaError(
+            f"table {table.name!r} has no index {', '.join(repr(i.name) for i in missing)}{_ALTER}",
+            table=table.name,
+            sql="\n".join(f"{create_index_sql(table, index)};" for index in missing),
+        )
+
+
+def check_kind(raw: sqlite3.Connection, table: Table[Any]) -> None:
+    """Check that there is a table of this name, to which a buffer can write.
+
+    Raises:
+        SchemaError: there is none.
+    """
     kind = raw.execute(
         "SELECT type, sql LIKE 'CREATE VIRTUAL %' FROM main.sqlite_schema "
         "WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')",
@@ -65,7 +75,13 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
             f"there is no table {table.name!r} in the database; create it, or pass "
             f"create=[…] to open_sqlite",
             table=table.name,
-            sql=create_sql(table) + ";",
+            sql="\n".join(
+                f"{sql};"
+                for sql in (
+                    create_sql(table),
+                    *(create_index_sql(table, index) for index in table.indexes),
+                )
+            ),
         )
     if kind[0] != "table":
         raise SchemaError(
@@ -78,22 +94,20 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
             f"it without a key",
             table=table.name,
         )
-    stored = _read_columns(raw, table.name)
-    strict = _is_strict(raw, table.name)
-    indexes = _read_indexes(raw, table.name)
-    rowid = _rowid_column(stored, indexes)
-    _check_columns(table, stored, rowid, strict=strict)
-    _check_undeclared_columns(table, stored, rowid)
-    if table.key and {fold_case(name) for name in table.key} != {rowid}:
-        _check_key(raw, table, indexes)
 
 
-def _is_strict(raw: sqlite3.Connection, name: str) -> bool:
+def is_strict(raw: sqlite3.Connection, name: str) -> bool:
     """Return whether a table is a STRICT table, whose columns take only values of their type."""
     if sqlite3.sqlite_version_info < (3, 37):
         return False
     rows = raw.execute(f"PRAGMA main.table_list({quoted(name)})").fetchall()
     return any(strict for *_, strict in rows)
+
+
+def missing_columns(raw: sqlite3.Connection, table: Table[Any]) -> list[Column]:
+    """Return the declared columns that a table in the file does not have."""
+    stored = _read_columns(raw, table.name)
+    return [column for column in table.columns if fold_case(column.name) not in stored]
 
 
 def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn]:
@@ -106,20 +120,7 @@ def _read_columns(raw: sqlite3.Connection, name: str) -> dict[str, _StoredColumn
     }
 
 
-def _read_indexes(raw: sqlite3.Connection, name: str) -> list[_StoredIndex]:
-    rows = raw.execute(f"PRAGMA main.index_list({quoted(name)})").fetchall()
-    return [
-        _StoredIndex(index, bool(unique and not partial), origin == "pk", _read_parts(raw, index))
-        for _, index, unique, origin, partial in rows
-    ]
-
-
-def _read_parts(raw: sqlite3.Connection, index: str) -> tuple[tuple[str | None, str], ...]:
-    rows = raw.execute(f"PRAGMA main.index_xinfo({quoted(index)})").fetchall()
-    return tuple((name, collation) for _, _, name, _, collation, is_key in rows if is_key)
-
-
-def _rowid_column(stored: dict[str, _StoredColumn], indexes: list[_StoredIndex]) -> str | None:
+def _rowid_column(stored: dict[str, _StoredColumn], indexes: list[StoredIndex]) -> str | None:
     """Return the name of the column that is the rowid, or None.
 
     It is the only column of a primary key that has no index.
@@ -134,21 +135,19 @@ def _check_columns(
 ) -> None:
     missing = [column for column in table.columns if fold_case(column.name) not in stored]
     if missing:
-        statements = "\n".join(
-            f"ALTER TABLE {quoted(table.name)} ADD COLUMN {column_sql(column)};"
-            for column in missing
-        )
+        addable = all(can_be_added(column) and column.name not in table.key for column in missing)
         raise SchemaError(
-            f"table {table.name!r} has no column {', '.join(repr(c.name) for c in missing)}",
+            f"table {table.name!r} has no column {', '.join(c.label for c in missing)}"
+            f"{_ALTER if addable else ''}",
             table=table.name,
-            sql=statements,
+            sql="\n".join(f"{add_column_sql(table, c, strict=strict)};" for c in missing),
         )
     compared = compared_columns(table)
     for column in table.columns:
         found = stored[fold_case(column.name)]
         if found.hidden:
             raise SchemaError(
-                f"table {table.name!r}: column {column.name!r} is generated, so no value can be "
+                f"table {table.name!r}: column {column.label} is generated, so no value can be "
                 f"written to it; remove it from the row type",
                 table=table.name,
             )
@@ -157,7 +156,7 @@ def _check_columns(
             column, found.declared, is_rowid=is_rowid, strict=strict
         ):
             raise SchemaError(
-                f"table {table.name!r}: column {column.name!r} has the declared type "
+                f"table {table.name!r}: column {column.label} has the declared type "
                 f"{found.declared!r}, which converts or refuses values of type {column.expected}, "
                 f"so different rows in memory could become one row in the table; use the same "
                 f"type in the table and in the row type",
@@ -211,10 +210,10 @@ def _check_undeclared_columns(
             )
 
 
-def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[_StoredIndex]) -> None:
+def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[StoredIndex]) -> None:
     key = {fold_case(name) for name in table.key}
     covering = [index for index in indexes if index.covers(key)]
-    if any(all(collation == "BINARY" for _, collation in index.parts) for index in covering):
+    if any(all(part.collation == "BINARY" for part in index.parts) for index in covering):
         return
     if covering:
         raise SchemaError(

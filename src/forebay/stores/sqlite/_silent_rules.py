@@ -6,17 +6,11 @@ warns about such rules. Only the text of the schema has them.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-# Matches comments, strings and quoted names too, but without a group, so that they are skipped.
-_TOKENS: Final = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^]]*]"""
-    r"|(?P<word>[\w$]+)",
-    re.DOTALL,
-)
+from forebay.stores.sqlite._sql_text import words
 
 _RULES_OF_TABLES: Final = (("ON", "CONFLICT", "IGNORE"), ("ON", "CONFLICT", "REPLACE"))
 _RULES_OF_TRIGGERS: Final = (("RAISE", "IGNORE"),)
@@ -40,12 +34,12 @@ def silent_rules(raw: sqlite3.Connection, table: str | None = None) -> Iterator[
         table: the name of the table; None for all tables.
     """
     for kind, name, owner, sql in raw.execute(_RULES, {"table": table}).fetchall():
-        words = [m["word"].upper() for m in _TOKENS.finditer(sql or "") if m["word"]]
+        found = words(sql or "")
         if kind == "table":
             for rule in _RULES_OF_TABLES:
-                if _contains(words, rule):
+                if _contains(found, rule):
                     yield f"table {owner!r} has a constraint with {' '.join(rule)}"
-        elif any(_contains(words, rule) for rule in _RULES_OF_TRIGGERS):
+        elif any(_contains(found, rule) for rule in _RULES_OF_TRIGGERS):
             yield f"table {owner!r} has a trigger {name!r} with RAISE(IGNORE)"
 
 

@@ -30,8 +30,6 @@ To prepare a statement takes about as long as to write its rows twice, once per 
 _MAX_OR_TERMS: Final = 100
 """The most terms in a chain of OR. SQLite plans each of them; it allows a depth of 1,000."""
 
-_SQL_TYPES: Final = {str: "TEXT", int: "INTEGER", float: "REAL", bytes: "BLOB", None: ""}
-
 
 def quoted(name: str) -> str:
     """Return a quoted identifier. The name may have any characters."""
@@ -46,7 +44,8 @@ def in_main(name: str) -> str:
     return f"main.{quoted(name)}"
 
 
-def _quoted_list(names: Iterable[str]) -> str:
+def quoted_list(names: Iterable[str]) -> str:
+    """Return quoted identifiers, separated by commas."""
     return ", ".join(map(quoted, names))
 
 
@@ -84,14 +83,14 @@ def write_sql(table: Table[Any], rows: int) -> str:
     """Return the SQL that inserts rows and merges each into the existing row of its key."""
     names = [column.name for column in table.columns]
     insert = (
-        f"INSERT INTO {in_main(table.name)} AS old ({_quoted_list(names)}) "
+        f"INSERT INTO {in_main(table.name)} AS old ({quoted_list(names)}) "
         f"VALUES {_placeholders(rows, len(names))}"
     )
     if not table.key:
         return insert
     merged = [column for column in value_columns(table) if column.merge is not Merge.KEEP]
     action = f"DO UPDATE SET {', '.join(map(_merge_sql, merged))}" if merged else "DO NOTHING"
-    return f"{insert} ON CONFLICT ({_quoted_list(table.key)}) {action}"
+    return f"{insert} ON CONFLICT ({quoted_list(table.key)}) {action}"
 
 
 @lru_cache(maxsize=4096)
@@ -120,31 +119,6 @@ def delete_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     # Not (a, b) IN (VALUES …): for that, SQLite 3.40 scans the table.
     row = "(" + " AND ".join(f"{term} = ?" for term in terms) + ")"
     return start + " OR ".join([row] * rows)
-
-
-def column_sql(column: Column) -> str:
-    """Return the SQL that declares the name and the type of a column."""
-    return f"{quoted(column.name)} {_SQL_TYPES[column.storage]}".rstrip()
-
-
-def create_sql(table: Table[Any], *, strict: bool = False) -> str:
-    """Return the SQL that creates a table as declared, if no table of its name exists.
-
-    Args:
-        table: the table.
-        strict: whether it is a STRICT table. Its columns of several types have the type ANY.
-    """
-    lines = [
-        column_sql(column)
-        + (" ANY" if strict and column.storage is None else "")
-        + ("" if column.nullable else " NOT NULL")
-        for column in table.columns
-    ]
-    if table.key:
-        lines.append(f"PRIMARY KEY ({_quoted_list(table.key)})")
-    body = ",\n    ".join(lines)
-    options = " STRICT" if strict else ""
-    return f"CREATE TABLE IF NOT EXISTS {quoted(table.name)} (\n    {body}\n){options}"
 
 
 @dataclass(frozen=True, slots=True)
