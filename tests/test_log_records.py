@@ -32,6 +32,8 @@ def loggers(module: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
                 [ast.Name(name)], ast.Call(ast.Attribute(attr="getLogger"), [argument])
             ):
                 yield name, str(argument.value) if isinstance(argument, ast.Constant) else module
+            case _:
+                pass
 
 
 def records(module: str) -> Iterator[Record]:
@@ -43,6 +45,8 @@ def records(module: str) -> Iterator[Record]:
             case ast.Call(ast.Attribute(ast.Name(name), level), args) if name in names:
                 text = ast.literal_eval(args[0])
                 yield names[name], LEVELS[level], re.sub(r"%[.\d]*[a-z]", "…", text)
+            case _:
+                pass
 
 
 def test_the_page_lists_each_record() -> None:

@@ -188,6 +188,21 @@ async def test_the_batch_size_counts_rows_not_entries(autojump_clock: MockClock)
     assert [("a", 6), ("b", 5), ("c", 7)] == store.rows(WORDS)
 
 
+async def test_coalesced_rows_and_the_open_burst_fill_a_batch_together(
+    autojump_clock: MockClock,
+) -> None:
+    """The row that completes the batch flushes it, however long the interval is."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=math.inf)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        for i in range(3):  # three entries of one key: the worker coalesces them to one row
+            await at(i, lambda i=i: buffers[WORDS].enqueue_nowait(Word("a", i)))  # type: ignore[misc]
+        await at(3, lambda: buffers[WORDS].enqueue_nowait(Word("b", 3)))
+        await at(4, lambda: buffers[WORDS].enqueue_nowait(Word("c", 4)))
+        await trio.sleep_until(9)
+        assert [(4.0, FULL, 5)] == store.flushes
+
+
 async def test_after_a_flush_by_size_the_interval_starts_again(autojump_clock: MockClock) -> None:
     """The interval of entries that were flushed with a full batch does not flush later ones."""
     store = TimedStore()

@@ -99,6 +99,7 @@ async def test_it_tries_again_until_the_cause_is_removed(
             await trio.sleep(2.5 * delay)
             now = buffer.statistics()
             assert (True, str(failure()), 1) == (now.suspended, now.last_error, now.pending)
+            assert (0, 2.5 * delay) == (now.flushes, now.oldest_age)
             assert "<forebay.Buffer 'letters': suspended, 1 of 100000 pending>" == repr(buffer)
             store.broken = None
         assert 3 * delay == trio.current_time()

@@ -78,28 +78,71 @@ async def test_a_flush_adds_its_rows_and_its_time(
     assert pytest.approx(0.5) == duration.sum
 
 
-@pytest.mark.parametrize("reason", forebay.FlushReason)
+@pytest.mark.parametrize("reason", ["full", "interval", "requested", "drain"])
 async def test_the_duration_has_the_flush_reason(
-    reason: forebay.FlushReason, meters: Meters, autojump_clock: MockClock
+    reason: str, meters: Meters, autojump_clock: MockClock
 ) -> None:
-    """`flush.reason` is full, interval, requested or drain."""
+    """`flush.reason` has these values."""
     options = BufferOptions(batch_size=2, flush_interval=1.0)
     async with open_buffers(
         MemoryStore(), PAIRS, options=options, meter_provider=meters.provider
     ) as buffers:
         buffers[PAIRS].enqueue_nowait(Pair(1))
         match reason:
-            case forebay.FlushReason.FULL:
+            case "full":
                 buffers[PAIRS].enqueue_nowait(Pair(2))
                 await trio.testing.wait_all_tasks_blocked()
-            case forebay.FlushReason.INTERVAL:
+            case "interval":
                 await trio.sleep(2)
-            case forebay.FlushReason.REQUESTED:
+            case "requested":
                 await buffers[PAIRS].flush()
-            case forebay.FlushReason.DRAIN:
+            case "drain":
                 pass
+            case _:
+                raise AssertionError(reason)
     [attributes] = meters.points("forebay.flush.duration")
-    assert reason.value == dict(attributes)["flush.reason"]
+    assert reason == dict(attributes)["flush.reason"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "rows", "name"),
+    [
+        ("write", 1, "INSERT"),
+        ("write", 2, "BATCH INSERT"),
+        ("update", 1, "UPDATE"),
+        ("update", 2, "BATCH UPDATE"),
+        ("delete", 1, "DELETE"),
+        ("delete", 2, "BATCH DELETE"),
+        ("delete_by", 1, "DELETE"),
+        ("delete_by", 2, "BATCH DELETE"),
+    ],
+)
+async def test_the_names_of_operations(
+    operation: str, rows: int, name: str, meters: Meters, autojump_clock: MockClock
+) -> None:
+    """`operation` has forebay's name, and `db.operation.name` that of the conventions."""
+    async with open_buffers(MemoryStore(), PAIRS, meter_provider=meters.provider) as buffers:
+        buffer = buffers[PAIRS]
+        for number in range(rows):
+            match operation:
+                case "write":
+                    buffer.enqueue_nowait(Pair(number))
+                case "update":
+                    buffer.enqueue_update_nowait(number, v=1)
+                case "delete":
+                    buffer.enqueue_delete_nowait(number)
+                case _:
+                    buffer.enqueue_delete_by_nowait(number)
+        await buffer.flush()
+        named = attrs(buffer="pairs", operation=operation)
+        assert {named: rows} == meters.values("forebay.rows.flushed")
+        assert [named] == list(meters.points("forebay.flush.size"))
+        timed = attrs(buffer="pairs", operation=operation, flush__reason="requested")
+        assert [timed] == list(meters.points("forebay.flush.duration"))
+        committed = attrs(
+            db__system__name="other_sql", db__collection__name="pairs", db__operation__name=name
+        )
+        assert [committed] == list(meters.points("db.client.operation.duration"))
 
 
 async def test_each_operation_is_counted_separately(
