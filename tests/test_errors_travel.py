@@ -42,6 +42,8 @@ from forebay.cli._output import ClosedPipeError, OutputError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
+from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
+from forebay.stores.clickhouse._values import ValueRefusedError
 from forebay.stores.sqlite._commit import RowRefusedError
 from forebay.stores.sqlite._inspector import _StaleError
 
@@ -118,6 +120,9 @@ SAMPLES: list[Exception] = [
     BatchError("locked", kind=FailureKind.TRANSIENT, code="SQLITE_BUSY"),
     FloodError("too many", code="SQLITE_CONSTRAINT_NOTNULL"),
     RowRefusedError(),
+    NoAnswerError("ConnectError", "refused"),
+    ServerError(252, "too many parts"),
+    ValueRefusedError("300 does not fit into Int8"),
     CommitError(sqlite_error()),
     CommitError(sqlite3.ProgrammingError("without a code")),
     TransactionEndedError("the transaction ended"),

@@ -32,6 +32,7 @@ LAYERS = [
     "sqlite",
     "stores",
     "stores.sqlite",
+    "stores.clickhouse",
     "_buffer",
     "_telemetry",
     "_group",
@@ -67,8 +68,17 @@ PURE = (
 LIBRARIES = {
     "trio": set(LAYERS) - set(PURE),
     "anyio": {"sqlite", "cache"},
-    "sqlite3": {"sqlite", "stores.sqlite", "dead_letters", "doctor", "cache", "cli"},
+    "sqlite3": {
+        "sqlite",
+        "stores.sqlite",
+        "stores.clickhouse",
+        "dead_letters",
+        "doctor",
+        "cache",
+        "cli",
+    },
     "opentelemetry": {"_telemetry", "otlp"},
+    "httpx": {"stores.clickhouse"},
     "click": {"cli"},
     "rich": {"cli"},
 }
@@ -116,7 +126,7 @@ def test_contributing_lists_the_layers() -> None:
     listed = re.findall(
         r"`(.+?)`", "".join(line.split("|")[1] for line in table.split("\n") if line)
     )
-    unlisted = {"_version", "stores.sqlite", "forebay", "__main__"}
+    unlisted = {"_version", "stores.sqlite", "stores.clickhouse", "forebay", "__main__"}
     assert [layer for layer in LAYERS if layer not in unlisted] == listed
 
 

