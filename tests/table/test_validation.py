@@ -6,7 +6,9 @@ import dataclasses
 import enum
 import math
 import re
+import tracemalloc
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
@@ -531,3 +533,19 @@ def test_validate_row_converts_to_plain_values() -> None:
     for colour in (Colour.RED, "red", Colour.RED, Text("red")):
         [_, plain] = RowValidator(lamps).validate_row(Lamp("a", colour))
         assert (str, "red") == (type(plain), plain)
+
+
+def test_a_validator_keeps_nothing_of_the_rows() -> None:
+    """Its memory stays the same, however many combinations of types the rows have."""
+    table = Table.from_columns({f"c{i}": Any for i in range(8)}, name="t")
+    validator = RowValidator(table)
+    rows = list(product((None, 1, 1.5, "a", b"a"), repeat=8))[:50_000]
+    tracemalloc.start()
+    try:
+        for row in rows:
+            validator.validate_row(row)
+        validator.validate_rows(rows)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000
