@@ -44,7 +44,7 @@ from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._values import ValueRefusedError
-from forebay.stores.sqlite._commit import RowRefusedError
+from forebay.stores.sqlite._commit import RowRefusedError, SeparateTransactionsError
 from forebay.stores.sqlite._inspector import _StaleError
 
 TIMEOUT = 60.0
@@ -123,6 +123,7 @@ SAMPLES: list[Exception] = [
     NoAnswerError("ConnectError", "refused"),
     ServerError(252, "too many parts"),
     ValueRefusedError("300 does not fit into Int8"),
+    SeparateTransactionsError(),
     CommitError(sqlite_error()),
     CommitError(sqlite3.ProgrammingError("without a code")),
     TransactionEndedError("the transaction ended"),

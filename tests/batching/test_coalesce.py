@@ -310,6 +310,8 @@ def test_split_batch_and_remaining_batch() -> None:
         ({"key": "k", "merge": {"v": Max}}, False),
         # A delete by a value finds the row that an update after it gave this value.
         ({"key": "k", "delete_by": "v"}, False),
+        # A constraint refuses an entry because of a row that a later entry wrote.
+        ({"key": "k", "coalesce": False}, False),
     ],
 )
 def test_is_idempotent(arguments: dict[str, Any], idempotent: bool) -> None:

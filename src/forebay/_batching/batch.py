@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from forebay._table.merge import Merge
 from forebay._table.operations import Delete, DeleteBy, Entry, Key, Operation, Row, Update, Write
-from forebay._table.table import Table, value_columns
+from forebay._table.table import Table, is_coalesced, value_columns
 
 
 class FlushReason(enum.Enum):
@@ -42,7 +42,10 @@ class WriteStep:
 
 @dataclass(frozen=True, slots=True)
 class UpdateStep:
-    """Set the same columns of several rows by their keys. No key occurs twice."""
+    """Set the same columns of several rows by their keys.
+
+    No key occurs twice if the table is coalesced.
+    """
 
     columns: tuple[str, ...]
     updates: Sequence[tuple[Key, tuple[Any, ...]]]
@@ -137,7 +140,8 @@ def is_idempotent(table: Table[Any]) -> bool:
 
     This holds if rows have a key and later rows replace earlier ones as a whole. It does not hold
     with other merge rules or with `delete_by`: on the second commit an update can find a row that
-    the first commit wrote after the update.
+    the first commit wrote after the update. It does not hold without coalescing either: on the
+    second commit a constraint can refuse an entry because of a row that the first commit wrote.
     """
     replaces_rows = all(column.merge is Merge.REPLACE for column in value_columns(table))
-    return bool(table.key) and replaces_rows and table.delete_by is None
+    return is_coalesced(table) and replaces_rows and table.delete_by is None

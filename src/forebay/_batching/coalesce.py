@@ -33,7 +33,7 @@ from forebay._batching.batch import Batch, FlushReason
 from forebay._batching.segments import CoalescedSegment, DeleteBySegment, OrderedSegment
 from forebay._table.operations import DeleteBy, Entry, Row, Update
 from forebay._table.row_merger import RowMerger
-from forebay._table.table import Table
+from forebay._table.table import Table, is_coalesced
 
 _Segment: TypeAlias = CoalescedSegment | OrderedSegment | DeleteBySegment
 _S = TypeVar("_S", bound=_Segment)
@@ -51,7 +51,7 @@ class Coalescer:
             position: how many entries of the buffer are settled.
         """
         self._table = table
-        self._merger = RowMerger(table) if table.key and table.coalesce else None
+        self._merger = RowMerger(table) if is_coalesced(table) else None
         self._stream = stream
         self._position = position
         self._reset()
@@ -86,7 +86,7 @@ class Coalescer:
             return
         for entry in entries:
             if isinstance(entry, DeleteBy):
-                self._delete_by_segment().delete(entry.value)
+                self._delete_by(entry.value)
                 continue
             segment = self._keyed_segment()
             if isinstance(entry, tuple):
@@ -104,10 +104,11 @@ class Coalescer:
             return self._start_segment(self._new_segment())
         return self._segment
 
-    def _delete_by_segment(self) -> DeleteBySegment:
-        if isinstance(self._segment, DeleteBySegment):
-            return self._segment
-        return self._start_segment(DeleteBySegment())
+    def _delete_by(self, value: Any) -> None:
+        segment = self._segment
+        if isinstance(segment, CoalescedSegment):
+            segment = self._start_segment(DeleteBySegment())
+        segment.delete_by(value)
 
     def _start_segment(self, segment: _S) -> _S:
         self._ended.append(self._segment)

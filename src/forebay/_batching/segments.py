@@ -1,7 +1,7 @@
 """The segments of a batch. Deletes by the `delete_by` column divide a batch into segments.
 
 Consecutive deletes of this kind are a segment of their own. Such a delete may match rows of any
-key, so nothing may be coalesced across it.
+key, so nothing may be coalesced across it. A batch without coalescing is one segment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, 
 from forebay._table.operations import Key, Row
 from forebay._table.row_merger import RowMerger
 
-_Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | tuple[str, ...]
+_Kind: TypeAlias = type[WriteStep] | type[DeleteStep] | type[DeleteByStep] | tuple[str, ...]
 """The class of a step; for updates, the columns that they set."""
 
 
@@ -126,13 +126,11 @@ def _update_steps(updates: Mapping[Key, Mapping[str, Any]]) -> list[UpdateStep]:
 class OrderedSegment:
     """The pending operations of a table without coalescing: one per entry, in order.
 
-    Consecutive entries of the same kind form one step. A second update of a key starts a new step,
-    since one statement can set a row only once.
+    Consecutive entries of the same kind form one step.
     """
 
     def __init__(self) -> None:
         self._runs: list[tuple[_Kind, list[Any]]] = []
-        self._updated: set[Key] = set()
         self._len = 0
 
     def __len__(self) -> int:
@@ -141,7 +139,6 @@ class OrderedSegment:
     def _add(self, kind: _Kind, items: Sequence[Any]) -> None:
         if not self._runs or self._runs[-1][0] != kind:
             self._runs.append((kind, []))
-            self._updated.clear()
         self._runs[-1][1].extend(items)
         self._len += len(items)
 
@@ -152,15 +149,15 @@ class OrderedSegment:
     def update(self, key: Key, columns: Mapping[str, Any]) -> None:
         """Add an update of these columns of one row."""
         names = tuple(sorted(columns))
-        if key in self._updated:
-            self._runs.append((names, []))
-            self._updated.clear()
         self._add(names, [(key, tuple(columns[name] for name in names))])
-        self._updated.add(key)
 
     def delete(self, key: Key) -> None:
         """Add a delete of one row by its key."""
         self._add(DeleteStep, [key])
+
+    def delete_by(self, value: Any) -> None:
+        """Add a delete of the rows with this value in the `delete_by` column."""
+        self._add(DeleteByStep, [value])
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps of the segment; some may be empty."""
@@ -171,7 +168,7 @@ class OrderedSegment:
 
 
 class DeleteBySegment:
-    """Consecutive deletes by the `delete_by` column."""
+    """Consecutive deletes by the `delete_by` column of a table with coalescing."""
 
     def __init__(self) -> None:
         self._values: dict[Any, None] = {}
@@ -179,7 +176,7 @@ class DeleteBySegment:
     def __len__(self) -> int:
         return len(self._values)
 
-    def delete(self, value: Any) -> None:
+    def delete_by(self, value: Any) -> None:
         """Add a delete of the rows with this value."""
         self._values[value] = None
 

@@ -88,8 +88,8 @@ class Table(Generic[R]):
                 written. The table then sees only the result: a row that it would have refused (by
                 a CHECK, a trigger, …) is not refused if a later entry of its key was merged into
                 it, and its values take part in the merge. Rows are written in the order of their
-                keys. False executes each entry on its own, in the order of acceptance, which is
-                slower.
+                keys. False commits or refuses each entry as if it were executed alone, in the
+                order of acceptance, which is slower.
             indexes: the indexes to create with the table: a field, a sequence of fields, or an
                 `Index`, which can also be unique or contain only some rows. With
                 ``open_sqlite(..., alter=True)`` they are added to a table that exists.
@@ -240,6 +240,11 @@ class Table(Generic[R]):
     def __repr__(self) -> str:
         key = f"key {', '.join(self.key)}" if self.key else "append-only"
         return f"<forebay.Table {self.name!r} of {self.row_type.__name__}, {key}>"
+
+
+def is_coalesced(table: Table[Any]) -> bool:
+    """Return whether entries of the same key are merged before they are written."""
+    return bool(table.key) and table.coalesce
 
 
 def value_columns(table: Table[Any]) -> tuple[Column, ...]:

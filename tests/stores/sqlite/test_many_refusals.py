@@ -18,7 +18,8 @@ import pytest
 from forebay import FlushReason, Table, Write
 from forebay._batching.coalesce import Coalescer
 from forebay.stores import Rejection
-from forebay.stores.sqlite._commit import BatchCommitter, Settled
+from forebay.stores.sqlite._commit import BatchCommitter
+from forebay.stores.sqlite._settled import Settled
 
 FEW, MANY = 250, 2_000
 # Bisection of n entries takes log2(n) halvings: the work is O(n log n).

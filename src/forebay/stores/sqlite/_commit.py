@@ -7,14 +7,15 @@ An entry that fails alone becomes a dead letter in the same transaction. So an e
 only if, it would fail when every entry is executed alone and in order.
 
 Some constraints fail only at COMMIT (a deferred foreign key), and some roll the transaction back
-(ON CONFLICT ROLLBACK). Then the halves are committed in separate transactions.
+(ON CONFLICT ROLLBACK). Then the halves are committed in separate transactions. So are the entries
+of a table without coalescing if one of them could repair a deferred foreign key that an earlier one
+violates: see `_sharing.py`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TypeAlias
 
@@ -22,11 +23,14 @@ from forebay._batching.batch import Batch
 from forebay._batching.coalesce import remaining_batch, split_batch
 from forebay._table.json_format import describe_operation
 from forebay._table.operations import to_operation
+from forebay._table.table import is_coalesced
 from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 from forebay.stores.sqlite._errors import code_name, failure_kind, refuses_rows
 from forebay.stores.sqlite._positions import load_position, save_position
+from forebay.stores.sqlite._settled import Settled
+from forebay.stores.sqlite._sharing import Sharing
 from forebay.stores.sqlite._statements import Statement, statements
 
 TransactionHook: TypeAlias = Callable[[sqlite3.Connection, range, Sequence[Rejection]], None]
@@ -43,58 +47,8 @@ class RowRefusedError(Exception):
     """A statement failed because of one of its rows. SQLite's error is the `__cause__`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _RefusedBefore:
-    """The refused entries up to one of them, as a linked list: to add one copies nothing."""
-
-    rejection: Rejection
-    previous: _RefusedBefore | None
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """The part of a batch that is settled. Entries settle in their order.
-
-    Attributes:
-        position: the number of settled entries since the buffer was opened.
-        operations: the number of committed operations of this batch, by kind.
-        refused: the entries of this batch that became dead letters, or None.
-    """
-
-    position: int
-    operations: Mapping[str, int] = field(default_factory=dict[str, int])
-    refused: _RefusedBefore | None = None
-
-    @property
-    def rejection_count(self) -> int:
-        """The number of entries of this batch that became dead letters."""
-        return 0 if self.refused is None else self.refused.count
-
-    def rejections(self, *, after: int = 0) -> tuple[Rejection, ...]:
-        """Return the entries of this batch that became dead letters, in their order.
-
-        Args:
-            after: how many of them to leave out, from the first one.
-        """
-        found: list[Rejection] = []
-        last = self.refused
-        while last is not None and last.count > after:
-            found.append(last.rejection)
-            last = last.previous
-        return tuple(reversed(found))
-
-    def advanced_by(self, batch: Batch) -> Settled:
-        """Return what is settled once all operations of this batch are committed."""
-        operations = dict(self.operations)
-        for step in batch.steps:
-            operations[step.operation] = operations.get(step.operation, 0) + len(step)
-        return Settled(batch.end, operations, self.refused)
-
-    def advanced_by_rejection(self, rejection: Rejection) -> Settled:
-        """Return what is settled once this entry, the next one, is a dead letter."""
-        refused = _RefusedBefore(rejection, self.refused, self.rejection_count + 1)
-        return Settled(rejection.number, self.operations, refused)
+class SeparateTransactionsError(Exception):
+    """The entries of a batch must not share a transaction."""
 
 
 class BatchCommitter:
@@ -108,6 +62,8 @@ class BatchCommitter:
         """Whether a transaction of this batch saved its position in the file."""
         self._variables = variables
         self._before_commit = before_commit
+        self._sharing: Sharing | None = None
+        """The rules for a batch of several entries without coalescing, in its transaction."""
         self._settled = Settled(batch.position)
         self._in_doubt: Settled | None = None
         self._attempts = 0
@@ -173,10 +129,10 @@ class BatchCommitter:
     def _try_transaction(
         self, raw: sqlite3.Connection, batch: Batch, body: _TransactionBody
     ) -> Exception | None:
-        """Commit a batch. Return None, or the error if it was rolled back because of a row."""
+        """Commit a batch. Return None, or the error if it was rolled back and has to be split."""
         try:
             self._transact(raw, batch, body)
-        except RowRefusedError as refusal:
+        except (RowRefusedError, SeparateTransactionsError) as refusal:
             return refusal
         except CommitError as error:
             if failure_kind(error, in_commit=True) is not FailureKind.ROW:
@@ -189,6 +145,11 @@ class BatchCommitter:
         before = self._settled
 
         def settle(raw: sqlite3.Connection) -> None:
+            self._sharing = None
+            if batch.entries > 1 and not is_coalesced(batch.table):
+                self._sharing = Sharing(raw, batch.table, variables=self._variables)
+                if not self._sharing.may_share_transaction(batch):
+                    raise SeparateTransactionsError
             body(raw, batch)
             if self._before_commit is not None:
                 numbers = range(before.position + 1, self._settled.position + 1)
@@ -222,7 +183,12 @@ class BatchCommitter:
     def _write(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Execute all operations of a batch."""
         for step in batch.steps:
-            for statement in statements(batch.table, step, variables=self._variables):
+            for statement in statements(
+                batch.table,
+                step,
+                variables=self._variables,
+                shared_inserts=self._sharing is None or self._sharing.may_share_insert(step),
+            ):
                 _execute(raw, statement)
         self._settled = self._settled.advanced_by(batch)
 

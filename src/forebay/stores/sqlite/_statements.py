@@ -18,7 +18,7 @@ from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, 
 from forebay._table.columns import Column
 from forebay._table.merge import Merge
 from forebay._table.operations import Row
-from forebay._table.table import Table, key_getter, select_columns, value_columns
+from forebay._table.table import Table, is_coalesced, key_getter, select_columns, value_columns
 
 STATEMENT_SIZES: Final = (500, 100, 20, 5, 1)
 """The numbers of rows that a statement may have. The largest that fits is used first.
@@ -129,43 +129,68 @@ class Statement:
     parameters: Sequence[Any]
 
 
-def statements(table: Table[Any], step: Step, *, variables: int) -> Iterator[Statement]:
+def step_sql(table: Table[Any], step: Step, rows: int) -> str:
+    """Return the SQL of a step for this number of rows."""
+    match step:
+        case WriteStep():
+            return write_sql(table, rows)
+        case UpdateStep(columns):
+            return update_sql(table, columns, rows)
+        case DeleteStep():
+            return delete_sql(table, table.key, rows)
+        case DeleteByStep():
+            return delete_sql(table, (str(table.delete_by),), rows)
+
+
+def step_width(table: Table[Any], step: Step) -> int:
+    """Return the number of parameters per row in the SQL of a step."""
+    match step:
+        case WriteStep():
+            return len(table.columns)
+        case UpdateStep(columns):
+            return len(table.key) + len(columns)
+        case DeleteStep():
+            return len(table.key)
+        case DeleteByStep():
+            return 1
+
+
+def statements(
+    table: Table[Any], step: Step, *, variables: int, shared_inserts: bool = True
+) -> Iterator[Statement]:
     """Yield the statements of a step.
+
+    An UPDATE or DELETE has many rows only if the table is coalesced: SQLite executes the rows in an
+    order of its own, and checks constraints in between.
 
     Args:
         table: the table.
         step: the step of a batch.
         variables: the largest number of parameters that a statement may have.
+        shared_inserts: whether rows may share an INSERT.
     """
+    width = step_width(table, step)
+    shared = shared_inserts if isinstance(step, WriteStep) else is_coalesced(table)
+    limit = variables // width if shared else 1
     match step:
         case WriteStep(rows):
             # Rows with neighbouring keys are on the same page of the B-tree.
-            sorts = table.key and table.coalesce
-            ordered = sorted(rows, key=key_getter(table)) if sorts else rows
-            width = len(table.columns)
-            yield from _split(lambda n: write_sql(table, n), ordered, width, variables)
-        case UpdateStep(columns, updates):
+            flat = sorted(rows, key=key_getter(table)) if is_coalesced(table) else rows
+        case UpdateStep(_, updates):
             composite = len(table.key) > 1
-            width = len(table.key) + len(columns)
             flat = [(*(key if composite else (key,)), *values) for key, values in updates]
-            yield from _split(lambda n: update_sql(table, columns, n), flat, width, variables)
         case DeleteStep(keys):
-            width = len(table.key)
-            flat = list(keys) if width > 1 else [(key,) for key in keys]
-            limit = variables if width == 1 else min(variables, _MAX_OR_TERMS * width)
-            yield from _split(lambda n: delete_sql(table, table.key, n), flat, width, limit)
+            flat = keys if width > 1 else [(key,) for key in keys]
+            limit = limit if width == 1 else min(limit, _MAX_OR_TERMS)
         case DeleteByStep(values):
-            columns = (str(table.delete_by),)
             flat = [(value,) for value in values]
-            yield from _split(lambda n: delete_sql(table, columns, n), flat, 1, variables)
+    yield from _split(lambda n: step_sql(table, step, n), flat, limit)
 
 
-def _split(
-    sql_of: Callable[[int], str], rows: Sequence[Row], width: int, variables: int
-) -> Iterator[Statement]:
+def _split(sql_of: Callable[[int], str], rows: Sequence[Row], limit: int) -> Iterator[Statement]:
     start = 0
     for size in STATEMENT_SIZES:
-        if size * width > variables and size > 1:
+        if size > limit and size > 1:
             continue
         sql = sql_of(size) if len(rows) - start >= size else ""
         while len(rows) - start >= size:
