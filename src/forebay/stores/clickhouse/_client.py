@@ -157,7 +157,8 @@ class Client:
         if response.status_code != 200:
             # Not ClickHouse, but a load balancer before it, or a URL that is not ClickHouse's.
             raise NoAnswerError(f"HTTP_{response.status_code}", _shorten(response.text))
-        return response.content
+        content: bytes = response.content
+        return content
 
 
 def _shorten(text: str) -> str:
