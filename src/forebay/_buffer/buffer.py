@@ -41,6 +41,7 @@ class Buffer(Generic[R]):
         self._recognize = self._validator.recognize
         self._channel = channel
         self._owner_identity = channel.owner_identity
+        self._budget = channel.budget
         self._ledger = ledger
         self._clock = trio.lowlevel.current_clock()
 
@@ -99,7 +100,9 @@ class Buffer(Generic[R]):
     async def enqueue(self, row: R) -> None:
         """Accept a row, which is written soon; wait while the buffer is full.
 
-        If this is cancelled, the row was not accepted.
+        If this is cancelled, the row was not accepted. Each call is a cancellation point. It lets
+        other tasks run whenever it waits, and otherwise after 64 calls, or 1 ms, since a call of
+        this buffer last did. So it notices deadlines, and cancellations by other tasks, only then.
 
         Args:
             row: as for `enqueue_nowait`. Its values are those at the time of the call.
@@ -110,8 +113,17 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._channel.send(self._validator.validate_row(row))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        values = self._recognize(row)
+        if values is None:
+            values = self._validator.validate_row(row)
+        if running.identity is not self._owner_identity:
+            self._channel.check_owner()
+        await self._budget.checkpoint()
+        burst = self._ledger.burst
+        if len(burst.entries) < burst.limit:
+            burst.entries.append(values)  # as in `enqueue_nowait`
+        else:
+            await self._channel.send(values)
 
     @trio.lowlevel.enable_ki_protection
     async def enqueue_many(self, rows: Iterable[R]) -> int:
@@ -215,7 +227,7 @@ class Buffer(Generic[R]):
     async def enqueue_update(self, key: Key, /, **columns: object) -> None:
         """Accept an update as `enqueue_update_nowait` does, but wait while the buffer is full.
 
-        If this is cancelled, the update was not accepted.
+        If this is cancelled, the update was not accepted. It is a checkpoint as `enqueue` is.
 
         Args:
             key: as for `enqueue_update_nowait`.
@@ -227,8 +239,9 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._channel.send(self._update(key, columns))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        entry = self._update(key, columns)
+        await self._channel.checkpoint()
+        await self._channel.send(entry)
 
     def _update(self, key: Key, columns: Mapping[str, object]) -> Update:
         return Update(self._validator.validate_key(key), self._validator.validate_update(columns))
@@ -253,7 +266,7 @@ class Buffer(Generic[R]):
     async def enqueue_delete(self, key: Key, /) -> None:
         """Accept a delete as `enqueue_delete_nowait` does, but wait while the buffer is full.
 
-        If this is cancelled, the delete was not accepted.
+        If this is cancelled, the delete was not accepted. It is a checkpoint as `enqueue` is.
 
         Args:
             key: as for `enqueue_delete_nowait`.
@@ -264,8 +277,9 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._channel.send(Delete(self._validator.validate_key(key)))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        entry = Delete(self._validator.validate_key(key))
+        await self._channel.checkpoint()
+        await self._channel.send(entry)
 
     @trio.lowlevel.enable_ki_protection
     def enqueue_delete_by_nowait(self, value: object, /) -> None:
@@ -288,7 +302,7 @@ class Buffer(Generic[R]):
     async def enqueue_delete_by(self, value: object, /) -> None:
         """Accept a delete as `enqueue_delete_by_nowait` does, but wait while the buffer is full.
 
-        If this is cancelled, the delete was not accepted.
+        If this is cancelled, the delete was not accepted. It is a checkpoint as `enqueue` is.
 
         Args:
             value: as for `enqueue_delete_by_nowait`.
@@ -298,8 +312,9 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        await self._channel.send(DeleteBy(self._validator.validate_delete_by(value)))
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        entry = DeleteBy(self._validator.validate_delete_by(value))
+        await self._channel.checkpoint()
+        await self._channel.send(entry)
 
     @trio.lowlevel.enable_ki_protection
     async def write(self, row: R) -> None:
@@ -323,6 +338,8 @@ class Buffer(Generic[R]):
             RowError: the table refused this row. It is in the dead letters.
         """
         entry = self._validator.validate_row(row)
+        self._channel.check_owner()
+        await trio.lowlevel.checkpoint_if_cancelled()
         number = await self._channel.send(entry)
         self._channel.request_flush()
         rejection = await self._ledger.wait_settled(number)

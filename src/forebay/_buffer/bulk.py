@@ -95,9 +95,9 @@ class BulkSender(Generic[T]):
             entries, error = self._checked(drawn, accepted)
             if error is not None:
                 raise error
+            await self._channel.checkpoint()
             await self._channel.send(entries[0])
             accepted += 1
-            await trio.lowlevel.cancel_shielded_checkpoint()
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 

@@ -19,16 +19,17 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import nullcontext
 
 import trio
 
+from forebay._buffer.budget import ScheduleBudget
 from forebay._buffer.burst import Burst, Taken
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
-from forebay._owner import Owner
+from forebay._owner import Owner, running
 from forebay._table.operations import Entry, size_of
 
 
@@ -41,8 +42,8 @@ class _Wake(enum.Enum):
 class Channel:
     """The channel of one buffer.
 
-    Producers call `send_nowait`, `send`, `acquire`, `send_acquired` and `request_flush`. The
-    worker calls `receive_nowait`, `wait`, `take` and `release`.
+    Producers call `send_nowait`, `checkpoint`, `send`, `acquire`, `send_acquired` and
+    `request_flush`. The worker calls `receive_nowait`, `wait`, `take` and `release`.
 
     The channel closes in two steps. After `close`, producers get `trio.ClosedResourceError`, and
     the worker can still take the entries that were accepted. After `close_receive`, the worker
@@ -82,6 +83,8 @@ class Channel:
         """The `running.identity` of the thread that may append to the burst."""
         self._appendable = capture is None and not capacity.counts_bytes
         """Whether producers may append rows to the burst themselves."""
+        self.budget = ScheduleBudget(trio.lowlevel.current_clock())
+        """When the next call has to let other tasks run."""
         self._closed = False
         self._burst_limit = batch_size
         """The length at which the burst fills a batch."""
@@ -140,6 +143,15 @@ class Channel:
         """
         self._owner.check()
 
+    def checkpoint(self) -> Awaitable[None]:
+        """Return the checkpoint to await before `send`: it always is a cancellation point.
+
+        Raises:
+            RuntimeError: as for `check_open`.
+        """
+        self._owner.check()
+        return self.budget.checkpoint()
+
     @trio.lowlevel.enable_ki_protection
     def send_nowait(self, entry: Entry) -> int:
         """Accept an entry and return its number.
@@ -150,6 +162,11 @@ class Channel:
             trio.ClosedResourceError: as for `check_open`.
             RuntimeError: as for `check_open`.
         """
+        burst, is_row = self._ledger.burst, isinstance(entry, tuple)
+        if running.identity is self.owner_identity and len(burst.entries) < burst.limit:
+            burst.only_rows = burst.only_rows and is_row
+            burst.entries.append(entry)
+            return self._ledger.accepted
         self.check_open()
         size = size_of(entry) if self._capacity.counts_bytes else 0
         try:
@@ -157,24 +174,24 @@ class Channel:
         except trio.WouldBlock:
             self._wake()
             raise
-        return self._append((entry,), only_rows=isinstance(entry, tuple), size=size)
+        return self._append((entry,), only_rows=is_row, size=size)
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, entry: Entry) -> int:
         """Wait for room, accept an entry, and return its number.
 
-        Each call is a cancellation point. A call is a schedule point only if it waits. If it is
-        cancelled, the entry was not accepted.
+        This is a checkpoint only if it waits, so await `checkpoint` before. If it is cancelled, the
+        entry was not accepted.
 
         Raises:
             trio.BrokenResourceError: as for `check_open`.
             trio.ClosedResourceError: as for `check_open`.
             RuntimeError: as for `check_open`.
         """
-        self._owner.check()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        with suppress(trio.WouldBlock):
+        try:
             return self.send_nowait(entry)
+        except trio.WouldBlock:
+            pass
         size = size_of(entry) if self._capacity.counts_bytes else 0
         await self._acquire_one(size)
         return self._append((entry,), only_rows=isinstance(entry, tuple), size=size)

@@ -18,6 +18,8 @@ from forebay._table.values import check_value, is_negative_zero
 R = TypeVar("R")
 
 _NONE = type(None)
+_ANY_VALUE_FITS = {str, bytes, bool}
+"""The types whose values SQLite stores as they are, whichever they are."""
 
 
 def compared_columns(table: Table[Any]) -> frozenset[str]:
@@ -60,6 +62,8 @@ class RowValidator(Generic[R]):
         self._column_checks = tuple(
             _ColumnCheck(column, in_key=column.name in table.key) for column in table.columns
         )
+        self._key_columns = tuple(self._columns[name] for name in table.key)
+        self._settable = {column.field: column for column in value_columns(table)}
         self._encodes = any(column.type.codec is not None for column in table.columns)
         self.recognize: Callable[[R], Row | None] = compile_recognizer(
             table.row_type, table.columns, table.key
@@ -130,6 +134,12 @@ class RowValidator(Generic[R]):
         return list(map(getter, rows))
 
     def _validate_value(self, column: Column, value: object) -> object:
+        if (
+            type(value) in _ANY_VALUE_FITS
+            and type(value) in column.type.stored
+            and column.type.codec is None
+        ):
+            return value
         return check_value(
             column,
             value,
@@ -155,17 +165,14 @@ class RowValidator(Generic[R]):
                 f"table {self._table.name!r} has no key: rows can only be appended; "
                 "declare a key with Table(..., key=COLUMN)"
             )
-        values = (key,) if len(self._table.key) == 1 else key
-        if not isinstance(values, tuple) or len(values) != len(self._table.key):
+        if len(self._key_columns) == 1:
+            return self._validate_value(self._key_columns[0], key)
+        if not isinstance(key, tuple) or len(key) != len(self._key_columns):
             raise ValueError(
                 f"table {self._table.name!r}: expected a key tuple "
                 f"({', '.join(self._table.key)}), got {key!r}"
             )
-        checked = tuple(
-            self._validate_value(self._columns[name], value)
-            for name, value in zip(self._table.key, values, strict=True)
-        )
-        return checked[0] if len(checked) == 1 else checked
+        return tuple(map(self._validate_value, self._key_columns, key))
 
     def validate_update(self, columns: Mapping[str, object]) -> Mapping[str, Any]:
         """Check the columns of an update and return their values.
@@ -181,15 +188,14 @@ class RowValidator(Generic[R]):
                 of a value is not one that its column allows.
             ValueError: SQLite cannot store a value.
         """
-        settable = {column.field: None for column in value_columns(self._table)}
-        if not columns or not columns.keys() <= settable.keys():
-            refused = ", ".join(repr(name) for name in columns if name not in settable)
+        if not columns or not columns.keys() <= self._settable.keys():
+            refused = ", ".join(repr(name) for name in columns if name not in self._settable)
             raise TypeError(
                 f"table {self._table.name!r}: an update must name columns outside the key "
-                f"({', '.join(settable)}), got {refused or 'none'}"
+                f"({', '.join(self._settable)}), got {refused or 'none'}"
             )
         return {
-            self._fields[name].name: self._validate_value(self._fields[name], value)
+            self._settable[name].name: self._validate_value(self._settable[name], value)
             for name, value in columns.items()
         }
 
