@@ -34,8 +34,8 @@ from forebay import (
 from forebay.cache._folder import UnsafePathError
 from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 from forebay.cache.s3 import _CancelledError
-from forebay.cli._dead_letters.failures import Failed, Interrupted
 from forebay.cli._errors import InputError, InputRowError, LoadError
+from forebay.cli._failures import Failed, Interrupted, Terminated
 from forebay.cli._load.convert import MisfitError
 from forebay.cli._load.lines import RowTooLongError
 from forebay.cli._output import ClosedPipeError, OutputError
@@ -144,6 +144,7 @@ SAMPLES: list[Exception] = [
     ClosedPipeError("the pipe is closed"),
     command_error(Failed),
     command_error(Interrupted),
+    command_error(Terminated),
     NotWatchableError("no program"),
     ConnectionLostError("it ended"),
 ]

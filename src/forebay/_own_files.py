@@ -8,6 +8,7 @@ trusted owner. The way to the folder may have symbolic links, since an operator 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Collection, Generator
@@ -19,6 +20,9 @@ _ROOT: Final = 0
 
 _OPEN_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 """With O_PATH, which Linux has, also a folder that this user can write and not read is opened."""
+
+_NO_SYNC: Final = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""What fsync fails with on a file system that does not support it."""
 
 
 def trusted_owners() -> frozenset[int]:
@@ -94,6 +98,34 @@ def is_same_file(name: str, status: os.stat_result, *, folder: int) -> bool:
     except OSError:
         return False
     return os.path.samestat(found, status)
+
+
+def sync_file(descriptor: int) -> str | None:
+    """Flush a file to the disk. Return the doubt if its file system does not support that.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+        return f"its contents were not synced to the disk: {error.strerror}"
+    return None
+
+
+def sync_folder(folder: int) -> str | None:
+    """Flush the names in a folder to the disk. Return the doubt if that fails, or None."""
+    try:
+        descriptor = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # the folder cannot be read, or the disk fails
+        return f"its name was not synced to the disk: {error.strerror}"
+    return None
 
 
 def open_trusted(path: str | os.PathLike[str], owners: Collection[int]) -> BinaryIO:

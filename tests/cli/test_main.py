@@ -18,6 +18,7 @@ from forebay import cli
 
 COMMANDS = [
     "alerts export",
+    "backup a.db b.db",
     "dashboard export",
     "doctor a.db",
     "doctor a.db --json",

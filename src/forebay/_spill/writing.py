@@ -22,6 +22,8 @@ from forebay._own_files import (
     file_problem,
     is_same_file,
     opened_folder,
+    sync_file,
+    sync_folder,
     trusted_owners,
 )
 from forebay._spill.model import MARK, PART
@@ -33,9 +35,6 @@ _EXPECTED: Final = "expected a file in an existing folder that this process may 
 
 _LONGEST_SUFFIX: Final = f".9999{PART}"
 """What is appended to the name of a spill file, if earlier ones have the shorter suffixes."""
-
-_NOT_SUPPORTED: Final = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What fsync fails with on a file system that does not support it."""
 
 
 def check_spill_path(path: str | os.PathLike[str]) -> Path:
@@ -128,14 +127,15 @@ def write_spill(
         with new.file as file:
             try:
                 file.writelines(_lines(unsettled, reason, database))
-                doubt = _sync_file(file)
+                file.flush()
+                doubt = sync_file(file.fileno())
                 os.replace(new.part, new.name, src_dir_fd=folder, dst_dir_fd=folder)
             except BaseException:
                 new.remove(folder=folder)
                 raise
             if not is_same_file(new.name, os.fstat(file.fileno()), folder=folder):
                 raise OSError(errno.EPERM, "another program replaced the file", new.name)
-        doubt = doubt or _sync_folder(folder)
+        doubt = doubt or sync_folder(folder)
     if doubt is not None:
         on_doubt(doubt)
     return path.with_name(new.name)
@@ -208,28 +208,3 @@ def _lines(
         yield f'{{"table": {encode_declaration(table)}, "entries": {len(operations)}}}\n'
         for operation in operations:
             yield f"{encode_operation(table, operation)}\n"
-
-
-def _sync_file(file: IO[str]) -> str | None:
-    """Flush a file to the disk. Return the error if its file system does not support that."""
-    file.flush()
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        return f"its contents were not synced to the disk: {error.strerror}"
-    return None
-
-
-def _sync_folder(folder: int) -> str | None:
-    """Flush a folder to the disk, with the names of its new files. Return the error, if any."""
-    try:
-        descriptor = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:  # the folder cannot be read, or the disk fails
-        return f"its name was not synced to the disk: {error.strerror}"
-    return None

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 import forebay
+from forebay.cli._backup import backup_command
 from forebay.cli._dead_letters.commands import dead_letters_group
 from forebay.cli._doctor import doctor_command
 from forebay.cli._load.command import load_command
@@ -67,5 +68,13 @@ def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
 
 
-for subcommand in (alerts, dashboard, dead_letters_group, doctor_command, load_command, top):
+for subcommand in (
+    alerts,
+    backup_command,
+    dashboard,
+    dead_letters_group,
+    doctor_command,
+    load_command,
+    top,
+):
     command.add_command(subcommand)

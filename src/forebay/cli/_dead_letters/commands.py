@@ -8,12 +8,11 @@ from functools import partial
 import click
 
 from forebay import dead_letters
-from forebay.cli._dead_letters.failures import Failed, check_database, run
+from forebay.cli._dead_letters.failures import run
 from forebay.cli._dead_letters.options import (
     buffer_option,
     database_argument,
     error_option,
-    json_option,
 )
 from forebay.cli._dead_letters.purge import purge_command
 from forebay.cli._dead_letters.rendering import (
@@ -25,6 +24,7 @@ from forebay.cli._dead_letters.rendering import (
 )
 from forebay.cli._dead_letters.replay import replay_command
 from forebay.cli._dead_letters.selecting import counts_of_file
+from forebay.cli._failures import Failed, check_database, json_option
 from forebay.cli._output import print_json
 
 

@@ -12,9 +12,3 @@ error_option = click.option(
     metavar="CODE",
     help="Only letters whose last error has this code, such as SQLITE_CONSTRAINT_NOTNULL.",
 )
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JSON, for scripts: an object with 'error' if the command failed.",
-)

@@ -10,16 +10,16 @@ import click
 
 import forebay
 from forebay import dead_letters
-from forebay.cli._dead_letters.failures import check_database, run
+from forebay.cli._dead_letters.failures import run
 from forebay.cli._dead_letters.options import (
     buffer_option,
     database_argument,
     error_option,
     ids_argument,
-    json_option,
 )
 from forebay.cli._dead_letters.rendering import format_letters
 from forebay.cli._dead_letters.selecting import check_ids, count_in_file, count_letters
+from forebay.cli._failures import check_database, json_option
 from forebay.cli._output import echo, print_json
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -9,13 +9,12 @@ import click
 
 import forebay
 from forebay import dead_letters
-from forebay.cli._dead_letters.failures import check_database, run
+from forebay.cli._dead_letters.failures import run
 from forebay.cli._dead_letters.options import (
     buffer_option,
     database_argument,
     error_option,
     ids_argument,
-    json_option,
 )
 from forebay.cli._dead_letters.rendering import (
     print_nothing_selected,
@@ -28,6 +27,7 @@ from forebay.cli._dead_letters.selecting import (
     count_letters,
     counts_of_file,
 )
+from forebay.cli._failures import check_database, json_option
 from forebay.cli._output import echo, print_json
 
 

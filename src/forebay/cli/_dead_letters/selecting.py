@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from forebay import dead_letters
-from forebay.cli._dead_letters.failures import Failed
 from forebay.cli._dead_letters.rendering import format_ids
+from forebay.cli._failures import Failed
 
 
 async def check_ids(reader: dead_letters.DeadLetterReader, ids: Sequence[int]) -> None:

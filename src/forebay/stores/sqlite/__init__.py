@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from forebay.stores.sqlite._maintenance import CheckpointMode, CheckpointResult
 from forebay.stores.sqlite._opening import Synchronous, open_sqlite
 from forebay.stores.sqlite._store import SqliteStore
 
-__all__ = ["SqliteStore", "Synchronous", "open_sqlite"]
+__all__ = [
+    "CheckpointMode",
+    "CheckpointResult",
+    "SqliteStore",
+    "Synchronous",
+    "open_sqlite",
+]

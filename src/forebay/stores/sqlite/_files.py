@@ -34,16 +34,21 @@ class DatabaseFiles:
         Raises:
             StoreError: a file was deleted, renamed or replaced.
         """
-        self._check()  # a replaced database could find the new transaction in its log
+        self.check()  # a replaced database could find the new transaction in its log
         try:
             yield
         except Exception:
             # Earlier transactions of the block may have committed: they are lost with the file.
-            self._check()
+            self.check()
             raise
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Check the files now.
+
+        Raises:
+            StoreError: a file was deleted, renamed or replaced.
+        """
         self._database.check()
         self._wal.check()
         # If it is gone, the next program that opens the database shares no locks with this one.

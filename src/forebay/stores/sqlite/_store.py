@@ -19,6 +19,7 @@ from forebay.stores.sqlite._commit import TransactionHook
 from forebay.stores.sqlite._database_id import create_id, read_id
 from forebay.stores.sqlite._errors import batch_error, store_errors
 from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._maintenance import Maintenance
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._schema import check_table
@@ -32,7 +33,7 @@ Ts = TypeVarTuple("Ts")
 _logger = logging.getLogger(__name__)
 
 
-class SqliteStore(Store):
+class SqliteStore(Maintenance, Store):
     """A SQLite file. `open_sqlite` opens it.
 
     Batches of the buffers and transactions of `run` take turns on one connection, in the order of
