@@ -191,6 +191,11 @@ def test_the_default_of_a_field_is_stored_as_its_values_are() -> None:
     assert stored | changed == defaults(Table(Defaults, name="t", key="key", defaults=explicit))
 
 
+class KeyDefault(NamedTuple):
+    key: str = "a"
+    size: int = 3
+
+
 @dataclasses.dataclass(kw_only=True)
 class DataDefaults:
     a: int
@@ -270,6 +275,12 @@ def test_an_invalid_default_is_refused(default: Any, error: type[Exception], mes
     """If the program names it, it must be one that can be stored."""
     with pytest.raises(error, match=re.escape(message)):
         Table(Defaults, name="t", key="key", defaults=default)
+
+
+def test_a_column_of_the_key_has_no_default() -> None:
+    """Each row has its own key, whatever the default of the field is."""
+    assert {"size": 3} == defaults(Table(KeyDefault, name="t", key="key"))
+    assert {"key": "a", "size": 3} == defaults(Table(KeyDefault, name="t"))
 
 
 def test_nan_as_null_is_no_default() -> None:

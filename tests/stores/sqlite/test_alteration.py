@@ -347,6 +347,26 @@ async def test_a_different_index_is_not_the_declared_one(
     check_table(raw, jobs(indexes=[Index("state", where=where, name="i")]))
 
 
+async def test_a_partial_index_is_no_index_of_all_rows(path: Path, raw: sqlite3.Connection) -> None:
+    """Nor the other way round."""
+    raw.executescript(
+        "CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT);"
+        "CREATE INDEX part ON jobs (state) WHERE state > 1; CREATE INDEX all_ids ON jobs (id)"
+    )
+    await open_altered(path, jobs(indexes=["state", Index("id", where="id > 1", name="i")]))
+    assert ["jobs", "part", "all_ids", "idx_jobs_state", "i"] == [name for name, _ in schema(raw)]
+
+
+def test_the_sql_for_a_strict_table_has_its_types(raw: sqlite3.Connection) -> None:
+    """Every column of a STRICT table has a type."""
+    table = jobs({"any": int | str})
+    raw.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT) STRICT")
+    with pytest.raises(SchemaError, match="has no column 'any'") as caught:
+        check_table(raw, table)
+    raw.executescript(str(caught.value.sql))
+    check_table(raw, table)
+
+
 async def test_a_unique_constraint_is_a_unique_index(path: Path, raw: sqlite3.Connection) -> None:
     """No second index is created for it."""
     raw.execute("CREATE TABLE jobs (id TEXT PRIMARY KEY, state TEXT UNIQUE)")
