@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 from forebay._errors import StoreError
+from forebay._table.decoding import decode_values
 from forebay._table.json_format import decode_declaration, decode_operation
 from forebay._table.operations import Operation
+from forebay._table.sqlite_rules import fold_case
 from forebay._table.table import Table
 from forebay.sqlite import Parameters
 
@@ -79,14 +81,28 @@ class DeadLetter:
             ) from error
         return cls(letter, buffer, operation, entry, declaration, Failure(*last), attempts, past)
 
-    def decode(self) -> tuple[Table[tuple[Any, ...]], Operation]:
-        """Return the table, declared anew, and the entry.
+    def decode(self, table: Table[Any] | None = None) -> tuple[Table[Any], Operation]:
+        """Return the table and the entry.
+
+        Args:
+            table: the program's declaration of the table. The values of the entry are then decoded
+                by the codecs of its columns. None: the table is declared anew from the letter, and
+                the values are as they are stored.
 
         Raises:
-            ValueError: the declaration or the entry was changed and cannot be decoded.
+            ValueError: the declaration or the entry was changed and cannot be decoded; or the
+                letter is one of another table, or has other columns than this declaration; or a
+                stored value is not one of its column.
         """
-        table = decode_declaration(self.declaration)
-        return table, decode_operation(table, self.entry)
+        if table is None:
+            declared = decode_declaration(self.declaration)
+            return declared, decode_operation(declared, self.entry)
+        if fold_case(table.name) != fold_case(self.buffer):
+            raise ValueError(
+                f"dead letter {self.id} is one of table {self.buffer!r}, not of {table.name!r}; "
+                f"pass the declaration of its table"
+            )
+        return table, decode_values(table, decode_operation(table, self.entry))
 
 
 @dataclass(frozen=True, slots=True)
