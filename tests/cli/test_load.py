@@ -228,17 +228,52 @@ def test_a_later_value_that_sqlite_would_change_is_malformed(
     assert 2 == result.exit_code
     assert (
         "Error: in.csv, line 102: SQLite would change '007' in column 'id'; expected "
-        "an integer, as in the first rows; --no-detect-types loads every column as TEXT\n"
+        "an integer, as in the first rows; --type id TEXT loads the column as text\n"
     ) in result.stderr
     assert [(100, 99)] == query("SELECT count(*), max(id) FROM t")
 
 
-def test_a_later_value_of_another_type_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A text in a column of integers stays a text."""
+def test_a_later_value_of_another_type_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its line. On request a text in a column of integers stays a text."""
     with_a_short_sample(monkeypatch)
-    rows = "".join(f"{i}\n" for i in range(100))
-    assert 0 == load(f"id\n{rows}none\n1.5\n").exit_code
+    content = "id\n" + "".join(f"{i}\n" for i in range(100)) + "none\n1.5\n"
+    result = load(content)
+    assert 2 == result.exit_code
+    assert "Error: in.csv, line 102: column 'id' has the value 'none'; expected" in result.stderr
+    assert [(100,)] == query("SELECT count(*) FROM t")
+    execute("DROP TABLE t")
+    assert 0 == load(content, "--keep-misfits").exit_code
     assert [("none",), (1.5,)] == query("SELECT id FROM t ORDER BY rowid LIMIT 2 OFFSET 100")
+
+
+@pytest.mark.parametrize("declared", ["DATE", "BOOLEAN", "DECIMAL(10,2)"])
+def test_a_column_of_dates_or_decimals_holds_any_value(declared: str) -> None:
+    """SQLite's type for them is NUMERIC, which holds texts too."""
+    execute(f"CREATE TABLE t (c {declared})")
+    assert 0 == load("c\n2024-01-01\ntrue\n1.5\n7\n").exit_code
+    assert [("2024-01-01",), ("true",), (1.5,), (7,)] == query("SELECT c FROM t")
+
+
+def test_a_column_without_a_type_holds_any_value() -> None:
+    """Its values have the type of the first rows, if they have it."""
+    execute("CREATE TABLE t (c)")
+    assert 0 == load("c\n1\n2\n").exit_code
+    assert 0 == load('{"c": 3}\n{"c": "x"}\n', name="in.ndjson").exit_code
+    assert [(1,), (2,), ("3",), ("x",)] == query("SELECT c FROM t")
+
+
+def test_a_named_type_is_that_of_the_column() -> None:
+    """Numbers may be written in any way then. A later load may name it again, but not change it."""
+    content = "zip,price,n\n94103,1.10,1\n10001,2.5,2\n"
+    types = ("--type", "zip", "text", "--type", "price", "REAL")
+    assert 0 == load(content, *types).exit_code
+    assert [("94103", 1.1, 1), ("10001", 2.5, 2)] == query("SELECT * FROM t")
+    assert 0 == load(content, *types).exit_code
+    result = load(content, "--type", "zip", "INTEGER")
+    assert 2 == result.exit_code
+    assert "names the type INTEGER for column 'zip', but the table exists" in result.stderr
+    result = load(content, "--type", "zap", "INTEGER")
+    assert "--type names 'zap', which is not a column of the input" in result.stderr
 
 
 def test_a_key_that_only_later_objects_have_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,28 +507,32 @@ def test_rows_in_doubt_may_be_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "arguments", "advice"),
     [
-        ("in.csv", "a;b\n1;2\n", (), "if semicolons separate its columns, convert it to CSV"),
-        ("in.csv", "a|b\n1|2\n", (), "if vertical bars separate its columns, convert it to CSV"),
-        ("in.csv", "a\tb\n1\t2\n", (), "if tabs separate its columns, load it with --format tsv"),
-        ("in.tsv", "a,b\n1,2\n", (), "if commas separate its columns, load it with --format csv"),
+        ("in.csv", "a;b\n1;2\n", (), "--delimiter ';'"),
+        ("in.csv", "a|b\n1|2\n", (), "--delimiter '|'"),
+        ("in.csv", "a\tb\n1\t2\n", (), "--delimiter '\\t'"),
+        ("in.tsv", "a,b\n1,2\n", (), "--delimiter ','"),
         ("in.csv", "a\tb\n1\t2\n", ("--format", "tsv"), None),
+        ("in.csv", "a;b\n1;2\n", ("--delimiter", ","), None),
+        ("in.csv", "a;b\n1;2\n", ("--sniff",), None),
         ("in.csv", '"a,b"\n1\n', (), None),
         ("in.csv", "a;b,c\n1,2\n", (), None),
         ("in.csv", "a\n1;2\n", (), None),
         ("in.ndjson", '{"a;b": 1}\n', (), None),
     ],
 )
-def test_another_delimiter_is_warned_of(
+def test_another_delimiter_is_named(
     name: str, content: str, arguments: Sequence[str], advice: str | None
 ) -> None:
-    """A single column whose name looks like several is loaded, with a warning, also if quiet."""
+    """A single column whose name looks like several is loaded only on request."""
     result = load(content, *arguments, "--quiet", name=name)
-    assert 0 == result.exit_code
     if advice is None:
-        assert "" == result.stderr
+        assert (0, "") == (result.exit_code, result.stderr)
     else:
-        assert result.stderr.startswith(f"{name} has one column, named {content.splitlines()[0]!r}")
-        assert advice in result.stderr
+        assert 2 == result.exit_code
+        named = repr(content.splitlines()[0])
+        assert f"{name}, line 1: there is one column, named {named}" in result.stderr
+        assert f"name its delimiter, such as {advice}, or use --sniff" in result.stderr
+        assert not Path("a.db").exists()
 
 
 @pytest.mark.parametrize("option", ["--table", "--key", "--null"])

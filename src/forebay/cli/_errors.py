@@ -31,8 +31,10 @@ class InputRowError(InputError):
 
     Attributes:
         line: the line in which the row starts.
+        text: the row as it is written in the input.
     """
 
-    def __init__(self, source: str, problem: str, *, line: int) -> None:
+    def __init__(self, source: str, problem: str, *, line: int, text: str = "") -> None:
         super().__init__(source, problem, line=line)
         self.line: int = line
+        self.text = text

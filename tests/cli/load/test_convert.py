@@ -31,10 +31,11 @@ def converted(
     in_key: bool = False,
     nulls: tuple[str, ...] = (),
     declared: bool = False,
+    holds_others: bool = False,
     json: JsonType | None = None,
 ) -> Any:
     """Return the value of a column for a cell of text, or for a JSON value in a list."""
-    column = column_of(kind, in_key=in_key, declared=declared, json=json)
+    column = column_of(kind, in_key=in_key, declared=declared, holds_others=holds_others, json=json)
     converter = Converter([column], nulls)
     if isinstance(value, list):
         (result,) = converter.bind("it", None)({"c": value[0]})
@@ -62,7 +63,7 @@ def converted(
 )
 def test_a_cell_is_converted(kind: ColumnType, cell: str, value: Any) -> None:
     """A number, NULL for an empty cell in a column of numbers, or the text."""
-    result = converted(kind, cell)
+    result = converted(kind, cell, holds_others=True)
     assert (value, type(value)) == (result, type(result))
 
 
@@ -86,8 +87,45 @@ def test_a_cell_is_converted(kind: ColumnType, cell: str, value: Any) -> None:
 )
 def test_a_json_value_is_converted(kind: ColumnType, value: Any, result: Any) -> None:
     """Numbers stay, booleans are 1 or 0, and nested values are JSON text."""
-    actual = converted(kind, [value])
+    actual = converted(kind, [value], holds_others=True)
     assert (result, type(result)) == (actual, type(actual))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "found"),
+    [
+        (INTEGER, "2.5", "2.5"),
+        (INTEGER, "n/a", "'n/a'"),
+        (INTEGER, [2.5], "2.5"),
+        (INTEGER, ["n/a"], "'n/a'"),
+        (INTEGER, [[1]], "'[1]'"),
+        (REAL, "nan", "'nan'"),
+        (REAL, [{}], "'{}'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(kind: ColumnType, value: Any, found: str) -> None:
+    """Unless the column holds values of other types too."""
+    with pytest.raises(MisfitError) as caught:
+        converted(kind, value)
+    assert str(caught.value).startswith(f"column 'c' has the value {found}; expected ")
+
+
+def test_a_whole_number_of_json_is_an_integer() -> None:
+    """SQLite stores 2.0 as 2 in a column of integers."""
+    actual = converted(INTEGER, [2.0])
+    assert (2, int) == (actual, type(actual))
+
+
+@pytest.mark.parametrize("value", ["NA", [None], [{}]])
+def test_a_column_that_is_not_null_refuses_null(value: Any) -> None:
+    """The error names the column, and not only the constraint."""
+    column = TargetColumn(name="c", type=TEXT, reason="as stated", not_null=True)
+    converter = Converter([column], ("NA",))
+    with pytest.raises(MisfitError, match="column 'c' is NOT NULL and has no value"):
+        if isinstance(value, str):
+            converter.bind("it", ["c"])([value])
+        else:
+            converter.bind("it", None)({} if value == [{}] else {"c": value[0]})
 
 
 @pytest.mark.parametrize("kind", list(ColumnType))
@@ -195,7 +233,7 @@ def test_a_declared_number_may_be_written_with_an_exponent(
     kind: ColumnType, text: str, expected: float
 ) -> None:
     """The table declares that the text is a number."""
-    assert expected == converted(kind, text, declared=True)
+    assert expected == converted(kind, text, declared=True, holds_others=True)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +245,7 @@ def test_a_text_that_is_not_exactly_a_number_is_refused(text: str) -> None:
         with pytest.raises(MisfitError):
             converted(REAL, text, declared=True)
     else:
-        assert text == converted(REAL, text, declared=True)
+        assert text == converted(REAL, text, declared=True, holds_others=True)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,6 @@ def planned(
         key=key,
         merge=forebay.Replace,
         existing=existing or {},
-        hint=" (hint)",
         json=json,
     )
 
@@ -96,7 +95,7 @@ def test_a_new_table_has_the_types_that_were_found() -> None:
         (column.name, column.storage, column.nullable) for column in plan.table.columns
     ]
     assert ("id",) == plan.table.key
-    assert "as in the first rows (hint)" == plan.columns[0].reason
+    assert "as in the first rows; --type id TEXT loads the column as text" == plan.columns[0].reason
 
 
 def test_the_key_has_the_order_of_the_option() -> None:
@@ -221,4 +220,6 @@ def test_rows_are_sampled_only_if_a_type_must_be_detected(
     expected: int,
 ) -> None:
     """Otherwise the first row is enough, and a pipe need not fill the sample."""
-    assert expected == sample_size(header, existing(**declared), key=key, detect_types=detect_types)
+    assert expected == sample_size(
+        header, existing(**declared), key=key, types=(), detect_types=detect_types
+    )

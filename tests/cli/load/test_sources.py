@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from forebay.cli._errors import InputError
-from forebay.cli._load.sources import Format, format_of, open_source, source_size
+from forebay.cli._load.sources import (
+    READ_ERRORS,
+    Format,
+    format_of,
+    open_source,
+    source_size,
+)
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 def zipped(*members: str, text: bytes = b"a\n1\n") -> bytes:
@@ -24,7 +36,7 @@ def zipped(*members: str, text: bytes = b"a\n1\n") -> bytes:
 
 
 def opened(path: Path, declared: Format | None = None) -> tuple[Format, bytes]:
-    with open_source(str(path), declared) as source:
+    with open_source(str(path), declared, None) as source:
         return source.format, source.stream.read()
 
 
@@ -36,6 +48,7 @@ def opened(path: Path, declared: Format | None = None) -> tuple[Format, bytes]:
         ("dir.csv/a.ndjson", Format.NDJSON),
         ("a.jsonl.gz", Format.NDJSON),
         ("a.csv.zip", Format.CSV),
+        ("a.json.zst", Format.JSON),
         ("a.txt", None),
         ("csv", None),
         (".csv", None),
@@ -47,8 +60,11 @@ def test_the_extension_shows_the_format(name: str, form: Format | None) -> None:
     assert form is format_of(name)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, lambda text: zipped("x.csv", text=text)])
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zip"])
+@pytest.mark.parametrize(
+    "pack",
+    [bytes, gzip.compress, zstd.compress, lambda text: zipped("x.csv", text=text)],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.csv.zip", "a.csv.zst"])
 def test_the_content_shows_the_compression(
     name: str, pack: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
@@ -79,6 +95,11 @@ def test_a_declared_format_overrides_the_extension(tmp_path: Path) -> None:
         ("a.csv.zip", b"PK\x03\x04 and no more", "cannot be read: File is not a zip file"),
         ("a.txt", b"a\n", "the format is unknown, since the name 'a.txt' ends in none"),
         ("a.csv", None, "cannot be read: No such file or directory"),
+        ("a.xlsx", zipped("[Content_Types].xml", "xl/workbook.xml"), "the input is a spreadsheet"),
+        ("a.ods", zipped("mimetype", "content.xml"), "the input is a spreadsheet"),
+        ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1", "the input is an Excel workbook"),
+        ("a.csv", b"SQLite format 3\0", "the input is an SQLite database"),
+        ("a.csv.xz", b"\xfd7zXZ\0", "the input is compressed by xz"),
     ],
 )
 def test_an_input_that_cannot_be_opened_is_an_error(
@@ -91,6 +112,27 @@ def test_an_input_that_cannot_be_opened_is_an_error(
     with pytest.raises(InputError) as caught:
         opened(path)
     assert str(caught.value).startswith(f"{path}: {problem}")
+
+
+def test_a_truncated_file_of_zstd_is_an_error(tmp_path: Path) -> None:
+    """So is one with changed bytes."""
+    packed = zstd.compress(bytes(range(256)) * 999)
+    for data in (packed[:-9], packed[:6] + b"\xff" * 20):
+        (tmp_path / "a.csv.zst").write_bytes(data)
+        with (
+            open_source(str(tmp_path / "a.csv.zst"), None, None) as source,
+            pytest.raises(READ_ERRORS),
+        ):
+            while source.stream.read1(2**16):
+                pass
+
+
+def test_a_format_for_inputs_whose_names_show_none(tmp_path: Path) -> None:
+    """It comes after that of the extension."""
+    for name, form in (("a.txt", Format.CSV), ("a.tsv", Format.TSV)):
+        (tmp_path / name).write_bytes(b"a\n")
+        with open_source(str(tmp_path / name), None, Format.CSV) as source:
+            assert form is source.format
 
 
 def test_only_regular_files_have_a_size(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +10,22 @@ import click
 import trio
 
 import forebay
+from forebay.cli._load.arguments import (
+    DEFAULT_LIMIT,
+    check_utf_8,
+    to_character,
+    to_encoding,
+    to_limit,
+    to_names,
+)
 from forebay.cli._load.load import LoadRequest, load
+from forebay.cli._load.options import DEFAULT_LINE_LIMIT, InputOptions
 from forebay.cli._load.progress import Display, open_display
-from forebay.cli._load.readers import DEFAULT_LINE_LIMIT
 from forebay.cli._load.report import LIMIT_OPTION, LoadReport, print_report
 from forebay.cli._load.sources import STANDARD_INPUT, Format, source_size
 
 _MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
+_TYPES = ["INTEGER", "REAL", "TEXT"]
 _DEFAULTS = forebay.BufferOptions()
 
 
@@ -61,6 +69,46 @@ _DEFAULTS = forebay.BufferOptions()
     "input.",
 )
 @click.option(
+    "--encoding",
+    metavar="NAME",
+    help="The encoding of the inputs, by its name in Python. By default UTF-8, or UTF-16 if the "
+    "input begins with its byte order mark.",
+)
+@click.option(
+    "--delimiter", metavar="C", help="The character between the cells of CSV; \\t is a tab."
+)
+@click.option(
+    "--quotechar",
+    metavar="C",
+    help="The character around cells that contain delimiters or line ends. '' for none.  "
+    '[default: "]',
+)
+@click.option("--sniff", is_flag=True, help="Detect the delimiter and the quote character of CSV.")
+@click.option(
+    "--no-headers",
+    is_flag=True,
+    help="The CSV has no header. Its columns are column1, column2, and so on.",
+)
+@click.option(
+    "--header", metavar="A,B", help="The CSV has no header. Its columns have these names."
+)
+@click.option(
+    "--short-rows",
+    type=click.Choice(["refuse", "pad"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with a row of CSV that has too few cells: 'pad' fills it with NULL.",
+)
+@click.option(
+    "--flatten",
+    is_flag=True,
+    help='Flatten nested JSON objects, so {"a": {"b": 1}} becomes {"a_b": 1}. Without it, they '
+    "are loaded as JSON text, as arrays are.",
+)
+@click.option(
+    "--stop-after", metavar="N", type=click.IntRange(min=1), help="Stop after N rows of the inputs."
+)
+@click.option(
     "--null",
     "nulls",
     metavar="NA",
@@ -69,6 +117,21 @@ _DEFAULTS = forebay.BufferOptions()
 )
 @click.option(
     "--no-detect-types", is_flag=True, help="Load every column of CSV and TSV input as TEXT."
+)
+@click.option(
+    "--type",
+    "types",
+    metavar="COLUMN TYPE",
+    type=(str, click.Choice(_TYPES, case_sensitive=False)),
+    multiple=True,
+    help=f"The type of a column of a new table: {', '.join(_TYPES)}. A number may be written in "
+    "any way then. May be repeated.",
+)
+@click.option(
+    "--keep-misfits",
+    is_flag=True,
+    help="Store a value of another type than its column's as it is, such as a text in a column of "
+    "integers. Without it, the row is malformed.",
 )
 @click.option(
     "--batch-size",
@@ -107,33 +170,35 @@ _DEFAULTS = forebay.BufferOptions()
     metavar="N|none",
     help="The maximum number of rows per minute that the table may refuse; one more ends the "
     "load. Refused rows are kept as dead letters.  "
-    f"[default: {_DEFAULTS.dead_letters_per_minute:,}; none with --skip-malformed]",
+    f"[default: {DEFAULT_LIMIT:,}; none with --skip-malformed]",
 )
 @click.option("--quiet", is_flag=True, help="Print problems only.")
 def load_command(**options: Any) -> None:
     """Load rows from files into a table of a SQLite file.
 
-    FILE is CSV or TSV with a header, or one JSON object per line (.ndjson, .jsonl). It may be
-    compressed by gzip, or be the only file in a zip archive. A dash reads standard input. Text
-    must be UTF-8.
+    FILE is CSV or TSV with a header, one JSON object per line (.ndjson, .jsonl), or an array of
+    JSON objects (.json). It may be compressed by gzip or zstd, or be the only file in a zip
+    archive. A dash reads standard input.
 
     \b
     Examples:
       forebay load people.csv --database my.db --table people --key id
       forebay load 2024.csv.gz 2025.csv.gz --database my.db --table sales
+      forebay load export.csv --delimiter ';' --encoding cp1252 \\
+          --database my.db --table export
       zcat events.jsonl.gz | forebay load - --format ndjson \\
           --database my.db --table events --key id --merge keep
 
     The types of a new table's columns are detected from the first 10,000 rows, or the rows in the
     first 64 Mi characters. A column is INTEGER or REAL if the numbers give back all its texts;
-    otherwise it is TEXT. So 007, 1.10 and 1e5 stay as they are, and so do numbers that are written
-    in different ways (2.0 and 2, 1e-05 and 0.00001). After these rows, a row with a number that
-    the column would change is malformed. Rows from a pipe are not loaded before these rows have
-    arrived or the pipe has ended; --no-detect-types loads CSV at once.
+    otherwise it is TEXT. So 007, 1.10, 1e5 and dates stay as they are, and so do numbers that are
+    written in different ways (2.0 and 2, 1e-05 and 0.00001). After these rows, a row with a value
+    that does not fit its column is malformed. Rows from a pipe are not loaded before these rows
+    have arrived or the pipe has ended; --no-detect-types loads CSV at once.
 
-    In an existing table, the declared types decide, and rows are loaded at once. A number may be
-    written in any way there, except in the columns of --key, which must give back their texts. So
-    create the table first to load prices such as 1.10 as REAL.
+    In an existing table, and for a column with --type, the declared types decide, and rows are
+    loaded at once. A number may be written in any way there, except in the columns of --key, which
+    must give back their texts. So use --type to load prices such as 1.10 as REAL.
 
     An empty cell is NULL in a column of numbers, and an empty text in a column of text; --null ''
     makes it NULL in both. A JSON object is a whole row: a column that it does not name is set to
@@ -175,77 +240,80 @@ def _request(
     table: str,
     key: str | None,
     merge: str | None,
-    format_name: str | None,
+    types: tuple[tuple[str, str], ...],
     nulls: tuple[str, ...],
     no_detect_types: bool,
+    keep_misfits: bool,
     batch_size: int,
     flush_interval: float,
-    max_line_bytes: int,
     skip_malformed: bool,
     limit: str | None,
     quiet: bool,  # noqa: ARG001  # only the display uses it
+    **input_options: Any,
 ) -> LoadRequest:
     """Return the request that the command's options describe, or raise a usage error."""
     if merge is not None and key is None:
         raise click.UsageError("--merge needs --key; name the key's columns, or leave out --merge")
     if database in {"", ":memory:"}:
         raise click.UsageError(f"--database is {database!r}; expected the path of a file")
-    for option, texts in (("--table", (table,)), ("--key", (key or "",)), ("--null", nulls)):
-        for text in texts:
-            _check_utf_8(option, text)
+    check_utf_8("--table", [table])
+    check_utf_8("--key", [key or ""])
+    check_utf_8("--null", nulls)
+    check_utf_8("--type", [column for column, _ in types])
     if files.count(STANDARD_INPUT) > 1:
         raise click.UsageError("standard input (-) is named twice; it can be read only once")
     try:
         buffer_options = forebay.BufferOptions(
             batch_size=batch_size,
             flush_interval=flush_interval,
-            dead_letters_per_minute=_limit(limit, skip_malformed=skip_malformed),
+            dead_letters_per_minute=to_limit(limit, skip_malformed=skip_malformed),
         )
     except forebay.OptionsError as error:
         raise click.UsageError(str(error)) from error
     return LoadRequest(
         files=files,
+        input=_input_options(**input_options),
         database=database,
         table=table,
-        key=() if key is None else _names(key),
+        key=() if key is None else to_names("--key", key),
         merge=_MERGES[merge or "replace"],
-        format=None if format_name is None else Format(format_name),
+        types=dict(types),
         nulls=frozenset(nulls),
         detect_types=not no_detect_types,
-        max_line_bytes=max_line_bytes,
+        keep_misfits=keep_misfits,
         skip_malformed=skip_malformed,
         options=buffer_options,
     )
 
 
-def _check_utf_8(option: str, text: str) -> None:
-    """Raise a usage error for bytes that are not text, which SQLite cannot store."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise click.UsageError(f"{option} is {text!r}; expected text in UTF-8") from None
-
-
-def _limit(limit: str | None, *, skip_malformed: bool) -> int | None:
-    """Return how many rows per minute the table may refuse; None for any number."""
-    if limit is None:
-        return None if skip_malformed else _DEFAULTS.dead_letters_per_minute
-    if limit == "none":
-        return None
-    if not (limit.isascii() and limit.isdigit()):
-        raise click.UsageError(f"{LIMIT_OPTION} is {limit!r}; expected a number, or none")
-    return int(limit)
-
-
-def _names(key: str) -> Sequence[str]:
-    """Return the names in a line of CSV, in which a name with a comma can be quoted."""
-    if not key.strip():
-        raise click.UsageError("--key is empty; name the key's columns, or leave out --key")
-    try:
-        return next(csv.reader([key], strict=True))
-    except csv.Error as error:
-        problem = f"--key is {key!r}: {error}; expected column names separated by commas"
-        raise click.UsageError(problem) from error
+def _input_options(
+    *,
+    format_name: str | None,
+    encoding: str | None,
+    delimiter: str | None,
+    quotechar: str | None,
+    sniff: bool,
+    no_headers: bool,
+    header: str | None,
+    short_rows: str,
+    flatten: bool,
+    stop_after: int | None,
+    max_line_bytes: int,
+) -> InputOptions:
+    check_utf_8("--header", [header or ""])
+    return InputOptions(
+        format=None if format_name is None else Format(format_name),
+        encoding=to_encoding(encoding),
+        delimiter=to_character("--delimiter", delimiter),
+        quotechar=quotechar if quotechar == "" else to_character("--quotechar", quotechar),
+        sniff=sniff,
+        has_header=not no_headers and header is None,
+        header=None if header is None else to_names("--header", header),
+        pad_short_rows=short_rows == "pad",
+        flatten=flatten,
+        stop_after=stop_after,
+        max_line_bytes=max_line_bytes,
+    )
 
 
 def _display(files: Sequence[str], *, quiet: bool) -> Display:

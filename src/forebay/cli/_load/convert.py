@@ -44,7 +44,9 @@ class TargetColumn:
         name: its name in the inputs.
         type: the type of its values.
         reason: why the column has its type, for the end of a message.
-        in_key: whether it belongs to the key. Then each value must have this type.
+        in_key: whether it belongs to the key.
+        holds_others: whether it also takes values of other types, if SQLite stores them unchanged.
+        not_null: whether it refuses NULL.
         declared: whether an existing table declares the type.
         spellings: the ways to write a float that give back the texts of the sample.
         json: the JSON type of its values, for a column of the key: 1, true and "1" would be the
@@ -56,6 +58,8 @@ class TargetColumn:
     type: ColumnType
     reason: str
     in_key: bool = False
+    holds_others: bool = False
+    not_null: bool = False
     declared: bool = False
     spellings: int = ALL_SPELLINGS
     json: JsonType | None = None
@@ -79,7 +83,6 @@ class Converter:
 
     def __init__(self, columns: Sequence[TargetColumn], nulls: Collection[str]) -> None:
         self._names = [column.name for column in columns]
-        self._known = set(self._names)
         self._known = set(self._names)
         self._missing = [_MISSING] * len(columns)
         self._text_converters = [_text_converter(column, nulls) for column in columns]
@@ -220,11 +223,17 @@ def _default(column: TargetColumn) -> Any:
             f"key {column.name!r} is missing; expected a value, since the default is an "
             f"expression of SQL"
         )
-    return _checked(column, column.default)
+    if column.default is None or column.in_key:
+        return _checked(column, column.default)
+    return column.default
 
 
 def _fitted(column: TargetColumn, value: float | str) -> Any:
-    """Return the value for a column of numbers; raise MisfitError if SQLite would change it."""
+    """Return the value for a column of numbers.
+
+    Raises:
+        MisfitError: SQLite would change the value, or it has another type than the column.
+    """
     if isinstance(value, str):
         if reads_as_number(value):
             problem = f"SQLite would change {_excerpt(value)} in column {column.name!r}"
@@ -235,14 +244,21 @@ def _fitted(column: TargetColumn, value: float | str) -> Any:
             raise _misfit(column, f"{_excerpt(value)} is too large for column {column.name!r}")
         if real:
             value = float(value)
+    elif column.type is ColumnType.INTEGER and value.is_integer() and int(value) in INT64:
+        value = value if column.in_key else int(value)  # as SQLite stores it
     return _checked(column, value)
 
 
 def _checked(column: TargetColumn, value: Any) -> Any:
-    """Return the value; raise MisfitError if a column of the key cannot have it."""
-    if column.in_key and not isinstance(value, column.type.value):
-        found = "no value" if value is None else f"the value {_excerpt(value)}"
-        raise _misfit(column, f"key column {column.name!r} has {found}")
+    """Return the value; raise MisfitError if the column cannot have it."""
+    if value is None:
+        if column.in_key:
+            raise _misfit(column, f"key column {column.name!r} has no value")
+        if column.not_null:
+            raise _misfit(column, f"column {column.name!r} is NOT NULL and has no value")
+    elif not (column.holds_others or isinstance(value, column.type.value)):
+        kind = "key column" if column.in_key else "column"
+        raise _misfit(column, f"{kind} {column.name!r} has the value {_excerpt(value)}")
     return value
 
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import codecs
-import zipfile
-import zlib
-from io import BufferedIOBase
-
 from forebay.cli._errors import InputError
+from forebay.cli._load.encodings import Utf8Stream, describe_bad_byte
+from forebay.cli._load.records import RowTooLongError
+from forebay.cli._load.sources import READ_ERRORS, read_problem
 
 BLOCK_BYTES = 64 * 1024
 
-
-class RowTooLongError(Exception):
-    """A row of several lines is longer than a line may be. Its message is for the person."""
+ENCODING_ADVICE = (
+    "; if the input has another encoding, name it with --encoding, such as cp1252 or utf-16"
+)
 
 
 class Lines:
     """An iterator over the lines of a stream, with their line ends.
 
-    A line that is not UTF-8 or contains a NUL is returned too, and `fault` describes it. A reader
+    A line that is not text or contains a NUL is returned too, and `fault` describes it. A reader
     whose rows span lines must see every line: it would read the rest of a bad row as new rows.
 
     Args:
-        stream: the bytes.
+        stream: the bytes, in UTF-8.
         source: the input's name, for errors.
         limit: the maximum length of a line, and of a row of several lines, in bytes.
 
@@ -34,7 +32,7 @@ class Lines:
         limit: the maximum length of a line.
     """
 
-    def __init__(self, stream: BufferedIOBase, source: str, limit: int) -> None:
+    def __init__(self, stream: Utf8Stream, source: str, limit: int) -> None:
         self.number = 0
         self.characters = 0
         self.fault: str | None = None
@@ -44,8 +42,8 @@ class Lines:
         self._ready: list[bytes] = []  # in reverse order
         self._rest = b""
         self._ended = False
-        self._begun = False
         self._row_bytes = 0
+        self._row: list[bytes] = []
 
     @property
     def waiting(self) -> bool:
@@ -55,9 +53,28 @@ class Lines:
     def __iter__(self) -> Lines:
         return self
 
+    @property
+    def row_text(self) -> str:
+        """The lines since `begin_row`, without the last line end."""
+        return b"".join(self._row).decode(errors="backslashreplace").rstrip("\r\n")
+
     def begin_row(self) -> None:
-        """Begin to count the bytes of a row."""
+        """Begin a row, and to count its bytes."""
         self._row_bytes = 0
+        self._row.clear()
+
+    def peek(self, characters: int = 1) -> list[str]:
+        """Return the next lines, without moving on.
+
+        Args:
+            characters: how many characters to read; fewer if the input ends.
+
+        Raises:
+            InputError: the stream cannot be read, or a line is too long.
+        """
+        while sum(map(len, self._ready)) < characters and not self._ended:
+            self._fill()
+        return [raw.decode(errors="replace") for raw in reversed(self._ready)]
 
     def __next__(self) -> str:
         """Return the next line.
@@ -68,6 +85,8 @@ class Lines:
         """
         if not self._ready:
             self._fill()
+            if not self._ready:
+                raise StopIteration
         raw = self._ready.pop()
         self.number += 1
         if len(raw) > self.limit:
@@ -78,6 +97,7 @@ class Lines:
                 f"the row is longer than {self.limit:,} bytes, the limit of --max-line-bytes; is a "
                 f"closing quote missing?"
             )
+        self._row.append(raw)
         text = self._decode(raw)
         self.characters += len(text)
         return text
@@ -90,12 +110,21 @@ class Lines:
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            byte = f"byte {error.start + 1} of the line, 0x{raw[error.start]:02x},"
-            self.fault = f"{byte} is not UTF-8"
+            self.fault = self._describe(raw, error.start)
             return raw.decode("latin-1")  # the reader needs the delimiters, quotes and line ends
         if "\0" in text:
-            self.fault = f"character {text.index(chr(0)) + 1} of the line is NUL; expected text"
+            place = text.index("\0") + 1
+            self.fault = f"character {place} of the line is NUL; expected text{ENCODING_ADVICE}"
         return text
+
+    def _describe(self, raw: bytes, start: int) -> str:
+        """Describe the byte of a line that is not text."""
+        place = f"byte {start + 1} of the line, 0x{raw[start]:02x},"
+        if self._stream.encoding != "UTF-8":
+            before = raw[:start].decode()
+            byte = describe_bad_byte(raw.decode("utf-8", "surrogatepass"))
+            place = f"the byte {byte} after character {len(before)} of the line"
+        return f"{place} is not {self._stream.encoding}{ENCODING_ADVICE}"
 
     def _fill(self) -> None:
         """Read complete lines from the stream: those of one read, and at least one line."""
@@ -103,7 +132,7 @@ class Lines:
         size = len(self._rest)
         self._rest = b""
         while not self._ended:
-            block = self._read()
+            block = read_block(self._stream, self._source, self.number + len(self._ready))
             self._ended = not block
             end = block.rfind(b"\n") + 1
             parts.append(block[:end] if end else block)
@@ -112,25 +141,28 @@ class Lines:
                 break
             size += len(block)
             if size > self.limit:
-                raise self._line_too_long(self.number + 1)
+                raise self._line_too_long(self.number + len(self._ready) + 1)
         data = b"".join(parts)
         del parts  # a long line would be in memory once more
-        if not self._begun:
-            self._begun = True
-            data = data.removeprefix(codecs.BOM_UTF8)
         # bytes.splitlines splits at \n, \r and \r\n only; str.splitlines at eight others, too.
-        self._ready = data.splitlines(keepends=True)
-        self._ready.reverse()
-        if not self._ready:
-            raise StopIteration
+        lines = data.splitlines(keepends=True)
+        lines.reverse()
+        self._ready = lines + self._ready
 
-    def _read(self) -> bytes:
-        try:
-            # read1 returns what a pipe holds now, so a row does not wait for the rows after it.
-            return self._stream.read1(BLOCK_BYTES)
-        except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-            raise InputError(
-                self._source,
-                f"the input cannot be read after line {self.number}: {error}",
-                line=self.number + 1,
-            ) from error
+
+def read_block(stream: Utf8Stream, source: str, line: int) -> bytes:
+    """Return what one read of an input gives: what a pipe holds now, so that no row waits.
+
+    Args:
+        stream: the input.
+        source: its name, for errors.
+        line: the number of the last line that has been read.
+
+    Raises:
+        InputError: the input cannot be read.
+    """
+    try:
+        return stream.read1(BLOCK_BYTES)
+    except READ_ERRORS as error:
+        problem = f"the input cannot be read after line {line}: {read_problem(error)}"
+        raise InputError(source, problem, line=line + 1) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,16 +14,17 @@ import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import InputError, LoadError
 from forebay.cli._load.convert import Converter
+from forebay.cli._load.csv_rows import MISSING_CELL
 from forebay.cli._load.database import DatabaseState, check_table_in, look_at, restore
-from forebay.cli._load.delimiters import describe_delimiter
 from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.feed import RejectedRows, UsableRows, usable_rows
+from forebay.cli._load.options import InputOptions
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.progress import Display, LoadState
 from forebay.cli._load.readers import Chunk, Reader
 from forebay.cli._load.reading import Sample, open_items, read_sample
 from forebay.cli._load.report import LoadReport
-from forebay.cli._load.sources import Format, source_name, source_size
+from forebay.cli._load.sources import source_name, source_size
 from forebay.cli._load.telemetry import telemetry_as_configured
 from forebay.cli._output import printable
 from forebay.cli._signals import HANDLED, Signals
@@ -40,22 +41,21 @@ The buffer's option `capacity_bytes` would do the same, but measures every row.
 _RESTORE_TIMEOUT = 10.0
 """Seconds that restoring the database may take."""
 
-_HINT = "; --no-detect-types loads every column as TEXT"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
     """What to load, and how. Each field is the argument or option of that name."""
 
     files: Sequence[str]
+    input: InputOptions
     database: str
     table: str
     key: Sequence[str]
     merge: forebay.Merge
-    format: Format | None
+    types: Mapping[str, str]
     nulls: frozenset[str]
     detect_types: bool
-    max_line_bytes: int
+    keep_misfits: bool
     skip_malformed: bool
     options: forebay.BufferOptions
 
@@ -86,7 +86,7 @@ class _Load:
         self._table = printable(request.table)
         self._database = printable(request.database)
         self._begun = trio.current_time()
-        self._reader = Reader(request.files, request.format, request.max_line_bytes)
+        self._reader = Reader(request.files, request.input)
         self._sample = Sample()
         self._rejected = RejectedRows(display, allowed=request.skip_malformed)
         self._buffers: forebay.Buffers | None = None
@@ -131,13 +131,13 @@ class _Load:
             # A table created without rows would have columns of TEXT for later numbers.
             self._end_without_rows()
             return
-        problem = describe_delimiter(self._sample.chunks[0])
-        if problem is not None:
-            self._display.warn(problem)
         plan = self._plan(before)
         if before.columns:
             await check_table_in(request.database, plan.table)
-        self._reader.converter = converter = Converter(plan.columns, request.nulls)
+        nulls = request.nulls
+        if request.input.pad_short_rows:
+            nulls |= {MISSING_CELL}
+        self._reader.converter = converter = Converter(plan.columns, nulls)
         read_on = self._signals.first is None
         async with (
             open_items(self._reader, self._sample, read_on=read_on) as items,
@@ -162,7 +162,11 @@ class _Load:
 
         def size(first: Chunk) -> int:
             return sample_size(
-                first.header, before.columns, key=request.key, detect_types=request.detect_types
+                first.header,
+                before.columns,
+                key=request.key,
+                types=request.types,
+                detect_types=request.detect_types,
             )
 
         with trio.CancelScope() as self._sampling:
@@ -175,12 +179,13 @@ class _Load:
         header = chunks[0].header
         return plan_table(
             request.table,
-            detect(chunks, request.nulls, types=request.detect_types),
+            detect(chunks, request.nulls | {MISSING_CELL}, types=request.detect_types),
             key=request.key,
             merge=request.merge,
             existing=before.columns,
+            types=request.types,
+            keep_misfits=request.keep_misfits,
             json=json_types(chunks, request.nulls) if header is None else None,
-            hint=_HINT if header and request.detect_types else "",
         )
 
     async def _write(

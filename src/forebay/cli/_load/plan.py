@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -39,7 +40,8 @@ def plan_table(
     key: Sequence[str],
     merge: forebay.Merge,
     existing: Mapping[str, ExistingColumn],
-    hint: str,
+    types: Mapping[str, str] | None = None,
+    keep_misfits: bool = False,
     json: Mapping[str, JsonType] | None = None,
 ) -> Plan:
     """Decide the types of the columns and the declaration of the table.
@@ -50,7 +52,8 @@ def plan_table(
         key: the columns of the key; empty for an append-only table.
         merge: what a later row does to an earlier row with the same key.
         existing: the columns of the table by name, if it exists.
-        hint: advice for a value that does not have the detected type of its column.
+        types: the declared types of columns, by name, that come before detected types.
+        keep_misfits: whether values of another type than their column's are stored as they are.
         json: the JSON types of the inputs' columns; None if the inputs are not JSON. A JSON object
             is a whole row: a column of the table that it does not name is set to its default.
 
@@ -75,18 +78,29 @@ def plan_table(
             f"the columns are {', '.join(detected)}"
         )
     by_name = _by_folded_name(existing)
+    named_types = _named_types(types or {}, detected, by_name)
     columns: list[TargetColumn] = []
-    types: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
     table_names: dict[str, str] = {}
     for column, detected_type in detected.items():
-        there = by_name.get(fold_case(column), ExistingColumn(column, ""))
-        target = _target(column, detected_type, there, in_key=column in key, hint=hint, json=json)
+        exists = fold_case(column) in by_name
+        there = by_name[fold_case(column)] if exists else ExistingColumn(column, "")
+        target = _target(
+            column,
+            detected_type,
+            there,
+            exists=exists,
+            named_type=named_types.get(fold_case(column)),
+            in_key=column in key,
+            keep_misfits=keep_misfits,
+            json=json,
+        )
         columns.append(target)
-        types[there.name] = _annotation(target, merge)
+        annotations[there.name] = _annotation(target, merge)
         table_names[column] = there.name
     try:
         table = forebay.Table.from_columns(
-            types, name=name, key=[table_names[column] for column in key] or None, merge=merge
+            annotations, name=name, key=[table_names[column] for column in key] or None, merge=merge
         )
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
@@ -110,26 +124,59 @@ def _unnamed_columns(
     }
 
 
+def _named_types(
+    types: Mapping[str, str],
+    detected: Mapping[str, DetectedType],
+    existing: Mapping[str, ExistingColumn],
+) -> dict[str, str]:
+    """Return the types that --type names, by folded name, if the table can have them."""
+    known = set(map(fold_case, detected))
+    for name, declared in types.items():
+        if fold_case(name) not in known:
+            raise LoadError(
+                f"--type names {name!r}, which is not a column of the input; the columns are "
+                f"{', '.join(detected)}"
+            )
+        there = existing.get(fold_case(name))
+        if there is not None and affinity(there.declared) != affinity(declared):
+            raise LoadError(
+                f"--type names the type {declared} for column {name!r}, but the table exists and "
+                f"declares it {there.declared or 'without a type'}; leave out --type, or load "
+                f"into a new table"
+            )
+    return {fold_case(name): declared for name, declared in types.items()}
+
+
 def _target(
     name: str,
     detected: DetectedType,
     there: ExistingColumn,
     *,
+    exists: bool,
+    named_type: str | None,
     in_key: bool,
-    hint: str,
+    keep_misfits: bool,
     json: Mapping[str, JsonType] | None,
 ) -> TargetColumn:
-    declared = declared_type(there.declared, in_key=in_key)
+    declaration = there.declared or named_type or ""
+    declared = declared_type(declaration, in_key=in_key)
     if declared is None:
-        column_type, reason = detected.type, f"as in the first rows{hint}"
-    else:
+        column_type = detected.type
+        advice = f"--type {shlex.quote(name)} TEXT loads the column as text"
+        reason = f"as in the first rows; {advice}"
+    elif there.declared:
         column_type, reason = declared, f"since the table declares the column {there.declared}"
+    else:
+        column_type, reason = declared, f"since --type declares the column {named_type}"
     in_json = json.get(name, _JSON[column_type]) if in_key and json is not None else None
+    # SQLite's type NUMERIC is also that of dates; a column without a type holds any value.
+    holds_any = exists if declared is None else affinity(declaration) == "NUMERIC"
     return TargetColumn(
         name=name,
         type=column_type,
         reason=reason,
         in_key=in_key,
+        holds_others=not in_key and (keep_misfits or holds_any),
         declared=declared is not None,
         spellings=detected.spellings,
         json=in_json,
@@ -143,9 +190,10 @@ def _annotation(target: TargetColumn, merge: forebay.Merge) -> Any:
         return target.type.value
     if merge not in {forebay.Replace, forebay.Keep}:
         return target.type.value | None
-    # A column may have a value of another type, which SQLite stores unchanged. The converter
-    # refuses the values that SQLite would change.
-    return Annotated[int | float | str | bytes | None, StoredAs(target.type.value)]
+    if target.holds_others or target.default is not None:
+        # The converter refuses the values that SQLite would change.
+        return Annotated[int | float | str | bytes | None, StoredAs(target.type.value)]
+    return target.type.value | None
 
 
 _JSON = {
@@ -161,6 +209,7 @@ def sample_size(
     existing: Mapping[str, ExistingColumn],
     *,
     key: Sequence[str],
+    types: Collection[str],
     detect_types: bool,
 ) -> int:
     """Return the number of rows by which the types of the columns are detected.
@@ -171,18 +220,22 @@ def sample_size(
         header: the columns of the first input; None if its rows are JSON objects.
         existing: the columns of the table by name, if it exists.
         key: the columns of the key.
+        types: the columns whose types the options name.
         detect_types: whether to detect numbers in texts.
     """
     if header is not None and not detect_types:
         return 1
     by_name = _by_folded_name(existing)
-    names = existing if header is None else header
-    there = [by_name[fold_case(name)] for name in names if fold_case(name) in by_name]
-    keys = set(map(fold_case, key))
-    declared = all(
-        declared_type(column.declared, in_key=fold_case(column.name) in keys) for column in there
-    )
-    return 1 if existing and declared else SAMPLE_ROWS
+    keys, named = set(map(fold_case, key)), set(map(fold_case, types))
+
+    def is_known(name: str) -> bool:
+        column = by_name.get(name)
+        if column is None:
+            return name in named
+        return declared_type(column.declared, in_key=name in keys) is not None
+
+    names = list(map(fold_case, existing if header is None else header))
+    return 1 if names and all(map(is_known, names)) else SAMPLE_ROWS
 
 
 def _by_folded_name(existing: Mapping[str, ExistingColumn]) -> dict[str, ExistingColumn]:

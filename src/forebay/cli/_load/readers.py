@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.cli._errors import InputError, InputRowError
 from forebay.cli._load.convert import Converter, MisfitError
+from forebay.cli._load.csv_rows import parse_csv
+from forebay.cli._load.encodings import Utf8Stream
+from forebay.cli._load.json_documents import parse_json
+from forebay.cli._load.json_rows import parse_ndjson
 from forebay.cli._load.lines import Lines
-from forebay.cli._load.parsers import Record, parse
+from forebay.cli._load.options import InputOptions
+from forebay.cli._load.records import Records
 from forebay.cli._load.sources import Format, Source, open_source
-
-DEFAULT_LINE_LIMIT = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Chunk:
         rows: the rows that could be read.
         lines: for each row, the line in which it starts; ascending.
         errors: an error for each row that could not be read or converted; ascending by line.
+        texts: for each raw row, its text in the input, for an error that is found later.
         offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
         characters: the number of characters of its lines.
@@ -43,19 +48,11 @@ class Chunk:
     characters: int = 0
     format: Format | None = None
     offsets: list[int] = field(default_factory=list[int])
+    texts: list[str] = field(default_factory=list[str])
 
-    def add(self, record: Record, convert: Callable[[Any], tuple[Any, ...]] | None) -> None:
-        """Add a row, or an error if it is malformed or cannot be converted."""
-        line, row = record
-        if isinstance(row, str):
-            self.errors.append(InputRowError(self.source, row, line=line))
-        elif row is not None:
-            try:
-                self.rows.append(row if convert is None else convert(row))
-            except MisfitError as misfit:
-                self.errors.append(InputRowError(self.source, str(misfit), line=line))
-            else:
-                self.lines.append(line)
+    def add_error(self, problem: str, line: int, text: str) -> None:
+        """Add an error for the row of this line."""
+        self.errors.append(InputRowError(self.source, problem, line=line, text=text))
 
 
 def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
@@ -68,8 +65,13 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
         return chunk
     convert = converter.bind(chunk.source, chunk.header)
     done = Chunk(chunk.source, chunk.header, converted=True)
-    for record in zip(chunk.lines, chunk.rows, strict=True):
-        done.add(record, convert)
+    for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
+        try:
+            done.rows.append(convert(row))
+        except MisfitError as misfit:
+            done.add_error(str(misfit), line, text)
+        else:
+            done.lines.append(line)
     done.position, done.characters = chunk.position, chunk.characters
     done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
     return done
@@ -80,24 +82,19 @@ class Reader:
 
     Args:
         paths: the inputs: files, or `-` for standard input.
-        declared: the format of all inputs; None for the format of each file's extension.
-        line_limit: the maximum length of a line, in bytes.
+        options: how to read them.
 
     Attributes:
         converter: converts each row that is read from now on; None leaves rows raw. It may be set
             while another thread reads.
     """
 
-    def __init__(
-        self,
-        paths: Iterable[str],
-        declared: Format | None,
-        line_limit: int = DEFAULT_LINE_LIMIT,
-    ) -> None:
+    def __init__(self, paths: Iterable[str], options: InputOptions) -> None:
         self.converter: Converter | None = None
-        self._line_limit = line_limit
+        self._options = options
         self._characters = 0
-        self._chunks = self._read(paths, declared)
+        self._left = sys.maxsize if options.stop_after is None else options.stop_after
+        self._chunks = self._read(paths)
 
     def next_chunk(self) -> Chunk | None:
         """Read rows until the next one would have to be waited for.
@@ -114,40 +111,77 @@ class Reader:
         """
         return next(self._chunks, None)
 
-    def _read(self, paths: Iterable[str], declared: Format | None) -> Iterator[Chunk]:
+    def _read(self, paths: Iterable[str]) -> Iterator[Chunk]:
         before = 0
         for path in paths:
             position = before
-            with open_source(path, declared) as source:
+            with open_source(path, self._options.format, self._options.usual_format) as source:
                 for chunk in self._read_source(source):
                     if source.file.seekable():
                         position = before + source.file.tell()
                     chunk.position = position
                     yield chunk
+                    if self._left == 0:
+                        return
             before = position
 
     def _read_source(self, source: Source) -> Iterator[Chunk]:
-        lines = Lines(source.stream, source.name, self._line_limit)
-        header, records = parse(lines, source.name, source.format)
+        records = _parse(source, self._options)
+        progress = records.progress
         convert: Callable[[Any], tuple[Any, ...]] | None = None
         ended = False
         while not ended:
             if convert is None and self.converter is not None:
-                convert = self.converter.bind(source.name, header)
-            chunk = Chunk(source.name, header, converted=convert is not None, format=source.format)
-            before = lines.characters
-            ended = True
+                convert = self.converter.bind(source.name, records.header)
+            chunk = Chunk(source.name, records.header, converted=convert is not None)
+            chunk.format = source.format
+            before = progress.characters
             try:
-                for record in records:
-                    chunk.add(record, convert)
-                    if convert is None and len(chunk.offsets) < len(chunk.rows):
-                        chunk.offsets.append(self._characters + lines.characters)
-                    if lines.waiting:
-                        ended = False
-                        break
-                chunk.characters = lines.characters - before
+                ended = self._fill(chunk, records, convert)
+                chunk.characters = progress.characters - before
             except InputError:
                 yield chunk
                 raise
             yield chunk
-        self._characters += lines.characters
+        self._characters += progress.characters
+
+    def _fill(
+        self, chunk: Chunk, records: Records, convert: Callable[[Any], tuple[Any, ...]] | None
+    ) -> bool:
+        """Add the rows that can be read without waiting; return whether they are the last."""
+        progress = records.progress
+        for line, row in records.rows:
+            if isinstance(row, str):
+                chunk.add_error(row, line, progress.row_text)
+            elif row is None:
+                if progress.waiting:
+                    return False
+                continue
+            elif convert is None:
+                chunk.rows.append(row)
+                chunk.lines.append(line)
+                chunk.texts.append(progress.row_text)
+                chunk.offsets.append(self._characters + progress.characters)
+            else:
+                try:
+                    chunk.rows.append(convert(row))
+                except MisfitError as misfit:
+                    chunk.add_error(str(misfit), line, progress.row_text)
+                else:
+                    chunk.lines.append(line)
+            self._left -= 1
+            if self._left == 0:
+                return True
+            if progress.waiting:
+                return False
+        return True
+
+
+def _parse(source: Source, options: InputOptions) -> Records:
+    stream = Utf8Stream(source.stream, options.encoding)
+    if source.format is Format.JSON:
+        return parse_json(stream, source.name, options)
+    lines = Lines(stream, source.name, options.max_line_bytes)
+    if source.format is Format.NDJSON:
+        return parse_ndjson(lines, options)
+    return parse_csv(lines, source.name, source.format, options)

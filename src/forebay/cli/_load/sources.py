@@ -1,4 +1,4 @@
-"""Open an input: a file or standard input, plain, gzipped, or in a zip archive."""
+"""Open an input: a file or standard input, plain, compressed, or in a zip archive."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -24,9 +25,19 @@ from forebay.cli._output import printable
 STANDARD_INPUT = "-"
 
 # The first bytes show whether a file is compressed, more reliably than its name: RFC 1952 (gzip),
-# APPNOTE.TXT 4.3.7 and 4.3.16 (zip; an empty archive has only the second).
+# RFC 8878 (zstd), APPNOTE.TXT 4.3.7 and 4.3.16 (zip; an empty archive has only the second).
 _GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OTHER_FILES = {
+    b"SQLi": "an SQLite database; open it, or export its table as CSV",
+    b"PAR1": "a Parquet file; export it as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save the sheet as CSV",
+    b"BZh": "compressed by bzip2; decompress it with bzcat",
+    b"\xfd7zX": "compressed by xz; decompress it with xzcat",
+}
+"""Files that people take for text, by their first bytes."""
+_WORKBOOK_MEMBERS = {"[Content_Types].xml", "mimetype"}  # of Office Open XML, and of OpenDocument
 
 
 class Format(enum.Enum):
@@ -35,6 +46,7 @@ class Format(enum.Enum):
     CSV = "csv"
     TSV = "tsv"
     NDJSON = "ndjson"
+    JSON = "json"
 
 
 _FORMATS = {
@@ -42,7 +54,9 @@ _FORMATS = {
     ".tsv": Format.TSV,
     ".ndjson": Format.NDJSON,
     ".jsonl": Format.NDJSON,
+    ".json": Format.JSON,
 }
+_COMPRESSED = {".gz", ".zip", ".zst"}
 
 
 @dataclass(frozen=True)
@@ -77,21 +91,21 @@ def source_size(path: str) -> int | None:
 
 
 def format_of(name: str) -> Format | None:
-    """Return the format for a file's extension, or None; a final `.gz` or `.zip` is ignored."""
+    """Return the format for a file's extension, or None, without that of its compression."""
     path = PurePath(name.lower())
-    if path.suffix in {".gz", ".zip"}:
+    if path.suffix in _COMPRESSED:
         path = path.with_suffix("")
     return _FORMATS.get(path.suffix)
 
 
 @contextmanager
-def open_source(path: str, declared: Format | None) -> Generator[Source]:
+def open_source(path: str, declared: Format | None, usual: Format | None) -> Generator[Source]:
     """Open an input, and decompress it if it is compressed.
 
     Args:
         path: a file, or `-` for standard input.
-        declared: the format. None means the format of the file's extension, and CSV for standard
-            input.
+        declared: the format. None means the format of the file's extension.
+        usual: the format of a file whose extension shows none. Standard input is CSV.
 
     Raises:
         InputError: the input cannot be opened, is a zip archive that does not hold exactly one
@@ -102,10 +116,9 @@ def open_source(path: str, declared: Format | None) -> Generator[Source]:
         try:
             file = stack.enter_context(_open_file(path))
             stream, inner = _decompress(name, file, stack)
-        except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-            # zipfile raises RuntimeError for an encrypted member and an unknown method.
-            raise InputError(name, _reason(error)) from error
-        found = declared or format_of(inner)
+        except READ_ERRORS as error:
+            raise InputError(name, f"cannot be read: {read_problem(error)}") from error
+        found = declared or format_of(inner) or usual
         if found is None and path == STANDARD_INPUT:
             found = Format.CSV
         if found is None:
@@ -132,15 +145,44 @@ def _decompress(name: str, file: BufferedReader, stack: ExitStack) -> tuple[Buff
     start = file.peek(4)[:4]
     if start.startswith(_GZIP):
         return stack.enter_context(gzip.GzipFile(fileobj=file)), name
-    if not start.startswith(_ZIP):
-        return file, name
-    archive = stack.enter_context(zipfile.ZipFile(_seekable(file, stack)))
+    if start.startswith(_ZSTD):
+        return stack.enter_context(_open_zstd(file)), name
+    if start.startswith(_ZIP):
+        return _open_member(name, _seekable(file, stack), stack)
+    for magic, what in _OTHER_FILES.items():
+        if start.startswith(magic):
+            raise InputError(name, f"the input is {what}")
+    return file, name
+
+
+def _open_zstd(file: IO[bytes]) -> BufferedIOBase:
+    """Return the decompressed bytes, whose read errors are OSError."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415  # few inputs need it
+    else:
+        from backports import zstd  # noqa: PLC0415  # few inputs need it
+
+    class File(zstd.ZstdFile):
+        def read1(self, size: int | None = -1) -> bytes:
+            try:
+                return super().read1(size)
+            except zstd.ZstdError as error:
+                raise OSError(str(error)) from error
+
+    return cast(BufferedIOBase, File(file))
+
+
+def _open_member(name: str, file: IO[bytes], stack: ExitStack) -> tuple[BufferedIOBase, str]:
+    """Return the only file in a zip archive, and its name."""
+    archive = stack.enter_context(zipfile.ZipFile(file))
     # Finder adds a shadow file below __MACOSX for each file in the archive.
     members = [
         member
         for member in archive.infolist()
         if not member.is_dir() and not member.filename.startswith("__MACOSX/")
     ]
+    if _WORKBOOK_MEMBERS.intersection(member.filename for member in members):
+        raise InputError(name, "the input is a spreadsheet; save the sheet as CSV")
     if len(members) != 1:
         raise InputError(name, f"a zip archive of {len(members)} files; expected exactly one file")
     member = stack.enter_context(archive.open(members[0]))
@@ -156,7 +198,11 @@ def _seekable(file: BufferedReader, stack: ExitStack) -> IO[bytes]:
     return copy
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror is not None:
-        return f"cannot be read: {error.strerror}"
-    return f"cannot be read: {error}"
+# zipfile raises RuntimeError for an encrypted member and an unknown method.
+READ_ERRORS = (OSError, EOFError, RuntimeError, UnicodeError, zlib.error, zipfile.BadZipFile)
+"""What reading an input raises."""
+
+
+def read_problem(error: Exception) -> str:
+    """Return the reason why an input cannot be read."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,136 @@
+"""Parse CSV and TSV into rows.
+
+The `csv` module parses; this module gives each row its line, an error of its own, and a limit.
+pyarrow and duckdb parse faster but guess the types of the texts (007 becomes 7), need a whole block
+of rows before they return one, and make Python's values more slowly than `csv` makes texts.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from itertools import chain
+
+from forebay.cli._errors import InputError
+from forebay.cli._load.column_names import describe_duplicate
+from forebay.cli._load.dialects import Dialect, describe_delimiter, find_dialect
+from forebay.cli._load.limits import LONG, MOST_CELLS, count_outside
+from forebay.cli._load.lines import Lines
+from forebay.cli._load.options import InputOptions
+from forebay.cli._load.records import Record, Records, RowTooLongError
+from forebay.cli._load.sources import Format
+
+MISSING_CELL = "\0"
+"""The text of a cell that a padded row does not have. Lines of the input never have this text."""
+
+
+def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) -> Records:
+    """Parse the header of an input, and return its rows.
+
+    Args:
+        lines: the input's lines.
+        source: its name, for errors.
+        form: CSV or TSV.
+        options: how to read it.
+
+    Raises:
+        InputError: the header is missing or malformed, or names a column twice.
+    """
+    # This limit holds for the process. Lines have a limit of their own, with an option.
+    csv.field_size_limit(sys.maxsize)
+    dialect = find_dialect(lines, source, form, options)
+    reader = csv.reader(
+        _CsvLines(lines, dialect),
+        delimiter=dialect.delimiter,
+        quotechar=dialect.quotechar or None,
+        quoting=csv.QUOTE_MINIMAL if dialect.quotechar else csv.QUOTE_NONE,
+        strict=True,
+    )
+    rows = _read_rows(reader, lines)
+    if options.header is not None:
+        header = tuple(options.header)
+    else:
+        line, names = _first_row(rows, source, options)
+        if options.has_header:
+            # Programs that write a column of row numbers often write no name for it.
+            header = tuple(name or f"untitled_{place}" for place, name in enumerate(names, 1))
+            problem = describe_duplicate(header) or describe_delimiter(header, dialect)
+            if problem is not None:
+                raise InputError(source, problem, line=line)
+        else:
+            header = tuple(f"column{place}" for place in range(1, len(names) + 1))
+            rows = chain([(line, names)], rows)
+    return Records(header, _fit_rows(rows, len(header), options), lines)
+
+
+def _first_row(rows: Iterator[Record], source: str, options: InputOptions) -> tuple[int, list[str]]:
+    for line, row in rows:
+        if isinstance(row, list):
+            return line, row
+        if isinstance(row, str):
+            raise InputError(source, row, line=line)
+    expected = "a header with column names" if options.has_header else "rows"
+    raise InputError(source, f"the input is empty; expected {expected}")
+
+
+def _read_rows(reader: Iterator[list[str]], lines: Lines) -> Iterator[Record]:
+    while True:
+        start = lines.number + 1
+        lines.begin_row()
+        try:
+            row = next(reader, None)
+        except (csv.Error, RowTooLongError) as error:
+            yield start, _csv_problem(error)
+            continue
+        finally:
+            fault, lines.fault = lines.fault, None
+        if row is None:
+            return
+        yield start, fault or row or None
+
+
+def _fit_rows(rows: Iterator[Record], width: int, options: InputOptions) -> Iterator[Record]:
+    """Refuse or pad the rows that have another number of cells than the header."""
+    padding = [MISSING_CELL] * width if options.pad_short_rows else []
+    for record in rows:
+        line, row = record
+        if not isinstance(row, list) or len(row) == width:
+            yield record
+        elif padding and len(row) < width:
+            yield line, row + padding[len(row) :]
+        else:
+            hint = "; --short-rows pad fills it with NULL" if len(row) < width else ""
+            origin = "as in the header" if options.has_header else "as in the first row"
+            if options.header is not None:
+                origin = "as --header has"
+            yield line, f"the row has {len(row)} cells; expected {width}, {origin}{hint}"
+
+
+def _csv_problem(error: csv.Error | RowTooLongError) -> str:
+    problem = str(error)
+    if problem.startswith("unexpected end of data"):
+        return "a quote is opened and never closed; add the closing quote"
+    if " expected after " in problem:
+        return f"{problem}; write a quote inside quotes twice, or use --quotechar ''"
+    return problem
+
+
+class _CsvLines:
+    """The lines for a CSV reader, which would make a list of any number of cells."""
+
+    def __init__(self, lines: Lines, dialect: Dialect) -> None:
+        self._lines = lines
+        self._delimiter = dialect.delimiter
+        quote = re.escape(dialect.quotechar)
+        self._quoted = re.compile(f"{quote}[^{quote}]*{quote}" if quote else "(?!)")
+
+    def __iter__(self) -> _CsvLines:
+        return self
+
+    def __next__(self) -> str:
+        text = next(self._lines)
+        if len(text) > LONG and count_outside(self._quoted, text, self._delimiter) >= MOST_CELLS:
+            raise RowTooLongError(f"the row has more than {MOST_CELLS:,} cells")
+        return text
