@@ -346,18 +346,19 @@ async def test_a_wait_for_another_programs_lock_can_be_cancelled(
 
 
 async def test_a_transaction_that_has_begun_is_not_repeated(path: Path) -> None:
-    """The function is called only once, even if it raises a lock error: it may have effects."""
+    """The function is called only once, even if it meets another lock: it may have effects."""
+    other = path.with_name("other.db")
     calls = []
 
     def call(_raw: sqlite3.Connection) -> None:
         calls.append(1)
-        error = sqlite3.OperationalError("another database is locked")
-        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
-        raise error
+        with closing(sqlite3.connect(other, timeout=0, isolation_level=None)) as raw:
+            raw.execute("BEGIN IMMEDIATE")
 
     async with open_sqlite(path) as store:
-        with pytest.raises(sqlite3.OperationalError, match="another database is locked"):
+        with locked(other), pytest.raises(sqlite3.OperationalError) as caught:
             await store.run(call)
+    assert "SQLITE_BUSY" == caught.value.sqlite_errorname
     assert [1] == calls
 
 
