@@ -40,12 +40,13 @@ class Gated(WrappedMemoryStore):
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_smaller_number_that_comes_second_is_woken_first(
-    autojump_clock: MockClock, cancelled: bool
+async def test_a_task_is_woken_by_its_own_flush_although_it_waits_later(
+    autojump_clock: MockClock, *, cancelled: bool
 ) -> None:
     """`Buffers.flush` waits for one buffer after another, and a `write` may come in between.
 
-    Each is woken by the flush of its own entries, also when the other one stops waiting.
+    Here it begins to wait for the second entry of a buffer after others wait for the first and for
+    the third one. Each is woken in turn, also if the last one stops waiting.
     """
     store = Gated()
     ended: list[str] = []
@@ -57,31 +58,35 @@ async def test_a_smaller_number_that_comes_second_is_woken_first(
             await call()
             ended.append(name)
 
+    async def ended_after(table: Table[Letter]) -> list[str]:
+        store.let_through(table)
+        await wait_all_tasks_blocked()
+        return list(ended)
+
     options = BufferOptions(batch_size=1)
     async with (
         open_buffers(store, LETTERS, OTHERS, options=options) as buffers,
         trio.open_nursery() as nursery,
     ):
-        for table in (LETTERS, OTHERS):
-            buffers[table].enqueue_nowait(Letter("a"))
-        nursery.start_soon(run, "flush", buffers.flush, trio.CancelScope())
-        await wait_all_tasks_blocked()
-        writing = trio.CancelScope()
-        write = lambda: buffers[OTHERS].write(Letter("b"))  # noqa: E731
-        nursery.start_soon(run, "write", write, writing)
-        await wait_all_tasks_blocked()
-        store.let_through(LETTERS)  # from now on `flush` waits for the first entry of the others
-        await wait_all_tasks_blocked()
-        if cancelled:
-            writing.cancel()
+        third = trio.CancelScope()
+
+        async def start(name: str, call: Callable[[], Awaitable[object]]) -> None:
+            nursery.start_soon(run, name, call, third if name == "third" else trio.CancelScope())
             await wait_all_tasks_blocked()
-        assert [] == ended
-        store.let_through(OTHERS)
-        await wait_all_tasks_blocked()
-        assert ["flush"] == ended
-        store.let_through(OTHERS)
-        await wait_all_tasks_blocked()
-        assert (["flush"] if cancelled else ["flush", "write"]) == ended
+
+        await start("first", lambda: buffers[OTHERS].write(Letter("a")))
+        buffers[LETTERS].enqueue_nowait(Letter("a"))
+        buffers[OTHERS].enqueue_nowait(Letter("b"))
+        await start("flush", buffers.flush)
+        await start("third", lambda: buffers[OTHERS].write(Letter("c")))
+        assert [] == await ended_after(LETTERS)  # from now on `flush` waits for the second entry
+        if cancelled:
+            third.cancel()
+            await wait_all_tasks_blocked()
+        assert ["first"] == await ended_after(OTHERS)
+        assert ["first", "flush"] == await ended_after(OTHERS)
+        expected = ["first", "flush"] if cancelled else ["first", "flush", "third"]
+        assert expected == await ended_after(OTHERS)
 
 
 async def test_a_flush_is_a_checkpoint_if_nothing_is_pending(autojump_clock: MockClock) -> None:
