@@ -20,7 +20,10 @@ from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
 
 CODE = Path(forebay._buffer.__file__).parent
-FILES = {str(CODE / name) for name in ("capacity.py", "channel.py", "ledger.py")}
+FILES = {
+    str(CODE / f"{name}.py")
+    for name in ("buffer", "budget", "bulk", "burst", "capacity", "channel", "ledger")
+}
 
 
 class Letter(NamedTuple):
