@@ -203,6 +203,19 @@ async def test_coalesced_rows_and_the_open_burst_fill_a_batch_together(
         assert [(4.0, FULL, 5)] == store.flushes
 
 
+async def test_the_interval_counts_from_the_first_entry_that_was_coalesced(
+    autojump_clock: MockClock,
+) -> None:
+    """Also if the worker coalesces entries several times before it flushes them."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=3, flush_interval=10)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        for time in (0, 0, 0, 4, 4, 8):  # the first three, and the next two, fill the batch
+            await at(time, lambda: buffers[WORDS].enqueue_nowait(Word("a", 1)))
+        await trio.sleep_until(15)
+        assert [(10.0, INTERVAL, 6)] == store.flushes
+
+
 async def test_after_a_flush_by_size_the_interval_starts_again(autojump_clock: MockClock) -> None:
     """The interval of entries that were flushed with a full batch does not flush later ones."""
     store = TimedStore()
