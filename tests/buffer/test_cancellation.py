@@ -96,6 +96,8 @@ CALLS: dict[str, Callable[[Buffer[Note]], Awaitable[object]]] = {
     "enqueue_many": lambda b: b.enqueue_many([Note("z")]),
     "enqueue_many from a generator": lambda b: b.enqueue_many(Note(n) for n in "z"),
     "enqueue_again": lambda b: b.enqueue_again([Write(("z", ""))]),
+    "enqueue_update_many": lambda b: b.enqueue_update_many([("z", {"text": ""})]),
+    "enqueue_delete_many": lambda b: b.enqueue_delete_many(["z"]),
     "enqueue_update": lambda b: b.enqueue_update("z", text=""),
     "enqueue_delete": lambda b: b.enqueue_delete("z"),
     "enqueue_delete_by": lambda b: b.enqueue_delete_by(""),

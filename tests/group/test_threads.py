@@ -31,6 +31,8 @@ CALLS: dict[str, Call] = {
     "enqueue": lambda b, _s, _c: buffer_of(b).enqueue(("x", 1)),
     "enqueue_many": lambda b, _s, _c: buffer_of(b).enqueue_many([("x", 1)]),
     "enqueue_again": lambda b, _s, _c: buffer_of(b).enqueue_again([Write(("x", 1))]),
+    "enqueue_update_many": lambda b, _s, _c: buffer_of(b).enqueue_update_many([]),
+    "enqueue_delete_many": lambda b, _s, _c: buffer_of(b).enqueue_delete_many(["a"]),
     "enqueue_update_nowait": lambda b, _s, _c: buffer_of(b).enqueue_update_nowait("a", number=9),
     "enqueue_update": lambda b, _s, _c: buffer_of(b).enqueue_update("a", number=9),
     "enqueue_delete_nowait": lambda b, _s, _c: buffer_of(b).enqueue_delete_nowait("a"),

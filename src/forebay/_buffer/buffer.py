@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import trio
 
-from forebay._buffer.bulk import BulkSender
+from forebay._buffer.bulk_calls import BulkCalls
 from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import RowError
 from forebay._owner import running
-from forebay._table.operations import Delete, DeleteBy, Key, Operation, Update
-from forebay._table.stored_entries import EntryValidator
+from forebay._table.operations import DeleteBy, Key
 from forebay._table.table import Table
-from forebay._table.validation import RowValidator
 
 R = TypeVar("R")
 
 
-class Buffer(Generic[R]):
+class Buffer(BulkCalls[R]):
     """A write-behind buffer in front of one table. `open_buffers` makes it.
 
     If the buffer is full, methods whose name ends in `_nowait` raise `trio.WouldBlock`; the other
     methods wait for room, first come, first served. An entry is accepted when the call returns.
-    If the call raises or is cancelled, the entry was not accepted; `enqueue_many`, `enqueue_again`
-    and `write` document their exceptions to this rule. Once the `open_buffers` block is being left,
-    all calls that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker task has
-    failed, they raise `trio.BrokenResourceError`, with the failure as its cause.
+    If the call raises or is cancelled, the entry was not accepted; the calls for many entries,
+    and `write`, document their exceptions to this rule. Once the `open_buffers` block is being
+    left, all calls that add an entry raise `trio.ClosedResourceError`. Once the buffer's worker
+    task has failed, they raise `trio.BrokenResourceError`, with the failure as its cause.
 
     Only the thread of Trio that opened a buffer may use it. In another thread, all calls except
     `statistics` raise `RuntimeError`; from there, call the buffer through `trio.from_thread`.
     """
 
     def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
-        self._table = table
-        self._validator = RowValidator(table)
+        super().__init__(table, channel)
         self._recognize = self._validator.recognize
-        self._channel = channel
         self._owner_identity = channel.owner_identity
         self._budget = channel.budget
         self._ledger = ledger
@@ -126,85 +121,6 @@ class Buffer(Generic[R]):
             await self._channel.send(values)
 
     @trio.lowlevel.enable_ki_protection
-    async def enqueue_many(self, rows: Iterable[R]) -> int:
-        """Accept rows one after another; wait whenever the buffer is full.
-
-        A row is drawn from the iterable only when there is room for it. So if this is cancelled,
-        every row that was drawn is accepted. (With `capacity_bytes` a row must be drawn before it
-        can be measured. So if this is cancelled, the last row drawn may not be accepted.) If the
-        iterable raises, the rows drawn before are accepted. If a row is invalid, the rows before it
-        are accepted, and a note on the error has their number.
-
-        Args:
-            rows: instances of the table's row type.
-
-        Returns:
-            The number of rows accepted.
-
-        Raises:
-            TypeError: as for `enqueue_nowait`.
-            ValueError: as for `enqueue_nowait`.
-            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
-            trio.BrokenResourceError: the buffer's worker has failed.
-        """
-        sender = BulkSender(
-            self._channel,
-            method="enqueue_many",
-            item="row",
-            items="rows",
-            validate=self._validator.validate_row,
-            validate_all=self._validator.validate_rows,
-            only_rows=True,
-        )
-        return await sender.send(rows)
-
-    @trio.lowlevel.enable_ki_protection
-    async def enqueue_again(self, entries: Iterable[Operation]) -> int:
-        """Accept the entries that another buffer of this table could not settle.
-
-        Pass `unsettled.entries` of a `FlushError`, or `unsettled[NAME].entries` of a `DrainError`.
-        They are accepted in their order. This waits whenever the buffer is full. A new buffer with
-        the same capacity has room for all of them.
-
-        If the error is `in_doubt`, a batch of these entries may be in the table already, and takes
-        effect twice: appended rows may be doubled, and columns with the rule `Sum` may count them
-        twice. Deletes by `delete_by` and updates may then also change a row that was written after
-        them. Nothing changes if the table has a key, no `delete_by`, and only the rule `Replace`.
-
-        An entry is drawn from the iterable only when there is room for it. So if this is cancelled,
-        every entry that was drawn is accepted, and no other one. (With `capacity_bytes` an entry
-        must be drawn before it can be measured. So if this is cancelled, the last entry drawn may
-        not be accepted.) Pass an iterator to know which entries were drawn, or shield the call.
-
-        Args:
-            entries: operations on this table. Their values are stored values, as the errors have
-                them: encoded, if the column has a codec.
-
-        Returns:
-            The number of entries accepted.
-
-        Raises:
-            TypeError: an entry is not an operation, the table does not allow it, or a value is not
-                of the type that its column stores. The entries before it are accepted, and a note
-                on the error has their number.
-            ValueError: SQLite cannot store a value, or a row or a key has a wrong number of
-                values. The entries before it are accepted, as for TypeError.
-            trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
-            trio.BrokenResourceError: the buffer's worker has failed.
-        """
-        validate = EntryValidator(self._table).validate
-        sender = BulkSender(
-            self._channel,
-            method="enqueue_again",
-            item="entry",
-            items="entries",
-            validate=validate,
-            validate_all=lambda operations: list(map(validate, operations)),
-            only_rows=False,
-        )
-        return await sender.send(entries)
-
-    @trio.lowlevel.enable_ki_protection
     def enqueue_update_nowait(self, key: Key, /, **columns: object) -> None:
         """Accept an update: set columns of the row with this key if it exists.
 
@@ -243,9 +159,6 @@ class Buffer(Generic[R]):
         await self._channel.checkpoint()
         await self._channel.send(entry)
 
-    def _update(self, key: Key, columns: Mapping[str, object]) -> Update:
-        return Update(self._validator.validate_key(key), self._validator.validate_update(columns))
-
     @trio.lowlevel.enable_ki_protection
     def enqueue_delete_nowait(self, key: Key, /) -> None:
         """Accept a delete of the row with this key. If there is no such row, nothing happens.
@@ -260,7 +173,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        self._channel.send_nowait(Delete(self._validator.validate_key(key)))
+        self._channel.send_nowait(self._delete(key))
 
     @trio.lowlevel.enable_ki_protection
     async def enqueue_delete(self, key: Key, /) -> None:
@@ -277,7 +190,7 @@ class Buffer(Generic[R]):
             trio.ClosedResourceError: the buffer is closed, or was closed while this waited.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        entry = Delete(self._validator.validate_key(key))
+        entry = self._delete(key)
         await self._channel.checkpoint()
         await self._channel.send(entry)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
 
 from forebay._buffer.channel import Channel
-from forebay._table.operations import Entry
+from forebay._table.operations import Entry, Row
 
 T = TypeVar("T")
 
@@ -27,8 +28,8 @@ class BulkSender(Generic[T]):
         item: what the call takes, such as "row", for notes on errors.
         items: the plural of it.
         validate: checks one item and returns its entry.
-        validate_all: checks several items and returns their entries.
-        only_rows: whether all entries are rows.
+        validate_rows: checks several items at once and returns their entries, which are rows; None
+            if items are not rows.
     """
 
     def __init__(
@@ -39,16 +40,15 @@ class BulkSender(Generic[T]):
         item: str,
         items: str,
         validate: Callable[[T], Entry],
-        validate_all: Callable[[Sequence[T]], Sequence[Entry]],
-        only_rows: bool,
+        validate_rows: Callable[[Sequence[T]], Sequence[Row]] | None = None,
     ) -> None:
         self._channel = channel
         self._method = method
         self._item = item
         self._items = items
         self._validate = validate
-        self._validate_all = validate_all
-        self._only_rows = only_rows
+        self._validate_rows = validate_rows
+        self._only_rows = validate_rows is not None
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, items: Iterable[T]) -> int:
@@ -71,10 +71,11 @@ class BulkSender(Generic[T]):
         if self._channel.counts_bytes:
             return await self._send_measured(items)
         accepted = 0
-        iterator = iter(items)
+        # Slices of a list need no iterator. They have the items appended meanwhile, too.
+        source = items if type(items) in {list, tuple} else iter(items)
         while not _all_drawn(items, accepted):
             acquired = await self._channel.acquire(_CHUNK)
-            drawn = self._draw(iterator, acquired, accepted)
+            drawn = self._draw(source, acquired, accepted)
             accepted += drawn
             if drawn < acquired:
                 break
@@ -101,12 +102,16 @@ class BulkSender(Generic[T]):
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 
-    def _draw(self, items: Iterator[T], acquired: int, before: int) -> int:
+    def _draw(self, items: Iterable[T], acquired: int, before: int) -> int:
         """Draw items for which room is reserved, accept them, release the room that is left."""
-        drawn: list[T] = []
+        collected: list[T] = []
+        drawn: Sequence[T] = collected
         entries: Sequence[Entry] = ()
         try:
-            _extend(drawn, islice(items, acquired))
+            if isinstance(items, list | tuple):
+                drawn = items[before : before + acquired]
+            else:
+                _extend(collected, islice(items, acquired))
         finally:
             # If the iterable raised, the items drawn before are accepted all the same.
             error: Exception | None = None
@@ -120,21 +125,21 @@ class BulkSender(Generic[T]):
 
     def _checked(self, items: Sequence[T], before: int) -> tuple[Sequence[Entry], Exception | None]:
         """Return the entries of all items before the first invalid one, and that one's error."""
-        try:
-            return (self._validate_all(items) if items else ()), None
-        except Exception:  # items are the program's objects, and may raise anything
-            valid: list[Entry] = []
-            for item in items:
-                try:
-                    valid.append(self._validate(item))
-                except Exception as error:  # noqa: BLE001  # the caller raises it
-                    count = before + len(valid)
-                    error.add_note(
-                        f"this is {self._item} {count} of {self._method}, counted from 0; "
-                        f"the {count} {self._items} before it were accepted"
-                    )
-                    return valid, error
-            raise
+        if self._validate_rows is not None and items:
+            with suppress(Exception):  # rows are the program's objects, and may raise anything
+                return self._validate_rows(items), None
+        valid: list[Entry] = []
+        for item in items:
+            try:
+                valid.append(self._validate(item))
+            except Exception as error:  # noqa: BLE001  # the caller raises it
+                count = before + len(valid)
+                error.add_note(
+                    f"this is {self._item} {count} of {self._method}, counted from 0; "
+                    f"the {count} {self._items} before it were accepted"
+                )
+                return valid, error
+        return valid, None
 
 
 @trio.lowlevel.disable_ki_protection

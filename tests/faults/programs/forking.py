@@ -41,6 +41,8 @@ def try_all(store: forebay.SqliteStore, buffers: forebay.Buffers) -> None:
         "enqueue": lambda: entries.enqueue(row),
         "enqueue_many": lambda: entries.enqueue_many([row]),
         "enqueue_again": lambda: entries.enqueue_again([forebay.Write(tuple(row))]),
+        "enqueue_update_many": lambda: entries.enqueue_update_many([("parent", {"value": 9})]),
+        "enqueue_delete_many": lambda: entries.enqueue_delete_many(["parent"]),
         "enqueue_update_nowait": lambda: entries.enqueue_update_nowait("parent", value=9),
         "enqueue_update": lambda: entries.enqueue_update("parent", value=9),
         "enqueue_delete_nowait": lambda: entries.enqueue_delete_nowait("parent"),
