@@ -150,7 +150,7 @@ async def test_a_transaction_of_the_program_raises_too(path: Path) -> None:
 async def test_a_file_deleted_during_a_transaction_is_noticed(
     path: Path, act: Callable[[Path], None]
 ) -> None:
-    """The files are checked after COMMIT too, before the acknowledgement."""
+    """The files are checked after the last statement, before COMMIT."""
 
     def hook(raw: sqlite3.Connection) -> None:
         raw.create_function("act", 0, partial(act, path))

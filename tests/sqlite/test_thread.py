@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -146,8 +147,65 @@ async def test_an_idle_thread_keeps_no_result() -> None:
             results.append(weakref.ref(await connection.run(make)))
             with pytest.raises(LookupError):
                 await connection.run(fail)
-        gc.collect()
-        assert [None] * 6 == [result() for result in results]
+        with trio.fail_after(PATIENCE):
+            while any(result() is not None for result in results):  # the thread drops the last one
+                await trio.lowlevel.checkpoint()
+                gc.collect()
+
+
+# Short calls, for which the event loop itself waits
+
+
+async def test_a_short_call_is_a_checkpoint() -> None:
+    """Other tasks run between the calls, and a cancelled task makes no further one."""
+    turns: list[str] = []
+
+    async def note(name: str) -> None:
+        for _ in range(100):
+            await connection.run(nothing)
+            turns.append(name)
+
+    async with sqlite.connect(":memory:") as connection:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(note, "one")
+            nursery.start_soon(note, "other")
+        assert {"one", "other"} == set(turns[:20])
+        for _ in range(100):
+            with trio.testing.assert_checkpoints():
+                await connection.run(nothing)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection.run(lambda _raw: turns.append("cancelled"))
+        assert scope.cancelled_caught
+    assert 200 == len(turns)
+
+
+async def test_a_long_call_after_short_ones_does_not_hold_the_event_loop() -> None:
+    """The loop waits for a moment, then it runs other tasks until the call ends."""
+    async with sqlite.connect(":memory:") as connection:
+        for _ in range(3):
+            for _ in range(10):
+                await connection.run(nothing)
+            async with trio.open_nursery() as nursery:
+                gate = Gate()
+                nursery.start_soon(connection.run, gate)
+                await gate.entered.wait()  # runs in this loop
+                gate.release()
+
+
+async def test_no_end_of_a_call_is_missed() -> None:
+    """Calls whose length is about the time that the event loop waits for them."""
+
+    def busy(_raw: sqlite3.Connection, number: int) -> int:
+        end = perf_counter() + (number % 25) / 100_000
+        while perf_counter() < end:
+            pass
+        return number
+
+    async with sqlite.connect(":memory:") as connection:
+        with trio.fail_after(PATIENCE):
+            for number in range(1_500):
+                assert number == await connection.run(busy, number)
 
 
 # Calls back to Trio

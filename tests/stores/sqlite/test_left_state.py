@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from forebay import StoreError, Sum, Table, dead_letters, open_buffers, open_sqlite
-from forebay.sqlite import CommitError
+from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores.sqlite import SqliteStore
 
 HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url", merge={"count": Sum})
@@ -298,3 +298,28 @@ async def test_a_function_that_fails_in_commit_leaves_nothing(prepared: Path) ->
         with pytest.raises(CommitError):
             await store.run(call)
         await use(store, prepared)
+
+
+def attach_by_script(raw: sqlite3.Connection) -> None:
+    raw.executescript("ATTACH ':memory:' AS other")
+
+
+def attach_without_authorizer(raw: sqlite3.Connection) -> None:
+    raw.set_authorizer(None)
+    raw.execute("ATTACH ':memory:' AS other")
+
+
+def attach_by_cursor(raw: sqlite3.Connection) -> None:
+    sqlite3.Cursor(raw).execute("ATTACH ':memory:' AS other")
+
+
+@pytest.mark.parametrize("attach", [attach_by_script, attach_without_authorizer, attach_by_cursor])
+async def test_a_database_is_detached_each_time(prepared: Path, attach: Function) -> None:
+    """However it was attached, also when the statement comes from the cache."""
+    async with open_sqlite(prepared) as store:
+        for _ in range(3):
+            with suppress(TransactionEndedError):
+                await store.run(attach)
+            assert [(0, "main", str(prepared))] == await store.run(
+                lambda raw: raw.execute("PRAGMA database_list").fetchall()
+            )

@@ -29,7 +29,9 @@ class SqliteAttempt:
         self._writer = writer
         self._files = files
         self._saved_positions = saved_positions
-        self._committer = BatchCommitter(batch, variables=variables, before_commit=before_commit)
+        self._committer = BatchCommitter(
+            batch, variables=variables, check_files=files.check, before_commit=before_commit
+        )
 
     async def commit(self, *, rejection_limit: float) -> Outcome:
         """Commit the part of the batch that is not settled yet.
@@ -62,5 +64,4 @@ class SqliteAttempt:
         return outcome
 
     def _commit_in_thread(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
-        with self._files.checked():
-            return self._committer.commit_remaining(raw, rejection_limit)
+        return self._files.guard(self._committer.commit_remaining, raw, rejection_limit)

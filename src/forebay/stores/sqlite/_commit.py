@@ -55,12 +55,18 @@ class BatchCommitter:
     """Commits one batch. It remembers between calls which part of the batch is settled."""
 
     def __init__(
-        self, batch: Batch, *, variables: int, before_commit: TransactionHook | None = None
+        self,
+        batch: Batch,
+        *,
+        variables: int,
+        check_files: Callable[[], object] = lambda: None,
+        before_commit: TransactionHook | None = None,
     ) -> None:
         self.batch = batch
         self.saved_position = False
         """Whether a transaction of this batch saved its position in the file."""
         self._variables = variables
+        self._check_files = check_files
         self._before_commit = before_commit
         self._sharing: Sharing | None = None
         """The rules for a batch of several entries without coalescing, in its transaction."""
@@ -110,6 +116,7 @@ class BatchCommitter:
     def _resolve_doubt(self, raw: sqlite3.Connection) -> None:
         """Check whether a COMMIT that failed with an I/O error took place."""
         if self._in_doubt is not None:
+            self._check_files()
             position = transact(raw, load_position, self.batch.stream)
             if position == self._in_doubt.position:
                 self._settled = self._in_doubt
@@ -158,6 +165,7 @@ class BatchCommitter:
             if self._needs_position(batch):
                 self.saved_position = True
                 save_position(raw, batch.stream, batch.table.name, batch.end)
+            self._check_files()
 
         try:
             transact(raw, settle)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeVar, TypeVarTuple
 
 from forebay._errors import StoreError
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger(__name__)
 
@@ -27,24 +31,11 @@ class DatabaseFiles:
         """Return the size of the write-ahead log in bytes, or None if there is no such file."""
         return self._wal.size()
 
-    @contextmanager
-    def checked(self) -> Generator[None, None, None]:
-        """Check the files before and after one or several transactions, also if one fails.
-
-        Raises:
-            StoreError: a file was deleted, renamed or replaced.
-        """
-        self.check()  # a replaced database could find the new transaction in its log
-        try:
-            yield
-        except Exception:
-            # Earlier transactions of the block may have committed: they are lost with the file.
-            self.check()
-            raise
-        self.check()
-
     def check(self) -> None:
         """Check the files now.
+
+        A transaction checks them before COMMIT, since a database that replaced this one could find
+        the transaction in its log.
 
         Raises:
             StoreError: a file was deleted, renamed or replaced.
@@ -53,6 +44,38 @@ class DatabaseFiles:
         self._wal.check()
         # If it is gone, the next program that opens the database shares no locks with this one.
         self._shared_memory.check()
+
+    @contextmanager
+    def checked(self) -> Generator[None, None, None]:
+        """Check the files before and after a block, also if it fails.
+
+        Raises:
+            StoreError: a file was deleted, renamed or replaced.
+        """
+        self.check()
+        try:
+            yield
+        finally:
+            self.check()
+
+    def guard(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Call a function that checks the files in its transactions; check them if it fails, too.
+
+        Returns:
+            The result of the function.
+
+        Raises:
+            StoreError: a file was deleted, renamed or replaced. What the function committed before
+                it failed may be lost too.
+            BaseException: the exception of the function.
+        """
+        try:
+            return function(*args)
+        except StoreError:
+            raise
+        except Exception:
+            self.check()
+            raise
 
 
 class FileIdentity:

@@ -103,8 +103,14 @@ class Readers:
             raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
         self._calls += 1
         try:
-            async with self._turns:
+            try:
+                self._turns.acquire_nowait()  # the call itself is a checkpoint
+            except trio.WouldBlock:
+                await self._turns.acquire()
+            try:
                 return await retry_while_locked(lambda: self._try(sql, query))
+            finally:
+                self._turns.release()
         finally:
             self._end_call()
 

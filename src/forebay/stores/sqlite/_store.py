@@ -195,16 +195,21 @@ class SqliteStore(Maintenance, Store):
         def call(raw: sqlite3.Connection) -> T:
             nonlocal called
             called = True
-            with cast("WriterConnection", raw).lent():
-                return fn(raw, *args)
+            writer = cast("WriterConnection", raw)
+            writer.begin_loan()
+            try:
+                result = fn(raw, *args)
+            finally:
+                writer.end_loan()
+            self._files.check()
+            return result
 
         def transaction(raw: sqlite3.Connection) -> T:
-            with self._files.checked():
-                try:
-                    return sqlite.transact(raw, call)
-                finally:
-                    if called:
-                        cast("WriterConnection", raw).end_loan()
+            try:
+                return self._files.guard(sqlite.transact, raw, call)
+            finally:
+                if called:
+                    cast("WriterConnection", raw).reset()
 
         return await retry_while_locked(
             lambda: self._writer.run(transaction), may_repeat=lambda: not called

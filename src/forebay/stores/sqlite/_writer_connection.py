@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -18,39 +16,56 @@ from forebay._errors import StoreError
 Handle = TypeVar("Handle", sqlite3.Cursor, sqlite3.Blob)
 
 
+class _AttachWatch:
+    """An authorizer that allows everything, and remembers whether a database was attached.
+
+    SQLite compiles an ATTACH statement each time, and DETACH makes it compile all statements again.
+    """
+
+    def __init__(self) -> None:
+        self.attached = False
+
+    def __call__(self, action: int, *_details: str | None) -> int:
+        if action == sqlite3.SQLITE_ATTACH:
+            self.attached = True
+        return sqlite3.SQLITE_OK
+
+
 class WriterConnection(sqlite3.Connection):
     """A connection that can be lent to a function of the program."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._watch = _AttachWatch()
+        super().set_authorizer(self._watch)
         self._lent = False
         self._handles: WeakSet[sqlite3.Cursor | sqlite3.Blob] = WeakSet()
         """The cursors and blobs that the function has not closed, and perhaps others."""
         self._callbacks_set = False
 
-    @contextmanager
-    def lent(self) -> Generator[None, None, None]:
-        """Lend the connection for the time of a block, which has to be inside a transaction.
-
-        The end of the block closes cursors and blobs, and resets the authorizer, the progress
-        handler and the factories: any of them could make COMMIT and ROLLBACK fail.
-        """
+    def begin_loan(self) -> None:
+        """Remember from now on what the function of the program leaves, until `end_loan`."""
         self._lent = True
-        try:
-            yield
-        finally:
-            self._lent = False
+
+    def end_loan(self) -> None:
+        """Close cursors and blobs, and reset the authorizer, the progress handler, the factories.
+
+        Call it inside the transaction: any of them could make COMMIT and ROLLBACK fail.
+        """
+        self._lent = False
+        if self._handles:
             for handle in self._handles:
                 handle.close()
             self._handles.clear()
-            self.row_factory = None
-            self.text_factory = str
-            if self._callbacks_set:
-                self._callbacks_set = False
-                super().set_authorizer(None)
-                super().set_progress_handler(None, 0)
+        self.row_factory = None
+        self.text_factory = str
+        if self._callbacks_set:
+            self._callbacks_set = False
+            self._watch.attached = True  # perhaps: it was not asked
+            super().set_authorizer(self._watch)
+            super().set_progress_handler(None, 0)
 
-    def end_loan(self) -> None:
+    def reset(self) -> None:
         """Reset what cannot be reset in a transaction, and detach databases.
 
         Raises:
@@ -61,9 +76,11 @@ class WriterConnection(sqlite3.Connection):
             self.isolation_level = None
         if sys.version_info >= (3, 12) and self.autocommit != sqlite3.LEGACY_TRANSACTION_CONTROL:
             self.autocommit = sqlite3.LEGACY_TRANSACTION_CONTROL
-        for _, name, _ in self.execute("PRAGMA database_list").fetchall():
-            if name not in ("main", "temp"):
-                self._detach(name)
+        if self._watch.attached:
+            for _, name, _ in self.execute("PRAGMA database_list").fetchall():
+                if name not in ("main", "temp"):
+                    self._detach(name)
+            self._watch.attached = False
 
     def _detach(self, name: str) -> None:
         quoted = name.replace('"', '""')
