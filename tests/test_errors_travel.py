@@ -19,6 +19,7 @@ import pytest
 
 import forebay
 from forebay import (
+    DecodeError,
     DrainError,
     FlushError,
     ForebayError,
@@ -105,6 +106,7 @@ SAMPLES: list[Exception] = [
     SchemaError("no such column", table="t", sql="ALTER TABLE t ADD COLUMN a"),
     SchemaError("no such column", table="t"),
     StoreError("'a.db' is locked"),
+    DecodeError("not a date", table="t", column="day", value="x"),
     SpillError("line 1: not a spill file"),
     RowError("refused", buffer="t", operation=ENTRY, code="SQLITE_TOOBIG", dead_letter=7),
     flush_error(ValueError("why")),

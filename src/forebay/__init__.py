@@ -7,6 +7,7 @@ from forebay._batching.batch import FlushReason
 from forebay._buffer.buffer import Buffer
 from forebay._buffer.statistics import BufferStatistics
 from forebay._errors import (
+    DecodeError,
     DrainError,
     FlushError,
     ForebayError,
@@ -38,6 +39,7 @@ __all__ = [
     "BufferStatistics",
     "Buffers",
     "Codec",
+    "DecodeError",
     "Delete",
     "DeleteBy",
     "DrainError",

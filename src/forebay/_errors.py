@@ -41,6 +41,25 @@ class SchemaError(ForebayError):
         self.sql = sql
 
 
+class DecodeError(ForebayError, ValueError):
+    """A value that a typed read found in the database is not a value of its column.
+
+    The message has the rowid or the key of the row, if the query selected it. The error of the
+    codec is the `__cause__`.
+
+    Attributes:
+        table: the table's name.
+        column: the column's name.
+        value: the value as it is stored.
+    """
+
+    def __init__(self, message: str, *, table: str, column: str, value: object) -> None:
+        super().__init__(message)
+        self.table = table
+        self.column = column
+        self.value = value
+
+
 class StoreError(ForebayError):
     """The database itself is unusable: read-only, not a database, or replaced while open."""
 

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 import forebay
+from forebay.stores.sqlite import CheckpointResult
 from forebay.testing import MemoryStore
 
 
@@ -110,6 +111,19 @@ async def stores() -> None:
         assert_type(store, forebay.SqliteStore)
         assert_type(await store.fetch_all("SELECT 1", [1]), list[tuple[Any, ...]])
         assert_type(await store.fetch_one("SELECT :a", {"a": 1}), tuple[Any, ...] | None)
+        assert_type(await store.fetch_all("SELECT 1", table=artifacts), list[Artifact])
+        assert_type(await store.fetch_all("SELECT ?", [1], table=hits), list[Hit])
+        assert_type(await store.fetch_one("SELECT 1", table=samples), Sample | None)
+        assert_type(await store.fetch_one("SELECT 1", table=columns), tuple[Any, ...] | None)
+        await store.fetch_all("SELECT 1", table=Artifact)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        async with store.iterate("SELECT 1", table=artifacts) as batches:
+            assert_type([batch async for batch in batches], list[list[Artifact]])
+        async with store.iterate("SELECT ?", [1], batch_size=10) as tuples:
+            async for rows in tuples:
+                assert_type(rows, list[tuple[Any, ...]])
+        store.iterate("SELECT 1", table="artifacts")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+        assert_type(await store.backup("b.db", overwrite=True), None)
+        assert_type(await store.checkpoint("PASSIVE"), CheckpointResult)
         assert_type(await store.run(lambda raw: raw.total_changes), int)
     async with forebay.open_sqlite("a.db", synchronous="full"):  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         pass

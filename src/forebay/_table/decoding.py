@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from forebay._table.columns import Column
+from forebay._table.columns import Column, Storage
 from forebay._table.operations import Delete, DeleteBy, Key, Operation, Row, Update, Write
 from forebay._table.table import Table, select_columns
 
 
+def decoder(column: Column) -> Callable[[Any], Any]:
+    """Return a function that takes a stored value, except NULL, and returns the column's value.
+
+    It raises an error for a stored value that is not one of the column. A codec may raise any
+    error.
+    """
+    accepts, expected, codec = column.type.accepts, column.expected, column.type.codec
+    if codec is not None:
+        decode, storage = codec.decode, codec.storage
+        return lambda stored: decode(_of_storage(storage, stored))
+
+    def check(stored: Any) -> Any:
+        if type(stored) in accepts:
+            return stored
+        if type(stored) is int:
+            if float in accepts and float(stored) == stored:  # in a column without a type
+                return float(stored)
+            if bool in accepts and stored in (0, 1):
+                return bool(stored)
+        raise TypeError(f"expected {expected}, got {type(stored).__name__}")
+
+    return check
+
+
+def _of_storage(storage: Storage, stored: Any) -> Any:
+    if type(stored) is storage:
+        return stored
+    if storage is float and type(stored) is int:
+        return float(stored)
+    raise TypeError(f"it is not stored as {storage.__name__}")
+
+
 def decode_value(column: Column, stored: Any, *, where: str) -> Any:
-    """Return the value that was stored, which is the same one if its column has no codec.
+    """Return the value that was stored.
 
     Args:
         column: the column.
@@ -20,15 +53,10 @@ def decode_value(column: Column, stored: Any, *, where: str) -> Any:
     Raises:
         ValueError: the stored value is not one of this column.
     """
-    codec = column.type.codec
-    if codec is None or stored is None:
-        return stored
-    if not isinstance(stored, codec.storage):
-        raise ValueError(  # noqa: TRY004  # the data is wrong, not the call
-            f"{where}: cannot decode {stored!r}: it is not stored as {codec.storage.__name__}"
-        )
+    if stored is None:
+        return None
     try:
-        return codec.decode(stored)
+        return decoder(column)(stored)
     except Exception as error:
         raise ValueError(f"{where}: cannot decode {stored!r}: {error}") from error
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+R = TypeVar("R")
 
 
 def resolve_annotations(row_type: type) -> Mapping[str, Any]:
@@ -75,3 +77,41 @@ def default_values(row_type: Any) -> Mapping[str, Any]:
 
 _MARKERS: Final = frozenset({"dataclasses", "attr._make", "msgspec._core"})
 """The modules of the objects that mean "no default" or "a factory"."""
+
+
+def row_maker(row_type: type[R], fields: Sequence[str]) -> Callable[[tuple[Any, ...]], R]:
+    """Return a function that takes the values of a row and returns an instance of its type.
+
+    Args:
+        row_type: the class, which `resolve_annotations` accepts, or `tuple`.
+        fields: the names of its fields, in the order of the values.
+
+    Raises:
+        TypeError: the constructor does not take all fields.
+    """
+    cls: Any = row_type  # keeps the type Any, which issubclass narrows below
+    if issubclass(row_type, tuple):
+        make: Callable[[tuple[Any, ...]], R] = cls if row_type is tuple else cls._make
+        return make
+    names = [_parameter(cls, field) for field in fields]
+
+    def construct(values: tuple[Any, ...]) -> R:
+        row: R = cls(**dict(zip(names, values, strict=True)))
+        return row
+
+    return construct
+
+
+def _parameter(row_type: Any, field: str) -> str:
+    """Return the name of the constructor's parameter for a field."""
+    declared_type, declared = row_type, None  # keeps the type Any, which is_dataclass narrows
+    if dataclasses.is_dataclass(row_type):
+        [declared] = [found for found in dataclasses.fields(row_type) if found.name == field]
+    elif hasattr(row_type, "__attrs_attrs__"):
+        [declared] = [found for found in row_type.__attrs_attrs__ if found.name == field]
+    if declared is not None and not declared.init:
+        raise TypeError(
+            f"row_type {declared_type.__qualname__}: {field!r} has init=False, so no row can "
+            f"be made of the values that were read; read without table=…"
+        )
+    return str(getattr(declared, "alias", None) or field)

@@ -179,6 +179,15 @@ class Connection:
         self._check_usable()
         return await self._thread.run_sync(transact, self._raw, fn, *args)
 
+    async def read(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Call ``fn(raw, *args)`` like `run`, and interrupt it if the task is cancelled.
+
+        If the connection is ``readonly``, the cancellation interrupts the statement that runs, and
+        the next one, and is raised once `fn` has ended.
+        """
+        self._check_usable()
+        return await self._thread.run_sync(fn, self._raw, *args, interrupt=self._interrupt)
+
     async def execute(self, sql: str, parameters: Parameters = ()) -> Result:
         """Execute one statement and read its whole result in the connection's thread.
 
@@ -197,20 +206,14 @@ class Connection:
         If the task is cancelled and the connection is ``readonly``, the statement is interrupted,
         and the cancellation is raised once it has ended.
         """
-        self._check_usable()
-        return await self._thread.run_sync(
-            _fetch_all, self._raw, sql, parameters, interrupt=self._interrupt
-        )
+        return await self.read(_fetch_all, sql, parameters)
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> tuple[Any, ...] | None:
         """Execute one statement and return its first row, or None. See `fetch_all`.
 
         Further rows are not read.
         """
-        self._check_usable()
-        return await self._thread.run_sync(
-            _fetch_one, self._raw, sql, parameters, interrupt=self._interrupt
-        )
+        return await self.read(_fetch_one, sql, parameters)
 
     @trio.lowlevel.enable_ki_protection  # also as a task of its own, as `Readers` calls it
     async def aclose(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -68,6 +69,38 @@ class _Reader:
     guard: _Guard
 
 
+class BorrowedReader:
+    """A connection that one task has for the time of a block.
+
+    Attributes:
+        keep: whether others may have it after the block. False if a cursor is open.
+    """
+
+    def __init__(self, reader: _Reader, sql: str) -> None:
+        self._reader = reader
+        self._sql = sql
+        self.keep = True
+
+    async def run(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run the query, or a part of it.
+
+        Args:
+            query: called with the connection.
+
+        Raises:
+            sqlite3.Error: the error of SQLite, or the statement does more than read.
+        """
+        connection, guard = self._reader.connection, self._reader.guard
+        guard.refused = False
+        try:
+            return await query(connection)
+        except sqlite3.Error as error:
+            explained = _explained(error, self._sql, connection.path, refused=guard.refused)
+            if explained is None:
+                raise
+            raise explained from error
+
+
 class Readers:
     """Read-only connections to one file. They are opened when needed, and kept for reuse."""
 
@@ -99,38 +132,67 @@ class Readers:
             sqlite3.Error: the error of SQLite, or the statement does more than read.
             trio.ClosedResourceError: the store is closed.
         """
+        await self._begin_call()
+        try:
+            return await retry_while_locked(lambda: self._try(sql, query))
+        finally:
+            self._end_call()
+
+    @asynccontextmanager
+    async def borrow(self, sql: str) -> AsyncGenerator[BorrowedReader, None]:
+        """Take a connection for the time of a block, which is protected from Ctrl-C.
+
+        Args:
+            sql: the statement of the query, for error messages.
+
+        Raises:
+            sqlite3.Error: the file cannot be opened.
+            trio.ClosedResourceError: the store is closed.
+        """
+        await self._begin_call()
+        try:
+            reader = await retry_while_locked(self._take)
+            borrowed = BorrowedReader(reader, sql)
+            try:
+                yield borrowed
+            finally:
+                if borrowed.keep:
+                    self._idle.append(reader)
+        finally:
+            self._end_call()
+
+    async def _begin_call(self) -> None:
+        """Count a call, and wait for its turn."""
         if self._closed:
             raise trio.ClosedResourceError(f"the store {self._path!r} is closed")
         self._calls += 1
         try:
+            self._turns.acquire_nowait()  # the call itself is a checkpoint
+        except trio.WouldBlock:
             try:
-                self._turns.acquire_nowait()  # the call itself is a checkpoint
-            except trio.WouldBlock:
                 await self._turns.acquire()
-            try:
-                return await retry_while_locked(lambda: self._try(sql, query))
-            finally:
-                self._turns.release()
-        finally:
-            self._end_call()
+            except BaseException:
+                self._uncount_call()
+                raise
 
     def _end_call(self) -> None:
+        self._turns.release()
+        self._uncount_call()
+
+    def _uncount_call(self) -> None:
         self._calls -= 1
         if self._closed and not self._calls:
             self._last_call_ended.set()
 
     async def _try(self, sql: str, query: Callable[[Connection], Awaitable[T]]) -> T:
-        reader = self._idle.pop() if self._idle else await self._open()
-        reader.guard.refused = False
+        reader = await self._take()
         try:
-            return await query(reader.connection)
-        except sqlite3.Error as error:
-            explained = _explained(error, sql, self._path, refused=reader.guard.refused)
-            if explained is None:
-                raise
-            raise explained from error
+            return await BorrowedReader(reader, sql).run(query)
         finally:
             self._idle.append(reader)
+
+    async def _take(self) -> _Reader:
+        return self._idle.pop() if self._idle else await self._open()
 
     async def _open(self) -> _Reader:
         guard = _Guard()

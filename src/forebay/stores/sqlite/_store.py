@@ -22,6 +22,7 @@ from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._maintenance import Maintenance
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
+from forebay.stores.sqlite._reading import Reading
 from forebay.stores.sqlite._schema import check_table
 from forebay.stores.sqlite._silent_rules import silent_rules
 from forebay.stores.sqlite._waiting import retry_while_locked
@@ -33,7 +34,7 @@ Ts = TypeVarTuple("Ts")
 _logger = logging.getLogger(__name__)
 
 
-class SqliteStore(Maintenance, Store):
+class SqliteStore(Reading, Maintenance, Store):
     """A SQLite file. `open_sqlite` opens it.
 
     Batches of the buffers and transactions of `run` take turns on one connection, in the order of
@@ -213,42 +214,6 @@ class SqliteStore(Maintenance, Store):
 
         return await retry_while_locked(
             lambda: self._writer.run(transaction), may_repeat=lambda: not called
-        )
-
-    async def fetch_all(
-        self, sql: str, parameters: sqlite.Parameters = ()
-    ) -> list[tuple[Any, ...]]:
-        """Run a query on a read-only connection and return all its rows.
-
-        The query sees what is committed when it starts, and never waits for the writer. If the
-        task is cancelled, the query is interrupted. Every statement that does more than
-        read is refused, so that a query cannot change what the next one finds: ATTACH, BEGIN,
-        CREATE TEMP TABLE, a PRAGMA with a value. Use `run` for these.
-
-        Args:
-            sql: one statement that only reads.
-            parameters: the values to bind: a sequence for ``?``, a mapping for ``:name``.
-
-        Raises:
-            sqlite3.Error: the error of SQLite.
-            trio.ClosedResourceError: the store is closed.
-            RuntimeError: this thread or process is not the one that opened the store.
-        """
-        self._owner.check()
-        return await self._readers.run(
-            sql, lambda connection: connection.fetch_all(sql, parameters)
-        )
-
-    async def fetch_one(
-        self, sql: str, parameters: sqlite.Parameters = ()
-    ) -> tuple[Any, ...] | None:
-        """Run a query on a read-only connection and return its first row, or None.
-
-        Cancellation, arguments and errors are the same as for `fetch_all`.
-        """
-        self._owner.check()
-        return await self._readers.run(
-            sql, lambda connection: connection.fetch_one(sql, parameters)
         )
 
 
