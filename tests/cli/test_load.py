@@ -50,7 +50,8 @@ def execute(sql: str) -> None:
 
 
 def summary(result: Result) -> dict[str, int]:
-    lines = dict(line.split() for line in result.stdout.splitlines())
+    counts = result.stdout.partition("\n\n")[0]
+    lines = dict(line.split() for line in counts.splitlines())
     names = ("read", "committed", "superseded", "rejected")
     return {name: int(lines[name].replace(",", "")) for name in names}
 
@@ -300,7 +301,7 @@ def test_a_row_that_the_table_refuses_is_rejected() -> None:
 
 @pytest.mark.parametrize("skip", [(), ("--skip-malformed",)])
 @pytest.mark.parametrize(
-    ("name", "content"), [("in.csv", "a,b\n"), ("in.ndjson", ""), ("in.jsonl", "\n\n")]
+    ("name", "content"), [("in.json", "[]"), ("in.ndjson", ""), ("in.jsonl", "\n\n")]
 )
 def test_an_input_without_rows_makes_no_table(name: str, content: str, skip: Sequence[str]) -> None:
     """An empty input is not an error, and shows no types for a table."""
@@ -312,9 +313,20 @@ def test_an_input_without_rows_makes_no_table(name: str, content: str, skip: Seq
     assert not Path("a.db").exists()
 
 
-def test_an_input_of_bad_rows_alone_makes_no_table() -> None:
+def test_a_header_alone_makes_a_table() -> None:
+    """Its columns are TEXT, unless --type names another type. A second load changes nothing."""
+    for _ in range(2):
+        assert 0 == load("a,b\n", "--type", "b", "INTEGER").exit_code
+        types = query("SELECT name, type FROM pragma_table_info('t')")
+        assert ([("a", "TEXT"), ("b", "INTEGER")], []) == (types, query("SELECT * FROM t"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("in.ndjson", "nope\n[1]\n"), ("in.csv", "a,b\n1\n2\n")]
+)
+def test_an_input_of_bad_rows_alone_makes_no_table(name: str, content: str) -> None:
     """The rows are counted."""
-    result = load("nope\n[1]\n", "--skip-malformed", name="in.ndjson")
+    result = load(content, "--skip-malformed", name=name)
     assert (1, {"read": 2, "committed": 0, "superseded": 0, "rejected": 2}) == (
         result.exit_code,
         summary(result),

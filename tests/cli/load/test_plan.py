@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import forebay
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType
 from forebay.cli._load.convert import COMPUTED
 from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.detect import detect, json_types
+from forebay.cli._load.options import TableOptions
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.readers import Chunk
 
@@ -35,10 +35,8 @@ def planned(
     json: dict[str, JsonType] | None = None,
 ) -> Plan:
     return plan_table(
-        "t",
+        TableOptions(name="t", key=key),
         {name: DetectedType(column_type) for name, column_type in found.items()},
-        key=key,
-        merge=forebay.Replace,
         existing=existing or {},
         json=json,
     )

@@ -10,22 +10,13 @@ import click
 import trio
 
 import forebay
-from forebay.cli._load.arguments import (
-    DEFAULT_LIMIT,
-    check_utf_8,
-    to_character,
-    to_encoding,
-    to_limit,
-    to_names,
-)
-from forebay.cli._load.load import LoadRequest, load
-from forebay.cli._load.options import DEFAULT_LINE_LIMIT, InputOptions
+from forebay.cli._load.arguments import DEFAULT_LIMIT, MERGES, TYPES, to_request
+from forebay.cli._load.load import load
+from forebay.cli._load.options import DEFAULT_LINE_LIMIT
 from forebay.cli._load.progress import Display, open_display
 from forebay.cli._load.report import LIMIT_OPTION, LoadReport, print_report
-from forebay.cli._load.sources import STANDARD_INPUT, Format, source_size
+from forebay.cli._load.sources import Format, source_size
 
-_MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
-_TYPES = ["INTEGER", "REAL", "TEXT"]
 _DEFAULTS = forebay.BufferOptions()
 
 
@@ -58,8 +49,47 @@ _DEFAULTS = forebay.BufferOptions()
 )
 @click.option(
     "--merge",
-    type=click.Choice(list(_MERGES)),
+    type=click.Choice(list(MERGES)),
     help="With --key: 'replace' (the default) replaces the earlier row of a key, 'keep' keeps it.",
+)
+@click.option("--alter", is_flag=True, help="Alter an existing table to add any missing columns.")
+@click.option(
+    "--type",
+    "types",
+    metavar="COLUMN TYPE",
+    type=(str, click.Choice(TYPES, case_sensitive=False)),
+    multiple=True,
+    help=f"The type of a new column: {', '.join(TYPES)}. A number may be written in any way then. "
+    "May be repeated.",
+)
+@click.option(
+    "--not-null",
+    metavar="COLUMN",
+    multiple=True,
+    help="A column that should be created as NOT NULL. A row without a value is malformed. May be "
+    "repeated.",
+)
+@click.option(
+    "--default",
+    "defaults",
+    metavar="COLUMN VALUE",
+    type=(str, str),
+    multiple=True,
+    help="Default value that should be set for a new column. May be repeated.",
+)
+@click.option(
+    "--index",
+    "indexes",
+    metavar="A,B",
+    multiple=True,
+    help="The columns of an index to create, if the table has no such index. May be repeated.",
+)
+@click.option("--strict", is_flag=True, help="Apply STRICT mode to a created table.")
+@click.option(
+    "--truncate",
+    is_flag=True,
+    help="Delete the rows of an existing table, in a transaction of their own, before the first "
+    "row is loaded.",
 )
 @click.option(
     "--format",
@@ -119,15 +149,6 @@ _DEFAULTS = forebay.BufferOptions()
     "--no-detect-types", is_flag=True, help="Load every column of CSV and TSV input as TEXT."
 )
 @click.option(
-    "--type",
-    "types",
-    metavar="COLUMN TYPE",
-    type=(str, click.Choice(_TYPES, case_sensitive=False)),
-    multiple=True,
-    help=f"The type of a column of a new table: {', '.join(_TYPES)}. A number may be written in "
-    "any way then. May be repeated.",
-)
-@click.option(
     "--keep-misfits",
     is_flag=True,
     help="Store a value of another type than its column's as it is, such as a text in a column of "
@@ -172,6 +193,19 @@ _DEFAULTS = forebay.BufferOptions()
     "load. Refused rows are kept as dead letters.  "
     f"[default: {DEFAULT_LIMIT:,}; none with --skip-malformed]",
 )
+@click.option(
+    "--rejects",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Write all rows that are malformed or that the table refuses to this file, as NDJSON "
+    "with source, line, reason and text. Implies --skip-malformed.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the table that would be created and the first rows, and change nothing.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="Print problems only.")
 def load_command(**options: Any) -> None:
     """Load rows from files into a table of a SQLite file.
@@ -217,12 +251,13 @@ def load_command(**options: Any) -> None:
       130  ended by SIGINT
       143  ended by SIGTERM
     """  # noqa: D301  # \b is click's mark for lines that it must not join
-    request = _request(**options)
-    display = _display(request.files, quiet=options["quiet"])
+    quiet, as_json = options.pop("quiet"), options.pop("as_json")
+    request = to_request(**options)
+    display = _display(request.files, quiet=quiet)
 
     def on_end(report: LoadReport) -> None:
         display.close()
-        print_report(report, quiet=options["quiet"])
+        print_report(report, quiet=quiet, as_json=as_json)
 
     try:
         report = trio.run(load, request, display, on_end)
@@ -231,89 +266,6 @@ def load_command(**options: Any) -> None:
     finally:
         display.close()
     sys.exit(report.exit_code)
-
-
-def _request(
-    *,
-    files: tuple[str, ...],
-    database: str,
-    table: str,
-    key: str | None,
-    merge: str | None,
-    types: tuple[tuple[str, str], ...],
-    nulls: tuple[str, ...],
-    no_detect_types: bool,
-    keep_misfits: bool,
-    batch_size: int,
-    flush_interval: float,
-    skip_malformed: bool,
-    limit: str | None,
-    quiet: bool,  # noqa: ARG001  # only the display uses it
-    **input_options: Any,
-) -> LoadRequest:
-    """Return the request that the command's options describe, or raise a usage error."""
-    if merge is not None and key is None:
-        raise click.UsageError("--merge needs --key; name the key's columns, or leave out --merge")
-    if database in {"", ":memory:"}:
-        raise click.UsageError(f"--database is {database!r}; expected the path of a file")
-    check_utf_8("--table", [table])
-    check_utf_8("--key", [key or ""])
-    check_utf_8("--null", nulls)
-    check_utf_8("--type", [column for column, _ in types])
-    if files.count(STANDARD_INPUT) > 1:
-        raise click.UsageError("standard input (-) is named twice; it can be read only once")
-    try:
-        buffer_options = forebay.BufferOptions(
-            batch_size=batch_size,
-            flush_interval=flush_interval,
-            dead_letters_per_minute=to_limit(limit, skip_malformed=skip_malformed),
-        )
-    except forebay.OptionsError as error:
-        raise click.UsageError(str(error)) from error
-    return LoadRequest(
-        files=files,
-        input=_input_options(**input_options),
-        database=database,
-        table=table,
-        key=() if key is None else to_names("--key", key),
-        merge=_MERGES[merge or "replace"],
-        types=dict(types),
-        nulls=frozenset(nulls),
-        detect_types=not no_detect_types,
-        keep_misfits=keep_misfits,
-        skip_malformed=skip_malformed,
-        options=buffer_options,
-    )
-
-
-def _input_options(
-    *,
-    format_name: str | None,
-    encoding: str | None,
-    delimiter: str | None,
-    quotechar: str | None,
-    sniff: bool,
-    no_headers: bool,
-    header: str | None,
-    short_rows: str,
-    flatten: bool,
-    stop_after: int | None,
-    max_line_bytes: int,
-) -> InputOptions:
-    check_utf_8("--header", [header or ""])
-    return InputOptions(
-        format=None if format_name is None else Format(format_name),
-        encoding=to_encoding(encoding),
-        delimiter=to_character("--delimiter", delimiter),
-        quotechar=quotechar if quotechar == "" else to_character("--quotechar", quotechar),
-        sniff=sniff,
-        has_header=not no_headers and header is None,
-        header=None if header is None else to_names("--header", header),
-        pad_short_rows=short_rows == "pad",
-        flatten=flatten,
-        stop_after=stop_after,
-        max_line_bytes=max_line_bytes,
-    )
 
 
 def _display(files: Sequence[str], *, quiet: bool) -> Display:

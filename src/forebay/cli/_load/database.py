@@ -19,7 +19,7 @@ from forebay.cli._errors import LoadError
 from forebay.cli._load.convert import COMPUTED
 from forebay.stores.sqlite._errors import store_errors
 from forebay.stores.sqlite._schema import check_table
-from forebay.stores.sqlite._statements import quoted
+from forebay.stores.sqlite._statements import in_main, quoted
 from forebay.stores.sqlite._waiting import retry_while_locked
 
 _LOCK_TIMEOUT = 30.0
@@ -58,11 +58,15 @@ class DatabaseState:
         size: the size of the file in bytes; None if it does not exist.
         uses_wal: whether it is in WAL mode.
         columns: the columns of the table by name, in order; empty if it does not exist.
+        has_rows: whether the table has rows.
+        indexes: the names of its indexes, without those of its constraints.
     """
 
     size: int | None = None
     uses_wal: bool = False
     columns: dict[str, ExistingColumn] = field(default_factory=dict[str, ExistingColumn])
+    has_rows: bool = False
+    indexes: frozenset[str] = frozenset()
 
 
 @asynccontextmanager
@@ -87,13 +91,12 @@ async def look_at(database: str, table: str) -> DatabaseState:
     try:
         with trio.fail_after(_LOCK_TIMEOUT):
             async with _open(database, query_only=1) as connection:
-                uses_wal, columns = await retry_while_locked(lambda: connection.run(_read, table))
+                return await retry_while_locked(lambda: connection.run(_read, table, size))
     except trio.TooSlowError as error:
         raise LoadError(
             f"the database {database!r} stayed locked by another process for {_LOCK_TIMEOUT:g} s; "
             f"end that process or wait for it, and try again"
         ) from error
-    return DatabaseState(size, uses_wal, {column.name: column for column in columns})
 
 
 async def check_table_in(database: str, table: Table[Any]) -> None:
@@ -107,11 +110,17 @@ async def check_table_in(database: str, table: Table[Any]) -> None:
         await retry_while_locked(lambda: connection.run(check_table, table))
 
 
+def delete_all(raw: sqlite3.Connection, table: str) -> None:
+    """Delete the rows of a table."""
+    raw.execute(f"DELETE FROM {in_main(table)}")  # noqa: S608  # quoted
+
+
 async def restore(database: str, table: str, before: DatabaseState) -> None:
     """Undo what opening the database for a load has changed, after a load that committed nothing.
 
-    The table is dropped if it is new and empty. A file that was in another mode than WAL is put
-    back into it. A new file is removed if it has no other table.
+    The table is dropped if it is new and empty; new columns and indexes of an older table are
+    dropped. A file that was in another mode than WAL is put back into it. A new file is removed if
+    it has no other table.
 
     Raises:
         StoreError: another process uses the database, or it cannot be written.
@@ -123,15 +132,18 @@ async def restore(database: str, table: str, before: DatabaseState) -> None:
 
 
 def _restore(raw: sqlite3.Connection, database: str, table: str, before: DatabaseState) -> None:
-    uses_wal, columns = _read(raw, table)
-    is_new = bool(columns) and not before.columns
-    if before.size and uses_wal == before.uses_wal and not is_new:
+    if before.size and _read(raw, table, before.size) == before:
         return
     raw.execute("BEGIN IMMEDIATE")
+    now = _read(raw, table, before.size)
     # Rows would be those of another process, or of a COMMIT of which the load knows no outcome.
-    count = f"SELECT count(*) FROM (SELECT 1 FROM {quoted(table)} LIMIT 1)"  # noqa: S608  # quoted
-    if is_new and raw.execute(count).fetchone() == (0,):
+    if not before.columns and now.columns and not now.has_rows:
         raw.execute(f"DROP TABLE {quoted(table)}")
+    elif before.columns:
+        for index in now.indexes - before.indexes:
+            raw.execute(f"DROP INDEX {quoted(index)}")
+        for name in now.columns.keys() - before.columns.keys():
+            raw.execute(f"ALTER TABLE {quoted(table)} DROP COLUMN {quoted(name)}")
     raw.execute("COMMIT")
     if before.uses_wal:
         return
@@ -150,9 +162,22 @@ def _restore(raw: sqlite3.Connection, database: str, table: str, before: Databas
     raw.execute("ROLLBACK")
 
 
-def _read(raw: sqlite3.Connection, table: str) -> tuple[bool, list[ExistingColumn]]:
+def _read(raw: sqlite3.Connection, table: str, size: int | None) -> DatabaseState:
     [mode] = raw.execute("PRAGMA journal_mode").fetchone()
-    return mode == "wal", _columns(raw, table)
+    columns = {column.name: column for column in _columns(raw, table)}
+    indexes = raw.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        " AND tbl_name = ? COLLATE NOCASE",
+        (table,),
+    ).fetchall()
+    sql = f"SELECT EXISTS (SELECT 1 FROM {quoted(table)})"  # noqa: S608  # quoted
+    return DatabaseState(
+        size,
+        mode == "wal",
+        columns,
+        has_rows=bool(columns) and raw.execute(sql).fetchone() == (1,),
+        indexes=frozenset(name for (name,) in indexes),
+    )
 
 
 def _columns(raw: sqlite3.Connection, table: str) -> list[ExistingColumn]:

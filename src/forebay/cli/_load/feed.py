@@ -9,44 +9,9 @@ from typing import Any
 
 from forebay.cli._errors import InputError, InputRowError, LoadError
 from forebay.cli._load.convert import Converter
-from forebay.cli._load.progress import Display
 from forebay.cli._load.readers import Chunk, convert_chunk
 from forebay.cli._load.reading import Item
-
-_SHOWN = 10
-
-
-class RejectedRows:
-    """Counts the rows that are skipped, and shows the first of them.
-
-    Args:
-        display: shows the rows.
-        allowed: whether rows may be skipped. Otherwise the first one is an error.
-
-    Attributes:
-        count: the number of rows.
-    """
-
-    def __init__(self, display: Display, *, allowed: bool) -> None:
-        self.count = 0
-        self.allowed = allowed
-        self._display = display
-
-    def add(self, error: InputRowError) -> None:
-        """Count a row that is skipped.
-
-        Raises:
-            InputRowError: no row may be skipped.
-        """
-        if not self.allowed:
-            raise error
-        self.count += 1
-        if self.count <= _SHOWN:
-            self._display.warn(f"{error}; skipped")
-        elif self.count == _SHOWN + 1:
-            self._display.warn(
-                "further rows are skipped without a message; the summary has the count"
-            )
+from forebay.cli._load.rejects import RejectedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +45,15 @@ async def usable_rows(
         rejected: counts the rows that are skipped.
     """
     async for item in items:
-        usable = _usable(item, converter, rejected)
+        usable = to_usable(item, converter, rejected)
         if usable.rows or usable.failure is not None:
             yield usable
         if usable.failure is not None:
             return
 
 
-def _usable(item: Item, converter: Converter, rejected: RejectedRows) -> UsableRows:
+def to_usable(item: Item, converter: Converter, rejected: RejectedRows) -> UsableRows:
+    """Return the rows of an item, up to the first error that ends the load."""
     if isinstance(item, InputError):
         return UsableRows((), failure=item)
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, cast
 
 import trio
@@ -13,24 +12,31 @@ import trio
 import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import InputError, LoadError
+from forebay.cli._load.advice import describe_wrapped_rows
 from forebay.cli._load.convert import Converter
 from forebay.cli._load.csv_rows import MISSING_CELL
-from forebay.cli._load.database import DatabaseState, check_table_in, look_at, restore
+from forebay.cli._load.database import (
+    DatabaseState,
+    check_table_in,
+    delete_all,
+    look_at,
+    restore,
+)
 from forebay.cli._load.detect import detect, json_types
-from forebay.cli._load.feed import RejectedRows, UsableRows, usable_rows
-from forebay.cli._load.options import InputOptions
+from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
+from forebay.cli._load.options import LoadRequest
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
-from forebay.cli._load.progress import Display, LoadState
+from forebay.cli._load.preview import preview
+from forebay.cli._load.progress import Display
 from forebay.cli._load.readers import Chunk, Reader
 from forebay.cli._load.reading import Sample, open_items, read_sample
+from forebay.cli._load.rejects import RejectedRows, fetch_refused, open_rejects
 from forebay.cli._load.report import LoadReport
 from forebay.cli._load.sources import source_name, source_size
+from forebay.cli._load.status import Status
 from forebay.cli._load.telemetry import telemetry_as_configured
 from forebay.cli._output import printable
 from forebay.cli._signals import HANDLED, Signals
-
-_SOON = 1.0
-"""Seconds after which the display shows what the load waits for."""
 
 _FLUSH_CHARACTERS = 64 * 1024 * 1024
 """The load flushes the buffer when it has rows of so many characters, to bound their memory.
@@ -40,24 +46,6 @@ The buffer's option `capacity_bytes` would do the same, but measures every row.
 
 _RESTORE_TIMEOUT = 10.0
 """Seconds that restoring the database may take."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadRequest:
-    """What to load, and how. Each field is the argument or option of that name."""
-
-    files: Sequence[str]
-    input: InputOptions
-    database: str
-    table: str
-    key: Sequence[str]
-    merge: forebay.Merge
-    types: Mapping[str, str]
-    nulls: frozenset[str]
-    detect_types: bool
-    keep_misfits: bool
-    skip_malformed: bool
-    options: forebay.BufferOptions
 
 
 async def load(
@@ -74,38 +62,41 @@ async def load(
         on_end: called with the report before the last export of telemetry, which may take long.
     """
     async with telemetry_as_configured("forebay load", display.warn):
-        report = await _Load(request, display).run()
+        try:
+            with open_rejects(request.rejects) as file:
+                rejected = RejectedRows(display, allowed=request.skip_malformed, file=file)
+                report = await _Load(request, display, rejected).run()
+        except OSError as error:  # the file of the rejected rows
+            report = LoadReport(request.table.name, request.database, failures=[error])
         on_end(report)
         return report
 
 
 class _Load:
-    def __init__(self, request: LoadRequest, display: Display) -> None:
+    def __init__(self, request: LoadRequest, display: Display, rejected: RejectedRows) -> None:
         self._request = request
         self._display = display
-        self._table = printable(request.table)
+        self._rejected = rejected
+        self._status = Status(display, rejected)
+        self._table = printable(request.table.name)
         self._database = printable(request.database)
-        self._begun = trio.current_time()
         self._reader = Reader(request.files, request.input)
         self._sample = Sample()
-        self._rejected = RejectedRows(display, allowed=request.skip_malformed)
+        self._report = LoadReport(request.table.name, request.database)
         self._buffers: forebay.Buffers | None = None
         self._buffer: forebay.Buffer[tuple[Any, ...]] | None = None
-        self._position = 0
         self._work = trio.CancelScope()
         self._sampling: trio.CancelScope | None = None
         self._signals = Signals(self._on_first_signal, self._on_second_signal)
-        self._waits_for: Callable[[], str] | None = None
-        self._waits_since = math.inf
 
     async def run(self) -> LoadReport:
-        report = LoadReport()
+        report = self._report
         # The receiver comes first: without it, a signal would cut the tasks short.
         with trio.open_signal_receiver(*HANDLED) as received:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._signals.watch, received)
                 self._display.note(f"reading {_list(self._request.files)}")
-                nursery.start_soon(self._show)
+                nursery.start_soon(self._status.show)
                 try:
                     with self._work:
                         await self._run()
@@ -115,42 +106,55 @@ class _Load:
         report.rejected = self._rejected.count
         if self._buffer is not None:
             report.statistics = self._buffer.statistics()
-            report.rejected += report.statistics.dead_lettered
-            self._warn_of_dead_letters(report.statistics.dead_lettered)
-        report.seconds = trio.current_time() - self._begun
+            await self._record_refused(report.statistics.dead_lettered)
+        report.rejects = self._rejected.first
+        report.seconds = self._status.seconds
         report.signal_code = self._signals.exit_code
         return report
 
     async def _run(self) -> None:
         request = self._request
-        self._wait_for(self._opening)
-        before = await look_at(request.database, request.table)
-        self._waits_for = None
+        self._status.wait_for(self._opening)
+        before = await look_at(request.database, request.table.name)
+        self._status.wait_for(None)
         await self._read_sample(before)
-        if not self._sample.rows:
-            # A table created without rows would have columns of TEXT for later numbers.
+        if not self._sample.rows and not self._has_header_alone():
             self._end_without_rows()
             return
+        advice = describe_wrapped_rows(self._sample)
+        if advice is not None:
+            self._display.warn(advice)
         plan = self._plan(before)
-        if before.columns:
+        if before.columns and not request.table.alter:
             await check_table_in(request.database, plan.table)
-        nulls = request.nulls
-        if request.input.pad_short_rows:
-            nulls |= {MISSING_CELL}
-        self._reader.converter = converter = Converter(plan.columns, nulls)
+        if request.dry_run:
+            self._preview(plan, before)
+            return
+        if before.has_rows and not (request.table.key or request.table.truncate):
+            self._display.note(
+                f"table {self._table} has rows already; without --key these rows are added to "
+                f"them, also if they are the same; --truncate deletes the rows before"
+            )
+        self._reader.converter = converter = self._converter(plan)
         read_on = self._signals.first is None
         async with (
             open_items(self._reader, self._sample, read_on=read_on) as items,
             aclosing(usable_rows(items, converter, self._rejected)) as usable,
         ):
             first = await anext(usable, None)
-            if first is not None and first.rows:
-                try:
-                    failure = await self._write(plan.table, first, usable)
-                finally:
+            if first is None and not self._sample.rows and not self._rejected.count:
+                first = UsableRows(())  # a table of a header alone
+            elif first is None or not first.rows:
+                if first is not None and first.failure is not None:
+                    raise first.failure
+                return
+            created = False
+            try:
+                failure = await self._write(plan.table, first, usable)
+                created = not first.rows
+            finally:
+                if not created:
                     await self._restore(before)
-            else:
-                failure = None if first is None else first.failure
         if failure is not None:
             raise failure
 
@@ -158,14 +162,14 @@ class _Load:
         """Read the rows by which types are detected; the first signal ends the reading only."""
         request = self._request
         if any(source_size(path) is None for path in request.files):
-            self._wait_for(self._sampling_rows)
+            self._status.wait_for(self._sampling_rows)
 
         def size(first: Chunk) -> int:
             return sample_size(
                 first.header,
                 before.columns,
-                key=request.key,
-                types=request.types,
+                key=request.table.key,
+                types=request.table.types,
                 detect_types=request.detect_types,
             )
 
@@ -173,20 +177,42 @@ class _Load:
             await read_sample(self._reader, self._sample, size)
         self._sampling = None
 
+    def _has_header_alone(self) -> bool:
+        """Return whether the inputs have a header, no rows, and no error."""
+        return (
+            self._sample.ended
+            and any(chunk.header is not None for chunk in self._sample.chunks)
+            and not any(isinstance(item, InputError) or item.errors for item in self._sample.items)
+        )
+
     def _plan(self, before: DatabaseState) -> Plan:
         request = self._request
-        chunks = self._sample.detected
-        header = chunks[0].header
+        chunks = self._sample.detected or self._sample.chunks
+        nulls = request.nulls | {MISSING_CELL}
         return plan_table(
             request.table,
-            detect(chunks, request.nulls | {MISSING_CELL}, types=request.detect_types),
-            key=request.key,
-            merge=request.merge,
+            detect(chunks, nulls, types=request.detect_types),
             existing=before.columns,
-            types=request.types,
             keep_misfits=request.keep_misfits,
-            json=json_types(chunks, request.nulls) if header is None else None,
+            json=json_types(chunks, request.nulls) if chunks[0].header is None else None,
         )
+
+    def _converter(self, plan: Plan) -> Converter:
+        nulls = self._request.nulls
+        if self._request.input.pad_short_rows:
+            nulls |= {MISSING_CELL}
+        return Converter(plan.columns, nulls)
+
+    def _preview(self, plan: Plan, before: DatabaseState) -> None:
+        """Convert the rows of the sample, and show what the load would do."""
+        converter = self._converter(plan)
+        rows: list[tuple[Any, ...]] = []
+        for item in self._sample.items:
+            usable = to_usable(item, converter, self._rejected)
+            rows += usable.rows
+            if usable.failure is not None:
+                raise usable.failure
+        self._report.preview = preview(plan, self._request.table, before.columns.values(), rows)
 
     async def _write(
         self,
@@ -196,19 +222,32 @@ class _Load:
     ) -> LoadError | None:
         """Open the database and enqueue the rows; return the error that ends the load early."""
         request = self._request
-        self._wait_for(self._opening)
+        options = request.table
+        self._status.wait_for(self._opening)
         async with (
-            forebay.open_sqlite(request.database, create=[table]) as store,
+            forebay.open_sqlite(
+                request.database,
+                create=[table],
+                alter=options.alter or bool(options.indexes),
+                strict_tables=options.strict,
+            ) as store,
             forebay.open_buffers(store, table, options=request.options) as self._buffers,
         ):
-            self._buffer = buffer = self._buffers[table]
-            self._waits_for = None
+            self._status.buffer = self._buffer = buffer = self._buffers[table]
+            self._status.wait_for(None)
             self._display.note(f"loading into table {self._table} of {self._database}")
+            if options.truncate:
+                try:
+                    await store.run(delete_all, table.name)
+                except sqlite3.Error as error:
+                    raise LoadError(
+                        f"--truncate cannot delete the rows of table {self._table}: {error}"
+                    ) from error
             rows = first
             unflushed = 0
             while True:
                 await buffer.enqueue_many(rows.rows)
-                self._position = rows.position
+                self._status.position = rows.position
                 unflushed += rows.characters
                 if unflushed > _FLUSH_CHARACTERS:
                     await buffer.flush()
@@ -226,11 +265,11 @@ class _Load:
                 return
         with trio.CancelScope(deadline=trio.current_time() + _RESTORE_TIMEOUT, shield=True):
             try:
-                await restore(self._request.database, self._request.table, before)
+                await restore(self._request.database, self._request.table.name, before)
             except (forebay.StoreError, OSError) as error:
                 self._display.warn(
-                    f"the database {self._database} may have a new, empty table {self._table}, and "
-                    f"be in WAL mode now: {error}"
+                    f"the database {self._database} may have a new, empty table {self._table}, "
+                    f"and be in WAL mode now: {error}"
                 )
 
     def _end_without_rows(self) -> None:
@@ -240,10 +279,6 @@ class _Load:
                 raise item
             for error in item.errors:
                 self._rejected.add(error)
-
-    def _wait_for(self, message: Callable[[], str]) -> None:
-        """Show this message if the display has nothing else to show soon."""
-        self._waits_for, self._waits_since = message, trio.current_time()
 
     def _opening(self) -> str:
         return (
@@ -256,31 +291,21 @@ class _Load:
             f"the end of the input, to detect the types of the columns"
         )
 
-    async def _show(self) -> None:
-        while True:
-            if self._buffer is not None:
-                self._display.show(self._state(self._buffer))
-            elif self._waits_for and trio.current_time() > self._waits_since + _SOON:
-                self._display.warn(self._waits_for())
-                self._waits_for = None
-            await trio.sleep(self._display.interval)
-
-    def _state(self, buffer: forebay.Buffer[tuple[Any, ...]]) -> LoadState:
-        statistics = buffer.statistics()
-        return LoadState(
-            read=statistics.accepted + self._rejected.count,
-            pending=statistics.pending,
-            position=self._position,
-            seconds=trio.current_time() - self._begun,
-            last_error=statistics.last_error,
+    async def _record_refused(self, count: int) -> None:
+        """Name the rows that the table refused."""
+        if not count:
+            return
+        self._report.rejected += count
+        self._display.warn(
+            f"table {self._table} refused {format_count(count, 'row')}; to see the rows and "
+            f"the errors, run: forebay dead-letters list {self._database}"
         )
-
-    def _warn_of_dead_letters(self, count: int) -> None:
-        if count:
-            self._display.warn(
-                f"table {self._table} refused {format_count(count, 'row')}; to see the rows and "
-                f"the errors, run: forebay dead-letters list {self._database}"
-            )
+        try:
+            letters = await fetch_refused(self._request.database, self._request.table.name, count)
+        except (forebay.StoreError, OSError) as error:
+            self._display.warn(f"the rows that the table refused cannot be listed: {error}")
+        else:
+            self._rejected.add_refused(letters)
 
     def _on_first_signal(self, name: str) -> None:
         self._display.note(

@@ -12,9 +12,10 @@ from forebay._table.columns import StoredAs
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_names import describe_duplicate
-from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType
+from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType, equal_number
 from forebay.cli._load.convert import COMPUTED, TargetColumn
 from forebay.cli._load.database import ExistingColumn
+from forebay.cli._load.options import TableOptions
 
 SAMPLE_ROWS = 10_000
 """The number of rows by which the types of the columns are detected."""
@@ -34,31 +35,25 @@ class Plan:
 
 
 def plan_table(
-    name: str,
+    options: TableOptions,
     found: Mapping[str, DetectedType],
     *,
-    key: Sequence[str],
-    merge: forebay.Merge,
     existing: Mapping[str, ExistingColumn],
-    types: Mapping[str, str] | None = None,
     keep_misfits: bool = False,
     json: Mapping[str, JsonType] | None = None,
 ) -> Plan:
     """Decide the types of the columns and the declaration of the table.
 
     Args:
-        name: the table's name.
+        options: what the table is like.
         found: the inputs' columns and their detected types.
-        key: the columns of the key; empty for an append-only table.
-        merge: what a later row does to an earlier row with the same key.
         existing: the columns of the table by name, if it exists.
-        types: the declared types of columns, by name, that come before detected types.
         keep_misfits: whether values of another type than their column's are stored as they are.
         json: the JSON types of the inputs' columns; None if the inputs are not JSON. A JSON object
             is a whole row: a column of the table that it does not name is set to its default.
 
     Raises:
-        LoadError: the key names a column that is not in the inputs, or the columns cannot be
+        LoadError: an option names a column that is not in the inputs, or the columns cannot be
             those of a table.
     """
     if not found:
@@ -70,41 +65,58 @@ def plan_table(
         raise LoadError(problem)
     detected = dict(found)
     if json is not None:
-        detected.update(_unnamed_columns(found, existing, key))
-    missing = [column for column in key if column not in detected]
-    if missing:
-        raise LoadError(
-            f"--key names {missing[0]!r}, which is not a column of the input; "
-            f"the columns are {', '.join(detected)}"
-        )
+        detected.update(_unnamed_columns(found, existing, options.key))
+    _check_names(options, detected)
     by_name = _by_folded_name(existing)
-    named_types = _named_types(types or {}, detected, by_name)
-    columns: list[TargetColumn] = []
-    annotations: dict[str, Any] = {}
-    table_names: dict[str, str] = {}
-    for column, detected_type in detected.items():
-        exists = fold_case(column) in by_name
-        there = by_name[fold_case(column)] if exists else ExistingColumn(column, "")
-        target = _target(
-            column,
+    targets = [
+        _target(
+            name,
             detected_type,
-            there,
-            exists=exists,
-            named_type=named_types.get(fold_case(column)),
-            in_key=column in key,
+            by_name.get(fold_case(name)),
+            options,
             keep_misfits=keep_misfits,
             json=json,
         )
-        columns.append(target)
-        annotations[there.name] = _annotation(target, merge)
-        table_names[column] = there.name
+        for name, detected_type in detected.items()
+    ]
+    # The names of columns are compared as SQLite compares them, and written as in the table.
+    names = {
+        fold_case(target.name): by_name.get(fold_case(target.name), target).name
+        for target in targets
+    }
     try:
         table = forebay.Table.from_columns(
-            annotations, name=name, key=[table_names[column] for column in key] or None, merge=merge
+            {names[fold_case(t.name)]: _annotation(t, options.merge) for t in targets},
+            name=options.name,
+            key=[names[fold_case(name)] for name in options.key] or None,
+            merge=options.merge,
+            indexes=[[names[fold_case(name)] for name in index] for index in options.indexes],
+            defaults={
+                names[fold_case(t.name)]: t.default
+                for t in targets
+                if fold_case(t.name) not in by_name and t.default is not None
+            },
         )
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
-    return Plan(table, columns)
+    return Plan(table, targets)
+
+
+def _check_names(options: TableOptions, detected: Mapping[str, DetectedType]) -> None:
+    """Check that the columns that options name are in the inputs.
+
+    Raises:
+        LoadError: one is not.
+    """
+    known = set(map(fold_case, detected))
+    for option, names in options.columns_by_option().items():
+        exact = option == "--key"  # which names a column of the rows
+        for name in names:
+            if name not in detected if exact else fold_case(name) not in known:
+                raise LoadError(
+                    f"{option} names {name!r}, which is not a column of the input; "
+                    f"the columns are {', '.join(detected)}"
+                )
 
 
 def _unnamed_columns(
@@ -124,76 +136,84 @@ def _unnamed_columns(
     }
 
 
-def _named_types(
-    types: Mapping[str, str],
-    detected: Mapping[str, DetectedType],
-    existing: Mapping[str, ExistingColumn],
-) -> dict[str, str]:
-    """Return the types that --type names, by folded name, if the table can have them."""
-    known = set(map(fold_case, detected))
-    for name, declared in types.items():
-        if fold_case(name) not in known:
-            raise LoadError(
-                f"--type names {name!r}, which is not a column of the input; the columns are "
-                f"{', '.join(detected)}"
-            )
-        there = existing.get(fold_case(name))
-        if there is not None and affinity(there.declared) != affinity(declared):
-            raise LoadError(
-                f"--type names the type {declared} for column {name!r}, but the table exists and "
-                f"declares it {there.declared or 'without a type'}; leave out --type, or load "
-                f"into a new table"
-            )
-    return {fold_case(name): declared for name, declared in types.items()}
-
-
 def _target(
     name: str,
     detected: DetectedType,
-    there: ExistingColumn,
+    there: ExistingColumn | None,
+    options: TableOptions,
     *,
-    exists: bool,
-    named_type: str | None,
-    in_key: bool,
     keep_misfits: bool,
     json: Mapping[str, JsonType] | None,
 ) -> TargetColumn:
-    declaration = there.declared or named_type or ""
+    """Return the column of a name.
+
+    Raises:
+        LoadError: the table declares another type than --type does, or the default does not fit.
+    """
+    named_type = _of_column(options.types, name)
+    if there is not None and named_type and affinity(there.declared) != affinity(named_type):
+        raise LoadError(
+            f"--type names the type {named_type} for column {name!r}, but the table exists and "
+            f"declares it {there.declared or 'without a type'}; leave out --type, or load into a "
+            f"new table"
+        )
+    in_key = name in options.key
+    declaration = there.declared if there is not None else named_type or ""
     declared = declared_type(declaration, in_key=in_key)
     if declared is None:
         column_type = detected.type
         advice = f"--type {shlex.quote(name)} TEXT loads the column as text"
         reason = f"as in the first rows; {advice}"
-    elif there.declared:
-        column_type, reason = declared, f"since the table declares the column {there.declared}"
+    elif there is not None:
+        column_type, reason = declared, f"since the table declares the column {declaration}"
     else:
-        column_type, reason = declared, f"since --type declares the column {named_type}"
-    in_json = json.get(name, _JSON[column_type]) if in_key and json is not None else None
+        column_type, reason = declared, f"since --type declares the column {declaration}"
     # SQLite's type NUMERIC is also that of dates; a column without a type holds any value.
-    holds_any = exists if declared is None else affinity(declaration) == "NUMERIC"
+    holds_any = there is not None and (declared is None or affinity(declaration) == "NUMERIC")
     return TargetColumn(
         name=name,
         type=column_type,
         reason=reason,
         in_key=in_key,
         holds_others=not in_key and (keep_misfits or holds_any),
+        not_null=fold_case(name) in map(fold_case, options.not_null),
         declared=declared is not None,
         spellings=detected.spellings,
-        json=in_json,
-        default=there.default,
+        json=json.get(name, _JSON[column_type]) if in_key and json is not None else None,
+        default=_new_default(name, column_type, options) if there is None else there.default,
     )
+
+
+def _new_default(name: str, column_type: ColumnType, options: TableOptions) -> object:
+    """Return the default of a new column."""
+    text = _of_column(options.defaults, name)
+    if text is None or column_type is ColumnType.TEXT:
+        return text
+    number = equal_number(text)
+    if number is None or (column_type is ColumnType.INTEGER and not isinstance(number, int)):
+        raise LoadError(
+            f"--default is {text!r} for column {name!r}, which is {column_type.name}; expected a "
+            f"value of this type, or another --type"
+        )
+    return column_type.value(number)
+
+
+def _of_column(texts: Mapping[str, str], name: str) -> str | None:
+    """Return what an option says about a column, or None."""
+    return next((text for key, text in texts.items() if fold_case(key) == fold_case(name)), None)
 
 
 def _annotation(target: TargetColumn, merge: forebay.Merge) -> Any:
     """Return the annotation of a column of the table."""
+    own: Any = target.type.value
     if target.in_key:
-        return target.type.value
-    if merge not in {forebay.Replace, forebay.Keep}:
-        return target.type.value | None
-    if target.holds_others or target.default is not None:
-        # The converter refuses the values that SQLite would change.
-        return Annotated[int | float | str | bytes | None, StoredAs(target.type.value)]
-    return target.type.value | None
+        return own
+    nullable = own if target.not_null else own | None
+    others = target.holds_others or not isinstance(target.default, own | None)
+    if not others or merge not in {forebay.Replace, forebay.Keep}:
+        return nullable
+    # The converter refuses the values that SQLite would change.
+    return Annotated[nullable | int | float | str | bytes, StoredAs(own)]
 
 
 _JSON = {

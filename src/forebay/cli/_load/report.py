@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 import forebay
 from forebay._errors import format_count
-from forebay.cli._output import OutputError, echo, printable
+from forebay.cli._load.preview import Preview
+from forebay.cli._load.rejects import Reject
+from forebay.cli._output import OutputError, echo, print_columns, print_json, printable
 
 LIMIT_OPTION = "--dead-letters-per-minute"
 
@@ -20,15 +23,23 @@ class LoadReport:
     """The result of a load.
 
     Attributes:
+        table: the name of the table.
+        database: the path of the database.
         statistics: those of the buffer at its end; None if no buffer was opened.
         rejected: rows that are not in the table because they are malformed or do not fit it.
+        rejects: the first of these rows.
+        preview: what the load would do; None if it was carried out.
         seconds: how long the load took.
         failures: the errors that ended the load early.
         signal_code: the exit code for the signal that ended the load; None without a signal.
     """
 
+    table: str
+    database: str
     statistics: forebay.BufferStatistics | None = None
     rejected: int = 0
+    rejects: Sequence[Reject] = ()
+    preview: Preview | None = None
     seconds: float = 0.0
     failures: list[Exception] = field(default_factory=list[Exception])
     signal_code: int | None = None
@@ -43,20 +54,25 @@ class LoadReport:
         return 1 if self.rejected else 0
 
 
-def print_report(report: LoadReport, *, quiet: bool) -> None:
-    """Print the errors to standard error, and the summary to standard output.
+def print_report(report: LoadReport, *, quiet: bool, as_json: bool) -> None:
+    """Print the errors to standard error, and the result to standard output.
 
     Args:
         report: the result of the load.
         quiet: whether to print errors only.
+        as_json: whether to print the result as JSON, also if `quiet`.
     """
     for failure in report.failures:
         echo(f"Error: {describe_failure(failure)}", err=True)
-    if not quiet and (report.statistics is not None or not report.failures):
-        try:
+    try:
+        if as_json:
+            print_json(_as_json(report))
+        elif report.preview is not None:
+            _print_preview(report.preview)
+        elif not quiet and (report.statistics is not None or not report.failures):
             echo(_summary(report))
-        except OutputError as error:  # the rows are in the table all the same
-            echo(f"The summary is not printed: {error}", err=True)
+    except OutputError as error:  # the rows are in the table all the same
+        echo(f"The summary is not printed: {error}", err=True)
 
 
 def describe_failure(failure: Exception) -> str:
@@ -88,18 +104,51 @@ def _excerpt(row: object) -> str:
 
 
 def _summary(report: LoadReport) -> str:
+    counts = _counts(report)
+    lines = [f"{name:<10} {count:>14,}" for name, count in counts.items()]
+    rate = counts["read"] / report.seconds if report.seconds else 0
+    lines += [f"{'seconds':<10} {report.seconds:>14,.2f}", f"{'rows/s':<10} {rate:>14,.0f}"]
+    if report.rejects:
+        lines += ["", "rejected rows:", *(f"  {reject}" for reject in report.rejects)]
+        more = report.rejected - len(report.rejects)
+        if more > 0:
+            lines.append(f"  ... and {more:,} more")
+    return "\n".join(lines)
+
+
+def _counts(report: LoadReport) -> dict[str, int]:
     statistics = report.statistics
     read = report.rejected
     committed = superseded = 0
     if statistics is not None:
         read += statistics.accepted - statistics.dead_lettered
         committed, superseded = statistics.committed, statistics.superseded
-    lines = {
-        "read": f"{read:,}",
-        "committed": f"{committed:,}",
-        "superseded": f"{superseded:,}",
-        "rejected": f"{report.rejected:,}",
-        "seconds": f"{report.seconds:,.2f}",
-        "rows/s": f"{read / report.seconds if report.seconds else 0:,.0f}",
+    return {
+        "read": read,
+        "committed": committed,
+        "superseded": superseded,
+        "rejected": report.rejected,
     }
-    return "\n".join(f"{name:<10} {value:>14}" for name, value in lines.items())
+
+
+def _as_json(report: LoadReport) -> dict[str, object]:
+    document: dict[str, object] = {"database": report.database, "table": report.table}
+    if report.preview is None:
+        document |= _counts(report) | {"seconds": round(report.seconds, 3)}
+    else:
+        document |= asdict(report.preview) | {"rejected": report.rejected}
+    return document | {
+        "rejected_rows": [asdict(reject) for reject in report.rejects],
+        "errors": [describe_failure(failure) for failure in report.failures],
+        "exit_code": report.exit_code,
+    }
+
+
+def _print_preview(preview: Preview) -> None:
+    echo("\n".join(preview.sql) or "The table exists, and has the columns of the input.")
+    if preview.rows:
+        echo()
+        print_columns(
+            preview.columns,
+            [["NULL" if value is None else str(value) for value in row] for row in preview.rows],
+        )

@@ -1,0 +1,158 @@
+"""What `forebay load` prints and writes: rejected rows, JSON, and what it would do."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from forebay.cli._command import command
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(content: str | bytes, *arguments: str, name: str = "in.csv") -> Result:
+    """Load a file with this content into table t of a.db."""
+    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    options = [name, "--database", "a.db", "--table", "t", *arguments]
+    result = CliRunner().invoke(command, ["load", *options])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def query(sql: str) -> list[Any]:
+    with closing(sqlite3.connect("a.db")) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def execute(sql: str) -> None:
+    with closing(sqlite3.connect("a.db")) as connection:
+        connection.executescript(sql)
+
+
+def test_the_summary_names_the_first_rejected_rows() -> None:
+    """And how many more there are."""
+    result = load("a,b\n1,1\n" + "x\n" * 13, "--skip-malformed")
+    problem = "the row has 1 cells; expected 2, as in the header"
+    shown = result.stdout.partition("rejected rows:\n")[2].splitlines()
+    assert 11 == len(shown)
+    assert shown[0].startswith(f"  in.csv, line 3: {problem}")
+    assert "  ... and 3 more" == shown[-1]
+
+
+def test_all_rejected_rows_are_written_to_a_file() -> None:
+    """With the input, the line, the reason and the row as it is written in the input."""
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY CHECK (id > 0), v TEXT)")
+    content = b'id,v\n1,x\n2\n3,"two\nlines\nx\n-4,y\n5,\xff\nz,\xc3\xa9\n'
+    result = load(content.replace(b"x\n-4", b'x"\n-4'), "--rejects", "r.ndjson", "--key", "id")
+    assert 1 == result.exit_code
+    assert [(1, "x"), (3, "two\nlines\nx")] == query("SELECT * FROM t")
+    rejects = [json.loads(line) for line in Path("r.ndjson").read_text().splitlines()]
+    assert [
+        ("in.csv", 3, "2"),
+        ("in.csv", 8, "5,\\xff"),
+        ("in.csv", 9, "z,é"),
+        (None, None, '{"id": -4, "v": "y"}'),
+    ] == [(r["source"], r["line"], r["text"]) for r in rejects]
+    reasons = [reject["reason"] for reject in rejects]
+    assert reasons[0].startswith("the row has 1 cells")
+    assert reasons[3].startswith("SQLITE_CONSTRAINT_CHECK: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("in.json", '[{"a": 1},\n[2,\n3], {"a": 4}]', "[2,\n3]"),
+        ("in.ndjson", '{"a": 1}\nnope\n{"a": 4}\n', "nope"),
+        ("in.csv", "a\n1\n" + "4\n" * 11_000 + "x\n", "x"),
+    ],
+)
+def test_a_rejected_row_of_any_format_has_its_text(name: str, content: str, text: str) -> None:
+    """Among the rows by which types are detected, and after them."""
+    assert 1 == load(content, "--rejects", "r.ndjson", name=name).exit_code
+    assert [text] == [
+        json.loads(line)["text"] for line in Path("r.ndjson").read_text().splitlines()
+    ]
+
+
+def test_a_file_of_rejected_rows_that_cannot_be_written_is_an_error() -> None:
+    """Nothing is loaded."""
+    result = load("a\n1\n", "--rejects", "no/r.ndjson")
+    assert 2 == result.exit_code
+    assert "Error: no/r.ndjson: No such file or directory" in result.stderr
+    assert not Path("a.db").exists()
+
+
+def test_the_summary_may_be_json() -> None:
+    """For scripts: counts, the first rejected rows, errors and the exit code."""
+    result = load("a,b\n1,1\n2\n", "--json", "--quiet", "--skip-malformed")
+    document = json.loads(result.stdout)
+    seconds = document.pop("seconds")
+    assert seconds >= 0
+    [reject] = document.pop("rejected_rows")
+    assert ("in.csv", 3, "2") == (reject["source"], reject["line"], reject["text"])
+    assert {
+        "database": "a.db",
+        "table": "t",
+        "read": 2,
+        "committed": 1,
+        "superseded": 0,
+        "rejected": 1,
+        "errors": [],
+        "exit_code": 1,
+    } == document
+    document = json.loads(load("a,b\n1\n", "--json").stdout)
+    assert 2 == document["exit_code"]
+    assert document["errors"][0].startswith("in.csv, line 2: the row has 1 cells")
+
+
+def test_a_dry_run_shows_the_table_and_changes_nothing() -> None:
+    """The statements are those that the load would execute."""
+    content = "id,name\n1,Ada\n2,\n" + "".join(f"{i},x\n" for i in range(3, 50))
+    arguments = ("--key", "id", "--null", "", "--index", "name", "--default", "name", "it's")
+    result = load(content, *arguments, "--dry-run")
+    assert (0, False) == (result.exit_code, Path("a.db").exists())
+    sql, _, rows = result.stdout.partition("\n\n")
+    assert ["id  name", "1   Ada", "2   NULL", "3   x", "4   x", "5   x"] == rows.splitlines()
+    execute(sql)
+    shown = query("SELECT sql FROM sqlite_schema")
+    Path("a.db").unlink()
+    load(content, *arguments)
+    assert shown == query("SELECT sql FROM sqlite_schema WHERE tbl_name = 't'")
+
+
+def test_a_dry_run_finds_the_first_malformed_row() -> None:
+    """As the load would. With --json, the result is for scripts."""
+    result = load("id\n1\n2,3\n", "--dry-run")
+    assert (2, "") == (result.exit_code, result.stdout)
+    document = json.loads(load("id\n1\n2,3\n", "--dry-run", "--skip-malformed", "--json").stdout)
+    assert (["id"], [[1]], 1) == tuple(document[key] for key in ("columns", "rows", "rejected"))
+    assert document["sql"][0].startswith('CREATE TABLE IF NOT EXISTS "t"')
+
+
+def test_a_dry_run_shows_what_an_existing_table_lacks() -> None:
+    """With --alter the load would add it."""
+    execute("CREATE TABLE t (id INTEGER)")
+    result = load("id,v\n1,x\n", "--dry-run", "--alter")
+    assert result.stdout.startswith('ALTER TABLE "t" ADD COLUMN "v" TEXT;\n\nid  v\n')
+    result = load("id,v\n1,x\n", "--dry-run")
+    assert (2, True) == (result.exit_code, 'ADD COLUMN "v" TEXT' in result.stderr)
+    result = load("id\n1\n", "--dry-run")
+    assert result.stdout.startswith("The table exists, and has the columns of the input.\n")
+    assert [("id",)] == query("SELECT name FROM pragma_table_info('t')")
+
+
+def test_one_object_around_the_rows_is_warned_of() -> None:
+    """An answer of an API often is; the object is loaded as one row."""
+    result = load('{"count": 2, "items": [{"a": 1}, {"a": 2}]}', name="in.json")
+    assert 0 == result.exit_code
+    assert "its key 'items' has 2 objects; to load these, run: jq '.[\"items\"]'" in result.stderr
+    assert [(2, '[{"a": 1}, {"a": 2}]')] == query("SELECT * FROM t")
