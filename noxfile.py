@@ -43,7 +43,7 @@ def _test(session: nox.Session) -> None:
     # Tests of collectors, full disks, killed processes and long waits do not depend on the version
     # of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
-    outside = "prometheus or root or rotel or slow or strace"
+    outside = "clickhouse or prometheus or root or rotel or slow or strace"
     selected = [] if first else ["-m", f"not ({outside})"]
     # A file stays with one worker, which keeps the code blocks of a document in their order.
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)

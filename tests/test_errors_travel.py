@@ -43,7 +43,8 @@ from forebay.cli._output import ClosedPipeError, OutputError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
-from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
+from forebay.stores.clickhouse._failures import Meaning, NoAnswerError, ServerError
+from forebay.stores.clickhouse._relay import NotVerifiedError
 from forebay.stores.clickhouse._values import ValueRefusedError
 from forebay.stores.sqlite._commit import RowRefusedError, SeparateTransactionsError
 from forebay.stores.sqlite._inspector import _StaleError
@@ -124,6 +125,7 @@ SAMPLES: list[Exception] = [
     RowRefusedError(),
     NoAnswerError("ConnectError", "refused"),
     ServerError(252, "too many parts"),
+    NotVerifiedError(Meaning.BLOCKED, "SchemaError", "no such column"),
     ValueRefusedError("300 does not fit into Int8"),
     SeparateTransactionsError(),
     CommitError(sqlite_error()),

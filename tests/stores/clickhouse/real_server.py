@@ -59,8 +59,6 @@ class RealServer:
         self.port = free_port()
         self.tcp_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.headers: dict[str, str] = {}
-        """The headers of `query`, such as a password."""
 
     @property
     def url(self) -> str:
@@ -110,9 +108,7 @@ class RealServer:
             AssertionError: the server refused it.
         """
         parameters = urlencode({"wait_end_of_query": "1", **settings})
-        request = Request(  # noqa: S310  # http, on loopback
-            f"{self.url}/?{parameters}", data=sql.encode(), headers=self.headers
-        )
+        request = Request(f"{self.url}/?{parameters}", data=sql.encode())  # noqa: S310  # loopback
         try:
             with urlopen(request, timeout=60) as answer:  # noqa: S310  # http, on loopback
                 return str(answer.read().decode())

@@ -1,1 +1,21 @@
-"""The ClickHouse store: batches wait in a local spool until the server has acknowledged them."""
+"""The ClickHouse store: batches are committed to a local spool, from which tasks deliver them."""
+
+from __future__ import annotations
+
+from forebay.stores.clickhouse._compression import Compression
+from forebay.stores.clickhouse._opening import open_clickhouse
+from forebay.stores.clickhouse._spool import Synchronous
+from forebay.stores.clickhouse._store import (
+    ClickHouseStatistics,
+    ClickHouseStore,
+    DeliveryStatistics,
+)
+
+__all__ = [
+    "ClickHouseStatistics",
+    "ClickHouseStore",
+    "Compression",
+    "DeliveryStatistics",
+    "Synchronous",
+    "open_clickhouse",
+]

@@ -70,6 +70,12 @@ class Client:
         self.insert_settings: Mapping[str, str] = dict(INSERT_SETTINGS)
         """The settings of every INSERT, beside its token. Older servers do not know all."""
 
+    def know_version(self, version: str) -> None:
+        """Send the settings that this version of ClickHouse knows."""
+        numbers = tuple(int(part) for part in version.split(".")[:2])
+        if numbers >= (26, 2):
+            self.insert_settings = {**INSERT_SETTINGS, "deduplicate_insert": "enable"}
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -150,7 +156,10 @@ class Client:
         except trio.TooSlowError:
             raise NoAnswerError("Timeout", f"no answer within {timeout} s") from None
         except (self._httpx.TransportError, self._httpx.DecodingError) as error:
-            raise NoAnswerError(type(error).__name__, str(error)) from error
+            not_connected = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
+            raise NoAnswerError(
+                type(error).__name__, str(error), was_sent=not not_connected
+            ) from error
         code = response.headers.get("X-ClickHouse-Exception-Code", "")
         if code.isdecimal():
             raise ServerError(int(code), _shorten(response.text))

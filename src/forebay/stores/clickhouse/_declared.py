@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep
 from forebay._table.codecs import built_in_codec
 from forebay._table.columns import Column
 from forebay._table.merge import Merge
@@ -89,6 +90,10 @@ _BY_CODEC: Final = {datetime: "DateTime64(6, 'UTC')", date: "Date32", UUID: "UUI
 _BY_STORAGE: Final = {str: "String", int: "Int64", float: "Float64", bytes: "String"}
 
 
+WINDOW: Final = 10_000
+WINDOW_SECONDS: Final = 7 * 24 * 3600
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateOptions:
     """How tables are created.
@@ -102,8 +107,8 @@ class CreateOptions:
 
     replicated: bool = False
     cluster: str | None = None
-    window: int = 10_000
-    window_seconds: int = 7 * 24 * 3600
+    window: int = WINDOW
+    window_seconds: int = WINDOW_SECONDS
 
     def settings(self) -> dict[str, int]:
         """Return the settings of a table."""
@@ -158,3 +163,25 @@ def create_sql(
         f"CREATE TABLE IF NOT EXISTS {full_name(database, name or table.name)}{cluster} (\n"
         f"    {body}\n) ENGINE = {engine}\nORDER BY ({order})\nSETTINGS {settings}"
     )
+
+
+_NO_UPDATES: Final = (
+    "ClickHouse has no update that keeps its order among INSERTs; write the whole row, or declare "
+    "a merge rule for the column"
+)
+_NO_DELETE_BY: Final = (
+    "ClickHouse has no delete by another column that keeps its order among INSERTs; delete the "
+    "rows by their keys"
+)
+_NO_DELETES: Final = (
+    "rows of an AggregatingMergeTree cannot be deleted in order; write a row that says that it is "
+    "gone, or declare the table with the rule Replace for all columns"
+)
+
+
+def refused_steps(table: Table[Any]) -> dict[type[Step], str]:
+    """Return the operations that a table does not allow in ClickHouse, each with the reason."""
+    refused: dict[type[Step], str] = {UpdateStep: _NO_UPDATES, DeleteByStep: _NO_DELETE_BY}
+    if kind_of(table) is Kind.AGGREGATE:
+        refused[DeleteStep] = _NO_DELETES
+    return refused

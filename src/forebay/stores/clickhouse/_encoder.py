@@ -8,16 +8,31 @@ from typing import Any
 
 from forebay._batching.batch import Batch, DeleteStep, WriteStep
 from forebay._errors import SchemaError
+from forebay._table.columns import Column
 from forebay._table.operations import Delete, Key, Operation, Row, Write
 from forebay._table.table import Table, key_getter
-from forebay.stores.clickhouse._declared import DELETED, VERSION, Kind, full_name, kind_of
-from forebay.stores.clickhouse._native import Block, EncodedColumn, decode_column, encode_column
+from forebay.stores.clickhouse._declared import (
+    DELETED,
+    VERSION,
+    Kind,
+    full_name,
+    kind_of,
+    refused_steps,
+)
+from forebay.stores.clickhouse._native import (
+    MAX_ROWS,
+    Block,
+    EncodedColumn,
+    decode_column,
+    encode_column,
+)
 from forebay.stores.clickhouse._server_types import ServerType, parse_type, quote_name
 from forebay.stores.clickhouse._values import (
     Encoding,
     ValueRefusedError,
     encode_version,
     find_encoding,
+    with_codec,
 )
 
 
@@ -28,59 +43,63 @@ class BlockEncoder:
         table: the declaration.
         database: the database of the table.
         types: the type of each column in the database, by name.
+        stored: whether the declaration has stored types, as one that was read from a spool: a text
+            for a date.
 
     Raises:
         SchemaError: values of a column cannot be sent to a column of its type.
     """
 
-    def __init__(self, table: Table[Any], database: str, types: Mapping[str, str]) -> None:
+    def __init__(
+        self, table: Table[Any], database: str, types: Mapping[str, str], *, stored: bool = False
+    ) -> None:
         self.table = table
-        self._kind = kind_of(table)
+        self.kind = kind_of(table)
+        self.refused = refused_steps(table)
+        """The operations that the table does not allow, with the reason."""
         self._columns = [
-            (column.name, server, _encoding(table, column.name, server))
+            (column.name, server, _encoding(table, column, server, stored=stored))
             for column in table.columns
             for server in (parse_type(types[column.name]),)
         ]
         names = [name for name, _, _ in self._columns]
-        if self._kind is Kind.REPLACE:
+        if self.kind is Kind.REPLACE:
             names += [VERSION, DELETED]
         listed = ", ".join(map(quote_name, names))
         self.sql = f"INSERT INTO {full_name(database, table.name)} ({listed}) FORMAT Native"
         """The statement that inserts a block."""
 
-    def encode(self, batch: Batch, version: int) -> Block | None:
-        """Return the rows of a batch, or None if there are none.
+    def encode(self, batch: Batch, version: int) -> list[Block]:
+        """Return the rows of a batch as blocks: none if it has no rows, and seldom more than one.
 
         Args:
             batch: the batch.
             version: the version of its rows, if rows of the table replace each other.
 
         Raises:
-            ValueRefusedError: a column cannot hold a value.
+            ValueRefusedError: a column cannot hold a value, or the table allows no such operation.
         """
-        rows: Sequence[Row]
-        if self._kind is not Kind.REPLACE:
+        for step in batch.steps:
+            reason = self.refused.get(type(step))
+            if reason is not None:
+                raise ValueRefusedError(f"table {self.table.name!r}: {reason}")
+        if self.kind is Kind.REPLACE:
+            rows, deleted = self._last_rows(batch)
+        else:
             written = [step.rows for step in batch.steps if isinstance(step, WriteStep)]
             rows = written[0] if len(written) == 1 else list(chain.from_iterable(written))
-            return self._block(rows) if rows else None
-        rows, deleted = self._last_rows(batch)
-        if not rows:
-            return None
-        block = self._block(rows)
-        columns = (
-            EncodedColumn(VERSION, "UInt64", b"", encode_version(version) * len(rows)),
-            EncodedColumn(DELETED, "UInt8", b"", deleted),
-        )
-        return Block(block.rows, block.columns + columns)
+            deleted = b""
+        parts = range(0, len(rows), MAX_ROWS)
+        return [
+            self._block(rows[part : part + MAX_ROWS], deleted[part : part + MAX_ROWS], version)
+            for part in parts
+        ]
 
     def decode(self, block: Block) -> list[Operation]:
         """Return the operations that a block contains, in order."""
-        values = [
-            decode_column(column, encoding, block.rows)
-            for column, (_, _, encoding) in zip(block.columns, self._columns, strict=False)
-        ]
+        values = self._values(block)
         rows = list(zip(*values, strict=True))
-        if self._kind is not Kind.REPLACE:
+        if self.kind is not Kind.REPLACE:
             return [Write(row) for row in rows]
         key_of = key_getter(self.table)
         flags = block.columns[-1].data
@@ -89,7 +108,37 @@ class BlockEncoder:
             for row, flag in zip(rows, flags, strict=True)
         ]
 
-    def _block(self, rows: Sequence[Row]) -> Block:
+    def split(self, block: Block) -> list[Block]:
+        """Return the first and the second half of the rows of a block of two rows or more."""
+        values = self._values(block)
+        middle = block.rows // 2
+        halves: list[Block] = []
+        for rows in (slice(None, middle), slice(middle, None)):
+            columns = [
+                encode_column(name, server, encoding, part[rows])
+                for (name, server, encoding), part in zip(self._columns, values, strict=True)
+            ]
+            size = len(range(block.rows)[rows])
+            if self.kind is Kind.REPLACE:
+                versions, deleted = block.columns[-2:]
+                data = b"".join(
+                    versions.data[row * 8 : row * 8 + 8] for row in range(block.rows)[rows]
+                )
+                columns += (
+                    EncodedColumn(VERSION, versions.type, b"", data),
+                    EncodedColumn(DELETED, deleted.type, b"", deleted.data[rows]),
+                )
+            halves.append(Block(size, tuple(columns)))
+        return halves
+
+    def _values(self, block: Block) -> list[list[Any]]:
+        columns = block.columns[: len(self._columns)]
+        return [
+            decode_column(column, encoding, block.rows)
+            for column, (_, _, encoding) in zip(columns, self._columns, strict=True)
+        ]
+
+    def _block(self, rows: Sequence[Row], deleted: bytes, version: int) -> Block:
         columns: list[EncodedColumn] = []
         for (name, server, encoding), values in zip(
             self._columns, zip(*rows, strict=True), strict=True
@@ -100,6 +149,11 @@ class BlockEncoder:
                 raise ValueRefusedError(
                     f"table {self.table.name!r}, column {name!r}: {error}"
                 ) from None
+        if self.kind is Kind.REPLACE:
+            columns += (
+                EncodedColumn(VERSION, "UInt64", b"", encode_version(version) * len(rows)),
+                EncodedColumn(DELETED, "UInt8", b"", deleted),
+            )
         return Block(len(rows), tuple(columns))
 
     def _last_rows(self, batch: Batch) -> tuple[Sequence[Row], bytes]:
@@ -128,13 +182,13 @@ class BlockEncoder:
         )
 
 
-def _encoding(table: Table[Any], name: str, server: ServerType) -> Encoding:
-    [column] = (column for column in table.columns if column.name == name)
-    found = find_encoding(column.type, server)
+def _encoding(table: Table[Any], column: Column, server: ServerType, *, stored: bool) -> Encoding:
+    declared = with_codec(column.type, server) if stored else column.type
+    found = find_encoding(declared, server)
     if found is None:
         raise SchemaError(
-            f"table {table.name!r}, column {name!r}: values of type {column.expected} cannot be "
-            f"sent to a column of type {server}",
+            f"table {table.name!r}, column {column.name!r}: values of type {column.expected} "
+            f"cannot be sent to a column of type {server}",
             table=table.name,
         )
     return found

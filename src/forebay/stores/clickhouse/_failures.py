@@ -7,6 +7,7 @@ The codes: `SELECT * FROM system.errors`, or ErrorCodes.cpp in ClickHouse's sour
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final
 
 from forebay._portable import Portable
@@ -55,18 +56,22 @@ _MEANINGS: Final = {
 """The meanings by code. Every other code blocks the table: nothing is lost, and somebody looks."""
 
 
+_NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version.*)?\s*$")
+
+
 class ServerError(Portable, Exception):
     """ClickHouse answered a request with an error.
 
     Attributes:
         code: ClickHouse's number of the error.
-        message: its text.
+        summary: its number and its name, without the values of rows, for logs.
     """
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"code {code}: {message}")
+        super().__init__(message or f"Code: {code}")
         self.code = code
-        self.message = message
+        name = _NAME.search(message)
+        self.summary = f"code {code}" if name is None else f"code {code} ({name[1]})"
 
     @property
     def meaning(self) -> Meaning:
@@ -75,17 +80,21 @@ class ServerError(Portable, Exception):
 
 
 class NoAnswerError(Portable, Exception):
-    """ClickHouse did not answer: the request may have been executed.
+    """ClickHouse did not answer.
 
     Attributes:
         code: a name of the failure for metrics, such as `ConnectError`.
+        summary: its text.
+        was_sent: whether a part of the request was sent, so that it may have been executed.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, was_sent: bool = True) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
+        self.was_sent = was_sent
+        self.summary = str(self)
 
     @property
     def meaning(self) -> Meaning:
         """What the error means for the rows of an INSERT."""
-        return Meaning.IN_DOUBT
+        return Meaning.IN_DOUBT if self.was_sent else Meaning.TRANSIENT

@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from forebay.stores.clickhouse._server_types import ServerType
 from forebay.stores.clickhouse._values import Encoding, encode_length
+
+MAX_ROWS: Final = 1_000_000
+"""The largest number of rows of a block. ClickHouse would split a larger one in several parts, of
+which the last could fail when the first are in the table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from itertools import chain
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from forebay._portable import Portable
-from forebay._table.codecs import UuidBytes, built_in_codec
+from forebay._table.codecs import Codec, UuidBytes, built_in_codec
 from forebay._table.columns import VALUE_TYPES, ColumnType
 from forebay.stores.clickhouse._server_types import ServerType
 
@@ -57,6 +57,29 @@ def find_encoding(column: ColumnType, server: ServerType) -> Encoding | None:
         if found is not None:
             return found
     return None
+
+
+_CODECS: Final[dict[tuple[str, type], Codec[Any] | None]] = {
+    ("Date", str): built_in_codec(date),
+    ("Date32", str): built_in_codec(date),
+    ("DateTime", str): built_in_codec(datetime),
+    ("DateTime64", str): built_in_codec(datetime),
+    ("UUID", str): built_in_codec(UUID),
+    ("UUID", bytes): UuidBytes,
+    ("Decimal", str): built_in_codec(Decimal),
+}
+
+
+def with_codec(column: ColumnType, server: ServerType) -> ColumnType:
+    """Return a type that was declared by its stored values with the codec of these values.
+
+    Args:
+        column: the type, such as `str` for a column of dates.
+        server: the type of the column in the database, by which the codec is known.
+    """
+    if column.codec is not None or column.storage is None:
+        return column
+    return replace(column, codec=_CODECS.get((server.name, column.storage)))
 
 
 _Family: TypeAlias = Callable[[ColumnType, ServerType], Encoding | None]

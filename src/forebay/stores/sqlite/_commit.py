@@ -95,6 +95,36 @@ class BatchCommitter:
                 self._commit_with_isolation(raw, batch)
         return self.outcome(duration=perf_counter() - started)
 
+    # The next two methods are about the tables of the buffers. A store whose tables are elsewhere
+    # overrides them.
+
+    def check_sharing(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Check that the entries of a batch may share the transaction, which has begun.
+
+        Raises:
+            SeparateTransactionsError: they must not.
+        """
+        self._sharing = None
+        if batch.entries > 1 and not is_coalesced(batch.table):
+            self._sharing = Sharing(raw, batch.table, variables=self._variables)
+            if not self._sharing.may_share_transaction(batch):
+                raise SeparateTransactionsError
+
+    def execute(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Execute all operations of a batch.
+
+        Raises:
+            RowRefusedError: the table refused one of the rows.
+        """
+        for step in batch.steps:
+            for statement in statements(
+                batch.table,
+                step,
+                variables=self._variables,
+                shared_inserts=self._sharing is None or self._sharing.may_share_insert(step),
+            ):
+                _execute(raw, statement)
+
     @property
     def settled_entries(self) -> int:
         """The number of settled entries of the batch, counted from its first entry."""
@@ -152,11 +182,7 @@ class BatchCommitter:
         before = self._settled
 
         def settle(raw: sqlite3.Connection) -> None:
-            self._sharing = None
-            if batch.entries > 1 and not is_coalesced(batch.table):
-                self._sharing = Sharing(raw, batch.table, variables=self._variables)
-                if not self._sharing.may_share_transaction(batch):
-                    raise SeparateTransactionsError
+            self.check_sharing(raw, batch)
             body(raw, batch)
             if self._before_commit is not None:
                 numbers = range(before.position + 1, self._settled.position + 1)
@@ -189,15 +215,8 @@ class BatchCommitter:
         )
 
     def _write(self, raw: sqlite3.Connection, batch: Batch) -> None:
-        """Execute all operations of a batch."""
-        for step in batch.steps:
-            for statement in statements(
-                batch.table,
-                step,
-                variables=self._variables,
-                shared_inserts=self._sharing is None or self._sharing.may_share_insert(step),
-            ):
-                _execute(raw, statement)
+        """Execute all operations of a batch, and note that they are settled."""
+        self.execute(raw, batch)
         self._settled = self._settled.advanced_by(batch)
 
     def _write_with_isolation(self, raw: sqlite3.Connection, batch: Batch) -> None:

@@ -1,0 +1,131 @@
+"""An attempt to commit one batch: it is checked, encoded, and added to the spool."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+
+from forebay._batching.batch import Batch
+from forebay.stores import BatchError, FailureKind, Outcome
+from forebay.stores.clickhouse._declared import Kind
+from forebay.stores.clickhouse._encoder import BlockEncoder
+from forebay.stores.clickhouse._spool import Spool
+from forebay.stores.clickhouse._spool_table import save_version
+from forebay.stores.clickhouse._values import ValueRefusedError
+from forebay.stores.sqlite._commit import BatchCommitter, RowRefusedError
+from forebay.stores.sqlite._errors import batch_error
+
+
+class TableWriter:
+    """Adds the batches of one table to the spool, in an open transaction.
+
+    Args:
+        encoder: encodes them.
+        spool: the spool.
+        version: the last version that was given to a row.
+    """
+
+    def __init__(self, encoder: BlockEncoder, spool: Spool, *, version: int) -> None:
+        self.encoder = encoder
+        self._spool = spool
+        self._version = version
+
+    def write(self, raw: sqlite3.Connection, batch: Batch) -> list[tuple[int, int]]:
+        """Add a batch.
+
+        Returns:
+            The number of rows and the size in the file of each block, in bytes.
+
+        Raises:
+            RowRefusedError: a column of the server cannot hold a value.
+        """
+        version = max(self._version + 1, time.time_ns())
+        try:
+            blocks = self.encoder.encode(batch, version)
+        except ValueRefusedError as error:
+            raise RowRefusedError from error
+        name = batch.table.name
+        if self.encoder.kind is Kind.REPLACE:
+            self._version = version
+            save_version(raw, name, version)
+        insert = self._spool.insert
+        return [(block.rows, insert(raw, name, self.encoder.sql, block)) for block in blocks]
+
+
+class _SpoolCommitter(BatchCommitter):
+    """Commits one batch to the spool, where no rule of a table can refuse a row."""
+
+    def __init__(self, batch: Batch, writer: TableWriter) -> None:
+        super().__init__(batch, variables=0)
+        self._writer = writer
+        self.added: list[tuple[int, int]] = []
+        """The rows, and the bytes in the file, of each block that was added."""
+
+    def check_sharing(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Allow all entries to share the transaction."""
+
+    def execute(self, raw: sqlite3.Connection, batch: Batch) -> None:
+        """Add a batch to the spool."""
+        self.added += self._writer.write(raw, batch)
+
+
+class ClickHouseAttempt:
+    """The attempt to add one batch to the spool. See `forebay.stores.Attempt`."""
+
+    def __init__(
+        self, batch: Batch, *, writer: TableWriter, spool: Spool, wake: Callable[[], None]
+    ) -> None:
+        self._spool = spool
+        self._wake = wake
+        self._committer = _SpoolCommitter(batch, writer)
+
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        """Add the part of the batch that is not in the spool yet.
+
+        Once the transaction has begun, cancellation waits until it has ended.
+
+        Args:
+            rejection_limit: the number of entries of the batch that may become dead letters.
+
+        Raises:
+            BatchError: the batch was not added, because the spool is full or cannot be written; or
+                COMMIT is in doubt.
+            FloodError: more entries than `rejection_limit` cannot be sent.
+        """
+        spool = self._spool
+        if spool.bytes >= spool.limit:
+            raise BatchError(
+                f"the spool {spool.path!r} is full: {spool.bytes:,} bytes wait for ClickHouse, and "
+                f"spool_bytes is {spool.limit:,}; `forebay spool list` shows why they wait",
+                kind=FailureKind.TRANSIENT,
+                code="SPOOL_FULL",
+            )
+        self._committer.added.clear()
+        try:
+            outcome = await spool.connection.run(self._commit, rejection_limit)
+        except BatchError as error:
+            error.settled, error.outcome = self._committer.settled_entries, self._outcome()
+            raise
+        except Exception as error:
+            raise batch_error(
+                error,
+                settled=self._committer.settled_entries,
+                outcome=self._outcome(),
+                in_doubt=self._committer.in_doubt,
+            ) from error
+        finally:
+            self._wake()  # also after a failure: a part of the batch may be in the spool
+        # There is no checkpoint here: what is committed is counted.
+        now = time.time()
+        for entries, stored_bytes in self._committer.added:
+            name = self._committer.batch.table.name
+            spool.add(name, entries=entries, stored_bytes=stored_bytes, spooled_at=now)
+        return outcome
+
+    def _outcome(self) -> Outcome:
+        return self._committer.outcome()
+
+    def _commit(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
+        with self._spool.checked().checked():
+            return self._committer.commit_remaining(raw, rejection_limit)

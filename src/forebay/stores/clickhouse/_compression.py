@@ -1,0 +1,67 @@
+"""The compression of blocks in the spool and in requests."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+Compression: TypeAlias = Literal["zstd", "gzip", "none"]
+
+_ZSTD_LEVEL: Final = 1
+_GZIP_LEVEL: Final = 1
+"""The fastest levels: rows of a batch are similar, so higher ones save little."""
+
+
+def has_zstd() -> bool:
+    """Return whether a library for zstd is installed."""
+    return importlib.util.find_spec("zstandard") is not None
+
+
+def choose_compression(wanted: Compression | None) -> Compression:
+    """Return the compression to use.
+
+    Args:
+        wanted: the compression that the program passed; None for the best that is installed.
+
+    Raises:
+        ValueError: it is unknown, or its library is not installed.
+    """
+    if wanted is None:
+        return "zstd" if has_zstd() else "gzip"
+    if wanted not in get_args(Compression):
+        raise ValueError(f"compression={wanted!r}: expected one of {get_args(Compression)}")
+    if wanted == "zstd" and not has_zstd():
+        raise ValueError(
+            "compression='zstd': no library for it is installed; "
+            "install one with `pip install zstandard`, or pass 'gzip'"
+        )
+    return wanted
+
+
+def compress(data: bytes, compression: str) -> bytes:
+    """Return data in a compressed form."""
+    if compression == "zstd":
+        return bytes(_zstandard().ZstdCompressor(level=_ZSTD_LEVEL).compress(data))
+    if compression == "gzip":
+        return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+    return data
+
+
+def decompress(data: bytes, compression: str) -> bytes:
+    """Return what `compress` compressed.
+
+    Raises:
+        ModuleNotFoundError: the library for it is not installed any more.
+    """
+    if compression == "zstd":
+        return bytes(_zstandard().ZstdDecompressor().decompress(data))
+    if compression == "gzip":
+        return gzip.decompress(data)
+    return data
+
+
+def _zstandard() -> Any:
+    import zstandard  # noqa: PLC0415  # an option
+
+    return zstandard

@@ -1,0 +1,274 @@
+"""The relay of one table: it sends the oldest block, and the next one after its acknowledgement."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import math
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from forebay._errors import SchemaError, StoreError
+from forebay._options import RetryPolicy
+from forebay._portable import Portable
+from forebay.stores.clickhouse._client import Client
+from forebay.stores.clickhouse._compression import decompress
+from forebay.stores.clickhouse._encoder import BlockEncoder
+from forebay.stores.clickhouse._failures import Meaning, NoAnswerError, ServerError
+from forebay.stores.clickhouse._native import Block
+from forebay.stores.clickhouse._spool import Outgoing, Spool
+from forebay.stores.clickhouse._spool_table import Spooled
+from forebay.stores.sqlite import _dead_letter_table as dead_letters
+
+_logger = logging.getLogger(__name__)
+
+# Not the module's generator: a program that seeds that one gets all its numbers.
+_jitter = random.Random()  # noqa: S311  # jitter is not a secret
+
+
+class RelayState(enum.Enum):
+    """What a relay does."""
+
+    IDLE = "idle"
+    """Nothing waits."""
+    SENDING = "sending"
+    """It sends blocks."""
+    RETRYING = "retrying"
+    """The server does not answer, or has too much to do. The relay backs off and retries."""
+    BLOCKED = "blocked"
+    """The server refuses a block, and somebody must remove the cause. The relay retries slowly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """How blocks are sent.
+
+    Attributes:
+        request_timeout: how long a request may take, in seconds.
+        insert_interval: how long after the start of an INSERT the next one may start, in seconds.
+        retry: the waits after a failure that passes.
+        use_tokens: whether the server can recognise a block that is sent again. Only the control
+            of a test turns it off.
+    """
+
+    request_timeout: float
+    insert_interval: float
+    retry: RetryPolicy
+    use_tokens: bool = True
+
+
+_SLOWER: Final = {Meaning.OVERLOADED: 0.5, Meaning.BLOCKED: 3.0, Meaning.ROW: 3.0}
+"""The shortest wait after a failure, in multiples of the longest wait of the `RetryPolicy`."""
+
+
+class NotVerifiedError(Portable, Exception):
+    """A table could not be checked, so nothing was sent."""
+
+    def __init__(self, meaning: Meaning, code: str, message: str) -> None:
+        super().__init__(message)
+        self.meaning = meaning
+        self.code = code
+        self.summary = message
+
+
+class Relay:
+    """Sends the blocks of one table, in order.
+
+    Args:
+        name: the name of the table.
+        spool: where the blocks wait.
+        client: the client of the server.
+        options: how they are sent.
+        encoder: returns what splits a block, and whether materialized views read the table.
+        verify: checks the table in the server, unless it was checked.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spool: Spool,
+        client: Client,
+        options: RelayOptions,
+        *,
+        encoder: Callable[[], Awaitable[tuple[BlockEncoder, bool]]],
+        verify: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self.state = RelayState.IDLE
+        self.delivered = 0
+        """The number of rows that the server has acknowledged."""
+        self.refused = 0
+        """The number of rows that the server refused, and that are dead letters."""
+        self.requests = 0
+        """The number of INSERTs that were sent."""
+        self.retries = Counter[str]()
+        """The number of failed INSERTs, by the code of the error."""
+        self.last_error: str | None = None
+        self._spool = spool
+        self._client = client
+        self._options = options
+        self._encoder = encoder
+        self._verify = verify
+        self._work = trio.Event()
+        self._progress = trio.Event()
+        self._last_start = -math.inf
+
+    def wake(self) -> None:
+        """Look for blocks now."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Send blocks until the task is cancelled."""
+        while True:
+            self._work = trio.Event()
+            try:
+                found = await self._relay_one()
+            except StoreError as error:
+                self.state, self.last_error = RelayState.RETRYING, str(error)
+                _logger.error("table %r: the spool cannot be used: %s", self.name, error)  # noqa: TRY400  # the text says all
+                await trio.sleep(self._options.retry.max_delay)
+                continue
+            if not found:
+                self.state = RelayState.IDLE
+                await self._work.wait()
+
+    async def wait_done(self, place: int) -> None:
+        """Wait until all blocks up to a place are delivered or refused.
+
+        Raises:
+            StoreError: the spool cannot be read.
+        """
+        while True:
+            progress = self._progress
+            first = await self._spool.first_place(self.name)
+            if first is None or first > place:
+                return
+            await progress.wait()
+
+    async def _relay_one(self) -> bool:
+        """Deliver the oldest block. Return whether there was one.
+
+        Raises:
+            StoreError: the spool cannot be read or written.
+        """
+        await trio.sleep_until(self._last_start + self._options.insert_interval)
+        outgoing = await self._spool.take(self.name)
+        if outgoing is None:
+            return False
+        await self._deliver(outgoing)
+        self._progress.set()
+        self._progress = trio.Event()
+        return True
+
+    async def _deliver(self, outgoing: Outgoing) -> None:
+        """Send a block until it is delivered, or replaced by its parts."""
+        row = outgoing.row
+        in_doubt = outgoing.was_sent
+        attempts = row.attempts
+        while True:
+            attempts += 1
+            try:
+                await self._check_table()
+                await self._send(outgoing)
+            except (ServerError, NoAnswerError, NotVerifiedError) as error:
+                meaning, code = error.meaning, str(error.code)
+                in_doubt = in_doubt or meaning is Meaning.IN_DOUBT
+                self.retries[code] += 1
+                self.last_error = str(error)
+                if meaning is Meaning.ROW and not in_doubt:
+                    encoder, has_views = await self._encoder()
+                    if not has_views:
+                        await self._split(row, outgoing.block, encoder, error)
+                        return
+                await self._spool.note_failure(
+                    row, attempts=attempts, code=code, message=str(error), in_doubt=in_doubt
+                )
+                await self._back_off(meaning, attempts, row, error.summary)
+            else:
+                await self._spool.delivered(row)
+                self.delivered += row.entries
+                self.last_error = None
+                if self.state is not RelayState.SENDING:
+                    _logger.info("table %r: ClickHouse accepts blocks again", self.name)
+                self.state = RelayState.SENDING
+                return
+
+    async def _check_table(self) -> None:
+        """Check the table before the first block, unless it is checked."""
+        try:
+            await self._verify()
+        except (SchemaError, StoreError, ServerError) as error:
+            raise NotVerifiedError(Meaning.BLOCKED, type(error).__name__, str(error)) from error
+        except NoAnswerError as error:
+            raise NotVerifiedError(Meaning.TRANSIENT, error.code, str(error)) from error
+
+    async def _send(self, outgoing: Outgoing) -> None:
+        row = outgoing.row
+        self._last_start = trio.current_time()
+        self.requests += 1
+        if self.state is RelayState.IDLE:
+            self.state = RelayState.SENDING
+        await self._client.insert(
+            row.statement,
+            outgoing.block,
+            compression="" if row.compression == "none" else row.compression,
+            token=row.token if self._options.use_tokens else "",
+            timeout=self._options.request_timeout,
+        )
+
+    async def _back_off(self, meaning: Meaning, attempts: int, row: Spooled, summary: str) -> None:
+        retry, before = self._options.retry, self.state
+        blocked = meaning in (Meaning.BLOCKED, Meaning.ROW)
+        self.state = RelayState.BLOCKED if blocked else RelayState.RETRYING
+        shortest = _SLOWER.get(meaning, 0.0) * retry.max_delay
+        delay = max(
+            retry.delay(attempts, _jitter.random()),
+            shortest * (1 - retry.jitter * _jitter.random()),
+        )
+        if self.state is not before and blocked:
+            _logger.error(
+                "table %r is blocked: ClickHouse refuses a block of %d rows, which waits in the "
+                "spool with all that follow: %s",
+                *(self.name, row.entries, summary),
+            )
+        elif self.state is not before:
+            _logger.warning(
+                "table %r: a block of %d rows was not delivered, and is sent again: %s",
+                *(self.name, row.entries, summary),
+            )
+        await trio.sleep(delay)
+
+    async def _split(
+        self, row: Spooled, stored: bytes, encoder: BlockEncoder, error: Exception
+    ) -> None:
+        """Replace a refused block by its halves, or by a dead letter if it is one row."""
+        block = Block.from_bytes(decompress(stored, row.compression), row.layout)
+        if block.rows > 1:
+            await self._spool.replace(row, encoder.split(block))
+            return
+        [operation] = encoder.decode(block)
+        code = f"CLICKHOUSE_{error.code}" if isinstance(error, ServerError) else "CLICKHOUSE"
+
+        def insert(raw: sqlite3.Connection) -> None:
+            dead_letters.insert(
+                raw,
+                encoder.table,
+                operation,
+                code=code,
+                message=str(error),
+                attempts=row.attempts + 1,
+            )
+
+        await self._spool.replace(row, [], insert)
+        self.refused += 1
+        _logger.error(
+            "table %r: ClickHouse refused a row, which is a dead letter in the spool now (%s)",
+            self.name,
+            code,
+        )

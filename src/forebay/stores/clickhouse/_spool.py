@@ -1,0 +1,430 @@
+"""The spool: blocks in a local SQLite file that wait until ClickHouse has acknowledged them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, TypeVar, TypeVarTuple
+
+import trio
+
+from forebay import sqlite
+from forebay._errors import StoreError
+from forebay._protection import run_to_end
+from forebay.stores.clickhouse import _spool_table as rows
+from forebay.stores.clickhouse._compression import compress, decompress
+from forebay.stores.clickhouse._native import MAX_ROWS, Block, merge_blocks
+from forebay.stores.clickhouse._spool_table import KnownTable, Spooled, SpoolSize
+from forebay.stores.sqlite._errors import SQLITE_ERRORS, store_errors
+from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._waiting import retry_while_locked
+
+Synchronous: TypeAlias = Literal["NORMAL", "FULL"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+MERGED_BYTES: Final = 16 << 20
+"""Blocks are merged until they have this size, without compression."""
+
+_NOTHING: Final = SpoolSize(0, 0, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A block that is being sent.
+
+    Attributes:
+        row: its row in the spool.
+        block: its bytes, compressed.
+        was_sent: whether it may have reached the server in an earlier run of a program.
+    """
+
+    row: Spooled
+    block: bytes
+    was_sent: bool
+
+
+class Spool:
+    """The spool of one program, which owns the file while it is open.
+
+    Args:
+        path: the path of the file.
+        connection: its connection.
+        files: the files of the database.
+        compression: the compression of new blocks.
+        synchronous: when a commit waits for the disk.
+        limit: how many bytes may wait.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        connection: sqlite.Connection,
+        files: DatabaseFiles,
+        *,
+        compression: str,
+        synchronous: Synchronous,
+        limit: int,
+    ) -> None:
+        self.path = path
+        self.connection = connection
+        self.compression = compression
+        self.limit = limit
+        self._files = files
+        self._synchronous = synchronous
+        self._sizes: dict[str, SpoolSize] = {}
+
+    async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Call a function in a transaction, in the connection's thread.
+
+        Raises:
+            StoreError: the file cannot be read or written.
+        """
+
+        def call(raw: sqlite3.Connection) -> T:
+            with self._files.checked():
+                return sqlite.transact(raw, fn, *args)
+
+        with store_errors(self.path):
+            return await retry_while_locked(lambda: self.connection.run(call))
+
+    def checked(self) -> DatabaseFiles:
+        """Return the files, whose check surrounds every transaction."""
+        return self._files
+
+    # How much waits
+
+    @property
+    def sizes(self) -> Mapping[str, SpoolSize]:
+        """How much waits, by buffer."""
+        return self._sizes
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes wait."""
+        return sum(size.bytes for size in self._sizes.values())
+
+    async def count(self) -> None:
+        """Count anew what waits."""
+        self._sizes = await self.run(rows.size)
+
+    def _set_size(self, buffer: str, size: SpoolSize | None) -> None:
+        if size is None:
+            self._sizes.pop(buffer, None)
+        else:
+            self._sizes[buffer] = size
+
+    def add(self, buffer: str, *, entries: int, stored_bytes: int, spooled_at: float) -> None:
+        """Count a block that was committed."""
+        size = self._sizes.get(buffer, _NOTHING)
+        self._sizes[buffer] = SpoolSize(
+            size.blocks + 1,
+            size.entries + entries,
+            size.bytes + stored_bytes,
+            spooled_at if size.oldest is None else size.oldest,
+        )
+
+    # Tables
+
+    async def load_table(self, buffer: str) -> KnownTable | None:
+        """Return what the spool knows about a table, or None."""
+        return await self.run(rows.load_table, buffer)
+
+    async def save_table(
+        self, buffer: str, *, declaration: str, types: str, has_views: bool
+    ) -> KnownTable:
+        """Save what was found out about a table, and return it with its version."""
+
+        def save(raw: sqlite3.Connection) -> KnownTable | None:
+            rows.save_table(raw, buffer, declaration=declaration, types=types, has_views=has_views)
+            return rows.load_table(raw, buffer)
+
+        saved = await self.run(save)
+        if saved is None:
+            raise StoreError(f"{self.path!r}: a row that was saved is gone")
+        return saved
+
+    # Blocks
+
+    def insert(self, raw: sqlite3.Connection, buffer: str, statement: str, block: Block) -> int:
+        """Add a block in an open transaction, and return how many bytes it takes."""
+        body = block.to_bytes()
+        stored = compress(body, self.compression)
+        rows.insert(
+            raw,
+            {
+                "buffer": buffer,
+                "token": rows.new_token(),
+                "statement": statement,
+                "compression": self.compression,
+                "block": stored,
+                "layout": block.layout(),
+                "bytes": len(body),
+                "entries": block.rows,
+                "spooled_at": time.time(),
+                "sent": 0,
+                "in_doubt": 0,
+                "is_part": 0,
+                "attempts": 0,
+            },
+        )
+        return len(stored)
+
+    async def last_place(self, buffer: str) -> int | None:
+        """Return the last place of the newest block of a buffer and its parts, or None."""
+
+        def last(raw: sqlite3.Connection) -> int | None:
+            [found] = raw.execute(
+                "SELECT max(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
+            ).fetchone()
+            return None if found is None else int(found) + rows.ROOM - 1
+
+        return await self.run(last)
+
+    async def first_place(self, buffer: str) -> int | None:
+        """Return the place of the oldest block of a buffer, or None."""
+
+        def first(raw: sqlite3.Connection) -> int | None:
+            [found] = raw.execute(
+                "SELECT min(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
+            ).fetchone()
+            return None if found is None else int(found)
+
+        return await self.run(first)
+
+    async def take(self, buffer: str) -> Outgoing | None:
+        """Return the oldest block of a buffer, which may be sent after this.
+
+        Blocks that were never sent are merged into one. Before this returns, the disk has the
+        block and its token: after a power cut, the same bytes are sent with the same token.
+        """
+
+        def take(raw: sqlite3.Connection) -> tuple[Outgoing | None, SpoolSize | None]:
+            with self._files.checked():
+                raw.execute("PRAGMA synchronous = FULL")
+                try:
+                    return sqlite.transact(raw, self._take, buffer)
+                finally:
+                    raw.execute(f"PRAGMA synchronous = {self._synchronous}")
+
+        with store_errors(self.path):
+            outgoing, size = await retry_while_locked(lambda: self.connection.run(take))
+        self._set_size(buffer, size)
+        return outgoing
+
+    def _take(
+        self, raw: sqlite3.Connection, buffer: str
+    ) -> tuple[Outgoing | None, SpoolSize | None]:
+        oldest = rows.select(raw, buffer=buffer, limit=1)
+        if not oldest:
+            return None, None
+        [row] = oldest
+        was_sent = row.sent
+        if not was_sent:
+            if not row.is_part:
+                self._merge(raw, row)
+            rows.update(raw, row.sequence, {"sent": 1})
+            row = rows.select(raw, buffer=buffer, limit=1)[0]
+        block = rows.read_block(raw, row.sequence)
+        return Outgoing(row, block, was_sent), rows.size(raw).get(buffer)
+
+    def _merge(self, raw: sqlite3.Connection, first: Spooled) -> None:
+        """Merge the blocks after the first one into it, as far as it has room for them."""
+        chosen, entries, size = [first], first.entries, first.bytes
+        candidates = rows.select(raw, buffer=first.buffer, limit=1_000)
+        for row in candidates[1:]:
+            entries, size = entries + row.entries, size + row.bytes
+            other = row.sent or row.is_part or row.statement != first.statement
+            if other or entries > MAX_ROWS or size > MERGED_BYTES:
+                break
+            chosen.append(row)
+        if len(chosen) == 1:
+            return
+        blocks: list[Block] = []
+        for row in chosen:
+            body = decompress(rows.read_block(raw, row.sequence), row.compression)
+            block = Block.from_bytes(body, row.layout)
+            if blocks and block.header != blocks[0].header:
+                break  # a column has another type since
+            blocks.append(block)
+        if len(blocks) == 1:
+            return
+        merged = merge_blocks(blocks)
+        body = merged.to_bytes()
+        rows.update(
+            raw,
+            first.sequence,
+            {
+                "token": rows.new_token(),
+                "compression": self.compression,
+                "block": compress(body, self.compression),
+                "layout": merged.layout(),
+                "bytes": len(body),
+                "entries": merged.rows,
+            },
+        )
+        rows.delete(raw, [row.sequence for row in chosen[1 : len(blocks)]])
+
+    async def delivered(self, row: Spooled) -> None:
+        """Delete a block that the server has acknowledged."""
+
+        def delete(raw: sqlite3.Connection) -> SpoolSize | None:
+            rows.delete(raw, [row.sequence])
+            return rows.size(raw).get(row.buffer)
+
+        self._set_size(row.buffer, await self.run(delete))
+
+    async def note_failure(
+        self, row: Spooled, *, attempts: int, code: str, message: str, in_doubt: bool
+    ) -> None:
+        """Save why the last attempt to send a block failed."""
+        values = {
+            "attempts": attempts,
+            "error_code": code,
+            "error": message,
+            "in_doubt": int(in_doubt),
+        }
+
+        def note(raw: sqlite3.Connection) -> SpoolSize | None:
+            rows.update(raw, row.sequence, values)
+            return rows.size(raw).get(row.buffer)
+
+        self._set_size(row.buffer, await self.run(note))
+
+    async def replace(
+        self,
+        row: Spooled,
+        parts: Sequence[Block],
+        in_transaction: Callable[[sqlite3.Connection], None] = lambda _raw: None,
+    ) -> None:
+        """Replace a block that the server refused by its parts, in one transaction.
+
+        Args:
+            row: the block.
+            parts: the blocks that take its place, in order; none if it becomes a dead letter.
+            in_transaction: called in the transaction.
+        """
+
+        def split(raw: sqlite3.Connection) -> SpoolSize | None:
+            rows.delete(raw, [row.sequence])
+            place = row.place
+            for part in parts:
+                body = part.to_bytes()
+                values = {
+                    "buffer": row.buffer,
+                    "token": rows.new_token(),
+                    "statement": row.statement,
+                    "compression": self.compression,
+                    "block": compress(body, self.compression),
+                    "layout": part.layout(),
+                    "bytes": len(body),
+                    "entries": part.rows,
+                    "spooled_at": row.spooled_at,
+                    "sent": 0,
+                    "in_doubt": 0,
+                    "is_part": 1,  # merged again, it would be refused again
+                    "attempts": 0,
+                }
+                rows.insert(raw, values, place=place)
+                place += part.rows
+            in_transaction(raw)
+            return rows.size(raw).get(row.buffer)
+
+        self._set_size(row.buffer, await self.run(split))
+
+
+@asynccontextmanager
+async def open_spool(
+    path: str,
+    *,
+    server: str,
+    database: str,
+    compression: str,
+    synchronous: Synchronous,
+    limit: int,
+) -> AsyncGenerator[Spool, None]:
+    """Open a spool for the time of an `async with` block, and own it.
+
+    Args:
+        path: the path of the file, absolute. A new file is readable by its owner only.
+        server: scheme, host and port of the server for which it is.
+        database: the database.
+        compression: the compression of new blocks.
+        synchronous: when a commit waits for the disk.
+        limit: how many bytes may wait.
+
+    Yields:
+        The spool.
+
+    Raises:
+        StoreError: another program owns the file, it is not a spool, it is for another server, or
+            it cannot be used.
+        OSError: the file cannot be created.
+    """
+    owned = await trio.to_thread.run_sync(lock_spool, path)
+    try:
+        try:
+            connection = await sqlite.Connection.open(
+                path, pragmas={"synchronous": synchronous}, configure=_check(path)
+            )
+        except SQLITE_ERRORS as error:
+            raise StoreError(f"the spool {path!r} cannot be opened: {error}") from error
+        try:
+            with store_errors(path):
+                await connection.run(_use_wal)
+                await connection.transaction(rows.create_tables, path, server, database)
+            spool = Spool(
+                path,
+                connection,
+                DatabaseFiles(path, wal_warning=1 << 40),
+                compression=compression,
+                synchronous=synchronous,
+                limit=limit,
+            )
+            await spool.count()
+            yield spool
+        finally:
+            await run_to_end(connection.aclose)
+    finally:
+        os.close(owned)
+
+
+def _check(path: str) -> Callable[[sqlite3.Connection], None]:
+    def check(raw: sqlite3.Connection) -> None:
+        rows.check_spool(raw, path)
+
+    return check
+
+
+def _use_wal(raw: sqlite3.Connection) -> None:
+    raw.execute("PRAGMA main.journal_mode = wal")
+
+
+def lock_spool(path: str) -> int:
+    """Take the ownership of a spool, and return the descriptor that holds it.
+
+    The lock is on a file of its own: to close any descriptor of a database loses SQLite's locks.
+
+    Raises:
+        StoreError: another program owns the spool.
+        OSError: the lock cannot be created.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(f"{path}.lock", flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise
+        raise StoreError(
+            f"another program uses the spool {path!r}; each program needs a spool of its own, so "
+            f"end that program, or pass another file"
+        ) from None
+    return descriptor

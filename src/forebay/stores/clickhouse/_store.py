@@ -1,0 +1,374 @@
+"""The ClickHouse store: batches are committed to a spool, and relays deliver them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from forebay._batching.batch import Batch
+from forebay._database import Database
+from forebay._errors import SchemaError, StoreError
+from forebay._owner import Owner
+from forebay._table.json_format import decode_declaration, encode_declaration
+from forebay._table.table import Table
+from forebay.stores import Attempt, Store
+from forebay.stores.clickhouse._attempt import ClickHouseAttempt, TableWriter
+from forebay.stores.clickhouse._client import Client
+from forebay.stores.clickhouse._declared import CreateOptions
+from forebay.stores.clickhouse._encoder import BlockEncoder
+from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
+from forebay.stores.clickhouse._inspection import Inspector, version_problem
+from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState
+from forebay.stores.clickhouse._schema import check_table, describe_types
+from forebay.stores.clickhouse._spool import Spool
+from forebay.stores.clickhouse._spool_table import SpoolSize
+from forebay.stores.sqlite._database_id import create_id
+
+_logger = logging.getLogger(__name__)
+
+_EMPTY: Final = SpoolSize(0, 0, 0, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryStatistics:
+    """How the delivery of one table, or of all tables, proceeds.
+
+    At every moment ``spooled == waiting + delivered + refused``.
+
+    Attributes:
+        spooled: the number of rows that were in the spool since the store was opened.
+        waiting: the number of rows that wait in the spool.
+        delivered: the number of rows that ClickHouse has acknowledged.
+        refused: the number of rows that ClickHouse refused, which are dead letters in the spool.
+        blocks: the number of INSERTs that wait.
+        bytes: the size of what waits, in bytes.
+        oldest_age: how long the oldest row has waited, in seconds; 0 if nothing waits.
+        requests: the number of INSERTs that were sent.
+        retries: the number of INSERTs that failed, by the code of the error: ClickHouse's number,
+            or the name of the failure if no answer came.
+        state: what the relay does: ``"idle"``, ``"sending"``, ``"retrying"`` or ``"blocked"``; for
+            all tables, the last of these that is true of one.
+        last_error: why the last INSERT failed; None if it did not.
+    """
+
+    waiting: int
+    delivered: int
+    refused: int
+    blocks: int
+    bytes: int
+    oldest_age: float
+    requests: int
+    retries: Mapping[str, int]
+    state: str
+    last_error: str | None
+
+    @property
+    def spooled(self) -> int:
+        """The number of rows that were in the spool since the store was opened."""
+        return self.waiting + self.delivered + self.refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickHouseStatistics(DeliveryStatistics):
+    """How the delivery of all tables proceeds.
+
+    Attributes:
+        tables: the same of each table, by name.
+    """
+
+    tables: Mapping[str, DeliveryStatistics]
+
+
+class _PreparedTable:
+    """A table to which this program writes."""
+
+    def __init__(self, writer: TableWriter, *, has_views: bool, verified: bool) -> None:
+        self.writer = writer
+        self.has_views = has_views
+        self.verified = verified
+
+
+class ClickHouseStore(Store):
+    """A database of a ClickHouse server. `open_clickhouse` opens it.
+
+    A batch is committed when it is in the spool, a local file. A task per table then delivers it.
+
+    Attributes:
+        url: scheme, host and port of the server.
+        database: the name of the database.
+        spool: the path of the spool, absolute and without symbolic links.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        database: str,
+        spool: Spool,
+        client: Client,
+        nursery: trio.Nursery,
+        create_options: CreateOptions,
+        relay_options: RelayOptions,
+        longest_outage: float,
+    ) -> None:
+        self.url = url
+        self.database = database
+        self.spool = spool.path
+        self._spool = spool
+        self._client = client
+        self._nursery = nursery
+        self._create_options = create_options
+        self._relay_options = relay_options
+        self._longest_outage = longest_outage
+        self._inspector = Inspector(client, timeout=relay_options.request_timeout)
+        self._owner = Owner(f"the store of {url!r}", calls="trio.from_thread.run(…)")
+        self._tables: dict[str, _PreparedTable] = {}
+        self._declared: dict[str, Table[Any]] = {}
+        self._relays: dict[str, Relay] = {}
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        waiting = sum(size.entries for size in self._spool.sizes.values())
+        return (
+            f"<forebay.ClickHouseStore {self.url!r}, database {self.database!r}: "
+            f"{waiting:,} rows wait in {self.spool!r}>"
+        )
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The OpenTelemetry attributes of this database."""
+        return {"db.system.name": "clickhouse", "db.namespace": self.database}
+
+    # Tables
+
+    async def prepare(self, tables: Sequence[Table[Any]]) -> None:
+        """Check that the tables in ClickHouse keep the contracts of their declarations.
+
+        `open_buffers` calls it. If the server does not answer, a table that was checked before with
+        this declaration is accepted: it is checked again before the first block is sent.
+
+        Raises:
+            SchemaError: a table does not keep the contract; the error has the SQL that corrects it.
+            StoreError: the server is too old, refuses the user, or does not answer, and the table
+                was never checked.
+        """
+        for table in tables:
+            await self._prepare(table)
+
+    async def _prepare(self, table: Table[Any]) -> None:
+        check_declared(table)
+        declaration = encode_declaration(table)
+        self._declared[table.name] = table
+        try:
+            types, has_views = await self._check(table)
+        except NoAnswerError as error:
+            known = await self._spool.load_table(table.name)
+            if known is None or known.declaration != declaration:
+                raise StoreError(
+                    f"{self.url} does not answer ({error}), and the table {table.name!r} was never "
+                    f"checked with this declaration; start the server, or correct the URL"
+                ) from error
+            _logger.warning(
+                "%s does not answer (%s); rows of table %r wait in the spool %r",
+                *(self.url, error, table.name, self.spool),
+            )
+            verified, types, has_views = False, json.loads(known.types), known.has_views
+        except ServerError as error:
+            raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
+        else:
+            verified = True
+            known = await self._spool.save_table(
+                table.name,
+                declaration=declaration,
+                types=json.dumps(types),
+                has_views=has_views,
+            )
+        encoder = BlockEncoder(table, self.database, types)
+        writer = TableWriter(encoder, self._spool, version=known.version)
+        self._tables[table.name] = _PreparedTable(writer, has_views=has_views, verified=verified)
+        self._relay(table.name)
+
+    async def _check(self, table: Table[Any]) -> tuple[dict[str, str], bool]:
+        """Check a table in the server. Return its columns' types, and whether it has views."""
+        version = await self._inspector.version()
+        problem = version_problem(version)
+        if problem is not None:
+            raise StoreError(f"{self.url}: {problem}")
+        self._client.know_version(version)
+        found = await self._inspector.find(self.database, table.name)
+        check_table(
+            self.database,
+            table,
+            found,
+            self._create_options,
+            longest_outage=self._longest_outage,
+        )
+        for part in found.parts:
+            if not part.syncs and part.full_name not in self._warned:
+                self._warned.add(part.full_name)
+                _logger.warning(
+                    "table %s has fsync_after_insert = 0: a power cut of the server can lose rows "
+                    "that it has acknowledged; to change it, run: ALTER TABLE %s MODIFY SETTING "
+                    "fsync_after_insert = 1, fsync_part_directory = 1",
+                    *(part.full_name, part.full_name),
+                )
+        return describe_types(table, found.columns), bool(found.view_targets)
+
+    def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
+        """Return the methods of `Buffer` that ClickHouse cannot serve for a table, with reasons."""
+        encoder = self._tables[table.name].writer.encoder
+        reads = "blocks in the spool have no index of keys; read the table with FINAL"
+        calls = {"get": reads, "get_many": reads}
+        for step, reason in encoder.refused.items():
+            calls[f"enqueue_{step.operation}"] = reason
+        if not table.key:
+            calls.pop("enqueue_delete", None)
+        return calls
+
+    # Commits
+
+    def begin(self, batch: Batch) -> Attempt:
+        """Return an attempt to add a batch to the spool. The buffers call it."""
+        name = batch.table.name
+        return ClickHouseAttempt(
+            batch,
+            writer=self._tables[name].writer,
+            spool=self._spool,
+            wake=self._relay(name).wake,
+        )
+
+    async def identify(self) -> Database:
+        """Return the path and the id of the spool, which a spill of the buffers then names.
+
+        Raises:
+            StoreError: the spool cannot be read or written.
+        """
+        return Database.at(self.spool, await self._spool.run(create_id))
+
+    # Delivery
+
+    async def delivered(self) -> None:
+        """Wait until ClickHouse has acknowledged all that is in the spool now.
+
+        Rows that the server refuses become dead letters, and count as delivered here. Flush the
+        buffers first: what they have not flushed is not in the spool. While the server does not
+        answer, this waits; use `trio.move_on_after` for a limit. If it is cancelled, it only stops
+        waiting.
+
+        Raises:
+            StoreError: the spool cannot be read.
+            RuntimeError: this thread or process is not the one that opened the store.
+        """
+        self._owner.check()
+        await trio.lowlevel.checkpoint()
+        for name, relay in list(self._relays.items()):
+            place = await self._spool.last_place(name)
+            if place is not None:
+                relay.wake()
+                await relay.wait_done(place)
+
+    def statistics(self) -> ClickHouseStatistics:
+        """Return what waits, what was delivered, and what failed, by table and in sum."""
+        now = time.time()
+        tables = {name: self._statistics_of(name, now) for name in self._relays}
+        parts = tables.values()
+        retries: dict[str, int] = {}
+        for part in parts:
+            for code, count in part.retries.items():
+                retries[code] = retries.get(code, 0) + count
+        order = [state.value for state in RelayState]
+        return ClickHouseStatistics(
+            waiting=sum(part.waiting for part in parts),
+            delivered=sum(part.delivered for part in parts),
+            refused=sum(part.refused for part in parts),
+            blocks=sum(part.blocks for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            oldest_age=max((part.oldest_age for part in parts), default=0.0),
+            requests=sum(part.requests for part in parts),
+            retries=retries,
+            state=max((part.state for part in parts), key=order.index, default=order[0]),
+            last_error=next((part.last_error for part in parts if part.last_error), None),
+            tables=tables,
+        )
+
+    def _statistics_of(self, name: str, now: float) -> DeliveryStatistics:
+        relay, size = self._relays[name], self._spool.sizes.get(name, _EMPTY)
+        return DeliveryStatistics(
+            waiting=size.entries,
+            delivered=relay.delivered,
+            refused=relay.refused,
+            blocks=size.blocks,
+            bytes=size.bytes,
+            oldest_age=0.0 if size.oldest is None else max(0.0, now - size.oldest),
+            requests=relay.requests,
+            retries=dict(relay.retries),
+            state=relay.state.value,
+            last_error=relay.last_error,
+        )
+
+    def start_waiting(self) -> None:
+        """Start to deliver what waits in the spool. `open_clickhouse` calls it."""
+        for name in self._spool.sizes:
+            self._relay(name)
+
+    def _relay(self, name: str) -> Relay:
+        if name not in self._relays:
+            relay = Relay(
+                name,
+                self._spool,
+                self._client,
+                self._relay_options,
+                encoder=partial(self._encoder, name),
+                verify=partial(self._verify, name),
+            )
+            self._relays[name] = relay
+            self._nursery.start_soon(relay.run, name=f"forebay relay {name}")
+        return self._relays[name]
+
+    async def _verify(self, name: str) -> None:
+        """Check a table at the first contact after an outage, if it was not checked before."""
+        prepared = self._tables.get(name)
+        if prepared is not None and not prepared.verified:
+            types, prepared.has_views = await self._check(self._declared[name])
+            BlockEncoder(self._declared[name], self.database, types)
+            prepared.verified = True
+
+    async def _encoder(self, name: str) -> tuple[BlockEncoder, bool]:
+        """Return what splits the blocks of a table, and whether views read them."""
+        prepared = self._tables.get(name)
+        if prepared is not None:
+            return prepared.writer.encoder, prepared.has_views
+        known = await self._spool.load_table(name)
+        if known is None:
+            raise SchemaError(f"the spool does not know the table {name!r}", table=name)
+        table = decode_declaration(known.declaration)
+        types = json.loads(known.types)
+        return BlockEncoder(table, self.database, types, stored=True), known.has_views
+
+
+def check_declared(table: Table[Any]) -> None:
+    """Check what can be checked of a declaration without a server.
+
+    Raises:
+        SchemaError: the declaration promises what ClickHouse cannot do.
+    """
+    if table.delete_by is not None:
+        raise SchemaError(
+            f"table {table.name!r} has delete_by={table.delete_by!r}, but ClickHouse has no delete "
+            f"by another column that keeps its order among INSERTs; declare it without delete_by",
+            table=table.name,
+        )
+    for index in table.indexes:
+        if index.unique:
+            raise SchemaError(
+                f"table {table.name!r} has a unique index on ({', '.join(index.columns)}), but "
+                f"ClickHouse has no unique indexes; declare it without this index",
+                table=table.name,
+            )
