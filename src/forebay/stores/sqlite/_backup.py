@@ -27,7 +27,7 @@ from forebay._own_files import (
 from forebay.stores.sqlite._errors import LOCKED, SQLITE_ERRORS, code_name, failure_code
 from forebay.stores.sqlite._inspector import beside, open_inspector
 
-_logger = logging.getLogger("forebay")
+_logger = logging.getLogger(__name__)
 
 _PAGES_PER_STEP: Final = 1024
 """Between two steps, some milliseconds each, a cancelled backup ends."""
