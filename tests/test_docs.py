@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +86,53 @@ def test_the_guide_lists_each_option_with_its_default(options: type[Any]) -> Non
         name: str(options().retry) if name == "retry" else default
         for name, default in documented.items()
     }
+
+
+JOBS = ROOT / "tests" / "typing" / "jobs.py"
+"""A copy of the program in docs/types.md, so that mypy and pyright check it."""
+
+
+def test_the_service_that_keeps_jobs_is_short_and_typed() -> None:
+    """It has fewer than 60 lines, and is the program that is checked."""
+    text = (ROOT / "docs" / "types.md").read_text()
+    section = text[text.index("## A service that keeps jobs") :]
+    program = re.search(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert program is not None
+    assert JOBS.read_text() == program[1]
+    assert len(program[1].splitlines()) < 60
+
+
+def in_the_shell(database: Path, sql: str) -> list[str]:
+    """Return the lines that SQLite's shell prints; without it, what it would print."""
+    if shutil.which("sqlite3"):
+        command = ["sqlite3", "-readonly", str(database), sql]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split(
+            "\n"
+        )
+    with closing(sqlite3.connect(database)) as raw:
+        return ["|".join(map(str, row)) for row in raw.execute(sql)] + [""]
+
+
+def test_the_table_of_jobs_is_one_that_a_person_can_read(tmp_path: Path) -> None:
+    """Every value is text in its usual form, which SQLite's own functions understand."""
+    printed = subprocess.run(
+        [sys.executable, JOBS], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+    assert "{<State.DONE: 'done'>: 2}\n" == printed
+    database = tmp_path / "jobs.db"
+    uuid = "-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
+    time = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00:00"
+    lines = in_the_shell(database, "SELECT * FROM jobs ORDER BY created")
+    for line, url in zip(lines, ("/a", "/b", None), strict=True):
+        if url is not None:
+            payload = re.escape(f'{{"url":"{url}","size":1024}}')
+            assert re.fullmatch(rf"{uuid}\|done\|{payload}\|{time}\|{time}", line)
+    columns = in_the_shell(database, "SELECT name, type FROM pragma_table_info('jobs')")
+    names = ("id", "state", "payload", "created", "finished")
+    assert [*(f"{name}|TEXT" for name in names), ""] == columns
+    question = (
+        "SELECT json_extract(payload, '$.url'), datetime(created) = substr(created, 1, 19) "
+        "FROM jobs WHERE finished > datetime('now', '-1 day') AND finished > created "
+        "ORDER BY created"
+    )
+    assert ["/a|1", "/b|1", ""] == in_the_shell(database, question)

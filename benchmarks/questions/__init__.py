@@ -41,6 +41,7 @@ from benchmarks.questions import (
     telemetry,
     telemetry_of_a_flush,
     two_processes,
+    typed_columns,
 )
 
 _MODULES = (
@@ -50,6 +51,7 @@ _MODULES = (
     enqueue_to_commit,
     libraries,
     row_shapes,
+    typed_columns,
     durable_writes,
     busy_loop,
     saturation,
