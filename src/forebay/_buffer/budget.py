@@ -13,8 +13,14 @@ from typing import Final
 
 import trio
 
-CALLS: Final = 64
+MOST_CALLS: Final = 64
 """The number of calls after which a buffer lets other tasks run. They take about 50 µs."""
+
+CALLS_PER_TURN: Final = 3_200
+"""The number of calls that more than 50 tasks share in one turn of the event loop: about 3 ms."""
+
+FEWEST_CALLS: Final = 16
+"""The number of calls of each of very many tasks: with fewer, most of the time would be Trio's."""
 
 SECONDS: Final = 0.001
 """The time after which it does so in any case: the producer also does something else."""
@@ -27,12 +33,14 @@ class ScheduleBudget:
         clock: Trio's clock. With a `MockClock` only the calls count.
     """
 
-    __slots__ = ("_calls_left", "_ends_at", "_now")
+    __slots__ = ("_calls_left", "_ends_at", "_now", "_paused")
 
     def __init__(self, clock: trio.abc.Clock) -> None:
         self._now = clock.current_time
         self._calls_left = 0
         self._ends_at = -math.inf
+        self._paused = 0
+        """How many tasks let others run now."""
 
     def checkpoint(self) -> Awaitable[None]:
         """Return what a call has to await: a cancellation point, and a schedule point if due."""
@@ -42,7 +50,11 @@ class ScheduleBudget:
         return trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC105  # the caller awaits it
 
     async def _let_others_run(self) -> None:
-        await trio.lowlevel.checkpoint()
-        # Not before: the time in which other tasks ran is not this producer's.
-        self._calls_left = CALLS
-        self._ends_at = self._now() + SECONDS
+        self._paused += 1
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            # Set now and not before: the time in which other tasks ran is not this producer's.
+            self._calls_left = min(MOST_CALLS, max(FEWEST_CALLS, CALLS_PER_TURN // self._paused))
+            self._ends_at = self._now() + SECONDS
+            self._paused -= 1
