@@ -107,6 +107,13 @@ def torture(session: nox.Session) -> None:
     session.run("python", "-m", "torture", *session.posargs)
 
 
+@nox.session(name="clickhouse-chaos")
+def clickhouse_chaos(session: nox.Session) -> None:
+    """Cut connections to a ClickHouse and kill it: `-- --seconds 300 --seed 7 [--control]`."""
+    session.install(".[clickhouse]", *group("tests"))
+    session.run("python", "-m", "torture.clickhouse", *session.posargs)
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the source distribution and the wheel, for a release."""

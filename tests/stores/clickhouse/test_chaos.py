@@ -1,0 +1,28 @@
+"""A short run of `torture.clickhouse`, and its control. `nox -s clickhouse-chaos` runs longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.stores.clickhouse.real_server import RealServer
+from torture.clickhouse import Chaos
+
+
+async def test_every_acknowledged_row_is_there_once(
+    running_server: RealServer, tmp_path: Path
+) -> None:
+    """Connections are cut, and the server and the program are killed: sums and a view are exact."""
+    report = await Chaos(tmp_path, seed=1).run(4.0, kills=1)
+    assert [] == report.problems
+    assert 0 < report.acknowledged["appended"] <= report.found
+    assert {"program": 1, "server": 1} == report.kills
+    assert report.faults[0] > 0
+
+
+async def test_the_control_without_tokens_finds_rows_twice(
+    running_server: RealServer, tmp_path: Path
+) -> None:
+    """Otherwise the test above would prove nothing."""
+    report = await Chaos(tmp_path, seed=1, tokens=False).run(1.0, kills=0)
+    assert report.twice > 0
+    assert [] != report.problems
