@@ -79,6 +79,7 @@ class Unsettled:
         entries: the operations that are not in the table (`forebay.Write`, `Update`, `Delete`,
             `DeleteBy`). Executed in this order, they have the effect of the accepted entries.
             Entries that were coalesced already are grouped by the kind of operation.
+            `Buffer.enqueue_again` accepts them in a new buffer.
         count: the number of pending entries, superseded ones included.
         oldest_age: how long the oldest entry was pending, in seconds.
         last_error: why the last attempt to flush was retried; None if none was.
