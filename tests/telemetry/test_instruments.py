@@ -322,6 +322,25 @@ async def test_gauges_show_the_pending_entries(meters: Meters, autojump_clock: M
         assert {OF_PAIRS: 0.0, others: 0.0} == meters.values("forebay.queue.oldest.age")
 
 
+async def test_a_gauge_shows_which_buffers_are_suspended(
+    meters: Meters, autojump_clock: MockClock
+) -> None:
+    """It is 1 while the buffer is suspended, otherwise 0."""
+    store = MemoryStore()
+    options = BufferOptions(on_failure="suspend")
+    others = attrs(buffer="others")
+    async with open_buffers(
+        store, PAIRS, OTHERS, options=options, meter_provider=meters.provider
+    ) as buffers:
+        assert {OF_PAIRS: 0, others: 0} == meters.values("forebay.buffer.suspended")
+        store.fail_next(FailureKind.FATAL)
+        buffers[PAIRS].enqueue_nowait(Pair(1))
+        await trio.sleep(1)
+        assert {OF_PAIRS: 1, others: 0} == meters.values("forebay.buffer.suspended")
+        await buffers[PAIRS].flush()
+        assert {OF_PAIRS: 0, others: 0} == meters.values("forebay.buffer.suspended")
+
+
 async def test_blocks_in_a_row_have_correct_gauges(
     meters: Meters, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
@@ -373,7 +392,12 @@ async def test_open_blocks_with_the_same_table_are_added(
     assert {OF_PAIRS: 10} == meters.values("forebay.entries.accepted")
 
 
-GAUGES = ("forebay.queue.size", "forebay.queue.utilization", "forebay.queue.oldest.age")
+GAUGES = (
+    "forebay.queue.size",
+    "forebay.queue.utilization",
+    "forebay.queue.oldest.age",
+    "forebay.buffer.suspended",
+)
 
 
 async def test_a_closed_buffer_has_no_gauges(meters: Meters, autojump_clock: MockClock) -> None:

@@ -151,6 +151,25 @@ async def test_a_producer_is_linked_by_the_flush_of_its_entries(
     assert [[], producers[:2], producers[1:], producers[2:]] == linked
 
 
+async def test_producers_on_both_sides_of_a_border_are_linked_once(
+    spans: Spans, autojump_clock: MockClock
+) -> None:
+    """If a batch ends with the last entry of a producer, the next flush does not link to it."""
+    store = MemoryStore()
+    producers = []
+    options = BufferOptions(batch_size=3)
+    async with open_buffers(
+        store, PAIRS, options=options, tracer_provider=spans.provider
+    ) as buffers:
+        for n, name in enumerate("abc"):
+            with spans.tracer.start_as_current_span(name) as span:
+                await buffers[PAIRS].enqueue_many([Pair(10 * n + i) for i in range(3)])
+            producers.append(span.get_span_context())
+    assert [3, 3, 3] == [len(batch) for batch in store.batches]
+    linked = [[link.context for link in flush.links] for flush in spans.flushes()]
+    assert [[producer] for producer in producers] == linked
+
+
 async def test_spans_that_are_not_recorded_are_not_linked(
     spans: Spans, autojump_clock: MockClock
 ) -> None:
