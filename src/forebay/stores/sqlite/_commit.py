@@ -28,6 +28,7 @@ from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 from forebay.stores.sqlite._errors import code_name, failure_kind, refuses_rows
+from forebay.stores.sqlite._explain import explain
 from forebay.stores.sqlite._positions import load_position, save_position
 from forebay.stores.sqlite._settled import Settled
 from forebay.stores.sqlite._sharing import Sharing
@@ -305,7 +306,7 @@ def _failed_because_of_a_value(
     if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR or not raw.in_transaction:
         return False
     try:
-        raw.execute(f"EXPLAIN {statement.sql}", statement.parameters).close()
+        explain(raw, statement.sql, statement.parameters)
     except sqlite3.Error:
         return False
     return True

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from forebay._batching.batch import Batch, Step, WriteStep
 from forebay._table.table import Table
+from forebay.stores.sqlite._explain import explain
 from forebay.stores.sqlite._statements import step_sql, step_width
 
 
@@ -88,7 +89,7 @@ class Sharing:
 
 
 def _explain(raw: sqlite3.Connection, sql: str, parameters: Sequence[None]) -> _Effects:
-    instructions = raw.execute(f"EXPLAIN {sql}", parameters).fetchall()
+    instructions = explain(raw, sql, parameters)
     counted = [(p1, p2) for _, opcode, p1, p2, *_ in instructions if opcode == "FkCounter"]
     return _Effects(
         immediate=frozenset(p2 for p1, p2 in counted if not p1),
