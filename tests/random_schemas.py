@@ -70,9 +70,13 @@ def _reference(draw: st.DrawFn, *targets: str) -> str:
 
 
 @st.composite
-def schemas(draw: st.DrawFn, *, coalesce: bool = False) -> Schema:
-    """Draw a schema, with a table `t` that has a key or is append-only."""
-    has_key = draw(st.booleans())
+def schemas(draw: st.DrawFn, *, coalesce: bool) -> Schema:
+    """Draw a schema, with a table `t` that has a key or is append-only.
+
+    With coalescing, it has a key and nothing that drops or writes rows on its own, except the
+    actions of foreign keys.
+    """
+    has_key = coalesce or draw(st.booleans())
     key = draw(
         st.sampled_from(
             ["k INTEGER PRIMARY KEY", "k INT UNIQUE, id INTEGER PRIMARY KEY AUTOINCREMENT"]
@@ -80,14 +84,14 @@ def schemas(draw: st.DrawFn, *, coalesce: bool = False) -> Schema:
             else ["k INT UNIQUE", "k INT UNIQUE, id INTEGER PRIMARY KEY AUTOINCREMENT"]
         )
     )
-    conflict = draw(
-        st.sampled_from(["", "", "", "", " ON CONFLICT REPLACE", " ON CONFLICT ROLLBACK"])
-    )
+    conflicts = ["", "", "", "", " ON CONFLICT REPLACE", " ON CONFLICT ROLLBACK"]
+    conflict = "" if coalesce else draw(st.sampled_from(conflicts))
     u = draw(st.sampled_from(["", "UNIQUE" + conflict, "CHECK (u <> 1)", "NOT NULL" + conflict]))
     targets = ["t (k)", "t (k)", "p (id)", "c (id)"] + ["t (u)"] * u.startswith("UNIQUE")
     r = draw(st.just("") | _reference(*targets))
     tk = draw(st.just("") | _reference("t (k)"))
-    triggers = draw(st.lists(st.sampled_from(_TRIGGERS), max_size=2, unique=True))
+    most = 0 if coalesce else 2
+    triggers = draw(st.lists(st.sampled_from(_TRIGGERS), max_size=most, unique=True))
     ddl = [
         f"CREATE TABLE t ({key}, u INT DEFAULT 1 {u}, r INT DEFAULT 2 {r})",
         "CREATE TABLE p (id INTEGER PRIMARY KEY, v)",

@@ -2,6 +2,9 @@
 
 So it is for tables with `coalesce=False` and for append-only tables, whatever their constraints,
 foreign keys and triggers are. The reference executes each entry in a transaction of its own.
+
+With coalescing, the table ends the same if it accepts all entries, whatever its foreign keys are,
+unless the check of the schema refuses them.
 """
 
 # ruff: noqa: S608  # all names are those of tables that the tests create
@@ -18,10 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forebay import Delete, DeleteBy, FlushReason, Table, Update, Write
+from forebay import Delete, DeleteBy, FlushReason, SchemaError, Table, Update, Write
 from forebay._batching.coalesce import Coalescer
 from forebay._table.operations import Operation
 from forebay.stores.sqlite._commit import BatchCommitter
+from forebay.stores.sqlite._schema import check_table
 from tests.random_schemas import Schema, operations, schemas
 
 Refused: TypeAlias = list[tuple[int, str]]
@@ -98,13 +102,38 @@ def together(
 @given(st.data())
 def test_entries_of_a_batch_have_the_effect_that_each_has_alone(data: st.DataObject) -> None:
     """The rows of all tables, the refused entries and their codes are the same."""
-    schema = data.draw(schemas())
+    schema = data.draw(schemas(coalesce=False))
     accepted = data.draw(operations(schema.table))
     middle = data.draw(st.sampled_from([0, len(accepted) // 2]))
     variables = data.draw(st.sampled_from([999, 7]))
 
     batches = [batch for batch in (accepted[:middle], accepted[middle:]) if batch]
     assert alone(schema, accepted) == together(schema, batches, variables)
+
+
+def rows_by_key(seen: tuple[list[list[Any]], Refused]) -> list[tuple[Any, ...]]:
+    """Return the declared columns of the rows of `t`, by key, after no entry was refused."""
+    tables, refused = seen
+    assert [] == refused
+    return sorted((row[0], *row[-2:]) for row in tables[0])
+
+
+@given(st.data())
+def test_coalesced_entries_have_the_effect_that_each_has_alone(data: st.DataObject) -> None:
+    """So it is for each table that the check of the schema accepts."""
+    schema = data.draw(schemas(coalesce=True))
+    with closing(connect(schema.ddl)) as raw:
+        try:
+            check_table(raw, schema.table)
+        except SchemaError:
+            return
+    accepted = data.draw(operations(schema.table))
+    while refused := dict(alone(schema, accepted)[1]):
+        accepted = [each for number, each in enumerate(accepted) if number not in refused]
+
+    expected = rows_by_key(alone(schema, accepted))
+
+    assert expected == rows_by_key(together(schema, [accepted] if accepted else [], 999))
 
 
 def declared(*, key: str | None = "k", delete_by: str | None = None) -> Table[tuple[Any, ...]]:

@@ -58,7 +58,7 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
             WriteStep([("a", "1")]),
             (
                 'INSERT INTO main."plain" AS old ("k", "v") VALUES (?,?) '
-                'ON CONFLICT ("k") DO UPDATE SET "v" = excluded."v"'
+                'ON CONFLICT ("k" COLLATE BINARY) DO UPDATE SET "v" = excluded."v"'
             ),
         ),
         (

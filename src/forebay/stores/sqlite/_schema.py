@@ -12,6 +12,7 @@ from forebay._table.columns import Column, Storage
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
 from forebay._table.validation import compared_columns
+from forebay.stores.sqlite._coalescing import check_coalescing
 from forebay.stores.sqlite._ddl import add_column_sql, can_be_added, create_index_sql, create_sql
 from forebay.stores.sqlite._indexes import StoredIndex, missing_indexes, read_indexes
 from forebay.stores.sqlite._statements import quoted
@@ -39,8 +40,9 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
         table: the declaration.
 
     Raises:
-        SchemaError: the table or a column is missing, the key is not unique, or the table would
-            change or refuse rows that the declaration allows.
+        SchemaError: the table or a column is missing, the key is not unique, the table would
+            change or refuse rows that the declaration allows, or coalescing could change what
+            becomes of rows.
     """
     check_kind(raw, table)
     stored = _read_columns(raw, table.name)
@@ -51,6 +53,7 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
     _check_undeclared_columns(table, stored, rowid)
     if table.key and {fold_case(name) for name in table.key} != {rowid}:
         _check_key(raw, table, indexes)
+    check_coalescing(raw, table)
     if missing := missing_indexes(raw, table, indexes):
         raise SchemaError(
             f"table {table.name!r} has no index {', '.join(repr(i.name) for i in missing)}{_ALTER}",

@@ -90,7 +90,12 @@ def write_sql(table: Table[Any], rows: int) -> str:
         return insert
     merged = [column for column in value_columns(table) if column.merge is not Merge.KEEP]
     action = f"DO UPDATE SET {', '.join(map(_merge_sql, merged))}" if merged else "DO NOTHING"
-    return f"{insert} ON CONFLICT ({quoted_list(table.key)}) {action}"
+    # The index must be the one under BINARY: the key may also be unique under another collation.
+    target = ", ".join(
+        quoted(column.name) + (" COLLATE BINARY" if column.storage is str else "")
+        for column in select_columns(table, table.key)
+    )
+    return f"{insert} ON CONFLICT ({target}) {action}"
 
 
 @lru_cache(maxsize=4096)
