@@ -15,6 +15,7 @@ from forebay.cli._doctor import doctor_command
 from forebay.cli._load.command import load_command
 from forebay.cli._monitoring import alerts, dashboard
 from forebay.cli._output import OutputError, echo, guard_streams
+from forebay.cli._spool.commands import spool_group
 from forebay.cli._top.command import top
 
 
@@ -75,6 +76,7 @@ for subcommand in (
     dead_letters_group,
     doctor_command,
     load_command,
+    spool_group,
     top,
 ):
     command.add_command(subcommand)

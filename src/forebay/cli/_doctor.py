@@ -63,11 +63,11 @@ def doctor_command(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Check a database, and the files beside it, for problems.
+    """Check a database or a spool, and the files beside it, for problems.
 
     It checks SQLite's version, the journal mode, pages and WAL, damage, foreign keys, tables, dead
-    letters, spill files and free disk space. It writes nothing, and a program may be using the
-    database meanwhile.
+    letters, rows that wait for ClickHouse, spill files and free disk space. It writes nothing, and
+    a program may be using the database meanwhile.
 
     \b
     Exit codes:

@@ -16,6 +16,7 @@ from forebay._errors import SchemaError
 from forebay._table.table import Table
 from forebay.doctor._dead_letter_checks import check_dead_letters
 from forebay.doctor._findings import Finding, Verdict
+from forebay.doctor._spool_checks import check_spool
 from forebay.doctor._sqlite_errors import CORRUPT_ADVICE, finding_of
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._schema import check_table
@@ -57,6 +58,7 @@ def all_checks(
     yield "tables", partial(_tables, tables=tables)
     yield "conflicts", _conflicts
     yield "dead_letters", check_dead_letters
+    yield "spool", check_spool
 
 
 def run_check(raw: sqlite3.Connection, name: str, check: Check) -> list[Finding]:

@@ -29,6 +29,10 @@ _STEPS: Final = 1_000_000
 """Steps of SQLite's virtual machine, some milliseconds, between two looks for cancellation."""
 
 
+_OF_FOREBAY: Final = frozenset({"dead_letters", "spool"})
+"""The checks that read tables of forebay, whose format must be known."""
+
+
 class DatabaseFindings(NamedTuple):
     """What was found inside a database.
 
@@ -61,7 +65,7 @@ async def examine_database(
 
             newer = await inspector.run(_format_problem, str(file))
             for name, check in checks.all_checks(tables, integrity, journal_mode):
-                if newer is None or name != "dead_letters":
+                if newer is None or name not in _OF_FOREBAY:
                     findings += await inspector.run(checks.run_check, name, check)
             if newer is not None:
                 # What its tables say is not known, so neither are the spills that were imported.

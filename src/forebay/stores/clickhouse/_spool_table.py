@@ -114,15 +114,21 @@ class KnownTable(NamedTuple):
     version: int
 
 
+def is_spool(raw: sqlite3.Connection) -> bool:
+    """Return whether a database is a spool."""
+    [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
+    return bool(application_id == APPLICATION_ID)
+
+
 def check_spool(raw: sqlite3.Connection, path: str) -> None:
     """Check that a file is a spool, or empty.
 
     Raises:
         StoreError: it is another database, or was written by a newer version of forebay.
     """
-    [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
     [tables] = raw.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
-    if application_id != APPLICATION_ID and (tables or application_id):
+    [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
+    if not is_spool(raw) and (tables or application_id):
         raise StoreError(
             f"{path!r} is not a spool, but another SQLite database; pass the path of a new file"
         )

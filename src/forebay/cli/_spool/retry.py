@@ -1,0 +1,85 @@
+"""The command `forebay spool retry`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import trio
+
+from forebay.cli._failures import Failed, json_option
+from forebay.cli._output import echo, print_json
+from forebay.cli._spool.files import Contents, failures, inspect, read_contents
+from forebay.stores.clickhouse import DeliveryStatistics, open_clickhouse
+
+
+@click.command(name="retry", short_help="Deliver now what waits in a spool that no program uses.")
+@click.argument("spool", metavar="SPOOL", type=click.Path())
+@click.option("--user", default="default", show_default=True, help="The user of ClickHouse.")
+@click.option(
+    "--password-file",
+    metavar="FILE",
+    type=click.Path(),
+    help="A file with the password. Without it, the one in FOREBAY_CLICKHOUSE_PASSWORD is used.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, max=86_400),
+    default=60.0,
+    show_default=True,
+    help="How long to try.",
+)
+@json_option
+def retry_command(
+    spool: str, user: str, password_file: str | None, timeout: float, as_json: bool
+) -> None:
+    """Deliver to ClickHouse what waits in SPOOL. No program may be using the spool.
+
+    A program delivers its spool by itself. Use this if the program does not run any more.
+
+    \b
+    Exit codes:
+      0    nothing waits any more
+      1    something still waits; the last error is printed
+      2    wrong usage, a program uses the spool, or it cannot be read
+      130  interrupted by SIGINT: what was not delivered still waits
+    """  # noqa: D301  # \\b is an escape of click's
+    contents: Contents = inspect(spool, read_contents, 0)
+
+    async def deliver() -> DeliveryStatistics:
+        async with open_clickhouse(
+            contents.server,
+            database=contents.database,
+            user=user,
+            password_file=None if password_file is None else Path(password_file),
+            spool=spool,
+            insert_interval=0.0,
+            delivery_timeout=0.0,
+        ) as store:
+            with trio.move_on_after(timeout):
+                await store.delivered()
+            return store.statistics()
+
+    with failures():
+        try:
+            end = trio.run(deliver)
+        except ImportError as error:
+            raise Failed(str(error)) from error
+    if as_json:
+        print_json(
+            {
+                "delivered": end.delivered,
+                "refused": end.refused,
+                "waiting": end.waiting,
+                "last_error": end.last_error,
+            }
+        )
+    else:
+        echo(f"{end.delivered:,} rows delivered, {end.refused:,} refused, {end.waiting:,} wait.")
+        if end.refused:
+            echo("The refused rows are dead letters: see `forebay dead-letters list`.")
+        if end.last_error is not None:
+            echo(end.last_error, err=True)
+    if end.waiting:
+        raise SystemExit(1)

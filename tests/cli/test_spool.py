@@ -1,0 +1,213 @@
+"""`forebay spool`: what it prints, its exit codes, and what it changes; and `doctor` of a spool."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import trio
+from click.testing import CliRunner, Result
+
+from forebay import FlushReason, Table
+from forebay._batching.coalesce import Coalescer
+from forebay._table.json_format import encode_declaration
+from forebay._table.operations import Delete
+from forebay.cli._command import command
+from forebay.stores.clickhouse._attempt import TableWriter
+from forebay.stores.clickhouse._encoder import BlockEncoder
+from forebay.stores.clickhouse._spool import lock_spool, open_spool
+
+SERVER = "http://127.0.0.1:1"
+SPOOL = "app.spool.db"
+
+
+class Line(NamedTuple):
+    text: str
+    size: int | None
+
+
+class Page(NamedTuple):
+    url: str
+    seen: str
+
+
+lines = Table(Line, name="lines")
+pages = Table(Page, name="pages", key="url")
+TYPES = {
+    "lines": {"text": "String", "size": "Nullable(Int64)"},
+    "pages": {"url": "String", "seen": "Date"},
+}
+ENTRIES: dict[Table[Any], list[list[Any]]] = {
+    lines: [[("a", 1), ("b", None)], [("c", 3)]],
+    pages: [[("/", "2026-01-02"), Delete("/x")]],
+}
+
+
+async def fill() -> None:
+    async with open_spool(
+        str(Path(SPOOL).absolute()),
+        server=SERVER,
+        database="app",
+        compression="gzip",
+        synchronous="NORMAL",
+        limit=1 << 30,
+    ) as spool:
+        for table, batches in ENTRIES.items():
+            types = TYPES[table.name]
+            await spool.save_table(
+                table.name,
+                declaration=encode_declaration(table),
+                types=json.dumps(types),
+                has_views=False,
+            )
+            encoder = BlockEncoder(table, "app", types, stored=True)
+            writer = TableWriter(encoder, spool, version=0)
+            for entries in batches:
+                coalescer = Coalescer(table)
+                coalescer.add(entries, only_rows=all(isinstance(e, tuple) for e in entries))
+                await spool.run(writer.write, coalescer.take(FlushReason.FULL))
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    trio.run(fill)
+    yield
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left <= {SPOOL, f"{SPOOL}.lock", "dropped.jsonl", "other.db"}
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    result = CliRunner().invoke(command, arguments, input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result
+
+
+def waiting() -> dict[str, int]:
+    listed = json.loads(run("spool", "list", SPOOL, "--json").stdout)
+    return {table: size["entries"] for table, size in listed["tables"].items()}
+
+
+def test_list_shows_what_waits_by_table() -> None:
+    """Blocks, rows and bytes of each table, then the oldest blocks; the rest is counted."""
+    shown = run("spool", "list", SPOOL, "--limit", "2")
+    assert 0 == shown.exit_code
+    assert "database 'app' of http://127.0.0.1:1" in shown.stdout
+    assert ["lines", "2", "3"] == shown.stdout.splitlines()[3].split()[:3]
+    assert "1 more are not listed" in shown.stdout
+    as_json = json.loads(run("spool", "list", SPOOL, "--json").stdout)
+    assert {"lines": 3, "pages": 2} == waiting()
+    assert [1, 2, 3] == [block["id"] for block in as_json["blocks"]]
+    assert all(block["error"] is None and not block["sent"] for block in as_json["blocks"])
+
+
+def test_show_has_the_statement_the_error_and_the_rows() -> None:
+    """Rows are JSON, as in dead letters."""
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        raw.execute(
+            "UPDATE forebay_spool SET sent = 1, in_doubt = 1, attempts = 4, error_code = '60',"
+            " error = 'no such table' WHERE sequence = 3"
+        )
+        raw.commit()
+    shown = run("spool", "show", SPOOL, "3")
+    assert 0 == shown.exit_code
+    for text in ("INSERT INTO `app`.`pages`", "no such table", "may be in the table"):
+        assert text in shown.stdout
+    as_json = json.loads(run("spool", "show", SPOOL, "3", "--json").stdout)
+    assert [
+        {"write": {"url": "/", "seen": "2026-01-02"}},
+        {"delete": {"url": "/x"}},
+    ] == sorted(map(json.loads, as_json["rows"]), key=str, reverse=True)
+    assert ("60", 4, True) == (as_json["error_code"], as_json["attempts"], as_json["in_doubt"])
+    assert 2 == run("spool", "show", SPOOL, "99").exit_code
+
+
+def test_drop_asks_first_and_writes_a_file() -> None:
+    """The rows of the removed blocks are in the file; the other blocks stay."""
+    refused = run("spool", "drop", SPOOL, "--table", "lines", "--to", "dropped.jsonl", stdin="n\n")
+    assert 1 == refused.exit_code
+    assert {"lines": 3, "pages": 2} == waiting()
+    assert not Path("dropped.jsonl").exists()
+    dropped = run("spool", "drop", SPOOL, "--table", "lines", "--to", "dropped.jsonl", "--yes")
+    assert 0 == dropped.exit_code, dropped.output
+    assert {"pages": 2} == waiting()
+    assert [
+        {"table": "lines", "write": {"text": "a", "size": 1}},
+        {"table": "lines", "write": {"text": "b", "size": None}},
+        {"table": "lines", "write": {"text": "c", "size": 3}},
+    ] == [json.loads(line) for line in Path("dropped.jsonl").read_text().splitlines()]
+    assert 0o600 == Path("dropped.jsonl").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--to", "dropped.jsonl"],
+        ["1", "--all", "--to", "dropped.jsonl"],
+        ["99", "--to", "dropped.jsonl", "--yes"],
+        ["--all", "--to", SPOOL, "--yes"],
+    ],
+)
+def test_drop_refuses_what_is_not_clear(arguments: list[str]) -> None:
+    """No block is removed, and no file is overwritten."""
+    assert 2 == run("spool", "drop", SPOOL, *arguments).exit_code
+    assert {"lines": 3, "pages": 2} == waiting()
+
+
+@pytest.mark.parametrize("name", ["retry", "drop"])
+def test_a_spool_in_use_is_not_changed(name: str) -> None:
+    """A program that uses it delivers it by itself. The other commands only read it."""
+    options = ["--all", "--to", "dropped.jsonl", "--yes"] if name == "drop" else []
+    descriptor = lock_spool(str(Path(SPOOL).absolute()))
+    try:
+        refused = run("spool", name, SPOOL, *options)
+        assert (2, {"lines": 3, "pages": 2}) == (refused.exit_code, waiting())
+    finally:
+        os.close(descriptor)
+
+
+def test_retry_tells_what_still_waits() -> None:
+    """The server does not answer: nothing is lost, and the exit code says so."""
+    tried = run("spool", "retry", SPOOL, "--timeout", "0.2", "--json")
+    assert 1 == tried.exit_code
+    result = json.loads(tried.stdout)
+    assert (0, 5) == (result["delivered"], result["waiting"])
+    assert "ConnectError" in result["last_error"]
+
+
+@pytest.mark.parametrize("name", ["list", "show", "retry", "drop"])
+def test_another_database_is_refused(name: str) -> None:
+    """It is not changed, and the message says what was expected."""
+    with closing(sqlite3.connect("other.db")) as raw:
+        raw.execute("CREATE TABLE t (a)")
+    before = Path("other.db").read_bytes()
+    options = {"show": ["1"], "drop": ["--all", "--to", "dropped.jsonl", "--yes"]}
+    refused = run("spool", name, "other.db", *options.get(name, []))
+    assert 2 == refused.exit_code
+    assert "not a spool" in refused.output
+    assert before == Path("other.db").read_bytes()
+
+
+def test_doctor_finds_rows_that_wait_too_long() -> None:
+    """What was spooled just now is no problem; an hour is one, with the last error."""
+    healthy = json.loads(run("doctor", SPOOL, "--json").stdout)
+    found = [finding for finding in healthy["findings"] if finding["check"] == "spool"]
+    assert ["ok", "ok"] == [finding["verdict"] for finding in found]
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        raw.execute(
+            "UPDATE forebay_spool SET spooled_at = ?, error_code = '516' WHERE buffer = 'lines'",
+            (time.time() - 3600,),
+        )
+        raw.commit()
+    result = run("doctor", SPOOL, "--json")
+    assert 1 == result.exit_code
+    found = [f for f in json.loads(result.stdout)["findings"] if f["check"] == "spool"]
+    assert ["problem", "ok"] == [finding["verdict"] for finding in found]
+    assert "516" in found[0]["message"]
