@@ -51,8 +51,11 @@ def json_codec(annotation: Any) -> Codec[Any]:
     )
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# json.dumps would make an encoder at each call.
+_dump: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+_SCALARS: Final = (str, int, float)
+_ARRAYS: Final = (list, tuple)
 
 
 def _to_builtins(value: Any) -> Any:
@@ -61,14 +64,14 @@ def _to_builtins(value: Any) -> Any:
     Raises:
         TypeError: JSON has no such value.
     """
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"JSON has only str keys, not {key!r} of type {type(key).__name__}")
         return {key: _to_builtins(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, _ARRAYS):
         return [_to_builtins(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
@@ -80,6 +83,8 @@ def _to_builtins(value: Any) -> Any:
 
 def _build(annotation: Any, data: Any) -> Any:
     """Return data that was read from JSON as the type that an annotation says."""
+    if annotation in (Any, object):
+        return data
     origin = typing.get_origin(annotation) or annotation
     arguments = typing.get_args(annotation)
     if origin is typing.Annotated:
@@ -99,7 +104,7 @@ def _build(annotation: Any, data: Any) -> Any:
         members = arguments if len(arguments) == len(data) else [Any] * len(data)
         return tuple(map(_build, members, data))
     expected = (int, float) if origin is float else origin
-    if isinstance(origin, type) and origin not in (Any, object) and not isinstance(data, expected):
+    if isinstance(origin, type) and not isinstance(data, expected):
         if typing.is_typeddict(origin) and isinstance(data, dict):
             return data
         raise ValueError(f"expected {origin.__name__}, got {data!r}")
