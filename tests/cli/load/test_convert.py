@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.cli._errors import InputError
-from forebay.cli._load import convert
+from forebay.cli._load import cells
 from forebay.cli._load.column_types import (
     ColumnType,
     JsonType,
     RoundedFloat,
     reads_as_number,
 )
-from forebay.cli._load.convert import COMPUTED, Converter, MisfitError, TargetColumn
+from forebay.cli._load.convert import Converter
+from forebay.cli._load.target_columns import COMPUTED, MisfitError, TargetColumn
 
 INTEGER, REAL, TEXT = ColumnType.INTEGER, ColumnType.REAL, ColumnType.TEXT
 
@@ -38,9 +42,9 @@ def converted(
     column = column_of(kind, in_key=in_key, declared=declared, holds_others=holds_others, json=json)
     converter = Converter([column], nulls)
     if isinstance(value, list):
-        (result,) = converter.bind("it", None)({"c": value[0]})
+        (result,) = converter.bind("it", None).convert({"c": value[0]})
     else:
-        (result,) = converter.bind("it", ["c"])([value])
+        (result,) = converter.bind("it", ["c"]).convert([value])
     return result
 
 
@@ -123,9 +127,9 @@ def test_a_column_that_is_not_null_refuses_null(value: Any) -> None:
     converter = Converter([column], ("NA",))
     with pytest.raises(MisfitError, match="column 'c' is NOT NULL and has no value"):
         if isinstance(value, str):
-            converter.bind("it", ["c"])([value])
+            converter.bind("it", ["c"]).convert([value])
         else:
-            converter.bind("it", None)({} if value == [{}] else {"c": value[0]})
+            converter.bind("it", None).convert({} if value == [{}] else {"c": value[0]})
 
 
 @pytest.mark.parametrize("kind", list(ColumnType))
@@ -261,12 +265,46 @@ def test_a_text_that_is_not_exactly_a_number_is_refused(text: str) -> None:
 @pytest.mark.parametrize("in_key", [True, False])
 def test_no_two_texts_become_one_number(texts: list[str], refused: str, in_key: bool) -> None:
     """The first numbers show how floats are written, and others are refused; so are 1.10, -0.0."""
-    convert = Converter([column_of(REAL, in_key=in_key)], ()).bind("it", ["c"])
+    convert = Converter([column_of(REAL, in_key=in_key)], ()).bind("it", ["c"]).convert
     *accepted, last = texts
     assert refused == last
     assert [(float(text),) for text in accepted] == [convert([text]) for text in accepted]
     with pytest.raises(MisfitError, match=f"'{refused}' in column 'c'"):
         convert([refused])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["1.5", "2.0", "2", "1e-05", "0.00001", "", "x", "NA"]),
+            st.sampled_from(["1", "2", "", "NA", "x"]),
+            st.sampled_from(["a", "", "NA"]),
+        ).map(list),
+        max_size=8,
+    ),
+    st.integers(0, 8),
+    st.permutations(["r", "i", "t"]),
+)
+def test_rows_are_converted_together_as_one_by_one(
+    rows: list[list[str]], first: int, header: list[str]
+) -> None:
+    """If one does not fit, nothing is learned from the rows after it."""
+    columns = [column_of(REAL, name="r"), column_of(INTEGER, name="i"), column_of(TEXT, name="t")]
+
+    def outcome(convert: Callable[[list[str]], Any], row: list[str]) -> Any:
+        try:
+            return convert(row)
+        except MisfitError as misfit:
+            return str(misfit)
+
+    alone = Converter(columns, ("NA",)).bind("it", header)
+    expected = [outcome(alone.convert, row) for row in rows]
+    together = Converter(columns, ("NA",)).bind("it", header)
+    actual: list[Any] = []
+    for part in (rows[:first], rows[first:]):
+        done = together.convert_all(part)
+        actual += [outcome(together.convert, row) for row in part] if done is None else done
+    assert expected == actual
 
 
 @pytest.mark.parametrize(("kind", "text"), [(INTEGER, "1.0"), (INTEGER, "1e+16"), (REAL, "1.10")])
@@ -292,13 +330,13 @@ def test_a_json_number_that_no_float_holds_keeps_its_digits(digits: str) -> None
 )
 def test_a_missing_key_of_an_object_is_the_default(default: object, expected: object) -> None:
     """A null is NULL."""
-    convert = Converter([column_of(INTEGER, default=default)], ()).bind("it", None)
+    convert = Converter([column_of(INTEGER, default=default)], ()).bind("it", None).convert
     assert [(expected,), (None,), (1,)] == [convert({}), convert({"c": None}), convert({"c": 1})]
 
 
 def test_a_missing_key_with_a_computed_default_is_refused() -> None:
     """SQLite computes it for each row, and the buffer cannot."""
-    convert = Converter([column_of(INTEGER, default=COMPUTED)], ()).bind("it", None)
+    convert = Converter([column_of(INTEGER, default=COMPUTED)], ()).bind("it", None).convert
     assert (1,) == convert({"c": 1})
     with pytest.raises(MisfitError, match="key 'c' is missing; expected a value"):
         convert({})
@@ -308,10 +346,10 @@ def test_columns_are_matched_by_name() -> None:
     """Inputs may have the columns in different orders."""
     converter = Converter([column_of(INTEGER, name="a"), column_of(TEXT, name="b")], ())
     assert [(1, "x"), (1, "x"), (1, None), (None, None)] == [
-        converter.bind("it", ("a", "b"))(["1", "x"]),
-        converter.bind("it", ("b", "a"))(["x", "1"]),
-        converter.bind("it", None)({"a": 1, "c": None}),
-        converter.bind("it", None)({}),
+        converter.bind("it", ("a", "b")).convert(["1", "x"]),
+        converter.bind("it", ("b", "a")).convert(["x", "1"]),
+        converter.bind("it", None).convert({"a": 1, "c": None}),
+        converter.bind("it", None).convert({}),
     ]
 
 
@@ -333,22 +371,22 @@ def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem
 
 def test_a_key_without_a_column_is_refused() -> None:
     """The value of a later object is not dropped because there is no column for it."""
-    convert = Converter([column_of(TEXT, name="a")], ()).bind("it", None)
+    convert = Converter([column_of(TEXT, name="a")], ()).bind("it", None).convert
     with pytest.raises(MisfitError, match="key 'new' is unknown; expected keys of the first rows"):
         convert({"a": "x", "new": 0})
 
 
 def test_the_memory_of_converted_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unique and long values do not fill the memory, and are converted correctly."""
-    monkeypatch.setattr(convert, "_REMEMBERED", 10)
-    monkeypatch.setattr(convert, "_REMEMBERED_LENGTH", 3)
+    monkeypatch.setattr(cells, "_REMEMBERED", 10)
+    monkeypatch.setattr(cells, "_REMEMBERED_LENGTH", 3)
     converted_texts: list[str] = []
 
     def to_int(text: str) -> int:
         converted_texts.append(text)
         return int(text)
 
-    memo = convert._Memo(to_int)
+    memo = cells._Memo(to_int)
     for text in [*map(str, range(25)), "1000", "1000"]:
         assert int(text) == memo[text]
         assert len(memo) <= 10

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from forebay import StoreError
-from forebay.cli._load.convert import COMPUTED
 from forebay.cli._load.database import DatabaseState, look_at, restore
+from forebay.cli._load.target_columns import COMPUTED
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
 INTO = ["--database", "a.db", "--table", "t"]

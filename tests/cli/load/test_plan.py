@@ -9,12 +9,12 @@ import pytest
 
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType
-from forebay.cli._load.convert import COMPUTED
 from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.options import TableOptions
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.readers import Chunk
+from forebay.cli._load.target_columns import COMPUTED
 
 INTEGER, REAL, TEXT = ColumnType.INTEGER, ColumnType.REAL, ColumnType.TEXT
 

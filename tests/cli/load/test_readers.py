@@ -5,16 +5,21 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from forebay.cli._errors import InputError
 from forebay.cli._load import lines as lines_module
 from forebay.cli._load.column_types import ColumnType
-from forebay.cli._load.convert import Converter, TargetColumn
+from forebay.cli._load.convert import Converter
 from forebay.cli._load.options import InputOptions
 from forebay.cli._load.readers import Chunk, Reader, convert_chunk
 from forebay.cli._load.sources import Format
+from forebay.cli._load.target_columns import TargetColumn
 
 PAIR = Converter(
     [
@@ -85,6 +90,52 @@ def test_a_chunk_has_errors_beside_its_rows(raw: bool, tmp_path: Path) -> None:
         f"{path}, line 4: the row has 1 cells; expected 2, as in the header{hint}",
         f"{path}, line 7: key column 'a' has no value; expected an integer, always",
     ] == [str(error) for error in done.errors]
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "1,x",
+                '2,"y"',
+                '3,"two\nlines"',
+                '4,"a\rb"',
+                "",
+                "5",
+                "6,x,y",
+                "z,x",
+                ",x",
+                "7,é",
+                '8,"open',
+                "9,\0",
+                "10,\udcff",
+                '11,"q"x',
+            ]
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.integers(1, 40),
+    st.integers(1, 12),
+)
+def test_the_rows_of_a_block_are_read_as_those_of_its_lines(
+    rows: list[str], end: str, block: int, stop_after: int
+) -> None:
+    """The same rows, lines and errors, whether a block has one line or all lines."""
+
+    def outcome(size: int) -> list[Any]:
+        with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+            patch.setattr(lines_module, "BLOCK_BYTES", size)
+            path = Path(folder, "a.csv")
+            path.write_bytes((end.join(["a,b", *rows]) + end).encode(errors="surrogateescape"))
+            reader = Reader([str(path)], InputOptions(stop_after=stop_after))
+            reader.converter = PAIR
+            chunks = chunks_of(reader)
+        good = [pair for chunk in chunks for pair in zip(chunk.lines, chunk.rows, strict=True)]
+        bad = [(e.line, e.problem, e.text) for chunk in chunks for e in chunk.errors]
+        return [good, bad]
+
+    assert outcome(1) == outcome(block) == outcome(100_000)
 
 
 def test_an_input_without_rows_gives_a_chunk_without_rows(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ of rows before they return one, and make Python's values more slowly than `csv` 
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import Any
 
 from forebay.cli._errors import InputError
 from forebay.cli._load.column_names import describe_duplicate
@@ -41,14 +43,7 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
     # This limit holds for the process. Lines have a limit of their own, with an option.
     csv.field_size_limit(sys.maxsize)
     dialect = find_dialect(lines, source, form, options)
-    reader = csv.reader(
-        _CsvLines(lines, dialect),
-        delimiter=dialect.delimiter,
-        quotechar=dialect.quotechar or None,
-        quoting=csv.QUOTE_MINIMAL if dialect.quotechar else csv.QUOTE_NONE,
-        strict=True,
-    )
-    rows = _read_rows(reader, lines)
+    rows = _read_rows(csv.reader(_CsvLines(lines, dialect), **_format(dialect)), lines)
     if options.header is not None:
         header = tuple(options.header)
     else:
@@ -62,7 +57,18 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
         else:
             header = tuple(f"column{place}" for place in range(1, len(names) + 1))
             rows = chain([(line, names)], rows)
-    return Records(header, _fit_rows(rows, len(header), options), lines)
+    blocks = _Blocks(lines, dialect, len(header))
+    return Records(header, _fit_rows(rows, len(header), options), lines, blocks)
+
+
+def _format(dialect: Dialect) -> dict[str, Any]:
+    """Return the arguments for `csv.reader`."""
+    return {
+        "delimiter": dialect.delimiter,
+        "quotechar": dialect.quotechar or None,
+        "quoting": csv.QUOTE_MINIMAL if dialect.quotechar else csv.QUOTE_NONE,
+        "strict": True,
+    }
 
 
 def _first_row(rows: Iterator[Record], source: str, options: InputOptions) -> tuple[int, list[str]]:
@@ -115,6 +121,43 @@ def _csv_problem(error: csv.Error | RowTooLongError) -> str:
     if " expected after " in problem:
         return f"{problem}; write a quote inside quotes twice, or use --quotechar ''"
     return problem
+
+
+class _Blocks:
+    """The rows of the lines that are in memory, if each is one line, and has all its cells.
+
+    Args:
+        lines: the input's lines.
+        dialect: how they are written.
+        width: the number of cells.
+    """
+
+    def __init__(self, lines: Lines, dialect: Dialect, width: int) -> None:
+        self._lines = lines
+        self._dialect = dialect
+        self._width = width
+        self._rows = 0
+        self._characters = 0
+
+    def peek(self) -> Sequence[list[str]]:
+        text = self._lines.peek_block()
+        if text is None:
+            return ()
+        # With newline="" a line ends where it ends in `Lines`.
+        reader = csv.reader(io.StringIO(text, newline=""), **_format(self._dialect))
+        try:
+            rows = list(reader)
+        except csv.Error:
+            return ()
+        if reader.line_num != len(rows) or set(map(len, rows)) != {self._width}:
+            return ()
+        self._rows, self._characters = len(rows), len(text)
+        return rows
+
+    def skip(self) -> range:
+        first = self._lines.number + 1
+        self._lines.skip_block(self._rows, self._characters)
+        return range(first, first + self._rows)
 
 
 class _CsvLines:

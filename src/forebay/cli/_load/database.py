@@ -16,7 +16,7 @@ import trio
 from forebay import sqlite
 from forebay._table.table import Table
 from forebay.cli._errors import LoadError
-from forebay.cli._load.convert import COMPUTED
+from forebay.cli._load.target_columns import COMPUTED
 from forebay.stores.sqlite._errors import store_errors
 from forebay.stores.sqlite._schema import check_table
 from forebay.stores.sqlite._statements import in_main, quoted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forebay.cli._errors import InputError
 from forebay.cli._load.encodings import Utf8Stream, describe_bad_byte
+from forebay.cli._load.limits import LONG
 from forebay.cli._load.records import RowTooLongError
 from forebay.cli._load.sources import READ_ERRORS, read_problem
 
@@ -39,7 +40,8 @@ class Lines:
         self.limit = limit
         self._stream = stream
         self._source = source
-        self._ready: list[bytes] = []  # in reverse order
+        self._block = b""  # lines that are not split yet, all before `_rest`
+        self._ready: list[bytes] = []  # in reverse order, all before `_block`
         self._rest = b""
         self._ended = False
         self._row_bytes = 0
@@ -48,7 +50,7 @@ class Lines:
     @property
     def waiting(self) -> bool:
         """Whether the next line must be read from the stream, which may block for any time."""
-        return not self._ready
+        return not (self._ready or self._block)
 
     def __iter__(self) -> Lines:
         return self
@@ -72,9 +74,39 @@ class Lines:
         Raises:
             InputError: the stream cannot be read, or a line is too long.
         """
+        self._split()
         while sum(map(len, self._ready)) < characters and not self._ended:
             self._fill()
+            self._split()
         return [raw.decode(errors="replace") for raw in reversed(self._ready)]
+
+    def peek_block(self) -> str | None:
+        """Return the next lines, those of one read, without moving on.
+
+        Returns:
+            The lines, together no longer than a line may be; None if they are longer, one of them
+            is not text, or the input ends.
+
+        Raises:
+            InputError: the stream cannot be read, or a line is too long.
+        """
+        if self._ready:
+            self._block = b"".join([*reversed(self._ready), self._block])
+            self._ready.clear()
+        if not self._block:
+            self._fill()
+        if not 0 < len(self._block) <= min(self.limit, LONG) or b"\0" in self._block:
+            return None
+        try:
+            return self._block.decode()
+        except UnicodeDecodeError:
+            return None
+
+    def skip_block(self, lines: int, characters: int) -> None:
+        """Move on past the lines of `peek_block`, with these numbers of lines and characters."""
+        self._block = b""
+        self.number += lines
+        self.characters += characters
 
     def __next__(self) -> str:
         """Return the next line.
@@ -84,7 +116,9 @@ class Lines:
             RowTooLongError: the row is too long. It ends with this line.
         """
         if not self._ready:
-            self._fill()
+            if not self._block:
+                self._fill()
+            self._split()
             if not self._ready:
                 raise StopIteration
         raw = self._ready.pop()
@@ -142,10 +176,13 @@ class Lines:
             size += len(block)
             if size > self.limit:
                 raise self._line_too_long(self.number + len(self._ready) + 1)
-        data = b"".join(parts)
-        del parts  # a long line would be in memory once more
+        self._block += b"".join(parts)
+
+    def _split(self) -> None:
+        """Split the block into lines."""
         # bytes.splitlines splits at \n, \r and \r\n only; str.splitlines at eight others, too.
-        lines = data.splitlines(keepends=True)
+        lines = self._block.splitlines(keepends=True)
+        self._block = b""
         lines.reverse()
         self._ready = lines + self._ready
 

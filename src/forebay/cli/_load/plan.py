@@ -13,9 +13,9 @@ from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_names import describe_duplicate
 from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType, equal_number
-from forebay.cli._load.convert import COMPUTED, TargetColumn
 from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.options import TableOptions
+from forebay.cli._load.target_columns import COMPUTED, TargetColumn
 
 SAMPLE_ROWS = 10_000
 """The number of rows by which the types of the columns are detected."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from forebay.cli._errors import InputError, InputRowError
-from forebay.cli._load.convert import Converter, MisfitError
+from forebay.cli._load.convert import Converter, RowConverter
 from forebay.cli._load.csv_rows import parse_csv
 from forebay.cli._load.encodings import Utf8Stream
 from forebay.cli._load.json_documents import parse_json
@@ -17,6 +17,7 @@ from forebay.cli._load.lines import Lines
 from forebay.cli._load.options import InputOptions
 from forebay.cli._load.records import Records
 from forebay.cli._load.sources import Format, Source, open_source
+from forebay.cli._load.target_columns import MisfitError
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Chunk:
     header: tuple[str, ...] | None
     converted: bool
     rows: list[Any] = field(default_factory=list[Any])
-    lines: list[int] = field(default_factory=list[int])
+    lines: Sequence[int] = ()
     errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
     characters: int = 0
@@ -63,15 +64,17 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     """
     if chunk.converted:
         return chunk
-    convert = converter.bind(chunk.source, chunk.header)
+    convert = converter.bind(chunk.source, chunk.header).convert
     done = Chunk(chunk.source, chunk.header, converted=True)
+    lines: list[int] = []
     for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
         try:
             done.rows.append(convert(row))
         except MisfitError as misfit:
             done.add_error(str(misfit), line, text)
         else:
-            done.lines.append(line)
+            lines.append(line)
+    done.lines = lines
     done.position, done.characters = chunk.position, chunk.characters
     done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
     return done
@@ -128,16 +131,17 @@ class Reader:
     def _read_source(self, source: Source) -> Iterator[Chunk]:
         records = _parse(source, self._options)
         progress = records.progress
-        convert: Callable[[Any], tuple[Any, ...]] | None = None
+        converter: RowConverter | None = None
         ended = False
         while not ended:
-            if convert is None and self.converter is not None:
-                convert = self.converter.bind(source.name, records.header)
-            chunk = Chunk(source.name, records.header, converted=convert is not None)
+            if converter is None and self.converter is not None:
+                converter = self.converter.bind(source.name, records.header)
+            chunk = Chunk(source.name, records.header, converted=converter is not None)
             chunk.format = source.format
             before = progress.characters
             try:
-                ended = self._fill(chunk, records, convert)
+                if converter is None or not self._fill_block(chunk, records, converter):
+                    ended = self._fill(chunk, records, converter)
                 chunk.characters = progress.characters - before
             except InputError:
                 yield chunk
@@ -145,11 +149,23 @@ class Reader:
             yield chunk
         self._characters += progress.characters
 
-    def _fill(
-        self, chunk: Chunk, records: Records, convert: Callable[[Any], tuple[Any, ...]] | None
-    ) -> bool:
+    def _fill_block(self, chunk: Chunk, records: Records, converter: RowConverter) -> bool:
+        """Add the rows of a block, if all of them can be loaded; return whether they can."""
+        rows = () if records.blocks is None else records.blocks.peek()
+        if records.blocks is None or not 0 < len(rows) < self._left:
+            return False
+        converted = converter.convert_all(rows)
+        if converted is None:
+            return False
+        chunk.rows, chunk.lines = converted, records.blocks.skip()
+        self._left -= len(rows)
+        return True
+
+    def _fill(self, chunk: Chunk, records: Records, converter: RowConverter | None) -> bool:
         """Add the rows that can be read without waiting; return whether they are the last."""
         progress = records.progress
+        lines: list[int] = []
+        chunk.lines = lines
         for line, row in records.rows:
             if isinstance(row, str):
                 chunk.add_error(row, line, progress.row_text)
@@ -157,18 +173,18 @@ class Reader:
                 if progress.waiting:
                     return False
                 continue
-            elif convert is None:
+            elif converter is None:
                 chunk.rows.append(row)
-                chunk.lines.append(line)
+                lines.append(line)
                 chunk.texts.append(progress.row_text)
                 chunk.offsets.append(self._characters + progress.characters)
             else:
                 try:
-                    chunk.rows.append(convert(row))
+                    chunk.rows.append(converter.convert(row))
                 except MisfitError as misfit:
                     chunk.add_error(str(misfit), line, progress.row_text)
                 else:
-                    chunk.lines.append(line)
+                    lines.append(line)
             self._left -= 1
             if self._left == 0:
                 return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -32,6 +32,18 @@ class Progress(Protocol):
         ...
 
 
+class Blocks(Protocol):
+    """Reads the rows of the lines that are in memory, if all are well-formed."""
+
+    def peek(self) -> Sequence[list[str]]:
+        """Return the next rows, one per line, without moving on; none if one is malformed."""
+        ...
+
+    def skip(self) -> range:
+        """Move on past these rows, and return their lines."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """The rows of one input.
@@ -40,11 +52,13 @@ class Records:
         header: the columns of the cells; None if each row is an object, which names them itself.
         rows: the rows.
         progress: how far they have been read.
+        blocks: reads many rows together, which is faster; None if the format has no such way.
     """
 
     header: tuple[str, ...] | None
     rows: Iterator[Record]
     progress: Progress
+    blocks: Blocks | None = None
 
 
 class RowTooLongError(Exception):

@@ -1,0 +1,115 @@
+"""Convert the cells of CSV to the values of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from forebay._table.sqlite_rules import INT64
+from forebay.cli._load.column_types import ColumnType, equal_number, exact_number
+from forebay.cli._load.target_columns import (
+    TargetColumn,
+    check_value,
+    excerpt,
+    fit_number,
+    misfit,
+)
+
+# Values repeat, and a remembered number costs a tenth of a converted one. The bounds keep a wide
+# table of unique values below some ten megabytes.
+_REMEMBERED = 4096
+_REMEMBERED_LENGTH = 40
+
+
+class _Memo(dict[str, Any]):
+    """Remembers the values of texts, up to a bound."""
+
+    def __init__(self, convert: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._convert = convert
+
+    def __missing__(self, text: str) -> Any:
+        value = self._convert(text)
+        if len(text) <= _REMEMBERED_LENGTH:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[text] = value
+        return value
+
+
+class CellConverter:
+    """Converts the cells of a column.
+
+    Args:
+        column: the column.
+        nulls: the texts that mean NULL.
+
+    Attributes:
+        convert: takes a cell and returns the value of the table; `str` if it is the cell itself.
+    """
+
+    def __init__(self, column: TargetColumn, nulls: Collection[str]) -> None:
+        self._column = column
+        self._nulls = nulls
+        self._memo = _Memo(self._convert)
+        self._exact = _ExactNumbers(column)
+        # A key must give back its text: otherwise the keys 1.1 and 1.10 would be one.
+        exact = column.in_key or not column.declared
+        self._number_of = self._exact if exact else equal_number
+        is_text = column.type is ColumnType.TEXT and not nulls
+        self.convert: Callable[[str], Any] = str if is_text else self._memo.__getitem__
+
+    @property
+    def spellings(self) -> int:
+        """The ways to write a float that give back all texts so far."""
+        return self._exact.spellings
+
+    def go_back(self, spellings: int) -> None:
+        """Forget what was learned since the column had these ways to write a float."""
+        self._exact.spellings = spellings
+        self._memo.clear()
+
+    def _convert(self, text: str) -> Any:
+        column = self._column
+        if text in self._nulls:
+            return check_value(column, None)
+        if column.type is ColumnType.TEXT:
+            return text
+        if not text:
+            # The text '' would be greater than every number in the column.
+            return check_value(column, None)
+        number = self._number_of(text)
+        return fit_number(column, text if number is None else number)
+
+
+class _ExactNumbers:
+    """Converts texts that the numbers of a column give back.
+
+    Args:
+        column: the column.
+
+    Attributes:
+        spellings: the ways to write a float that give back all texts so far.
+    """
+
+    def __init__(self, column: TargetColumn) -> None:
+        self.spellings = column.spellings
+        self._column = column
+
+    def __call__(self, text: str) -> int | float | None:
+        number = exact_number(text)
+        if number is None:
+            return None
+        if self._column.type is ColumnType.INTEGER:
+            if isinstance(number.value, int):
+                return number.value
+            if number.value.is_integer() and int(number.value) in INT64:
+                return None  # SQLite would store 1.0 as 1
+        if not number.spellings:
+            return number.value  # an integer that no float equals, which does not fit
+        spellings = self.spellings & number.spellings
+        if not spellings:
+            problem = f"{excerpt(text)} in column {self._column.name!r} is written differently"
+            raise misfit(self._column, f"{problem} from the numbers before it")
+        self.spellings = spellings
+        return number.value
