@@ -37,8 +37,8 @@ from forebay.cache.object_storage import MissingError, RateLimitedError, Unavail
 from forebay.cache.s3 import _CancelledError
 from forebay.cli._errors import InputError, InputRowError, LoadError
 from forebay.cli._failures import Failed, Interrupted, Terminated
-from forebay.cli._load.target_columns import MisfitError
 from forebay.cli._load.records import RowTooLongError
+from forebay.cli._load.target_columns import MisfitError
 from forebay.cli._output import ClosedPipeError, OutputError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
