@@ -180,8 +180,8 @@ def test_every_query_and_every_alert_finds_its_data(server: Prometheus) -> None:
     }
     assert {
         "rows_flushed": {"key_values"},
-        "queue_size": {"key_values"},
-        "entries_dead_lettered": {"key_values", "doomed"},
+        "queue_size": {"key_values", "delivered"},
+        "entries_dead_lettered": {"key_values", "doomed", "delivered"},
     } == buffers
 
 

@@ -62,9 +62,12 @@ async def test_the_instruments_are_these(meters: Meters, tmp_path: Path) -> None
             await buffers[PAIRS].flush()
         [scope] = meters.scopes()
         shown = meters.all()
-    assert documented_instruments() == {
-        name: (kind(metric), metric.unit) for name, metric in shown.items()
-    }
+    of_a_spool = ("forebay.spool.", "forebay.delivery.")
+    assert {
+        name: described
+        for name, described in documented_instruments().items()
+        if not name.startswith(of_a_spool)
+    } == {name: (kind(metric), metric.unit) for name, metric in shown.items()}
     assert [] == [name for name, metric in shown.items() if not metric.description]
     assert ("forebay", forebay.__version__, "https://opentelemetry.io/schemas/1.33.0") == (
         scope.scope.name,

@@ -21,6 +21,7 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.33.0"
 
 _FLUSH_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _FLUSH_ROWS: Final = (1, 5, 10, 50, 100, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+_DELIVERY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0)
 _OPERATION_SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """From https://opentelemetry.io/docs/specs/semconv/database/database-metrics/."""
 
@@ -66,6 +67,17 @@ class Instruments:
             description="Duration of database client operations.",
             explicit_bucket_boundaries_advisory=_OPERATION_SECONDS,
         )
+        self.delivery_duration = meter.create_histogram(
+            "forebay.delivery.duration",
+            unit="s",
+            description="Time from the commit to the spool to the acknowledgement of the database",
+            explicit_bucket_boundaries_advisory=_DELIVERY_SECONDS,
+        )
+        self.delivery_retries = meter.create_counter(
+            "forebay.delivery.retries",
+            unit="{retry}",
+            description="Requests that failed, after each of which the same rows are sent again",
+        )
         for name, read, description in (
             ("accepted", buffers.accepted, "Entries accepted"),
             ("superseded", buffers.superseded, "Entries merged into a later entry of their key"),
@@ -88,6 +100,9 @@ class Instruments:
             ("queue.oldest.age", buffers.oldest_ages, "s", "Age of the oldest pending entry"),
             ("buffer.suspended", buffers.suspensions, "{buffer}", "Suspended buffers: 0 or 1"),
             ("wal.size", buffers.wal_sizes, "By", "Size of the write-ahead log"),
+            ("spool.size", buffers.spool_sizes, "By", "Size of the rows in the spool"),
+            ("spool.entries", buffers.spool_entries, "{row}", "Rows in the spool"),
+            ("spool.oldest.age", buffers.spool_ages, "s", "Age of the oldest row in the spool"),
         ):
             meter.create_observable_gauge(
                 f"forebay.{name}", [self._callback(read)], unit=unit, description=description

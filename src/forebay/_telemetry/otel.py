@@ -24,6 +24,7 @@ from forebay._batching.batch import FlushReason
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Observe, unobserved
 from forebay._telemetry.attributes import database_attributes, encodable
+from forebay._telemetry.deliveries import DeliveryTelemetry
 from forebay._telemetry.instruments import SCHEMA_URL, Instruments, instruments_of
 from forebay._telemetry.registry import OpenBuffer
 from forebay._version import __version__
@@ -71,6 +72,7 @@ def observer_factory(
     if tracer is None and isinstance(meter_provider, metrics.NoOpMeterProvider):
         return unobserved
     instruments = instruments_of(meter_provider)
+    store.observe_deliveries(DeliveryTelemetry(instruments, store))
     clock = trio.lowlevel.current_clock()
 
     def observe(name: str, ledger: Ledger, capacity: int) -> BufferObserver:

@@ -17,7 +17,7 @@ from trio.abc import Clock
 
 from forebay._buffer.ledger import Ledger
 from forebay._telemetry.attributes import database_attributes
-from forebay.stores import Store
+from forebay.stores import SpoolState, Store
 
 Reading: TypeAlias = tuple[float, Mapping[str, str]]
 """A value and its attributes."""
@@ -138,6 +138,28 @@ class OpenBuffers:
         }
         sizes = [(store.wal_size(), dict(attributes)) for attributes, store in stores.items()]
         return [(size, attributes) for size, attributes in sizes if size is not None]
+
+    def spool_sizes(self) -> list[Reading]:
+        """Return the bytes that wait in spools, per buffer name."""
+        return self._of_spools(lambda states: sum(state.bytes for state in states))
+
+    def spool_entries(self) -> list[Reading]:
+        """Return the rows that wait in spools, per buffer name."""
+        return self._of_spools(lambda states: sum(state.entries for state in states))
+
+    def spool_ages(self) -> list[Reading]:
+        """Return the age of the oldest row in a spool in seconds, per buffer name."""
+        return self._of_spools(lambda states: max(state.oldest_age for state in states))
+
+    def _of_spools(self, value: Callable[[Sequence[SpoolState]], float]) -> list[Reading]:
+        readings: list[Reading] = []
+        for name, same in self._by_name().items():
+            stores = {id(buffer.store): buffer.store for buffer in same}.values()
+            found = [store.spool_state(name) for store in stores]
+            states = [state for state in found if state is not None]
+            if states:
+                readings.append((value(states), {"buffer": name}))
+        return readings
 
     def _per_name(self, value: Callable[[Sequence[OpenBuffer]], float]) -> list[Reading]:
         return [(value(same), {"buffer": name}) for name, same in self._by_name().items()]

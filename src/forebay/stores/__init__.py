@@ -116,6 +116,45 @@ class Outcome:
     duration: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """What of one table waits in a store until its database has it.
+
+    Attributes:
+        entries: the number of rows.
+        bytes: their size, in bytes.
+        oldest_age: how long the oldest has waited, in seconds; 0 if nothing waits.
+    """
+
+    entries: int
+    bytes: int
+    oldest_age: float
+
+
+class DeliveryObserver(Protocol):
+    """What is told of the deliveries of a store that has a spool. It never raises."""
+
+    def requested(self, table: str, *, duration: float, code: str | None, answered: bool) -> None:
+        """Note one request.
+
+        Args:
+            table: the name of the table.
+            duration: how long it took, in seconds.
+            code: the code of the error; None if it succeeded.
+            answered: whether the database itself reported the error.
+        """
+        ...
+
+    def delivered(self, table: str, *, age: float) -> None:
+        """Note that the database has acknowledged a block.
+
+        Args:
+            table: the name of the table.
+            age: how long its oldest row was in the spool, in seconds.
+        """
+        ...
+
+
 class Attempt(Protocol):
     """The attempt to commit one batch. A store returns it from `Store.begin`.
 
@@ -191,6 +230,30 @@ class Store(ABC):
         """
         return None
 
+    def spool_state(self, table: str) -> SpoolState | None:  # noqa: ARG002  # for stores with a spool
+        """Return what of a table waits in the store's spool, or None if there is no spool.
+
+        Telemetry calls it in any thread.
+
+        Args:
+            table: the name of the table.
+        """
+        return None
+
+    @property
+    def delivery_attributes(self) -> Mapping[str, str]:
+        """The OpenTelemetry attributes of the database to which a spool is delivered.
+
+        `attributes` then describes the spool, to which batches are committed.
+        """
+        return {}
+
+    def observe_deliveries(self, observer: DeliveryObserver) -> None:  # noqa: B027  # for stores with a spool
+        """Report deliveries to an observer from now on, once however often it is passed.
+
+        By default this does nothing, since a store without a spool delivers nothing.
+        """
+
     async def identify(self) -> Database | None:
         """Return the path and the id of the database, which a spill file then names.
 
@@ -210,10 +273,12 @@ __all__ = [
     "Database",
     "DeleteByStep",
     "DeleteStep",
+    "DeliveryObserver",
     "FailureKind",
     "FloodError",
     "Outcome",
     "Rejection",
+    "SpoolState",
     "Step",
     "Store",
     "UpdateStep",

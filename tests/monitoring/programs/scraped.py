@@ -19,6 +19,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 
 import forebay
+import forebay.testing
+from forebay.stores import DeliveryObserver, SpoolState
 
 
 class KeyValue(NamedTuple):
@@ -28,6 +30,7 @@ class KeyValue(NamedTuple):
 
 KEY_VALUES = forebay.Table(KeyValue, name="key_values", key="key")
 DOOMED = forebay.Table(KeyValue, name="doomed", key="key")
+DELIVERED = forebay.Table(KeyValue, name="delivered", key="key")
 OPTIONS = forebay.BufferOptions(flush_interval=0.02, dead_letters_per_minute=None)
 
 
@@ -53,6 +56,35 @@ async def fail(store: forebay.SqliteStore, provider: MeterProvider) -> None:
         pass
 
 
+class Delivering(forebay.testing.MemoryStore):
+    """A store whose database does not take what is committed: it refuses each second request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observers: list[DeliveryObserver] = []
+
+    def spool_state(self, table: str) -> SpoolState:
+        return SpoolState(entries=len(table), bytes=100, oldest_age=3600.0)
+
+    @property
+    def delivery_attributes(self) -> dict[str, str]:
+        return {"db.system.name": "clickhouse", "db.namespace": "app"}
+
+    def observe_deliveries(self, observer: DeliveryObserver) -> None:
+        self.observers.append(observer)
+
+
+async def deliver(provider: MeterProvider) -> None:
+    store = Delivering()
+    async with forebay.open_buffers(store, DELIVERED, meter_provider=provider):
+        while True:
+            for observer in store.observers:
+                for code in ("241", None):
+                    observer.requested("delivered", duration=0.1, code=code, answered=True)
+                observer.delivered("delivered", age=2.0)
+            await trio.sleep(0.02)
+
+
 async def main(path: str) -> None:
     provider = MeterProvider([PrometheusMetricReader()])
     server, _ = prometheus_client.start_http_server(0, "127.0.0.1")
@@ -66,6 +98,7 @@ async def main(path: str) -> None:
     ):
         await fail(store, provider)
         nursery.start_soon(hold_the_lock, path)
+        nursery.start_soon(deliver, provider)
         for n in count():
             await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))
             await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))

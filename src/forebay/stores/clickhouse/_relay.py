@@ -7,8 +7,9 @@ import logging
 import math
 import random
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ import trio
 from forebay._errors import SchemaError, StoreError
 from forebay._options import RetryPolicy
 from forebay._portable import Portable
+from forebay.stores import DeliveryObserver
 from forebay.stores.clickhouse._client import Client
 from forebay.stores.clickhouse._compression import decompress
 from forebay.stores.clickhouse._encoder import BlockEncoder
@@ -87,6 +89,7 @@ class Relay:
         options: how they are sent.
         encoder: returns what splits a block, and whether materialized views read the table.
         verify: checks the table in the server, unless it was checked.
+        observers: are told of requests and deliveries.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Relay:
         *,
         encoder: Callable[[], Awaitable[tuple[BlockEncoder, bool]]],
         verify: Callable[[], Awaitable[None]],
+        observers: Sequence[DeliveryObserver] = (),
     ) -> None:
         self.name = name
         self.state = RelayState.IDLE
@@ -115,6 +119,7 @@ class Relay:
         self._options = options
         self._encoder = encoder
         self._verify = verify
+        self._observers = observers
         self._work = trio.Event()
         self._progress = trio.Event()
         self._last_start = -math.inf
@@ -174,12 +179,14 @@ class Relay:
         while True:
             attempts += 1
             try:
+                self._last_start = trio.current_time()
                 await self._check_table()
                 await self._send(outgoing)
             except (ServerError, NoAnswerError, NotVerifiedError) as error:
                 meaning, code = error.meaning, str(error.code)
                 in_doubt = in_doubt or meaning is Meaning.IN_DOUBT
                 self.retries[code] += 1
+                self._report(code, answered=isinstance(error, ServerError))
                 self.last_error = str(error)
                 if meaning is Meaning.ROW and not in_doubt:
                     encoder, has_views = await self._encoder()
@@ -191,13 +198,21 @@ class Relay:
                 )
                 await self._back_off(meaning, attempts, row, error.summary)
             else:
+                self._report(None, answered=True)
                 await self._spool.delivered(row)
+                for observer in self._observers:
+                    observer.delivered(self.name, age=max(0.0, time.time() - row.spooled_at))
                 self.delivered += row.entries
                 self.last_error = None
                 if self.state is not RelayState.SENDING:
                     _logger.info("table %r: ClickHouse accepts blocks again", self.name)
                 self.state = RelayState.SENDING
                 return
+
+    def _report(self, code: str | None, *, answered: bool) -> None:
+        duration = max(0.0, trio.current_time() - self._last_start)
+        for observer in self._observers:
+            observer.requested(self.name, duration=duration, code=code, answered=answered)
 
     async def _check_table(self) -> None:
         """Check the table before the first block, unless it is checked."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import trio
 
@@ -18,7 +19,7 @@ from forebay._errors import SchemaError, StoreError
 from forebay._owner import Owner
 from forebay._table.json_format import decode_declaration, encode_declaration
 from forebay._table.table import Table
-from forebay.stores import Attempt, Store
+from forebay.stores import Attempt, DeliveryObserver, SpoolState, Store
 from forebay.stores.clickhouse._attempt import ClickHouseAttempt, TableWriter
 from forebay.stores.clickhouse._client import Client
 from forebay.stores.clickhouse._declared import CreateOptions
@@ -133,6 +134,7 @@ class ClickHouseStore(Store):
         self._declared: dict[str, Table[Any]] = {}
         self._relays: dict[str, Relay] = {}
         self._warned: set[str] = set()
+        self._observers: list[DeliveryObserver] = []
 
     def __repr__(self) -> str:
         waiting = sum(size.entries for size in self._spool.sizes.values())
@@ -143,8 +145,29 @@ class ClickHouseStore(Store):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The OpenTelemetry attributes of this database."""
-        return {"db.system.name": "clickhouse", "db.namespace": self.database}
+        """The OpenTelemetry attributes of the spool, to which batches are committed."""
+        return {"db.system.name": "sqlite", "db.namespace": self.spool}
+
+    @property
+    def delivery_attributes(self) -> Mapping[str, str]:
+        """The OpenTelemetry attributes of the database in ClickHouse."""
+        parts = urlsplit(self.url)
+        return {
+            "db.system.name": "clickhouse",
+            "db.namespace": self.database,
+            "server.address": str(parts.hostname),
+        }
+
+    def spool_state(self, table: str) -> SpoolState:
+        """Return what of a table waits in the spool."""
+        size = self._spool.sizes.get(table, _EMPTY)
+        age = 0.0 if size.oldest is None else max(0.0, time.time() - size.oldest)
+        return SpoolState(size.entries, size.bytes, age)
+
+    def observe_deliveries(self, observer: DeliveryObserver) -> None:
+        """Report deliveries to an observer from now on, once however often it is passed."""
+        if observer not in self._observers:
+            self._observers.append(observer)
 
     # Tables
 
@@ -276,8 +299,7 @@ class ClickHouseStore(Store):
 
     def statistics(self) -> ClickHouseStatistics:
         """Return what waits, what was delivered, and what failed, by table and in sum."""
-        now = time.time()
-        tables = {name: self._statistics_of(name, now) for name in self._relays}
+        tables = {name: self._statistics_of(name) for name in self._relays}
         parts = tables.values()
         retries: dict[str, int] = {}
         for part in parts:
@@ -298,15 +320,16 @@ class ClickHouseStore(Store):
             tables=tables,
         )
 
-    def _statistics_of(self, name: str, now: float) -> DeliveryStatistics:
+    def _statistics_of(self, name: str) -> DeliveryStatistics:
         relay, size = self._relays[name], self._spool.sizes.get(name, _EMPTY)
+        state = self.spool_state(name)
         return DeliveryStatistics(
             waiting=size.entries,
             delivered=relay.delivered,
             refused=relay.refused,
             blocks=size.blocks,
             bytes=size.bytes,
-            oldest_age=0.0 if size.oldest is None else max(0.0, now - size.oldest),
+            oldest_age=state.oldest_age,
             requests=relay.requests,
             retries=dict(relay.retries),
             state=relay.state.value,
@@ -327,6 +350,7 @@ class ClickHouseStore(Store):
                 self._relay_options,
                 encoder=partial(self._encoder, name),
                 verify=partial(self._verify, name),
+                observers=self._observers,
             )
             self._relays[name] = relay
             self._nursery.start_soon(relay.run, name=f"forebay relay {name}")

@@ -1,0 +1,71 @@
+"""The metrics of deliveries to a real ClickHouse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from forebay import open_buffers
+from tests.stores.clickhouse.proxy import Answer
+from tests.stores.clickhouse.real_server import RealServer
+from tests.stores.clickhouse.test_relay import proxy_to
+from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.telemetry.documented import documented_instruments
+
+
+def read(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    """Return the points of each metric."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    [resource] = data.resource_metrics
+    [scope] = resource.scope_metrics
+    return {metric.name: list(metric.data.data_points) for metric in scope.metrics}
+
+
+async def test_deliveries_are_measured(server: RealServer, database: str, tmp_path: Path) -> None:
+    """Each request, each failure by its code, each delivered block, and what waits."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    async with (
+        proxy_to(server, Answer(241)) as proxy,
+        open_store(proxy, database, tmp_path, lines) as store,
+        open_buffers(store, lines, meter_provider=provider) as buffers,
+    ):
+        async with open_buffers(store, lines, meter_provider=provider):
+            pass  # a second group of buffers does not report deliveries a second time
+        await buffers[lines].write(Line("x", 1))
+        await store.delivered()
+        points = read(reader)
+    [retries] = points["forebay.delivery.retries"]
+    assert (1, {"buffer": "lines", "error.type": "241"}) == (retries.value, retries.attributes)
+    [delivered] = points["forebay.delivery.duration"]
+    assert (1, {"buffer": "lines"}) == (delivered.count, delivered.attributes)
+    requests = [
+        point
+        for point in points["db.client.operation.duration"]
+        if point.attributes["db.system.name"] == "clickhouse"
+    ]
+    common = {
+        "db.system.name": "clickhouse",
+        "db.namespace": database,
+        "server.address": "127.0.0.1",
+        "db.collection.name": "lines",
+        "db.operation.name": "BATCH INSERT",
+    }
+    failed = {**common, "error.type": "241", "db.response.status_code": "241"}
+    found = sorted(((p.count, dict(p.attributes)) for p in requests), key=lambda pair: len(pair[1]))
+    assert [(1, common), (1, failed)] == found
+    assert {"sqlite", "clickhouse"} == {
+        point.attributes["db.system.name"] for point in points["db.client.operation.duration"]
+    }
+    for name in ("size", "entries", "oldest.age"):
+        [point] = points[f"forebay.spool.{name}"]
+        assert (0, {"buffer": "lines"}) == (point.value, point.attributes)
+    documented = documented_instruments()
+    assert set(points) <= set(documented)
+    assert {name for name in documented if name.startswith(("forebay.spool", "forebay.del"))} <= (
+        set(points)
+    )
