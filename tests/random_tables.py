@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from hypothesis import strategies as st
@@ -88,6 +89,12 @@ def tables(draw: st.DrawFn) -> Drawn:
             for name, kind in values.items()
         },
     )
+
+
+def keys_of(drawn: Drawn) -> list[Any]:
+    """Return all keys that the drawn operations can have."""
+    parts = list(product(*(drawn.values[name] for name in drawn.table.key)))
+    return parts if len(drawn.table.key) > 1 else [key for (key,) in parts]
 
 
 def _with_an_id(table: Table[Any]) -> str:

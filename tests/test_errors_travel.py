@@ -106,6 +106,7 @@ SAMPLES: list[Exception] = [
     OptionsError("capacity = 0: expected a whole number of at least 1"),
     SchemaError("no such column", table="t", sql="ALTER TABLE t ADD COLUMN a"),
     SchemaError("no such column", table="t"),
+    DecodeError("cannot read 'x'", table="t", column="a", value="x"),
     StoreError("'a.db' is locked"),
     DecodeError("not a date", table="t", column="day", value="x"),
     SpillError("line 1: not a spill file"),

@@ -6,7 +6,7 @@ Since it uses no threads, times of Trio's `autojump_clock` are exact in tests th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -26,6 +26,7 @@ from forebay.stores import (
     Outcome,
     Rejection,
     Store,
+    StoredRows,
 )
 
 __all__ = ["FailureKind", "MemoryStore"]
@@ -74,6 +75,7 @@ class MemoryStore(Store):
         self._gate.set()
         self._rows: dict[str, dict[Key, Row]] = {}
         self._appended: dict[str, list[Row]] = {}
+        self._positions: dict[str, int] = {}
 
     def rows(self, table: Table[Any]) -> list[Row]:
         """Return the rows of a table: sorted by key, or in the order of writes if it has no key."""
@@ -115,6 +117,18 @@ class MemoryStore(Store):
         """Do nothing: every table exists."""
         await trio.lowlevel.checkpoint()
 
+    def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:  # noqa: ARG002  # as the base class has it
+        """Return nothing: a buffer on this store has all methods."""
+        return {}
+
+    async def read_rows(self, table: Table[Any], keys: Sequence[Key], *, stream: str) -> StoredRows:
+        """Return the rows with these keys at once. `delay`, `stop` and failures do not matter."""
+        await trio.lowlevel.checkpoint()
+        rows = self._rows.get(table.name, {})
+        return StoredRows(
+            {key: rows[key] for key in keys if key in rows}, self._positions.get(stream, 0)
+        )
+
     def begin(self, batch: Batch) -> Attempt:
         """Return an attempt to commit a batch.
 
@@ -135,6 +149,7 @@ class MemoryStore(Store):
         for step in accepted.steps:
             self._apply(batch.table, step)
         self.batches.append(batch)
+        self._positions[batch.stream] = batch.end
         self.dead_letters.extend(rejections)
         operations = Counter[str]()
         for step in accepted.steps:

@@ -13,15 +13,11 @@ from forebay import (
     DeleteBy,
     FlushReason,
     Keep,
-    Max,
-    Min,
-    Replace,
     Sum,
     Table,
     Update,
     Write,
 )
-from forebay._batching.batch import is_idempotent
 from forebay._batching.coalesce import Coalescer, remaining_batch, split_batch
 from forebay._table.operations import Entry
 from forebay.stores import Batch, DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
@@ -295,27 +291,3 @@ def test_split_batch_and_remaining_batch() -> None:
     assert (WriteStep((("b", 1, 1), ("a", 3, 3))),) == rest.steps
     assert [(5, 7), (7, 10), (8, 10)] == [(p.position, p.end) for p in (first, second, rest)]
     assert {("s", FlushReason.REQUESTED)} == {(p.stream, p.reason) for p in (first, second, rest)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "idempotent"),
-    [
-        ({"key": "k"}, True),
-        ({"key": "k", "merge": {"v": Replace}}, True),
-        ({}, False),
-        ({"key": "k", "merge": {"v": Sum}}, False),
-        # On the second commit an update finds the row that the first commit wrote after it.
-        ({"key": "k", "merge": {"v": Keep}}, False),
-        ({"key": "k", "merge": {"v": Min}}, False),
-        ({"key": "k", "merge": {"v": Max}}, False),
-        # A delete by a value finds the row that an update after it gave this value.
-        ({"key": "k", "delete_by": "v"}, False),
-        # A constraint refuses an entry because of a row that a later entry wrote.
-        ({"key": "k", "coalesce": False}, False),
-    ],
-)
-def test_is_idempotent(arguments: dict[str, Any], idempotent: bool) -> None:
-    """Only if rows replace each other by key does a second commit change nothing."""
-    table = Table.from_columns({"k": str, "v": int}, name="t", **arguments)
-
-    assert idempotent is is_idempotent(table)

@@ -36,11 +36,12 @@ from forebay import (
     open_buffers,
 )
 from forebay._table.operations import Operation
+from forebay._table.table import key_getter
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
 from tests import buffer_calls, one_by_one
 from tests.buffer_calls import Call, Ended
-from tests.random_tables import Drawn, tables
+from tests.random_tables import Drawn, keys_of, tables
 from tests.random_tables import operation as operations
 from tests.random_tables import write as writes
 
@@ -296,6 +297,23 @@ class BufferMachine(RuleBasedStateMachine):
         self.advance(seen.accepted - seen.pending)
         assert one_by_one.rows_of(self.model, self.drawn.table) == self.rows()
         self.check_calls()
+
+    @invariant()
+    def check_get(self) -> None:
+        """Check that `get_many` returns the rows after all accepted entries, settled or not."""
+        if self.session is None or not self.drawn.table.key:
+            return
+        buffer = self.session.buffer
+        try:
+            found = self.do(buffer.get_many, keys_of(self.drawn))
+        except trio.BrokenResourceError:
+            assert self.block.done() or "failed" in repr(buffer)
+            return
+        self.model.execute("SAVEPOINT before")
+        one_by_one.execute(self.model, self.drawn.table, self.open.accepted[self.settled :])
+        expected = one_by_one.rows_of(self.model, self.drawn.table)
+        self.model.execute("ROLLBACK TO before")
+        assert sorted(found.values(), key=key_getter(self.drawn.table)) == expected
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of the store."""

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from forebay._table.merge import Merge
 from forebay._table.operations import Delete, DeleteBy, Entry, Key, Operation, Row, Update, Write
-from forebay._table.table import Table, is_coalesced, value_columns
+from forebay._table.table import Table
 
 
 class FlushReason(enum.Enum):
@@ -125,23 +124,6 @@ class Batch:
         """How many entries of the buffer are settled once this batch is committed."""
         return self.position + self.entries
 
-    @property
-    def is_idempotent(self) -> bool:
-        """Whether committing this batch twice has the same result as committing it once."""
-        return is_idempotent(self.table)
-
     def operations(self) -> Iterator[Operation]:
         """Return every operation of the batch, in the order of execution."""
         return (operation for step in self.steps for operation in step.operations())
-
-
-def is_idempotent(table: Table[Any]) -> bool:
-    """Return whether every batch of a table can be committed twice with the result of once.
-
-    This holds if rows have a key and later rows replace earlier ones as a whole. It does not hold
-    with other merge rules or with `delete_by`: on the second commit an update can find a row that
-    the first commit wrote after the update. It does not hold without coalescing either: on the
-    second commit a constraint can refuse an entry because of a row that the first commit wrote.
-    """
-    replaces_rows = all(column.merge is Merge.REPLACE for column in value_columns(table))
-    return is_coalesced(table) and replaces_rows and table.delete_by is None

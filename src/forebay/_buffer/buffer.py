@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import trio
@@ -9,7 +10,9 @@ import trio
 from forebay._buffer.bulk_calls import BulkCalls
 from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
+from forebay._buffer.reader import Reader
 from forebay._buffer.statistics import BufferStatistics
+from forebay._decoding import RowReader
 from forebay._errors import RowError
 from forebay._owner import running
 from forebay._table.operations import DeleteBy, Key
@@ -32,12 +35,16 @@ class Buffer(BulkCalls[R]):
     `statistics` raise `RuntimeError`; from there, call the buffer through `trio.from_thread`.
     """
 
-    def __init__(self, table: Table[R], channel: Channel, ledger: Ledger) -> None:
+    def __init__(
+        self, table: Table[R], channel: Channel, ledger: Ledger, reader: Reader | None
+    ) -> None:
         super().__init__(table, channel)
         self._recognize = self._validator.recognize
         self._owner_identity = channel.owner_identity
         self._budget = channel.budget
         self._ledger = ledger
+        self._reader = reader
+        self._rows = RowReader(table, [column.name for column in table.columns])
         self._clock = trio.lowlevel.current_clock()
 
     @property
@@ -279,6 +286,67 @@ class Buffer(BulkCalls[R]):
         self._channel.check_owner()
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._ledger.wait_settled(self._channel.request_flush())
+
+    async def get(self, key: Key, /) -> R | None:
+        """Return the row with this key, as if all entries accepted so far had been executed.
+
+        This is what the table will have once the pending entries are written. It causes no flush
+        and does not wait for one: if the pending entries do not decide what the row is, it is read
+        from the table, and the entries that the table does not have yet are executed in memory, by
+        the table's merge rules. What other tasks enqueue after this call does not matter, unless
+        it is committed before the table is read. A row counts until the table has refused it.
+        Triggers, cascades and defaults of the table are not simulated.
+
+        This is always a checkpoint. If it is cancelled, nothing happens.
+
+        Args:
+            key: the value of the key column; a tuple if the key has several columns.
+
+        Returns:
+            A new instance of the row type; None if there is no such row.
+
+        Raises:
+            TypeError: the table has no key, a value is not of its column's type, or the table
+                cannot be read by key, for example because a column converts what it stores.
+            ValueError: the key does not have one value per key column.
+            DecodeError: a stored value is not one of its column.
+            StoreError: the database cannot be read.
+            trio.ClosedResourceError: the buffer is closed.
+            trio.BrokenResourceError: the buffer's worker has failed.
+        """
+        found = await self.get_many((key,))
+        return found.get(key)
+
+    async def get_many(self, keys: Iterable[Key], /) -> dict[Key, R]:
+        """Return the rows with these keys, as if all entries accepted so far had been executed.
+
+        All rows are as of the same moment. The rest is the same as for `get`; one call for many
+        keys costs less than many calls.
+
+        Args:
+            keys: as for `get`.
+
+        Returns:
+            The rows that exist, by key.
+
+        Raises:
+            TypeError: as for `get`.
+            ValueError: as for `get`.
+            DecodeError: as for `get`.
+            StoreError: as for `get`.
+            trio.ClosedResourceError: as for `get`.
+            trio.BrokenResourceError: as for `get`.
+        """
+        stored = {key: self._validator.validate_key(key) for key in keys}
+        self._channel.check_open()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._reader is None or not stored:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return {}
+        rows = await self._reader.read(stored.values())
+        found = [key for key in stored if stored[key] in rows]
+        read = self._rows.read([rows[stored[key]] for key in found])
+        return dict(zip(found, read, strict=True))
 
     def statistics(self) -> BufferStatistics:
         """Return the state of this buffer now. This works after the end of `trio.run`, too."""

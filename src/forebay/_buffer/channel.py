@@ -29,6 +29,7 @@ from forebay._buffer.burst import Burst, Taken
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
+from forebay._buffer.pending_entries import PendingEntries
 from forebay._owner import Owner, running
 from forebay._table.operations import Entry, size_of
 
@@ -57,6 +58,7 @@ class Channel:
         capacity: the limit on the entries that are accepted and not settled.
         batch_size: the number of entries in a full batch. A burst with that many is closed.
         ledger: counts the accepted entries.
+        pending: gets each burst with its first entry, and drops it once it is settled.
         capture: called with the numbers of accepted entries, in the task that sent them.
     """
 
@@ -67,12 +69,14 @@ class Channel:
         capacity: Capacity,
         batch_size: int,
         ledger: Ledger,
+        pending: PendingEntries | None = None,
         capture: Capture | None = None,
     ) -> None:
         self._name = name
         self._capacity = capacity
         self._batch_size = batch_size
         self._ledger = ledger
+        self._pending = pending
         self._capture = capture
         self._owner = Owner(
             f"buffer {name!r}",
@@ -258,6 +262,8 @@ class Channel:
             burst.opened_at = trio.current_time()
             self._send.send_nowait(burst)
             self._worker_waits = False
+            if self._pending is not None:
+                self._pending.add(burst)
             if self._ledger.oldest is None:
                 self._ledger.oldest = burst.opened_at
         burst.entries.extend(entries)
@@ -395,12 +401,14 @@ class Channel:
         return taken
 
     def release(self, size: int) -> None:
-        """Release the room of entries that settled: wake tasks that wait for it.
+        """Release the room of entries that settled: wake tasks that wait for it, drop the entries.
 
         Args:
             size: the sum of `Taken.size`.
         """
         self._capacity.release(size=size)
+        if self._pending is not None:
+            self._pending.settle(self._ledger.settled)
 
     def close_receive(self) -> None:
         """Close the worker's end, after which no entry can be taken."""

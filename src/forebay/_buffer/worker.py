@@ -24,10 +24,12 @@ from forebay._buffer.in_flight import InFlight
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.log import BufferLog
 from forebay._buffer.observer import Observe, unobserved
+from forebay._buffer.pending_entries import PendingEntries
+from forebay._buffer.reader import Reader
 from forebay._errors import DrainError, FlushError, Unsettled
 from forebay._options import BufferOptions
 from forebay._table.operations import Operation, to_operation
-from forebay._table.table import Table
+from forebay._table.table import Table, key_getter
 from forebay.stores import BatchError, FloodError, Store
 
 
@@ -51,16 +53,22 @@ class Worker:
         self._table = table
         self._options = options
         self._policy = FlushPolicy.from_options(options)
+        stream = uuid4().hex
         self.ledger = Ledger(table.name)
         self.observer = observe(table.name, self.ledger, options.capacity)
+        pending = PendingEntries(key_getter(table)) if table.key else None
         self.channel = Channel(
             table.name,
             capacity=Capacity(options.capacity, options.capacity_bytes, ledger=self.ledger),
             batch_size=self._policy.batch_size,
             ledger=self.ledger,
+            pending=pending,
             capture=self.observer.capture,
         )
-        self.buffer: Buffer[Any] = Buffer(table, self.channel, self.ledger)
+        reader = None
+        if pending is not None:
+            reader = Reader(table, store, stream=stream, ledger=self.ledger, pending=pending)
+        self.buffer: Buffer[Any] = Buffer(table, self.channel, self.ledger, reader)
         self._log = BufferLog(table.name)
         self._flusher = Flusher(
             table,
@@ -72,7 +80,7 @@ class Worker:
             log=self._log,
         )
         self._scope = trio.CancelScope(shield=True)
-        self._coalescer = Coalescer(table, stream=uuid4().hex)
+        self._coalescer = Coalescer(table, stream=stream)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
         self._given_up = False

@@ -18,7 +18,7 @@ from forebay._batching.batch import (
 )
 from forebay._database import Database
 from forebay._portable import Portable
-from forebay._table.operations import Operation
+from forebay._table.operations import Key, Operation, Row
 from forebay._table.table import Table
 
 
@@ -155,6 +155,20 @@ class DeliveryObserver(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Rows of a table, as of one moment.
+
+    Attributes:
+        rows: the rows that exist, by key.
+        position: how many entries of the buffer these rows reflect: all up to this number are
+            settled. 0 if the database knows of none.
+    """
+
+    rows: Mapping[Key, Row]
+    position: int
+
+
 class Attempt(Protocol):
     """The attempt to commit one batch. A store returns it from `Store.begin`.
 
@@ -214,6 +228,31 @@ class Store(ABC):
 
         The caller keeps the attempt until the batch is settled; the store keeps no reference.
         """
+
+    def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:  # noqa: ARG002  # for others
+        """Return the methods of `Buffer` that the store cannot serve for a table, with the reason.
+
+        `open_buffers` calls this after `prepare`, and the buffer then refuses these methods. By
+        default a store cannot serve `get` and `get_many`.
+        """
+        return dict.fromkeys(("get", "get_many"), "this store does not read rows by their keys")
+
+    async def read_rows(self, table: Table[Any], keys: Sequence[Key], *, stream: str) -> StoredRows:
+        """Read the rows with these keys, and the position of a buffer, as of one moment.
+
+        The position must be exact, also while a batch of the buffer is being committed, or is in
+        doubt: either the rows reflect an entry and the position includes it, or neither. A store
+        that overrides this method also overrides `unsupported_calls`.
+
+        Args:
+            table: a table with a key.
+            keys: at least one key.
+            stream: `Batch.stream` of the buffer.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not read rows by their keys")
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -281,6 +320,7 @@ __all__ = [
     "SpoolState",
     "Step",
     "Store",
+    "StoredRows",
     "UpdateStep",
     "WriteStep",
 ]

@@ -46,8 +46,10 @@ def jobs(columns: dict[str, Any] | None = None, **arguments: Any) -> Table[tuple
 
 
 def schema(raw: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Return the names and the SQL of all that is in a file."""
-    return raw.execute("SELECT name, sql FROM sqlite_schema WHERE sql NOTNULL").fetchall()
+    """Return the names and the SQL of all that is in a file, without forebay's own tables."""
+    return raw.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE sql NOTNULL AND name NOT LIKE 'forebay%'"
+    ).fetchall()
 
 
 async def open_altered(path: Path, *tables: Table[Any]) -> None:

@@ -11,6 +11,7 @@ import math
 import shutil
 import sqlite3
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from forebay import Buffer, BufferOptions, DrainError, RetryPolicy, open_buffers, open_sqlite
 from forebay._table.operations import Operation
+from forebay._table.table import key_getter
 from tests import buffer_calls, one_by_one
-from tests.random_tables import Drawn, tables
+from tests.random_tables import Drawn, keys_of, tables
 from tests.random_tables import operation as operations
 
 OPTIONS = BufferOptions(
@@ -199,6 +201,33 @@ class CrashMachine(RuleBasedStateMachine):
                 expected = one_by_one.rows_of(model, self.drawn.table)
             with closing(sqlite3.connect(self.path)) as raw:
                 assert expected == one_by_one.rows_of(raw, self.drawn.table)
+
+    @invariant()
+    def check_get(self) -> None:
+        """`get_many` returns the rows after all accepted entries, settled or not."""
+        if not self.drawn.table.key:
+            return
+        call = partial(self.buffer.get_many, keys_of(self.drawn))
+        try:
+            found = self.portal.call(call)
+        except TypeError:
+            assert self.converts_values()
+            return
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+            model.execute(self.drawn.ddl)
+            one_by_one.execute(model, self.drawn.table, self.accepted)
+            expected = one_by_one.rows_of(model, self.drawn.table)
+        assert sorted(found.values(), key=key_getter(self.drawn.table)) == expected
+
+    def converts_values(self) -> bool:
+        """Return whether a column of the table has a type that converts some values."""
+        with closing(sqlite3.connect(self.path)) as raw:
+            columns = raw.execute("SELECT name, type FROM pragma_table_info('t')").fetchall()
+        stored = dict(columns)
+        kinds = {int: "INTEGER", str: "TEXT", float: "REAL", bytes: "BLOB", None: ""}
+        return any(
+            stored[column.name] != kinds[column.storage] for column in self.drawn.table.columns
+        )
 
     def teardown(self) -> None:
         """Drain; then every accepted entry is in the file."""

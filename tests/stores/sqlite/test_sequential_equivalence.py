@@ -33,7 +33,6 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
-from forebay._batching.batch import is_idempotent
 from forebay._batching.coalesce import Coalescer, split_batch
 from forebay._table.operations import Entry, Operation
 from forebay._table.validation import RowValidator
@@ -116,23 +115,6 @@ async def in_memory(drawn: Drawn, batches: Sequence[Batch]) -> list[tuple[Any, .
     for batch in batches:
         await store.begin(batch).commit(rejection_limit=math.inf)
     return store.rows(drawn.table)
-
-
-@given(st.data())
-def test_an_idempotent_batch_may_be_executed_twice(data: st.DataObject) -> None:
-    """The second execution, after a COMMIT in doubt, does not change the result."""
-    drawn = data.draw(tables().filter(lambda drawn: is_idempotent(drawn.table)))
-    before = data.draw(operations(drawn, at_most=3))
-    accepted = data.draw(operations(drawn, at_most=8))
-    batches = []
-    for run in (before, accepted):
-        coalescer = Coalescer(drawn.table)
-        coalescer.add([entry_of(drawn.table, operation) for operation in run], only_rows=False)
-        batches.append(coalescer.take(FlushReason.FULL))
-
-    expected = expected_rows(drawn, [*before, *accepted])
-
-    assert expected == in_sqlite(drawn, [*batches, batches[-1]], 999)
 
 
 async def enqueue(buffer: Buffer[Any], run: Sequence[Operation]) -> None:

@@ -30,7 +30,11 @@ class SqliteAttempt:
         self._files = files
         self._saved_positions = saved_positions
         self._committer = BatchCommitter(
-            batch, variables=variables, check_files=files.check, before_commit=before_commit
+            batch,
+            variables=variables,
+            saved_position=batch.stream in saved_positions,
+            check_files=files.check,
+            before_commit=before_commit,
         )
 
     async def commit(self, *, rejection_limit: float) -> Outcome:
@@ -59,8 +63,9 @@ class SqliteAttempt:
                 outcome=committer.outcome(),
                 in_doubt=committer.in_doubt,
             ) from error
-        if committer.saved_position:
-            self._saved_positions.add(committer.batch.stream)
+        finally:
+            if committer.saved_position:
+                self._saved_positions.add(committer.batch.stream)
         return outcome
 
     def _commit_in_thread(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:

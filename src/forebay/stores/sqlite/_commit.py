@@ -60,12 +60,13 @@ class BatchCommitter:
         batch: Batch,
         *,
         variables: int,
+        saved_position: bool = False,
         check_files: Callable[[], object] = lambda: None,
         before_commit: TransactionHook | None = None,
     ) -> None:
         self.batch = batch
-        self.saved_position = False
-        """Whether a transaction of this batch saved its position in the file."""
+        self.saved_position = saved_position
+        """Whether a transaction of the buffer saved its position in the file."""
         self._variables = variables
         self._check_files = check_files
         self._before_commit = before_commit
@@ -189,9 +190,9 @@ class BatchCommitter:
                 numbers = range(before.position + 1, self._settled.position + 1)
                 rejections = self._settled.rejections(after=before.rejection_count)
                 self._before_commit(raw, numbers, rejections)
-            if self._needs_position(batch):
-                self.saved_position = True
-                save_position(raw, batch.stream, batch.table.name, batch.end)
+            # Somebody may have dropped the table, which makes an attempt fail.
+            create = self._attempts > 1 or not self.saved_position
+            save_position(raw, batch.stream, batch.table.name, batch.end, create=create)
             self._check_files()
 
         try:
@@ -204,16 +205,7 @@ class BatchCommitter:
         except BaseException:
             self._settled = before
             raise
-
-    def _needs_position(self, batch: Batch) -> bool:
-        """Return whether to save the position, so that no retry repeats this transaction."""
-        is_part = batch.entries < self.batch.entries
-        return bool(
-            is_part
-            or self._before_commit
-            or self._settled.rejection_count
-            or not batch.is_idempotent
-        )
+        self.saved_position = True
 
     def _write(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Execute all operations of a batch, and note that they are settled."""

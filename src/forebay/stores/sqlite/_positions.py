@@ -1,8 +1,9 @@
 """The last committed position of a buffer, saved in the transaction that commits a batch.
 
-When COMMIT fails with an I/O error, the transaction may be in the file or not. To find out, a
-transaction that must not be repeated (appended rows, added sums, dead letters) saves the number of
-entries settled so far in the table `forebay_progress`, one row per buffer.
+Each transaction of a buffer saves the number of entries settled so far in the table
+`forebay_progress`, one row per buffer. So whoever reads the file knows which entries it has. When
+COMMIT fails with an I/O error, the transaction may be in the file or not: the next attempt looks.
+`Buffer.get` reads a row together with the position, and replays only the entries after it.
 """
 
 from __future__ import annotations
@@ -26,18 +27,34 @@ _CREATE: Final = f"""CREATE TABLE IF NOT EXISTS {TABLE} (
     position INTEGER NOT NULL
 ) WITHOUT ROWID"""
 
+EXISTS: Final = (
+    "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 'forebay_progress'"
+)
+
+_SAVE: Final = (
+    f"INSERT INTO {TABLE} VALUES (?, ?, ?) "
+    f"ON CONFLICT (stream) DO UPDATE SET position = excluded.position"
+)
+
 _DELETE_TIMEOUT: Final = 1.0
 """The longest wait to delete saved positions when the store closes, in seconds."""
 
 
-def save_position(raw: sqlite3.Connection, stream: str, buffer: str, position: int) -> None:
-    """Save the number of entries of a stream that are settled when the transaction commits."""
-    upsert = (
-        f"INSERT INTO {TABLE} VALUES (?, ?, ?) "
-        f"ON CONFLICT (stream) DO UPDATE SET position = excluded.position"
-    )
-    create_table(raw, _CREATE)
-    raw.execute(upsert, (stream, buffer, position))
+def save_position(
+    raw: sqlite3.Connection, stream: str, buffer: str, position: int, *, create: bool
+) -> None:
+    """Save the number of entries of a stream that are settled when the transaction commits.
+
+    Args:
+        raw: a connection with an open transaction.
+        stream: the unique id of the buffer.
+        buffer: the name of the buffer.
+        position: the number of settled entries.
+        create: whether to create the table if it does not exist.
+    """
+    if create:
+        create_table(raw, _CREATE)
+    raw.execute(_SAVE, (stream, buffer, position))
 
 
 def load_position(raw: sqlite3.Connection, stream: str) -> int | None:
@@ -59,6 +76,9 @@ class SavedPositions:
     def __init__(self, writer: Connection) -> None:
         self._writer = writer
         self._streams: set[str] = set()
+
+    def __contains__(self, stream: str) -> bool:
+        return stream in self._streams
 
     def add(self, stream: str) -> None:
         """Remember that a position of this stream was saved."""

@@ -9,11 +9,11 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 import trio
 
+from forebay._decoding import RowReader
 from forebay._protection import protected_context
 from forebay._table.table import Table
 from forebay.sqlite import Parameters
 from forebay.stores.sqlite._readers import BorrowedReader, Readers
-from forebay.stores.sqlite._typed_rows import RowReader
 from forebay.stores.sqlite._waiting import retry_while_locked
 
 T = TypeVar("T")

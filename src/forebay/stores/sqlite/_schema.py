@@ -235,3 +235,30 @@ def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[StoredI
         table=table.name,
         sql=f"CREATE UNIQUE INDEX {quoted(index)} ON {quoted(table.name)} ({columns});",
     )
+
+
+def conversions(raw: sqlite3.Connection, table: Table[Any]) -> list[str]:
+    """Return the columns of a table that do not store every value of their type as it is.
+
+    A row read from such a table can differ from the row that was written.
+
+    Args:
+        raw: a connection to the file.
+        table: the declaration, which matches the table in the file.
+    """
+    stored = _read_columns(raw, table.name)
+    strict = is_strict(raw, table.name)
+    rowid = _rowid_column(stored, read_indexes(raw, table.name))
+    found: list[str] = []
+    for column in table.columns:
+        declared = stored[fold_case(column.name)].declared
+        is_rowid = fold_case(column.name) == rowid
+        if column.has_one_type:
+            exact = _is_lossless(column, declared, is_rowid=is_rowid, strict=strict)
+        elif strict:
+            exact = declared.upper() == "ANY"
+        else:
+            exact = not is_rowid and affinity(declared) == "BLOB"
+        if not exact:
+            found.append(f"column {column.name!r}, declared as {declared!r}")
+    return found

@@ -49,12 +49,12 @@ def quoted_list(names: Iterable[str]) -> str:
     return ", ".join(map(quoted, names))
 
 
-def _placeholders(rows: int, columns: int) -> str:
+def placeholders(rows: int, columns: int) -> str:
     row = f"({','.join('?' * columns)})"
     return ",".join([row] * rows)
 
 
-def _existing_value(column: Column) -> str:
+def existing_value(column: Column) -> str:
     """Return the SQL for a column of the existing row, which compares as Python compares."""
     name = f"old.{quoted(column.name)}"
     return f"{name} COLLATE BINARY" if column.storage is str else name
@@ -68,7 +68,7 @@ def _merge_sql(column: Column) -> str:
     elif column.merge is Merge.SUM:
         value = f"COALESCE({old} + {new}, {old}, {new})"
     else:
-        value = f"COALESCE({column.merge.value}({_existing_value(column)}, {new}), {old}, {new})"
+        value = f"COALESCE({column.merge.value}({existing_value(column)}, {new}), {old}, {new})"
     return f"{quoted(column.name)} = {value}"
 
 
@@ -84,7 +84,7 @@ def write_sql(table: Table[Any], rows: int) -> str:
     names = [column.name for column in table.columns]
     insert = (
         f"INSERT INTO {in_main(table.name)} AS old ({quoted_list(names)}) "
-        f"VALUES {_placeholders(rows, len(names))}"
+        f"VALUES {placeholders(rows, len(names))}"
     )
     if not table.key:
         return insert
@@ -103,14 +103,14 @@ def update_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Return the SQL that sets columns of rows; its parameters are a key and values per row."""
     # SQLite names the columns of VALUES column1, column2, …
     key_columns = enumerate(select_columns(table, table.key), start=1)
-    match = " AND ".join(f"{_existing_value(column)} = new.column{i}" for i, column in key_columns)
+    match = " AND ".join(f"{existing_value(column)} = new.column{i}" for i, column in key_columns)
     first = len(table.key) + 1
     changes = ", ".join(
         f"{quoted(name)} = new.column{i}" for i, name in enumerate(columns, start=first)
     )
     return (
         f"UPDATE {in_main(table.name)} AS old SET {changes} "
-        f"FROM (VALUES {_placeholders(rows, len(table.key) + len(columns))}) AS new WHERE {match}"
+        f"FROM (VALUES {placeholders(rows, len(table.key) + len(columns))}) AS new WHERE {match}"
     )
 
 
@@ -118,7 +118,7 @@ def update_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
 def delete_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     """Return the SQL that deletes the rows with these values in these columns."""
     start = f"DELETE FROM {in_main(table.name)} AS old WHERE "
-    terms = [_existing_value(column) for column in select_columns(table, columns)]
+    terms = [existing_value(column) for column in select_columns(table, columns)]
     if len(terms) == 1:
         return f"{start}{terms[0]} IN ({','.join('?' * rows)})"
     # Not (a, b) IN (VALUES …): for that, SQLite 3.40 scans the table.

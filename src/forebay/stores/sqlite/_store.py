@@ -12,18 +12,21 @@ from forebay._batching.batch import Batch
 from forebay._database import Database
 from forebay._errors import SchemaError
 from forebay._owner import Owner
+from forebay._table.columns import join_alternatives
+from forebay._table.operations import Key
 from forebay._table.table import Table
-from forebay.stores import Store
+from forebay.stores import Store, StoredRows
 from forebay.stores.sqlite._attempt import SqliteAttempt
 from forebay.stores.sqlite._commit import TransactionHook
 from forebay.stores.sqlite._database_id import create_id, read_id
 from forebay.stores.sqlite._errors import batch_error, store_errors
 from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._key_reads import read_rows
 from forebay.stores.sqlite._maintenance import Maintenance
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._reading import Reading
-from forebay.stores.sqlite._schema import check_table
+from forebay.stores.sqlite._schema import check_table, conversions
 from forebay.stores.sqlite._silent_rules import silent_rules
 from forebay.stores.sqlite._waiting import retry_while_locked
 from forebay.stores.sqlite._writer_connection import WriterConnection
@@ -65,6 +68,8 @@ class SqliteStore(Reading, Maintenance, Store):
             "trio.from_thread.run(store.fetch_all, sql, trio_token=token)",
         )
         self._known_silent_rules: set[str] = set()
+        self._conversions: dict[str, list[str]] = {}
+        """The columns that do not store every value as it is, by the names of their tables."""
 
     def __repr__(self) -> str:
         return f"<forebay.SqliteStore {self.path!r}: {self._writer.statistics().state.value}>"
@@ -114,6 +119,7 @@ class SqliteStore(Reading, Maintenance, Store):
     def _check_tables(self, raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
         for table in tables:
             check_table(raw, table)
+            self._conversions[table.name] = conversions(raw, table)
             for rule in silent_rules(raw, table.name):
                 if rule not in self._known_silent_rules:
                     self._known_silent_rules.add(rule)
@@ -122,6 +128,30 @@ class SqliteStore(Reading, Maintenance, Store):
                         "counts them as committed",
                         rule,
                     )
+
+    def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
+        """Return `get` and `get_many` if a row in the file can differ from the row written."""
+        if not (columns := self._conversions.get(table.name)):
+            return {}
+        reason = (
+            f"{join_alternatives(columns)} converts values when they are stored; create the table "
+            f"with the types of the row type"
+        )
+        return dict.fromkeys(("get", "get_many"), reason)
+
+    async def read_rows(self, table: Table[Any], keys: Sequence[Key], *, stream: str) -> StoredRows:
+        """Read the rows with these keys and the position of a buffer. `Buffer.get` calls it.
+
+        It sees what is committed when it starts, and never waits for the writer.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with store_errors(self.path):
+            return await self._readers.run(
+                f"read rows of {table.name!r} by key",
+                lambda connection: connection.run(read_rows, table, keys, stream, self._variables),
+            )
 
     async def identify(self) -> Database:
         """Return the path and the id of the database. `open_buffers` calls it if it may spill.

@@ -1,53 +1,18 @@
-"""A batch of an idempotent table may be executed twice, as after a COMMIT in doubt."""
+"""A COMMIT that failed with an I/O error: whether it took place is known once the file is read."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
-from forebay import FlushReason, Table, Write
-from forebay._batching.batch import is_idempotent
+from forebay import FlushReason, Table
 from forebay._batching.coalesce import Coalescer
-from forebay._table.operations import Operation
 from forebay.sqlite import CommitError
 from forebay.stores.sqlite._commit import BatchCommitter
-from forebay.stores.sqlite._statements import statements
-from tests import one_by_one
-from tests.random_tables import Drawn, operations, tables
-
-
-def rows_after(
-    drawn: Drawn, before: Sequence[Operation], accepted: Sequence[Operation], times: int
-) -> list[tuple[Any, ...]]:
-    coalescer = Coalescer(drawn.table)
-    entries = [each.row if isinstance(each, Write) else each for each in accepted]
-    coalescer.add(entries, only_rows=False)
-    batch = coalescer.take(FlushReason.REQUESTED)
-    with closing(sqlite3.connect(":memory:")) as raw:
-        raw.execute(drawn.ddl)
-        one_by_one.execute(raw, drawn.table, before)
-        for _ in range(times):
-            for step in batch.steps:
-                for statement in statements(drawn.table, step, variables=100):
-                    raw.execute(statement.sql, statement.parameters)
-        return one_by_one.rows_of(raw, drawn.table)
-
-
-@given(st.data())
-def test_a_second_execution_of_a_batch_changes_nothing(data: st.DataObject) -> None:
-    """If the table is idempotent; whatever rows were in it before."""
-    drawn = data.draw(tables())
-    assume(is_idempotent(drawn.table))
-    before = data.draw(operations(drawn, at_most=6))
-    accepted = data.draw(operations(drawn, at_most=6))
-    assert rows_after(drawn, before, accepted, 1) == rows_after(drawn, before, accepted, 2)
 
 
 class Failing(sqlite3.Connection):

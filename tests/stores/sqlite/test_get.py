@@ -1,0 +1,233 @@
+"""`Buffer.get` on real files: while flushes, locks and other programs are under way."""
+
+from __future__ import annotations
+
+import math
+import random
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID, uuid4
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from forebay import (
+    Buffer,
+    BufferOptions,
+    DecodeError,
+    Delete,
+    Json,
+    Keep,
+    Max,
+    Sum,
+    Table,
+    Update,
+    Write,
+    open_buffers,
+    open_sqlite,
+)
+from tests import buffer_calls, one_by_one
+
+
+class Counter(NamedTuple):
+    key: str
+    total: int
+    first: int
+    state: str | None
+
+
+SUMS = Table(
+    Counter,
+    name="sums",
+    key="key",
+    merge={"total": Sum, "first": Keep, "state": Max},
+    delete_by="state",
+)
+REPLACED = Table(Counter, name="replaced", key="key")
+ALONE = Table(Counter, name="alone", key="key", merge={"total": Sum}, coalesce=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.db"
+
+
+class Model:
+    """The rows that a table should have, executed one by one."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+        self._raw = sqlite3.connect(":memory:", isolation_level=None)
+        columns = ", ".join(column.name for column in table.columns)
+        self._raw.execute(f"CREATE TABLE {table.name} ({columns}, UNIQUE (key))")
+
+    def execute(self, operation: Write | Update | Delete) -> None:
+        one_by_one.execute(self._raw, self._table, [operation])
+
+    def row(self, key: str) -> tuple[Any, ...] | None:
+        rows = one_by_one.rows_of(self._raw, self._table)
+        return next((row for row in rows if row[0] == key), None)
+
+
+def random_operation(rng: random.Random, key: str) -> Write | Update | Delete:
+    kind = rng.random()
+    if kind < 0.1:
+        return Delete(key)
+    if kind < 0.4:
+        return Update(key, {"total": rng.randrange(100)})
+    state = rng.choice([None, "new", "old"])
+    return Write(Counter(key, rng.randrange(100), rng.randrange(100), state))
+
+
+async def work(buffer: Buffer[Counter], seed: int) -> None:
+    """Execute random operations on keys of this task alone, and check each row after each one."""
+    rng = random.Random(seed)  # no secret
+    model = Model(buffer.table)
+    keys = [f"{seed} {i}" for i in range(3)]
+    for _ in range(20):
+        operation = random_operation(rng, rng.choice(keys))
+        buffer_calls.enqueue_nowait(buffer, operation)
+        model.execute(operation)
+        if rng.random() < 0.1:
+            await buffer.flush()
+        for key in keys:
+            assert await buffer.get(key) == model.row(key)
+
+
+@pytest.mark.parametrize("table", [SUMS, REPLACED, ALONE], ids=lambda table: table.name)
+@pytest.mark.parametrize("batch_size", [1, 7, 1_000])
+async def test_each_task_reads_what_it_wrote(
+    path: Path, table: Table[Counter], batch_size: int
+) -> None:
+    """Ten tasks at once, beside flushes all the time, with batches of any size."""
+    options = BufferOptions(flush_interval=0.0, batch_size=batch_size)
+    async with (
+        open_sqlite(path, create=[table]) as store,
+        open_buffers(store, table, options=options) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        for seed in range(10):
+            nursery.start_soon(work, buffers[table], seed)
+
+
+async def test_a_lock_delays_no_read(path: Path) -> None:
+    """Another program holds the write lock; memory and the table together have the answer."""
+    async with (
+        open_sqlite(path, create=[SUMS]) as store,
+        open_buffers(store, SUMS) as buffers,
+    ):
+        buffer = buffers[SUMS]
+        await buffer.write(Counter("a", 1, 1, None))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(buffer.write, Counter("a", 2, 2, "new"))
+                await wait_all_tasks_blocked()
+                assert buffer.statistics().pending == 1
+                assert await buffer.get("a") == Counter("a", 3, 1, "new")
+                other.execute("ROLLBACK")
+        assert await buffer.get("a") == Counter("a", 3, 1, "new")
+
+
+async def test_a_change_by_another_program_is_seen(path: Path) -> None:
+    """The row comes from the table, where others write too; pending entries come after it."""
+    async with (
+        open_sqlite(path, create=[SUMS]) as store,
+        open_buffers(store, SUMS, options=BufferOptions(flush_interval=math.inf)) as buffers,
+    ):
+        buffer = buffers[SUMS]
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("INSERT INTO sums VALUES ('a', 5, 6, NULL)")
+        assert await buffer.get("a") == Counter("a", 5, 6, None)
+        await buffer.enqueue(Counter("a", 5, 7, "new"))
+        assert await buffer.get("a") == Counter("a", 10, 6, "new")
+
+
+async def test_more_keys_than_a_statement_has(path: Path) -> None:
+    """With parts of a key, and with rows that do not exist among them."""
+
+    class Pair(NamedTuple):
+        a: int
+        b: str
+        value: float
+
+    pairs = Table(Pair, name="pairs", key=("a", "b"))
+    async with (
+        open_sqlite(path, create=[pairs]) as store,
+        open_buffers(store, pairs) as buffers,
+    ):
+        buffer = buffers[pairs]
+        rows = [Pair(i, f"{i}", 2.0) for i in range(1_203)]
+        await buffer.enqueue_many(rows[:1_000])
+        await buffer.flush()
+        await buffer.enqueue_many(rows[1_000:])
+        found = await buffer.get_many((i, f"{i}") for i in range(2_000))
+        assert list(found.values()) == rows
+        assert await buffer.get((0, "1")) is None
+
+
+class State(Enum):
+    NEW = "new"
+    DONE = "done"
+
+
+class Job(NamedTuple):
+    id: UUID
+    state: State
+    payload: Annotated[dict[str, Any], Json]
+    due: datetime
+    price: Decimal
+    urgent: bool
+
+
+JOBS = Table(Job, name="jobs", key="id", delete_by="due")
+
+
+async def test_typed_columns_are_decoded(path: Path) -> None:
+    """The same row, from memory and from the table; a value that does not decode is an error."""
+    job = Job(
+        uuid4(), State.NEW, {"a": [1]}, datetime(2026, 1, 1, tzinfo=UTC), Decimal("1.0"), True
+    )
+    options = BufferOptions(flush_interval=math.inf)
+    async with (
+        open_sqlite(path, create=[JOBS]) as store,
+        open_buffers(store, JOBS, options=options) as buffers,
+    ):
+        buffer = buffers[JOBS]
+        await buffer.enqueue(job)
+        in_memory = await buffer.get(job.id)
+        await buffer.flush()
+        assert in_memory == await buffer.get(job.id) == job
+        await buffer.enqueue_update(job.id, state=State.DONE)
+        assert await buffer.get(job.id) == job._replace(state=State.DONE)
+        await buffer.enqueue_delete_by(job.due)
+        assert await buffer.get(job.id) is None
+        await buffer.write(job)
+        await store.run(lambda raw: raw.execute("UPDATE jobs SET state = 'odd'").close())
+        with pytest.raises(DecodeError) as caught:
+            await buffer.get(job.id)
+        assert (caught.value.column, caught.value.value) == ("state", "odd")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "key TEXT PRIMARY KEY, total INTEGER, first INTEGER, state INTEGER",
+        "key TEXT PRIMARY KEY, total INTEGER, first TEXT, state TEXT",
+        "key TEXT PRIMARY KEY, total INTEGER, first REAL, state TEXT",
+    ],
+)
+async def test_a_table_that_converts_values_is_refused(path: Path, columns: str) -> None:
+    """What memory has could differ from what the table will have. Writes are accepted."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute(f"CREATE TABLE replaced ({columns})")
+    async with open_sqlite(path) as store, open_buffers(store, REPLACED) as buffers:
+        await buffers[REPLACED].write(Counter("a", 1, 1, "1"))
+        with pytest.raises(TypeError):
+            await buffers[REPLACED].get("a")
