@@ -296,18 +296,21 @@ class BufferMachine(RuleBasedStateMachine):
         assert seen.pending <= seen.capacity
         self.advance(seen.accepted - seen.pending)
         assert one_by_one.rows_of(self.model, self.drawn.table) == self.rows()
+        self.check_get()
         self.check_calls()
 
-    @invariant()
     def check_get(self) -> None:
         """Check that `get_many` returns the rows after all accepted entries, settled or not."""
-        if self.session is None or not self.drawn.table.key:
+        if not self.drawn.table.key:
             return
-        buffer = self.session.buffer
+        buffer = self.open.buffer
         try:
             found = self.do(buffer.get_many, keys_of(self.drawn))
         except trio.BrokenResourceError:
             assert self.block.done() or "failed" in repr(buffer)
+            return
+        except trio.ClosedResourceError:
+            assert self.block.done()
             return
         self.model.execute("SAVEPOINT before")
         one_by_one.execute(self.model, self.drawn.table, self.open.accepted[self.settled :])
