@@ -41,6 +41,18 @@ async def test_a_file_and_the_memory_store_have_the_same_rows(tmp_path: Path, st
         assert (STORED, list(map(type, STORED))) == (row, list(map(type, row)))
 
 
+async def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Pending, and from the file."""
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[EVERYTHING]) as store,
+        open_buffers(store, EVERYTHING) as buffers,
+    ):
+        await buffers[EVERYTHING].enqueue(ROW)
+        assert ROW == await buffers[EVERYTHING].get(ROW.id)
+        await buffers[EVERYTHING].flush()
+        assert ROW == await buffers[EVERYTHING].get(ROW.id)
+
+
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize(
     "column", [c for c in EVERYTHING.columns if c.name not in ("id", "any")], ids=lambda c: c.name

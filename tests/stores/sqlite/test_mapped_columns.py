@@ -133,6 +133,24 @@ async def test_all_calls_write_the_columns(tmp_path: Path, row_type: type[Any]) 
     assert ROWS == memory.rows(table)
 
 
+@pytest.mark.parametrize("row_type", [Mail, MailData, MailAttrs, MailStruct])
+async def test_rows_are_read_by_field(tmp_path: Path, row_type: type[Any]) -> None:
+    """Pending entries and rows of the file have the names of columns, a row has fields."""
+    table = mails(row_type)
+    async with (
+        open_sqlite(tmp_path / "a.db", create=[table]) as store,
+        open_buffers(store, table) as buffers,
+    ):
+        buffer = buffers[table]
+        await buffer.write(row_type("a", "x", 1, 5, 6))
+        await buffer.enqueue(row_type("a", "x", 1, 4, 7))
+        assert row_type("a", "x", 2, 4, 7) == await buffer.get(("x", "a"))
+        await buffer.enqueue_update(("x", "a"), count_=9, first=2)
+        assert row_type("a", "x", 9, 2, 7) == await buffer.get(("x", "a"))
+        await buffer.flush()
+        assert row_type("a", "x", 9, 2, 7) == await buffer.get(("x", "a"))
+
+
 @pytest.mark.parametrize("coalesce", [True, False])
 async def test_a_mapped_table_is_the_table_with_those_columns(
     tmp_path: Path, coalesce: bool
