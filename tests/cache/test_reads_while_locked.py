@@ -46,10 +46,6 @@ async def locked(folder: Path) -> AsyncGenerator[tuple[Cache, Callable[[], None]
 Call = Callable[..., Awaitable[Any]]
 
 
-async def existing_keys(cache: Cache, **timeout: Any) -> object:
-    return await cache.artifacts.existing_keys([OLD, NEW], **timeout)
-
-
 async def oldest(cache: Cache, **timeout: Any) -> object:
     return [artifact.key for artifact in await cache.artifacts.oldest(**timeout)]
 
@@ -67,7 +63,6 @@ async def delete_project(cache: Cache, **timeout: Any) -> object:
 
 
 CALLS: list[tuple[Call, object, object]] = [
-    (existing_keys, {OLD}, {OLD, NEW}),
     (oldest, [OLD], [NEW, OLD]),  # both have one time, so they are in the order of their keys
     (total_bytes, 10, 15),
     (pending, [OLD], [OLD, NEW]),
@@ -154,3 +149,9 @@ async def test_an_invalid_timeout_is_refused(
     async with opened(tmp_path) as cache:
         with pytest.raises(error, match=f"^flush_timeout {words}$"):
             await call(cache, flush_timeout=given)
+
+
+async def test_keys_that_exist_are_known_while_the_database_is_locked(tmp_path: Path) -> None:
+    """`existing_keys` needs no flush: pending accesses and deletes count at once."""
+    async with locked(tmp_path) as (cache, _release):
+        assert {OLD, NEW} == await cache.artifacts.existing_keys([OLD, NEW])

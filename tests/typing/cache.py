@@ -45,7 +45,7 @@ async def calls() -> None:
         oldest = await cache.artifacts.oldest(10)
         assert_type(oldest, list[CasArtifact])
         assert_type(oldest[0].size_bytes, int | None)
-        assert_type(await cache.artifacts.existing_keys({"key"}, flush_timeout=0.5), set[str])
+        assert_type(await cache.artifacts.existing_keys({"key"}), set[str])
         assert_type(await cache.artifacts.total_bytes(flush_timeout=1), int)
         assert_type(await cache.artifacts.delete(["key"]), Removal)
         assert_type(await cache.artifacts.delete_project("acme", "app", flush_timeout=5.0), int)

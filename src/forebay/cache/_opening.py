@@ -228,7 +228,6 @@ def _assemble(
         buffers=buffers,
         files=ArtifactFiles(directory, guard=guard),
         key_values=KeyValueStore(
-            store,
             buffers[KEY_VALUE_ENTRIES],
             memory_bytes=options.memory_bytes,
             time_to_live=options.time_to_live,

@@ -44,7 +44,7 @@ class CacheArtifacts:
     The server chooses the keys. `delete_project` expects the keys of a project to begin with
     ``account/project/``.
 
-    `oldest`, `existing_keys`, `total_bytes` and `delete_project` flush first, so that they see
+    `oldest`, `total_bytes` and `delete_project` flush first, so that they see
     every access and delete that was accepted. A flush waits while the disk is full or another
     process has locked the database. When `flush_timeout` has passed, the method reads the
     committed rows: pending accesses and deletes are then missing from its answer.
@@ -164,34 +164,24 @@ class CacheArtifacts:
             for buffer in buffers:
                 await buffer.flush()
 
-    async def existing_keys(self, keys: Iterable[str], *, flush_timeout: float = 1.0) -> set[str]:
-        """Return those of the given keys that are in the table.
+    async def existing_keys(self, keys: Iterable[str]) -> set[str]:
+        """Return those of the given keys that are tracked: not deleted, and not unknown.
 
-        Cancelled, it has changed nothing.
+        Every access and delete that was accepted counts, flushed or not. Cancelled, it has changed
+        nothing.
 
         Args:
             keys: any number of keys.
-            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
-                After it, artifacts that were tracked for the first time are missing, and deleted
-                ones are included.
 
         Raises:
-            TypeError: a key is not a str, `keys` is a single str, or `flush_timeout` is not a
-                number.
-            ValueError: a key is empty or cannot be encoded as UTF-8, or `flush_timeout` is less
-                than 0.
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or cannot be encoded as UTF-8.
         """
         self._guard.check_open()
         wanted = dict.fromkeys(checked_texts("keys", keys))
-        check_timeout("flush_timeout", flush_timeout)
-        await self._flush(flush_timeout, self._buffer)
         found: set[str] = set()
         for batch in _batches(wanted):
-            rows = await self._store.fetch_all(
-                f"SELECT key FROM cas_artifacts WHERE key IN ({', '.join('?' * len(batch))})",  # noqa: S608  # only question marks
-                batch,
-            )
-            found.update(key for (key,) in rows)
+            found.update(await self._buffer.get_many(batch))
         return found
 
     async def total_bytes(self, *, flush_timeout: float = 1.0) -> int:

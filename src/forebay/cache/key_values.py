@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import trio
 from cachetools import TTLCache
 
-from forebay import Buffer, SqliteStore
+from forebay import Buffer
 from forebay.cache._arguments import checked_iterable, checked_text, checked_utf8
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, KeyValueEntry
@@ -28,14 +27,12 @@ class _CachedValue:
 
 
 @dataclass(slots=True)
-class _Pending:
-    """What the buffer holds for a key, and the table may not have yet."""
+class _Reads:
+    """The tasks that read one key at the same time. One access of them all is recorded."""
 
-    number: int
-    """The entry is settled once the buffer has settled this many entries."""
-    payload: str | None
-    """None if only an access is pending."""
-    accessed_at: int
+    tasks: int = 0
+    value: _CachedValue | None = None
+    """What the first of them found."""
 
 
 class KeyValueStore:
@@ -55,7 +52,6 @@ class KeyValueStore:
 
     def __init__(
         self,
-        store: SqliteStore,
         buffer: Buffer[KeyValueEntry],
         *,
         memory_bytes: int,
@@ -64,7 +60,6 @@ class KeyValueStore:
         clock: Clock,
         guard: CloseGuard,
     ) -> None:
-        self._store = store
         self._buffer = buffer
         self._clock = clock
         self._guard = guard
@@ -72,11 +67,9 @@ class KeyValueStore:
         self._memory: TTLCache[str, _CachedValue] = TTLCache(
             memory_bytes, time_to_live, timer=trio.current_time, getsizeof=_size
         )
-        self._pending: OrderedDict[str, _Pending] = OrderedDict()
-        """In the order in which the buffer settles them."""
-        self._reads: dict[str, object] = {}
-        """The latest read of the table in progress, by key. A put removes it, so that the read's
-        older value is not cached."""
+        self._reads: dict[str, _Reads] = {}
+        """The reads in progress, by key. A put removes them, so that their older value is not
+        cached."""
         self._put_lock = trio.Lock()
 
     async def put(self, cas_id: str, account: str, project: str, values: Iterable[str]) -> None:
@@ -102,10 +95,8 @@ class KeyValueStore:
         async with self._put_lock:
             now = self._clock()
             await self._buffer.enqueue(KeyValueEntry(key, payload, now, now, now))
-            self._forget_settled()
-            self._add_pending(key, payload, now)
             self._reads.pop(key, None)
-            self._cache(key, payload, now)
+            self._cache(key, _cached_value(key, payload, now))
 
     async def get(self, cas_id: str, account: str, project: str) -> str | None:
         """Return the values of a key, as the JSON text ``{"entries":[{"value":…},…]}``.
@@ -128,42 +119,29 @@ class KeyValueStore:
         self._guard.check_open()
         key = entry_key(cas_id, account, project)
         await trio.lowlevel.checkpoint()
-        value = self._cached(key) or await self._read(key)
+        value = self._memory.get(key) or await self._read(key)
         if value is None:
             return None
         self._record_access(key, value)
         return value.payload
 
-    def _cached(self, key: str) -> _CachedValue | None:
-        """Return the value of a key from memory, or from what the buffer holds."""
-        value = self._memory.get(key)
-        if value is None:
-            self._forget_settled()
-            pending = self._pending.get(key)
-            if pending is not None and pending.payload is not None:
-                return self._cache(key, pending.payload, pending.accessed_at)
-        return value
-
     async def _read(self, key: str) -> _CachedValue | None:
-        """Read the value of a key from the table, and cache it unless a put was faster."""
-        token = self._reads[key] = object()
+        """Read the value of a key from the buffer, and cache it unless a put was faster."""
+        reads = self._reads.setdefault(key, _Reads())
+        reads.tasks += 1
         try:
-            row = await self._store.fetch_one(
-                "SELECT json_payload, last_accessed_at FROM key_value_entries WHERE key = ?", (key,)
-            )
+            row = await self._buffer.get(key)
         finally:
-            latest = self._reads.get(key) is token
-            if latest:
+            reads.tasks -= 1
+            latest = self._reads.get(key) is reads
+            if latest and not reads.tasks:
                 del self._reads[key]
         if row is None:
             return None
-        payload, accessed_at = row
-        pending = self._pending.get(key)
-        if pending is not None:
-            accessed_at = max(accessed_at, pending.accessed_at)
-        if latest:
-            return self._cache(key, payload, accessed_at)
-        return _cached_value(key, payload, accessed_at)
+        if reads.value is None:
+            value = _cached_value(key, row.json_payload, row.last_accessed_at)
+            reads.value = self._cache(key, value) if latest else value
+        return reads.value
 
     def _record_access(self, key: str, value: _CachedValue) -> None:
         """Enqueue an access, unless one was recorded within the touch interval."""
@@ -176,31 +154,12 @@ class KeyValueStore:
         except trio.WouldBlock:
             return
         value.accessed_at = now
-        self._forget_settled()
-        pending = self._pending.get(key)
-        self._add_pending(key, None if pending is None else pending.payload, now)
 
-    def _cache(self, key: str, payload: str, accessed_at: int) -> _CachedValue:
-        value = _cached_value(key, payload, accessed_at)
+    def _cache(self, key: str, value: _CachedValue) -> _CachedValue:
         self._memory.pop(key, None)
         if value.size <= self._memory.maxsize:
             self._memory[key] = value
         return value
-
-    def _add_pending(self, key: str, payload: str | None, accessed_at: int) -> None:
-        accepted = self._buffer.statistics().accepted
-        self._pending[key] = _Pending(accepted, payload, accessed_at)
-        self._pending.move_to_end(key)
-
-    def _forget_settled(self) -> None:
-        """Forget the entries that are settled. A buffer settles in the order of acceptance."""
-        buffer = self._buffer.statistics()
-        settled = buffer.accepted - buffer.pending
-        while self._pending:
-            key, oldest = next(iter(self._pending.items()))
-            if oldest.number > settled:
-                return
-            del self._pending[key]
 
 
 def entry_key(cas_id: str, account: str, project: str) -> str:
