@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -323,3 +324,57 @@ async def test_a_database_is_detached_each_time(prepared: Path, attach: Function
             assert [(0, "main", str(prepared))] == await store.run(
                 lambda raw: raw.execute("PRAGMA database_list").fetchall()
             )
+
+
+needs_autocommit = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="sqlite3.Connection has autocommit since Python 3.12"
+)
+
+
+def autocommit(raw: sqlite3.Connection) -> Any:
+    return raw.autocommit  # type: ignore[attr-defined, unused-ignore]
+
+
+@needs_autocommit
+@pytest.mark.parametrize("failing", [False, True], ids=["returns", "raises"])
+async def test_autocommit_ends_the_transaction(prepared: Path, failing: bool) -> None:
+    """Python commits when autocommit is set: the error says so, and the buffers go on."""
+
+    def call(raw: sqlite3.Connection) -> None:
+        raw.execute("INSERT INTO numbers VALUES (4)")
+        raw.autocommit = True  # type: ignore[attr-defined, unused-ignore]
+        raw.execute("INSERT INTO numbers VALUES (5)")
+        if failing:
+            raise LookupError
+
+    async with open_sqlite(prepared, create=[EVENTS, HITS]) as store:
+        with pytest.raises(LookupError if failing else TransactionEndedError) as caught:
+            await store.run(call)
+        notes = getattr(caught.value, "__notes__", [])
+        assert failing == any("the transaction had ended" in note for note in notes)
+        assert [(4,), (5,)] == rows(prepared, "SELECT number FROM numbers WHERE number > 3")
+        assert sqlite3.LEGACY_TRANSACTION_CONTROL == await store.run(autocommit)  # type: ignore[attr-defined, unused-ignore]
+        await use(store, prepared)
+
+
+@needs_autocommit
+@pytest.mark.parametrize("failing", [False, True], ids=["returns", "raises"])
+async def test_autocommit_off_changes_nothing(prepared: Path, failing: bool) -> None:
+    """The transaction is open already. Later ones begin and end as always."""
+
+    def call(raw: sqlite3.Connection) -> None:
+        raw.autocommit = False  # type: ignore[attr-defined, unused-ignore]
+        raw.execute("INSERT INTO numbers VALUES (4)")
+        if failing:
+            raise LookupError
+
+    async with open_sqlite(prepared, create=[EVENTS, HITS]) as store:
+        if failing:
+            with pytest.raises(LookupError):
+                await store.run(call)
+        else:
+            await store.run(call)
+        expected = [] if failing else [(4,)]
+        assert expected == rows(prepared, "SELECT number FROM numbers WHERE number > 3")
+        assert sqlite3.LEGACY_TRANSACTION_CONTROL == await store.run(autocommit)  # type: ignore[attr-defined, unused-ignore]
+        await use(store, prepared)
