@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import trio
+import trio.testing
 
 import forebay
 from benchmarks.workload import Workload
@@ -73,20 +74,28 @@ def enqueue_nowait(path: Path, work: Workload) -> float:
 
 
 def enqueue(path: Path, work: Workload, *, tasks: int = 100) -> float:
-    """Enqueue row by row from many tasks, and wait for the last COMMIT."""
+    """Enqueue row by row from many tasks, and wait for the last COMMIT.
+
+    The clock does not measure how long it takes to start the tasks.
+    """
 
     async def main() -> float:
         async with open_buffer(path, work) as buffer:
             rows = iter(work.rows)
 
+            begin = trio.Event()
+
             async def produce() -> None:
+                await begin.wait()
                 for row in rows:
                     await buffer.enqueue(row)
 
-            started = perf_counter()
             async with trio.open_nursery() as nursery:
                 for _ in range(tasks):
                     nursery.start_soon(produce)
+                await trio.testing.wait_all_tasks_blocked()
+                started = perf_counter()
+                begin.set()
             await buffer.flush()
             return perf_counter() - started
 

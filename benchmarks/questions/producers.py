@@ -10,6 +10,7 @@ from functools import partial
 from time import perf_counter
 
 import trio
+import trio.testing
 
 from benchmarks.contestants import ours, without_database, writing_contestant
 from benchmarks.harness import Case
@@ -44,14 +45,19 @@ def _checkpoints(count: int, tasks: int) -> Mapping[str, float]:
     async def main() -> float:
         turns = iter(range(count))
 
+        begin = trio.Event()
+
         async def take() -> None:
+            await begin.wait()
             for _ in turns:
                 await trio.lowlevel.checkpoint()
 
-        started = perf_counter()
         async with trio.open_nursery() as nursery:
             for _ in range(tasks):
                 nursery.start_soon(take)
+            await trio.testing.wait_all_tasks_blocked()
+            started = perf_counter()
+            begin.set()
         return perf_counter() - started
 
     return {"rate": count / trio.run(main)}
