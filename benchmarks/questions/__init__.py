@@ -23,6 +23,7 @@ from benchmarks.questions import (
     batch_size,
     busy_loop,
     capacity,
+    clickhouse,
     durable_writes,
     enqueue_to_commit,
     flush_interval,
@@ -67,6 +68,7 @@ _MODULES = (
     two_processes,
     proportion,
     overload,
+    clickhouse,
 )
 
 QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {

@@ -103,10 +103,14 @@ def encode_column(
     """
     if not server.nullable:
         return EncodedColumn(name, str(server), b"", encoding.encode(values))
-    nulls = bytes(value is None for value in values)
-    if any(nulls):
-        values = [encoding.filler if value is None else value for value in values]
-    return EncodedColumn(name, str(server), nulls, encoding.encode(values))
+    if None not in values:
+        return EncodedColumn(name, str(server), bytes(len(values)), encoding.encode(values))
+    nulls = bytes([value is None for value in values])
+    if 0 not in nulls:
+        data = encoding.encode([encoding.filler]) * len(values)
+        return EncodedColumn(name, str(server), nulls, data)
+    filled = [encoding.filler if value is None else value for value in values]
+    return EncodedColumn(name, str(server), nulls, encoding.encode(filled))
 
 
 def decode_column(column: EncodedColumn, encoding: Encoding, rows: int) -> list[Any]:

@@ -236,11 +236,27 @@ def _to_utf8(values: Sequence[str]) -> list[bytes]:
         raise ValueRefusedError(f"{error.object!r} has a lone surrogate") from None
 
 
+_ASCII_LENGTHS: Final = tuple(map(chr, range(128)))
+
+
+def _encode_strings(values: Sequence[str]) -> bytes:
+    try:
+        lengths = map(_ASCII_LENGTHS.__getitem__, map(len, values))
+        joined = "".join(chain.from_iterable(zip(lengths, values, strict=True)))
+    except IndexError:
+        pass  # one is longer
+    else:
+        # As ASCII, all are encoded with one call, which takes a third of the time.
+        if joined.isascii():
+            return joined.encode()
+    return encode_texts(_to_utf8(values))
+
+
 def _text(column: ColumnType, server: ServerType) -> Encoding | None:
     if column.storage is not str or server.name != "String":
         return None
     return Encoding(
-        lambda values: encode_texts(_to_utf8(values)),
+        _encode_strings,
         lambda data, rows: [text.decode() for text in _decode_texts(data, rows)],
         "",
     )
