@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import trio
@@ -36,9 +36,14 @@ class Buffer(BulkCalls[R]):
     """
 
     def __init__(
-        self, table: Table[R], channel: Channel, ledger: Ledger, reader: Reader | None
+        self,
+        table: Table[R],
+        channel: Channel,
+        ledger: Ledger,
+        reader: Reader | None,
+        unsupported: Callable[[], Mapping[str, str]],
     ) -> None:
-        super().__init__(table, channel)
+        super().__init__(table, channel, unsupported)
         self._recognize = self._validator.recognize
         self._owner_identity = channel.owner_identity
         self._budget = channel.budget
@@ -138,7 +143,8 @@ class Buffer(BulkCalls[R]):
             **columns: the new values, by column.
 
         Raises:
-            TypeError: a column is unknown or part of the key, or SQLite cannot store a value.
+            TypeError: a column is unknown or part of the key, SQLite cannot store a value, or the
+                store has no updates.
             ValueError: a value is NaN and the table does not allow NaN.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.
@@ -174,7 +180,8 @@ class Buffer(BulkCalls[R]):
             key: the value of the key column; a tuple if the key has several columns.
 
         Raises:
-            TypeError: the table has no key, or a value is not of its column's type.
+            TypeError: the table has no key, a value is not of its column's type, or the store
+                has no deletes for this table.
             ValueError: the key does not have one value per key column.
             trio.WouldBlock: the buffer is full.
             trio.ClosedResourceError: the buffer is closed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -20,8 +20,12 @@ R = TypeVar("R")
 class BulkCalls(Generic[R]):
     """The part of a `Buffer` that accepts many entries with one call."""
 
-    def __init__(self, table: Table[R], channel: Channel) -> None:
+    def __init__(
+        self, table: Table[R], channel: Channel, unsupported: Callable[[], Mapping[str, str]]
+    ) -> None:
         self._table = table
+        self._find_unsupported = unsupported
+        self._unsupported: Mapping[str, str] | None = None
         self._validator = RowValidator(table)
         self._channel = channel
 
@@ -160,7 +164,20 @@ class BulkCalls(Generic[R]):
         )
         return await sender.send(entries)
 
+    def _check_supported(self, call: str) -> None:
+        """Check that the store can execute the entries of a call.
+
+        Raises:
+            TypeError: it cannot.
+        """
+        if self._unsupported is None:  # a store knows this once it has prepared the table
+            self._unsupported = self._find_unsupported()
+        reason = self._unsupported.get(call)
+        if reason is not None:
+            raise TypeError(f"table {self._table.name!r} does not allow {call}: {reason}")
+
     def _update(self, key: Key, columns: Mapping[str, object]) -> Update:
+        self._check_supported("enqueue_update")
         return Update(self._validator.validate_key(key), self._validator.validate_update(columns))
 
     def _update_of_pair(self, pair: Any) -> Update:
@@ -172,4 +189,5 @@ class BulkCalls(Generic[R]):
         return self._update(*pair)
 
     def _delete(self, key: Key) -> Delete:
+        self._check_supported("enqueue_delete")
         return Delete(self._validator.validate_key(key))

@@ -8,6 +8,7 @@ deadline of that scope.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -68,7 +69,13 @@ class Worker:
         reader = None
         if pending is not None:
             reader = Reader(table, store, stream=stream, ledger=self.ledger, pending=pending)
-        self.buffer: Buffer[Any] = Buffer(table, self.channel, self.ledger, reader)
+        self.buffer: Buffer[Any] = Buffer(
+            table,
+            self.channel,
+            self.ledger,
+            reader,
+            unsupported=partial(store.unsupported_calls, table),
+        )
         self._log = BufferLog(table.name)
         self._flusher = Flusher(
             table,

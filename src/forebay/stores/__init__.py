@@ -232,8 +232,9 @@ class Store(ABC):
     def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:  # noqa: ARG002  # for others
         """Return the methods of `Buffer` that the store cannot serve for a table, with the reason.
 
-        `open_buffers` calls this after `prepare`, and the buffer then refuses these methods. By
-        default a store cannot serve `get` and `get_many`.
+        A buffer calls this after `prepare`, and then refuses these methods. It asks about `get`,
+        `get_many`, `enqueue_update` and `enqueue_delete`; the last two stand for all methods that
+        accept updates and deletes. By default a store cannot serve `get` and `get_many`.
         """
         return dict.fromkeys(("get", "get_many"), "this store does not read rows by their keys")
 

@@ -10,9 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import pytest
 import trio
 
-from forebay import Keep, Max, Min, Replace, RetryPolicy, Sum, Table, open_buffers
+from forebay import (
+    Keep,
+    Max,
+    Min,
+    Replace,
+    RetryPolicy,
+    Sum,
+    Table,
+    Update,
+    Write,
+    open_buffers,
+)
 from forebay.stores.clickhouse import ClickHouseStore, open_clickhouse
 from tests.stores.clickhouse.proxy import Proxy
 from tests.stores.clickhouse.real_server import RealServer
@@ -212,3 +224,26 @@ async def test_small_batches_become_one_insert(
     )
     assert 50 == rows
     assert parts <= took + 1
+
+
+async def test_updates_and_some_deletes_are_refused_at_the_call(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """The caller learns why, and nothing was accepted. An entry that came otherwise is no loss."""
+    async with (
+        open_store(server, database, tmp_path, pages, counts) as store,
+        open_buffers(store, pages, counts) as buffers,
+    ):
+        with pytest.raises(TypeError, match="enqueue_update"):
+            await buffers[pages].enqueue_update("x", status=1)
+        with pytest.raises(TypeError, match="enqueue_update"):
+            await buffers[pages].enqueue_update_many([("x", {"status": 1})])
+        with pytest.raises(TypeError, match="enqueue_delete"):
+            buffers[counts].enqueue_delete_nowait("n")
+        with pytest.raises(TypeError, match="FINAL"):
+            await buffers[pages].get("x")
+        assert 0 == buffers[pages].statistics().accepted
+        await buffers[pages].enqueue_again([Update("x", {"status": 1}), Write(("y", 2))])
+        await buffers.flush()
+        statistics = buffers[pages].statistics()
+        assert (1, 1) == (statistics.dead_lettered, statistics.committed)

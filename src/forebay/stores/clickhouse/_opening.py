@@ -65,7 +65,7 @@ async def open_clickhouse(
 
     When the block ends, what is in the spool gets `delivery_timeout` seconds more. What is left
     then stays in the spool, which is no error: the next program that opens it sends it. A
-    cancellation does not cut this time short.
+    cancellation does not cut this time short; a `KeyboardInterrupt` does.
 
     Args:
         url: scheme, host and port, such as ``https://ch.example.com:8443``.
@@ -176,14 +176,19 @@ async def open_clickhouse(
         except BaseException as error:  # noqa: BLE001  # raised again after the delivery
             errors.append(error)
         if store is not None:
-            errors += await run_to_end(partial(_deliver, store, opened, delivery_timeout))
+            scope = trio.CancelScope(shield=True)
+            deliver = partial(_deliver, store, opened, scope, delivery_timeout)
+            errors += await run_to_end(deliver, on_interrupt=scope.cancel)
         nursery.cancel_scope.cancel()
     raise_together(f"the store of {server!r} was closed after an error", errors)
 
 
-async def _deliver(store: ClickHouseStore, spool: Spool, delivery_timeout: float) -> None:
-    """Wait until the spool is empty, or for the timeout. Log what is left."""
-    with trio.move_on_after(delivery_timeout, shield=True):
+async def _deliver(
+    store: ClickHouseStore, spool: Spool, scope: trio.CancelScope, delivery_timeout: float
+) -> None:
+    """Wait until the spool is empty, for the timeout, or until the scope is cancelled."""
+    scope.deadline = trio.current_time() + delivery_timeout
+    with scope:
         await store.delivered()
     left = sum(size.entries for size in spool.sizes.values())
     if left:

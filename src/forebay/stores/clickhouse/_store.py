@@ -185,6 +185,10 @@ class ClickHouseStore(Store):
         for table in tables:
             await self._prepare(table)
 
+    async def recheck(self, table: Table[Any]) -> None:  # noqa: ARG002  # commits need only the spool
+        """Do nothing: a suspended buffer waits for its spool, not for a table."""
+        await trio.lowlevel.checkpoint()
+
     async def _prepare(self, table: Table[Any]) -> None:
         check_declared(table)
         declaration = encode_declaration(table)
