@@ -27,6 +27,8 @@ class Acknowledgements:
         refused: the id of the dead letter by the key that the table refused.
         drained: whether the program drained its buffers.
         unaccounted: what the program printed if an error did not name each pending entry.
+        misread: what the program printed if a row that it read was not the one that it wrote.
+        reads: the number of rows that the program read and that were right.
     """
 
     flushed: dict[str, int] = field(default_factory=dict)
@@ -34,6 +36,8 @@ class Acknowledgements:
     refused: dict[str, int] = field(default_factory=dict)
     drained: bool = False
     unaccounted: list[str] = field(default_factory=list)
+    misread: list[str] = field(default_factory=list)
+    reads: int = 0
 
     def record(self, line: str) -> None:
         """Record an acknowledgement from a line that the program printed."""
@@ -48,6 +52,10 @@ class Acknowledgements:
                 self.drained = True
             case ["unaccounted", pending, named]:
                 self.unaccounted.append(f"{pending} entries were pending, the errors name {named}")
+            case ["misread", *words]:
+                self.misread.append(f"read by key: {' '.join(words)}")
+            case ["read", _name, rows]:
+                self.reads += int(rows)
             case _:
                 pass
 
@@ -139,6 +147,7 @@ class Checker:
         """Yield every violation in the database after an episode."""
         self.rows_checked += contents.rows
         yield from acknowledged.unaccounted
+        yield from acknowledged.misread
         if contents.integrity != "ok":
             yield f"integrity_check: {contents.integrity}"
         for name, state in self._before.items():

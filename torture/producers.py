@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 from functools import partial
 
 import trio
 
 import forebay
-from torture.tables import EVENTS, SLOTS, STRICT, TABLES, TOTALS, Event, Strict, Total, enqueue_slot
+from torture.tables import (
+    EVENTS,
+    SLOTS,
+    STRICT,
+    TABLES,
+    TOTALS,
+    Event,
+    Strict,
+    Total,
+    enqueue_slot,
+    slot_after,
+)
 
 OPTIONS = forebay.BufferOptions(
     capacity=500,
@@ -33,16 +45,35 @@ def acknowledge(*words: object) -> None:
 
 
 async def produce(buffers: forebay.Buffers, name: str, steps: int, stride: int) -> None:
+    reads = 0
     for step in range(steps):
         # This never raises WouldBlock: each producer has at most `stride` steps pending.
         enqueue_slot(buffers[SLOTS], name, step)
         await buffers[EVENTS].enqueue(Event(name, step))
         await buffers[TOTALS].enqueue(Total(name, 1, step))
+        reads += await read_back(buffers, name, step)
         if step % stride == stride - 1 or step == steps - 1:
             await buffers.flush()
             acknowledge("flushed", name, step)
+            acknowledge("read", name, reads)
+            reads = 0
         if step % 3 == 0:
             await write(buffers[STRICT], Strict(f"{name} {step}", step % 5))
+
+
+async def read_back(buffers: forebay.Buffers, name: str, step: int) -> int:
+    """Read what this producer wrote, and return the number of rows that could be read."""
+    try:
+        slot = await buffers[SLOTS].get(name)
+        total = await buffers[TOTALS].get(name)
+    except (forebay.StoreError, sqlite3.Error):  # an injected fault, or a table that is renamed
+        return 0
+    state = None if slot is None else (slot.step, slot.note)
+    if state != slot_after(step):
+        acknowledge("misread", SLOTS.name, name, step, slot)
+    if total != Total(name, step + 1, step):
+        acknowledge("misread", TOTALS.name, name, step, total)
+    return 2
 
 
 async def write(strict: forebay.Buffer[Strict], row: Strict) -> None:

@@ -42,6 +42,7 @@ class Session:
         self._faults = 0
         self._rivals = 0
         self._hidden = 0
+        self._reads = 0
 
     def run(self, *, until: float, long_lock: bool) -> None:
         """Run episodes.
@@ -88,6 +89,7 @@ class Session:
             status = child.wait()
             errors = child.errors()
         self._count(episode, child, status)
+        self._reads += acknowledged.reads
         violations = [*self._check_end(episode, acknowledged, status, errors, hung=child.timed_out)]
         contents = Contents.read(self._path)
         violations += self._checker.violations(episode, acknowledged, contents)
@@ -164,6 +166,7 @@ class Session:
                 f"faults injected into system calls: {self._faults}",
                 f"tables renamed for {_HIDDEN} s: {self._hidden}",
                 f"locks taken by {self._rivals} rival processes: at least {locks}",
+                f"rows read by key: {self._reads:,}",
                 f"rows checked: {self._checker.rows_checked:,}",
                 f"violations: {len(self.violations)}",
             ]

@@ -20,6 +20,7 @@ import runpy
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import anyio
 import trio
@@ -43,10 +44,12 @@ def serve(requests: socket.socket) -> None:
 def fork(program: str, arguments: list[str], streams: list[int]) -> int:
     pid = os.fork()
     if pid:
+        with suppress(ProcessLookupError, PermissionError):  # the child was faster
+            os.setpgid(pid, pid)  # so that it can be killed with its own children
         return pid
     status = 1
     try:
-        os.setpgid(0, 0)  # so that it can be killed with its own children
+        os.setpgid(0, 0)  # in both processes, since either may be the first to run
         for target, stream in enumerate(streams):
             os.dup2(stream, target)
         os.closerange(3, max(streams) + 1)
