@@ -23,6 +23,7 @@ from forebay.stores.sqlite._errors import batch_error, store_errors
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._key_reads import read_rows
 from forebay.stores.sqlite._maintenance import Maintenance
+from forebay.stores.sqlite._own_triggers import own_triggers
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._reading import Reading
@@ -67,7 +68,7 @@ class SqliteStore(Reading, Maintenance, Store):
             calls="trio.from_thread.run(store.run, fn, trio_token=token) or "
             "trio.from_thread.run(store.fetch_all, sql, trio_token=token)",
         )
-        self._known_silent_rules: set[str] = set()
+        self._warnings: set[tuple[str, tuple[str, ...]]] = set()
         self._conversions: dict[str, list[str]] = {}
         """The columns that do not store every value as it is, by the names of their tables."""
 
@@ -86,7 +87,8 @@ class SqliteStore(Reading, Maintenance, Store):
     async def prepare(self, tables: Sequence[Table[Any]]) -> None:
         """Check that the tables in the file match their declarations. `open_buffers` calls it.
 
-        Log a warning, once, for each rule of a table that drops rows without an error.
+        Log a warning, once, for each rule of a table that drops rows without an error, and for each
+        trigger that writes a coalesced table when its rows are written.
 
         Raises:
             SchemaError: a table does not match; the error has the SQL that corrects it.
@@ -121,13 +123,25 @@ class SqliteStore(Reading, Maintenance, Store):
             check_table(raw, table)
             self._conversions[table.name] = conversions(raw, table)
             for rule in silent_rules(raw, table.name):
-                if rule not in self._known_silent_rules:
-                    self._known_silent_rules.add(rule)
-                    _logger.warning(
-                        "%s: SQLite drops rows because of it without an error, and the buffer "
-                        "counts them as committed",
-                        rule,
-                    )
+                self._warn_once(
+                    "%s: SQLite drops rows because of it without an error, and the buffer "
+                    "counts them as committed",
+                    rule,
+                )
+            for trigger in own_triggers(raw, table):
+                self._warn_once(
+                    "table %r: the trigger %r writes the table itself when a row is written; with "
+                    "coalescing it runs for merged rows only, in an order of their own; if what it "
+                    "does depends on other rows or on the order, declare the table with "
+                    "coalesce=False",
+                    table.name,
+                    trigger,
+                )
+
+    def _warn_once(self, message: str, *arguments: str) -> None:
+        if (message, arguments) not in self._warnings:
+            self._warnings.add((message, arguments))
+            _logger.warning(message, *arguments)
 
     def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
         """Return `get` and `get_many` if a row in the file can differ from the row written."""
