@@ -127,7 +127,7 @@ BENCH_RESULTS = ".bench/bench.json"
 
 
 def _install_for_bench(session: nox.Session) -> None:
-    session.install(".[cache,clickhouse]", *group("bench"))
+    session.install(".[cache,cli,clickhouse]", *group("bench"))
 
 
 @nox.session

@@ -148,6 +148,13 @@ def _awaited_write(tasks: str, at_least: float) -> Claim:
     )  # fmt: skip
 
 
+def _load(against: str, at_least: float) -> Claim:
+    return Claim(
+        f"forebay load of a CSV file against {against}",
+        "loader", ("100,000 rows", "336,776 rows"), "rate", "forebay load", against, at_least,
+    )  # fmt: skip
+
+
 def _proportion(operation: str, what: str) -> Claim:
     return Claim(
         f"time per item {what}, 100,000 items against 1,000 items",
@@ -211,6 +218,12 @@ CLAIMS = (
     Claim(
         "throughput of 10,000 tasks that enqueue row by row against 10 tasks",
         "producers", ("enqueue",), "rate", "10,000 tasks", "10 tasks", 0.8,
+    ),
+    _load("sqlite-utils insert", 10),
+    _load("sqlite3 .import", 0.4),
+    Claim(
+        "memory of a load of 5,000,000 rows against 500,000 rows",
+        "loader", ("memory",), "memory", "5,000,000 rows", "500,000 rows", at_most=1.1,
     ),
     _proportion("list", "to list dead letters"),
     _proportion("replay", "to replay dead letters"),

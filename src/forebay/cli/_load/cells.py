@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from forebay._table.sqlite_rules import INT64
@@ -50,7 +50,7 @@ class CellConverter:
 
     def __init__(self, column: TargetColumn, nulls: Collection[str]) -> None:
         self._column = column
-        self._nulls = nulls
+        self._nulls = frozenset(nulls)
         self._memo = _Memo(self._convert)
         self._exact = _ExactNumbers(column)
         # A key must give back its text: otherwise the keys 1.1 and 1.10 would be one.
@@ -58,6 +58,16 @@ class CellConverter:
         self._number_of = self._exact if exact else equal_number
         is_text = column.type is ColumnType.TEXT and not nulls
         self.convert: Callable[[str], Any] = str if is_text else self._memo.__getitem__
+
+    def convert_all(self, cells: Sequence[str]) -> Sequence[Any]:
+        """Return the values of the cells of several rows."""
+        column = self._column
+        if column.type is ColumnType.TEXT:
+            if self._nulls.isdisjoint(cells):
+                return cells
+            if not (column.in_key or column.not_null):
+                return [None if text in self._nulls else text for text in cells]
+        return list(map(self.convert, cells))
 
     @property
     def spellings(self) -> int:

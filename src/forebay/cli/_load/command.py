@@ -11,6 +11,7 @@ import trio
 
 import forebay
 from forebay.cli._load.arguments import DEFAULT_LIMIT, MERGES, TYPES, to_request
+from forebay.cli._load.garbage import rare_collections
 from forebay.cli._load.load import load
 from forebay.cli._load.options import DEFAULT_LINE_LIMIT
 from forebay.cli._load.progress import Display, open_display
@@ -260,7 +261,8 @@ def load_command(**options: Any) -> None:
         print_report(report, quiet=quiet, as_json=as_json)
 
     try:
-        report = trio.run(load, request, display, on_end)
+        with rare_collections():
+            report = trio.run(load, request, display, on_end)
     except KeyboardInterrupt:  # before or after the load handles SIGINT
         sys.exit(130)
     finally:

@@ -123,15 +123,11 @@ class _CellsConverter(RowConverter):
             columns = [columns[place] for place in self._places]
         before = [cell.spellings for cell in self._cells]
         try:
-            return list(
-                zip(
-                    *(
-                        column if cell.convert is str else map(cell.convert, column)
-                        for cell, column in zip(self._cells, columns, strict=True)
-                    ),
-                    strict=True,
-                )
-            )
+            # A list per column: zip of iterators would change the column for each value.
+            converted = [
+                cell.convert_all(column) for cell, column in zip(self._cells, columns, strict=True)
+            ]
+            return list(zip(*converted, strict=True))
         except MisfitError:
             for cell, spellings in zip(self._cells, before, strict=True):
                 cell.go_back(spellings)
