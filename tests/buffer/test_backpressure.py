@@ -274,6 +274,32 @@ async def test_no_row_is_drawn_without_room_for_it(autojump_clock: MockClock) ->
     assert 7 == len(names(store))
 
 
+async def test_a_row_that_is_enqueued_while_others_are_drawn_takes_no_room_of_theirs(
+    autojump_clock: MockClock,
+) -> None:
+    """An iterable may enqueue into the same buffer: the capacity bounds both together."""
+    store = stopped()
+    blocked: list[Letter] = []
+    async with open_buffers(store, LETTERS, options=BufferOptions(capacity=5)) as buffers:
+        buffer = buffers[LETTERS]
+
+        def rows() -> Iterator[Letter]:
+            for name in "bcde":
+                try:
+                    buffer.enqueue_nowait(Letter("too many"))
+                except trio.WouldBlock:
+                    blocked.append(Letter(name))
+                yield Letter(name)
+
+        buffer.enqueue_nowait(Letter("a"))
+        with trio.move_on_after(1) as waiting:
+            await buffer.enqueue_many(rows())
+        assert waiting.cancelled_caught
+        assert (5, 4) == (buffer.statistics().pending, len(blocked))
+        store.resume()
+    assert list("abcde") == names(store)
+
+
 async def test_a_list_that_just_fits_does_not_wait(autojump_clock: MockClock) -> None:
     """`enqueue_many` sees the end of a list without waiting for room for another row."""
     store = stopped()
@@ -451,6 +477,23 @@ async def test_small_entries_pass_once_a_large_one_is_cancelled(
                     assert 2 == buffer.statistics().waiting
         assert (2, 0) == (buffer.statistics().pending, buffer.statistics().waiting)
         store.resume()
+
+
+async def test_an_entry_without_room_for_its_bytes_makes_a_flush_due(
+    autojump_clock: MockClock,
+) -> None:
+    """So a later `enqueue_nowait` has room, however long the interval is."""
+    store = MemoryStore()
+    options = BufferOptions(capacity_bytes=1_000, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffers[LETTERS].enqueue_nowait(Letter("a" * 600))
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            buffers[LETTERS].enqueue_nowait(Letter("b" * 600))
+        assert [] == names(store)
+        await wait_all_tasks_blocked()
+        assert ["a" * 600] == names(store)
+        buffers[LETTERS].enqueue_nowait(Letter("b" * 600))
 
 
 async def test_bytes_are_released_with_their_entries(autojump_clock: MockClock) -> None:
