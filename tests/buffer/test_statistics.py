@@ -50,6 +50,8 @@ def statistics(**changes: Any) -> BufferStatistics:
             flush_p99=0.0,
             last_error=None,
             suspended=False,
+            spool_entries=0,
+            spool_oldest_age=0.0,
         ),
         **changes,
     )

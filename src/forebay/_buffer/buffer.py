@@ -17,6 +17,7 @@ from forebay._errors import RowError
 from forebay._owner import running
 from forebay._table.operations import DeleteBy, Key
 from forebay._table.table import Table
+from forebay.stores import SpoolState
 
 R = TypeVar("R")
 
@@ -42,12 +43,14 @@ class Buffer(BulkCalls[R]):
         ledger: Ledger,
         reader: Reader | None,
         unsupported: Callable[[], Mapping[str, str]],
+        spool_state: Callable[[], SpoolState | None],
     ) -> None:
         super().__init__(table, channel, unsupported)
         self._recognize = self._validator.recognize
         self._owner_identity = channel.owner_identity
         self._budget = channel.budget
         self._ledger = ledger
+        self._spool_state = spool_state
         self._reader = reader
         self._rows = RowReader(table, [column.name for column in table.columns])
         self._clock = trio.lowlevel.current_clock()
@@ -359,6 +362,7 @@ class Buffer(BulkCalls[R]):
         """Return the state of this buffer now. This works after the end of `trio.run`, too."""
         ledger = self._ledger
         oldest, now = ledger.oldest, self._clock.current_time()
+        spool = self._spool_state()
         return BufferStatistics(
             accepted=ledger.accepted,
             committed=ledger.committed,
@@ -374,4 +378,6 @@ class Buffer(BulkCalls[R]):
             flush_p99=ledger.flush_quantile(0.99),
             last_error=ledger.last_error,
             suspended=ledger.suspended,
+            spool_entries=0 if spool is None else spool.entries,
+            spool_oldest_age=0.0 if spool is None else spool.oldest_age,
         )

@@ -42,3 +42,8 @@ class BufferStatistics:
     suspended: bool
     """Whether the buffer waits until somebody removes the cause of `last_error`. Only a buffer with
     `BufferOptions(on_failure="suspend")` does."""
+    spool_entries: int
+    """Rows that are committed to the store's spool, and that its database has not acknowledged; 0
+    if the store has no spool."""
+    spool_oldest_age: float
+    """How long the oldest of these rows has waited, in seconds; 0.0 if there is none."""

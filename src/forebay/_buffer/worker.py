@@ -75,6 +75,7 @@ class Worker:
             self.ledger,
             reader,
             unsupported=partial(store.unsupported_calls, table),
+            spool_state=partial(store.spool_state, table.name),
         )
         self._log = BufferLog(table.name)
         self._flusher = Flusher(

@@ -124,3 +124,11 @@ def test_names_are_not_interpreted_as_markup() -> None:
     names = ["[b]x[/b]", "a[/]b"]
     title, _, _, one, _, other, _ = lines(history_of(names), 100, path="[/].sock")
     assert ("[/].sock", *names) == (title.strip(), one.split()[0], other.split()[0])
+
+
+def test_what_waits_in_a_spool_has_a_line_below_the_table() -> None:
+    """Only for the buffers of which rows wait, and only if there is room."""
+    history = history_of(["hits"], spool_entries=1_234, spool_oldest_age=90.0)
+    assert "hits: 1,234 rows in the spool, the oldest for 90 s" == lines(history, 80)[-1].strip()
+    assert not any("spool" in line for line in lines(history, 80, height=5))
+    assert not any("spool" in line for line in lines(history_of(["hits"]), 80))

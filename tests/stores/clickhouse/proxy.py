@@ -6,9 +6,11 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from ssl import SSLContext
 from urllib.parse import parse_qs, urlsplit
 
 import trio
+import trio.abc
 
 
 class Fault(enum.Enum):
@@ -50,11 +52,16 @@ class Proxy:
     Args:
         port: the port of the server.
         decide: returns what to do with an INSERT.
+        tls: with which it serves HTTPS; None for HTTP.
     """
 
     def __init__(
-        self, port: int, decide: Callable[[Insert], Fault | Answer] = lambda _insert: Fault.NONE
+        self,
+        port: int,
+        decide: Callable[[Insert], Fault | Answer] = lambda _insert: Fault.NONE,
+        tls: SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._port = port
         self.decide = decide
         self.inserts: list[Insert] = []
@@ -64,20 +71,28 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}"
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
-            serve = partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1")
-            listeners = await nursery.start(serve)
-            self.port = listeners[0].socket.getsockname()[1]
+            if self._tls is None:
+                serve = partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1")
+                [listener] = await nursery.start(serve)
+            else:
+                secure = partial(
+                    trio.serve_ssl_over_tcp, self._serve, 0, self._tls, host="127.0.0.1"
+                )
+                [ssl_listener] = await nursery.start(secure)
+                listener = ssl_listener.transport_listener
+            self.port = listener.socket.getsockname()[1]
             task_status.started()
 
     async def wait_for_inserts(self, count: int) -> None:
         while len(self.inserts) < count:
             await self.changed.wait()
 
-    async def _serve(self, client: trio.SocketStream) -> None:
+    async def _serve(self, client: trio.abc.Stream) -> None:
         try:
             request = await self._read_request(client)
             if request is None:
@@ -97,7 +112,7 @@ class Proxy:
             await trio.aclose_forcefully(client)
 
     async def _carry_out(
-        self, fault: Fault | Answer, client: trio.SocketStream, head: bytes, body: bytes
+        self, fault: Fault | Answer, client: trio.abc.Stream, head: bytes, body: bytes
     ) -> None:
         if isinstance(fault, Answer):
             text = f"Code: {fault.code}. DB::Exception: as told"
@@ -122,7 +137,7 @@ class Proxy:
         elif fault is Fault.NONE:
             await client.send_all(answer)
 
-    async def _read_request(self, client: trio.SocketStream) -> tuple[bytes, bytes] | None:
+    async def _read_request(self, client: trio.abc.Stream) -> tuple[bytes, bytes] | None:
         received = b""
         while b"\r\n\r\n" not in received:
             part = await client.receive_some(1 << 16)

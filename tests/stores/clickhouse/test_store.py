@@ -195,6 +195,7 @@ async def test_what_is_spooled_during_an_outage_is_sent_by_the_next_start(
             ):
                 await buffers[lines].write(Line("during", number))
                 assert number - 1 == store.statistics().waiting
+                assert number - 1 == buffers[lines].statistics().spool_entries
     finally:
         server.start()
     async with open_store(server, database, tmp_path) as store:

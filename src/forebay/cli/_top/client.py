@@ -153,6 +153,10 @@ def _snapshot(answer: bytes) -> Snapshot | None:
                 raise ValueError(f"{column.heading} is not finite")
         if not isinstance(statistics["last_error"], str | None):
             raise TypeError("last_error is not a string")
+        # A program with an older version of forebay does not send these two.
+        spooled = statistics.get("spool_entries", 0), statistics.get("spool_oldest_age", 0.0)
+        if not all(math.isfinite(value) for value in spooled):
+            raise ValueError("the figures of the spool are not finite")
         if not isinstance(statistics["suspended"], bool):
             raise TypeError("suspended is not a bool")
     return snapshot

@@ -47,6 +47,15 @@ class History:
             if statistics["last_error"]
         }
 
+    def spooled(self) -> dict[str, tuple[int, float]]:
+        """Return the rows that wait for a database behind a spool, and the oldest age, by name."""
+        buffers = {} if self._last is None else self._last.buffers
+        return {
+            name: (int(statistics["spool_entries"]), float(statistics["spool_oldest_age"]))
+            for name, statistics in buffers.items()
+            if statistics.get("spool_entries")
+        }
+
     def suspended(self) -> set[str]:
         """Return the names of the buffers that are suspended."""
         buffers = {} if self._last is None else self._last.buffers

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forebay.cli._output import printable
-from forebay.cli._top.columns import COLUMNS
+from forebay.cli._top.columns import COLUMNS, format_count, format_seconds
 from forebay.cli._top.history import History
 
 _NAME_WIDTH = 20
@@ -78,6 +78,18 @@ def draw(path: str, history: History, width: int, height: int | None = None) -> 
         )
         for name in last_errors
         if name in failing & names
+    ]
+    errors += [
+        Text(
+            printable(
+                f"{name}: {format_count(rows)} rows in the spool, "
+                f"the oldest for {format_seconds(age)}"
+            ),
+            no_wrap=height is not None,
+            overflow="ellipsis",
+        )
+        for name, (rows, age) in history.spooled().items()
+        if name in names
     ]
     if height is not None:
         lines_left = height - _HEAD_HEIGHT - len(names) * (2 if sparklines else 1)

@@ -1,0 +1,139 @@
+"""HTTPS through a proxy, a Distributed table over two servers, and the limits of the window."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from forebay import SchemaError, StoreError, open_buffers
+from forebay.stores.clickhouse._declared import CreateOptions, create_sql
+from tests.stores.clickhouse.proxy import Fault, Proxy
+from tests.stores.clickhouse.real_server import RealServer
+from tests.stores.clickhouse.test_relay import planned
+from tests.stores.clickhouse.test_store import Line, Page, lines, open_store, pages
+
+
+async def test_https_verifies_the_certificate(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Rows are delivered to a server whose authority is trusted, and to no other one."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    proxy = Proxy(server.port, tls=context)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        with pytest.raises(StoreError):
+            async with (
+                open_store(proxy, database, tmp_path, lines) as store,
+                open_buffers(store, lines),
+            ):
+                pass
+        async with (
+            open_store(proxy, database, tmp_path, lines, verify=trusted) as store,
+            open_buffers(store, lines) as buffers,
+        ):
+            await buffers[lines].write(Line("x", 1))
+        nursery.cancel_scope.cancel()
+    assert proxy.url.startswith("https:")
+    assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+CLUSTER = """
+<clickhouse>
+  <remote_servers><two>
+    <shard><replica><host>127.0.0.1</host><port>{first}</port></replica></shard>
+    <shard><replica><host>127.0.0.1</host><port>{second}</port></replica></shard>
+  </two></remote_servers>
+</clickhouse>
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(
+    tmp_path_factory: pytest.TempPathFactory, running_server: RealServer
+) -> Iterator[tuple[RealServer, RealServer]]:
+    """Return two servers, of which the first knows the cluster of both."""
+    folder = tmp_path_factory.mktemp("shards")
+    config = folder / "config.xml"
+    first = RealServer(folder / "first", f"--config-file={config}")
+    second = RealServer(folder / "second")
+    config.write_text(CLUSTER.format(first=first.tcp_port, second=second.tcp_port))
+    try:
+        first.start()
+        second.start()
+        yield first, second
+    finally:
+        first.kill()
+        second.kill()
+
+
+def distribute(shards: tuple[RealServer, RealServer], database: str, sharding: str) -> None:
+    for shard in shards:
+        shard.execute(f"CREATE DATABASE {database}")
+        sql = create_sql(database, pages, CreateOptions(), name="pages_here")
+        shard.execute(sql)
+    shards[0].execute(
+        f"CREATE TABLE {database}.pages AS {database}.pages_here"
+        f" ENGINE = Distributed('two', '{database}', 'pages_here', {sharding})"
+    )
+
+
+async def test_a_distributed_table_gets_each_row_once(
+    shards: tuple[RealServer, RealServer], tmp_path: Path
+) -> None:
+    """Each shard recognises the part of a block that it has already."""
+    distribute(shards, "good", "cityHash64(url)")
+    proxy = Proxy(shards[0].port, planned(*[Fault.CUT_BEFORE_ANSWER, Fault.CUT_ANSWER] * 3))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        async with (
+            open_store(proxy, "good", tmp_path) as store,
+            open_buffers(store, pages) as buffers,
+        ):
+            for status in range(3):
+                await buffers[pages].enqueue_many(Page(f"/{n}", status) for n in range(100))
+                await buffers.flush()
+        nursery.cancel_scope.cancel()
+    found = "SELECT count(), sum(status) FROM good.pages FINAL"
+    assert [[100, 200]] == shards[0].query(found)
+    here = [shard.query("SELECT count() FROM good.pages_here") for shard in shards]
+    assert all(0 < rows < 300 for [[rows]] in here)
+    assert len(proxy.inserts) > 3
+
+
+@pytest.mark.parametrize(
+    ("name", "sharding"), [("by_chance", "rand()"), ("by_value", "toUInt64(ifNull(status, 0))")]
+)
+async def test_a_sharding_that_splits_keys_is_refused(
+    shards: tuple[RealServer, RealServer], tmp_path: Path, name: str, sharding: str
+) -> None:
+    """Two rows of a key would be on two shards, and a block would be split in another way."""
+    distribute(shards, name, sharding)
+    with pytest.raises(SchemaError, match="sharding"):
+        async with open_store(shards[0], name, tmp_path) as store, open_buffers(store, pages):
+            pass
+
+
+async def test_a_token_outside_the_window_is_forgotten(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Why the window must be long enough: this is what the check of the table prevents."""
+    server.execute(
+        f"CREATE TABLE {database}.lines (text String, size Nullable(Int64)) ENGINE = MergeTree"
+        " ORDER BY () SETTINGS non_replicated_deduplication_window = 2"
+    )
+    insert = f"INSERT INTO {database}.lines VALUES ('x', 1)"
+    for token in ("a", "a", "b", "c", "d", "a"):
+        server.execute(insert, async_insert="0", insert_deduplication_token=token)
+    assert [[5]] == server.query(f"SELECT count() FROM {database}.lines")
+    with pytest.raises(SchemaError, match="longest_outage"):
+        async with open_store(server, database, tmp_path) as store, open_buffers(store, lines):
+            pass
