@@ -16,7 +16,7 @@ EACH = 30
 
 
 async def test_producers_wait_in_order_for_a_slow_disk(tmp_path: Path) -> None:
-    """At most `capacity` entries are pending, and all producers are equally fast."""
+    """At most `capacity` entries are pending, and no producer gets further ahead than that."""
     path = tmp_path / "a.db"
     gate = Gate()
     progress = [0] * PRODUCERS
@@ -28,8 +28,8 @@ async def test_producers_wait_in_order_for_a_slow_disk(tmp_path: Path) -> None:
             progress[number] += 1
             now = events.statistics()
             assert now.pending <= 10
-            # It may be one round ahead: the tasks before it in the queue may not have run yet.
-            assert progress[number] - min(progress) <= 2
+            # The first tasks to run may fill the buffer. After that, each waits for its turn.
+            assert progress[number] - min(progress) <= options.capacity + 1
             gate.let_through(1)
 
     async with (
