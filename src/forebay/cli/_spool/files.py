@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -48,7 +48,7 @@ class Contents:
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def failures() -> Generator[None, None, None]:
     """Convert the errors that a user can understand.
 
     Raises:
@@ -70,7 +70,7 @@ def check_spool_file(path: str) -> None:
     Raises:
         Failed: it is none.
     """
-    inspect(path, lambda _raw: None)
+    inspect(path, _check, path)
 
 
 def _check(raw: sqlite3.Connection, path: str) -> None:
@@ -95,7 +95,7 @@ def inspect(path: str, fn: Any, *arguments: Any) -> Any:
 
 
 @contextmanager
-def owned(path: str) -> Iterator[sqlite3.Connection]:
+def owned(path: str) -> Generator[sqlite3.Connection, None, None]:
     """Own a spool that no program uses, for the time of a block.
 
     Raises:

@@ -75,7 +75,7 @@ def _created_name(column: Column) -> str:
     for value_type, name in _BY_CODEC.items():
         if codec is not None and codec is built_in_codec(value_type):
             return name
-    if column.type.accepts == {bool}:
+    if column.type.accepts == frozenset[type]({bool}):
         return "Bool"
     return "String" if column.storage is None else _BY_STORAGE[column.storage]
 

@@ -112,13 +112,13 @@ def _integer(column: ColumnType, server: ServerType) -> Encoding | None:
     else:
         encode = _wide_integers(bits // 8, allowed, signed=signed, server=server)
         decode = _wide_unpacked(bits // 8, signed=signed)
-    if column.accepts == {bool}:
+    if column.accepts == frozenset[type]({bool}):
         return Encoding(encode, lambda data, rows: list(map(bool, decode(data, rows))), 0)
     return Encoding(encode, decode, 0)
 
 
 def _bool(column: ColumnType, server: ServerType) -> Encoding | None:
-    if column.accepts != {bool} or server.name != "Bool":
+    if column.accepts != frozenset[type]({bool}) or server.name != "Bool":
         return None
     return Encoding(bytes, lambda data, _rows: list(map(bool, data)), 0)
 
