@@ -273,20 +273,26 @@ def test_no_two_texts_become_one_number(texts: list[str], refused: str, in_key: 
         convert([refused])
 
 
+NUMBERS = st.floats(allow_nan=True).map(repr) | st.integers(-(2**64), 2**64).map(str)
+CELLS = st.sampled_from(
+    ["1.5", "2.0", "2", "1e-05", "0.00001", "", "x", "NA", "-0.0", "007", "1_0", " 5", "1"]
+)
+
+
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["1.5", "2.0", "2", "1e-05", "0.00001", "", "x", "NA"]),
-            st.sampled_from(["1", "2", "", "NA", "x"]),
-            st.sampled_from(["a", "", "NA"]),
-        ).map(list),
-        max_size=8,
+        st.tuples(CELLS | NUMBERS, CELLS | NUMBERS, st.sampled_from(["a", "", "NA"])).map(list),
+        max_size=9,
+    )
+    | st.lists(
+        st.tuples(st.floats(0, 9).map(repr), st.integers().map(str), st.just("a")).map(list),
+        max_size=9,
     ),
-    st.integers(0, 8),
+    st.lists(st.integers(1, 4), max_size=4),
     st.permutations(["r", "i", "t"]),
 )
 def test_rows_are_converted_together_as_one_by_one(
-    rows: list[list[str]], first: int, header: list[str]
+    rows: list[list[str]], sizes: list[int], header: list[str]
 ) -> None:
     """If one does not fit, nothing is learned from the rows after it."""
     columns = [column_of(REAL, name="r"), column_of(INTEGER, name="i"), column_of(TEXT, name="t")]
@@ -301,10 +307,53 @@ def test_rows_are_converted_together_as_one_by_one(
     expected = [outcome(alone.convert, row) for row in rows]
     together = Converter(columns, ("NA",)).bind("it", header)
     actual: list[Any] = []
-    for part in (rows[:first], rows[first:]):
+    for size in [*sizes, len(rows)]:
+        part, rows = rows[:size], rows[size:]
         done = together.convert_all(part)
         actual += [outcome(together.convert, row) for row in part] if done is None else done
-    assert expected == actual
+    assert list(map(repr, expected)) == list(map(repr, actual))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells", "values"),
+    [
+        (INTEGER, ["100", "-7", "0"], [100, -7, 0]),
+        (INTEGER, ["100", ""], [100, None]),
+        (INTEGER, ["100", "007"], None),
+        (INTEGER, ["100", "1_0"], None),
+        (INTEGER, ["100", "-0"], None),
+        (INTEGER, ["100", str(2**63)], None),
+        (REAL, ["0.25", "-7.75"], [0.25, -7.75]),
+        (REAL, ["0.25", "1e+16"], [0.25, 1e16]),
+        (REAL, ["0.25", "7"], [0.25, 7.0]),
+        (REAL, ["0.25", "-0.0"], None),
+        (REAL, ["0.25", "nan"], None),
+        (REAL, ["0.25", "inf"], None),
+        (REAL, ["0.25", "1.50"], None),
+        (REAL, ["7", "2.0"], None),
+        (REAL, ["2.0", "7"], None),
+    ],
+)
+def test_values_that_vary_are_converted_as_others(
+    kind: ColumnType, cells: list[str], values: list[Any] | None
+) -> None:
+    """After a block whose values differ, numbers are converted without being remembered."""
+    rows = Converter([column_of(kind)], ()).bind("it", ["c"])
+    varied = [[f"{number}.5" if kind is REAL else f"{number}"] for number in range(50)]
+    assert rows.convert_all(varied) is not None
+    for part in ([[cell] for cell in cells], [[cells[0]], *([cell] for cell in cells[1:])]):
+        done = rows.convert_all(part)
+        assert (None if values is None else [(value,) for value in values]) == done
+
+
+def test_numbers_that_vary_are_written_in_one_way() -> None:
+    """A block may have 2.0, and the next one 2, but not both."""
+    rows = Converter([column_of(REAL)], ()).bind("it", ["c"])
+    assert rows.convert_all([[f"{number}.5"] for number in range(50)]) is not None
+    assert rows.convert_all([[f"{number}.0"] for number in range(50)]) is not None
+    assert rows.convert_all([[f"{number}.5"] for number in range(50)]) is not None
+    with pytest.raises(MisfitError, match="'7' in column 'c' is written differently"):
+        rows.convert(["7"])
 
 
 @pytest.mark.parametrize(("kind", "text"), [(INTEGER, "1.0"), (INTEGER, "1e+16"), (REAL, "1.10")])

@@ -37,7 +37,7 @@ _LONGEST_NUMBER = 400
 ALL_SPELLINGS = 0b1111
 """A set of ways to write a float, as bits. `_write` has them in the order of the bits."""
 _SPELLINGS_OF_INTEGERS = 0b1010
-_SPELLINGS_OF_DECIMALS = {False: 0b1111, True: 0b0101}
+SPELLINGS_OF_DECIMALS = {False: 0b1111, True: 0b0101}
 """The ways that give a decimal without an exponent, by whether it ends in `.0`."""
 _SMALL_INTEGER = 10**15
 """Floats hold all integers below, and all four ways write them without an exponent."""
@@ -118,7 +118,7 @@ def _spellings(text: str, number: float) -> int:
     if math.isinf(number) or (number == 0 and text.startswith("-")):
         return 0  # SQLite stores -0.0 as 0.0
     if "e" not in text and text == repr(number):
-        return _SPELLINGS_OF_DECIMALS[text.endswith(".0")]
+        return SPELLINGS_OF_DECIMALS[text.endswith(".0")]
     return sum(1 << bit for bit, written in enumerate(_write(number)) if written == text)
 
 

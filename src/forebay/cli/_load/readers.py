@@ -64,17 +64,21 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     """
     if chunk.converted:
         return chunk
-    convert = converter.bind(chunk.source, chunk.header).convert
+    bound = converter.bind(chunk.source, chunk.header)
     done = Chunk(chunk.source, chunk.header, converted=True)
-    lines: list[int] = []
-    for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
-        try:
-            done.rows.append(convert(row))
-        except MisfitError as misfit:
-            done.add_error(str(misfit), line, text)
-        else:
-            lines.append(line)
-    done.lines = lines
+    together = bound.convert_all(chunk.rows)
+    if together is not None:
+        done.rows, done.lines = together, chunk.lines
+    else:
+        lines: list[int] = []
+        for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
+            try:
+                done.rows.append(bound.convert(row))
+            except MisfitError as misfit:
+                done.add_error(str(misfit), line, text)
+            else:
+                lines.append(line)
+        done.lines = lines
     done.position, done.characters = chunk.position, chunk.characters
     done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
     return done
