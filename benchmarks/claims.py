@@ -222,8 +222,8 @@ CLAIMS = (
     _load("sqlite-utils insert", 10),
     _load("sqlite3 .import", 0.4),
     Claim(
-        "memory of a load of 5,000,000 rows against 500,000 rows",
-        "loader", ("memory",), "memory", "5,000,000 rows", "500,000 rows", at_most=1.1,
+        "memory of a load of 5,000,000 rows against 1,000,000 rows",
+        "loader", ("memory",), "memory", "5,000,000 rows", "1,000,000 rows", at_most=1.15,
     ),
     _proportion("list", "to list dead letters"),
     _proportion("replay", "to replay dead letters"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -95,6 +96,31 @@ def test_alter_adds_the_columns_that_are_missing(strict: Sequence[str]) -> None:
     assert [(1, "o", "Ada", 1.5), (2, None, "Bob", None)] == query("SELECT * FROM t")
     assert 0 == load("id\n3\n", "--key", "id", "--alter").exit_code
     assert [(3, None, None, 9.5)] == query("SELECT * FROM t WHERE id = 3")
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("name", ["in.ndjson", "in.json"])
+def test_alter_adds_the_columns_of_keys_that_come_late(
+    name: str, exists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their types fit all values. A key that the table has, or that is always null, needs none."""
+    monkeypatch.setattr("forebay.cli._load.plan.SAMPLE_ROWS", 1)
+    monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 64)
+    if exists:
+        execute("CREATE TABLE t (a INTEGER, b TEXT)")
+    late = [{"a": 1, "b": "x"}, {"a": 2, "n": 1, "z": None}, {"n": 1.5, "b": None}]
+    rows = [{"a": 0}] * 20 + late
+    lines = list(map(json.dumps, rows))
+    content = f"[{','.join(lines)}]" if name == "in.json" else "\n".join(lines)
+    result = load(content, name=name)
+    assert 2 == result.exit_code
+    assert "is unknown; expected keys of the first rows, or of the table; --alter" in result.stderr
+    execute("DELETE FROM t")
+    assert 0 == load(content, "--alter", name=name).exit_code
+    assert [("a", "INTEGER"), ("b", "TEXT"), ("n", "REAL")] == [c[:2] for c in columns()]
+    assert [(1, "x", None), (2, None, 1.0), (None, None, 1.5)] == query(
+        "SELECT * FROM t LIMIT 3 OFFSET 20"
+    )
 
 
 def test_a_load_that_commits_nothing_takes_its_alterations_back() -> None:

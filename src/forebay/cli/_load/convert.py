@@ -71,7 +71,10 @@ class Converter:
         if not row.keys() <= self._known:
             for name, value in row.items():
                 if name not in self._known and value is not None:
-                    raise MisfitError(f"key {name!r} is unknown; expected keys of the first rows")
+                    raise MisfitError(
+                        f"key {name!r} is unknown; expected keys of the first rows, or of the "
+                        f"table; --alter adds the other keys in files"
+                    )
         return tuple(map(_call, self._value_converters, map(row.get, self._names, self._missing)))
 
 

@@ -60,7 +60,7 @@ def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, Jso
     for chunk in chunks:
         for row in chunk.rows if chunk.header is None else ():
             for column, value in row.items():
-                if value is not None and not (isinstance(value, str) and value in nulls):
+                if not is_null(value, nulls):
                     seen.setdefault(column, set()).add(JsonType.of(value))
     return {column: next(t for t in JsonType if t in types) for column, types in seen.items()}
 
@@ -76,15 +76,19 @@ def _numbers_in(
     if chunk.header is None:
         for row in chunk.rows:
             for column, value in row.items():
-                is_null = value is None or (isinstance(value, str) and value in nulls)
-                yield column, NULL if is_null else _number_of(value)
+                yield column, NULL if is_null(value, nulls) else number_of(value)
         return
     for place, column in enumerate(chunk.header):
         for text in {row[place] for row in chunk.rows}.difference(nulls, [""]):
             yield column, exact_number(text) if types else None
 
 
-def _number_of(value: Any) -> Number | None:
+def is_null(value: object, nulls: Collection[str]) -> bool:
+    """Return whether a JSON value is null, or a text that means NULL."""
+    return value is None or (isinstance(value, str) and value in nulls)
+
+
+def number_of(value: Any) -> Number | None:
     """Return the number that a JSON value stands for, or None."""
     if isinstance(value, bool):
         return Number(int(value), ALL_SPELLINGS)

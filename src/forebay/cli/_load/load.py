@@ -24,6 +24,7 @@ from forebay.cli._load.database import (
 )
 from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
+from forebay.cli._load.late_keys import find_late_keys
 from forebay.cli._load.options import LoadRequest
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
 from forebay.cli._load.preview import preview
@@ -124,7 +125,7 @@ class _Load:
         advice = describe_wrapped_rows(self._sample)
         if advice is not None:
             self._display.warn(advice)
-        plan = self._plan(before)
+        plan = await self._plan(before)
         if before.columns and not request.table.alter:
             await check_table_in(request.database, plan.table)
         if request.dry_run:
@@ -185,16 +186,26 @@ class _Load:
             and not any(isinstance(item, InputError) or item.errors for item in self._sample.items)
         )
 
-    def _plan(self, before: DatabaseState) -> Plan:
+    async def _plan(self, before: DatabaseState) -> Plan:
         request = self._request
         chunks = self._sample.detected or self._sample.chunks
+        is_json = chunks[0].header is None
         nulls = request.nulls | {MISSING_CELL}
+        found = detect(chunks, nulls, types=request.detect_types)
+        are_files = all(source_size(path) is not None for path in request.files)
+        if is_json and request.table.alter and are_files and not self._sample.ended:
+            with trio.CancelScope() as self._sampling:
+                known = found.keys() | before.columns.keys()
+                found |= await find_late_keys(
+                    Reader(request.files, request.input), known, request.nulls
+                )
+            self._sampling = None
         return plan_table(
             request.table,
-            detect(chunks, nulls, types=request.detect_types),
+            found,
             existing=before.columns,
             keep_misfits=request.keep_misfits,
-            json=json_types(chunks, request.nulls) if chunks[0].header is None else None,
+            json=json_types(chunks, request.nulls) if is_json else None,
         )
 
     def _converter(self, plan: Plan) -> Converter:
