@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -297,8 +297,16 @@ async def test_cancellation_does_not_keep_a_connection_open(path: Path) -> None:
         raws[0].execute("SELECT 1")
 
 
+async def closed(connection: sqlite.Connection) -> None:
+    """Wait until a connection is closed that could not be closed in time."""
+    with trio.fail_after(PATIENCE):
+        while connection.statistics().state is not sqlite.ConnectionState.CLOSED:
+            with suppress(trio.TooSlowError):
+                await connection.aclose()
+
+
 async def test_closing_has_a_deadline(path: Path) -> None:
-    """A call that does not end delays `aclose` by the timeout; a second `aclose` succeeds."""
+    """A call that does not end delays `aclose` by the timeout."""
     connection = await sqlite.Connection.open(path, close_timeout=0.01)
     async with trio.open_nursery() as nursery:
         with held() as gate:
@@ -310,9 +318,26 @@ async def test_closing_has_a_deadline(path: Path) -> None:
             assert trio.current_time() - start < 2
             with pytest.raises(trio.ClosedResourceError):
                 await connection.run(insert, "late")
-    await connection.aclose()
-    assert sqlite.ConnectionState.CLOSED is connection.statistics().state
-    assert ["slow"] == rows(path)
+
+
+async def test_a_connection_that_could_not_be_closed_in_time_is_closed_later(path: Path) -> None:
+    """When the running call, and the one that waits for its turn, have ended."""
+    raws: list[sqlite3.Connection] = []
+    connection = await sqlite.Connection.open(path, close_timeout=0.01)
+    await connection.run(raws.append)
+    async with trio.open_nursery() as nursery:
+        with held() as gate:
+            nursery.start_soon(connection.run, gate, "running")
+            await gate.entered.wait()
+            nursery.start_soon(connection.run, insert, "waiting")
+            await wait_all_tasks_blocked()
+            for _ in range(2):
+                with pytest.raises(trio.TooSlowError):
+                    await connection.aclose()
+    await closed(connection)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        raws[0].execute("SELECT 1")
+    assert ["running", "waiting"] == rows(path)
 
 
 async def test_a_transaction_left_open_is_rolled_back_by_closing(path: Path) -> None:

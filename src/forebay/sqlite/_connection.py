@@ -97,6 +97,7 @@ class Connection:
         self._interrupt = raw.interrupt if readonly else None
         self._close_timeout = close_timeout
         self._state = ConnectionState.OPEN
+        self._closes_later = False
         self._owner = Owner(
             repr(path), calls="trio.from_thread.run(connection.run, fn, trio_token=token)"
         )
@@ -227,24 +228,30 @@ class Connection:
 
         Raises:
             trio.TooSlowError: a call was still running after ``close_timeout`` seconds. New calls
-                are refused. Call `aclose` again to close the connection.
+                are refused, and the connection is closed when the running call has ended.
         """
         if self._state is ConnectionState.CLOSED or not self._owner.is_this_process:
             await trio.lowlevel.checkpoint()
             return
         self._state = ConnectionState.CLOSING
         with trio.move_on_after(self._close_timeout, shield=True) as scope:
-            try:
-                await self._thread.run_sync(self._raw.close)
-            except trio.RunFinishedError:  # `trio.run` has ended since, or another `aclose`
-                self._raw.close()
-            self._thread.stop()
-            self._state = ConnectionState.CLOSED
+            await self._close()
         if scope.cancelled_caught:
+            if not self._closes_later:
+                self._closes_later = True
+                trio.lowlevel.spawn_system_task(self._close)
             raise trio.TooSlowError(
                 f"{self!r}: a call still runs after close_timeout={self._close_timeout} seconds; "
-                "call aclose() again when it has ended"
+                "the connection is closed when it has ended"
             )
+
+    async def _close(self) -> None:
+        try:
+            await self._thread.run_sync(self._raw.close)
+        except trio.RunFinishedError:  # `trio.run` has ended since, or another task closed it
+            self._raw.close()
+        self._thread.stop()
+        self._state = ConnectionState.CLOSED
 
     def statistics(self) -> ConnectionStatistics:
         """Return the state of the connection and the number of waiting calls."""

@@ -57,6 +57,7 @@ class _Call:
         "error",
         "needs_report",
         "raise_cancel",
+        "released",
         "result",
         "returned",
         "task",
@@ -75,6 +76,7 @@ class _Call:
         self.returned = threading.Lock()
         """Locked until the function has returned."""
         self.returned.acquire()
+        self.released = False
         self.needs_report = False
         """Whether the event loop has to be woken up when the function has returned."""
         self.ended = False
@@ -207,26 +209,34 @@ class ConnectionThread:
         self._calls.put(None)
 
     def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            if not call.called:
-                started = time.perf_counter()
-                call.run()
-                self._last_was_short = time.perf_counter() - started < _SHORT
-                call.returned.release()
-            if call.needs_report:
-                self._report(call)
-            del call  # otherwise its result stays in memory until the next call
+        # Trio reports once that this has returned: that must not fail for want of memory.
+        reserve = [bytes(size) for size in range(0, 480, 16) for _ in range(10)]
+        call: _Call | None = None
+        while True:
+            try:
+                if call is None and (call := self._calls.get()) is None:
+                    break
+                self._handle(call)
+                call = None  # otherwise its result stays in memory until the next call
+            except MemoryError:  # otherwise its task would wait forever
+                time.sleep(_PERIOD)
+        del reserve
 
-    def _report(self, call: _Call) -> None:
-        with suppress(trio.RunFinishedError):
-            while True:
-                try:
-                    return self._token.run_sync_soon(self._end_call, call)
-                except MemoryError:  # the caller must hear of it
-                    time.sleep(_PERIOD)
+    def _handle(self, call: _Call) -> None:
+        """Call the function of a call, and report its end. Each step is made at most once."""
+        if not call.called:
+            started = time.perf_counter()
+            call.run()
+            self._last_was_short = time.perf_counter() - started < _SHORT
+        if not call.released:
+            call.released = True
+            call.returned.release()
+        if call.needs_report:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._end_call, call)
 
     def _end_call(self, call: _Call) -> None:
-        if call.ended:  # reported twice
+        if call.ended:  # reported twice, since memory was exhausted
             return
         if self._scope.cancel_called and not self._stopped:
             self._calls.put(None)
@@ -235,10 +245,10 @@ class ConnectionThread:
             self._finish(call)
 
     def _finish(self, call: _Call) -> None:
+        trio.lowlevel.reschedule(call.task)
         call.ended = True
         # Here, not when the task runs again: before that, the loop would sleep once more.
         self._gil_releaser.call_ended()
-        trio.lowlevel.reschedule(call.task)
 
     async def _host(self) -> None:
         """Keep the thread, in a system task."""

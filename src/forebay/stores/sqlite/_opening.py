@@ -137,12 +137,6 @@ async def open_sqlite(
     pool = Readers(file, limit=readers, pragmas=settings.readers)
     saved_positions = SavedPositions(writer)
 
-    async def close() -> None:
-        try:
-            await pool.aclose()
-        finally:
-            await writer.aclose()
-
     errors: list[BaseException] = []
     try:
         with _errors_of("written", file, lock_timeout, deadline):
@@ -168,7 +162,9 @@ async def open_sqlite(
         await saved_positions.delete()
     except BaseException as error:  # noqa: BLE001  # raised again when the file is closed
         errors.append(error)
-    errors += await run_to_end(close)
+    errors += await run_to_end(pool.aclose)
+    # The writer is the last one, because SQLite empties the WAL when the last connection closes.
+    errors += await run_to_end(writer.aclose)
     raise_together(f"{file!r} was closed after an error", errors)
 
 
