@@ -68,6 +68,8 @@ class Proxy:
         self.port = 0
         self.changed = trio.Event()
         """Set at the next INSERT."""
+        self.is_down = False
+        """Whether all connections are closed at once, as if there were no server."""
 
     @property
     def url(self) -> str:
@@ -94,6 +96,8 @@ class Proxy:
 
     async def _serve(self, client: trio.abc.Stream) -> None:
         try:
+            if self.is_down:
+                return
             request = await self._read_request(client)
             if request is None:
                 return

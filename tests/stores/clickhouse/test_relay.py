@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 from collections import Counter
@@ -13,11 +12,11 @@ from typing import NamedTuple
 
 import pytest
 import trio
-import zstandard
 
 from forebay import Sum, Table, dead_letters, open_buffers
 from forebay.stores.clickhouse import Compression
 from forebay.stores.clickhouse._client import INSERT_SETTINGS
+from forebay.stores.clickhouse._compression import decompress
 from tests.stores.clickhouse.proxy import Answer, Fault, Insert, Proxy
 from tests.stores.clickhouse.real_server import RealServer
 from tests.stores.clickhouse.test_store import Line, lines, open_store
@@ -236,13 +235,38 @@ async def test_each_insert_has_its_settings_and_its_compression(
         if name != "insert_deduplication_token"
     }
     assert 32 == len(insert.token)
-    body = insert.body
-    if compression == "zstd":
-        body = zstandard.ZstdDecompressor().decompress(body)
-    elif compression == "gzip":
-        body = gzip.decompress(body)
+    body = decompress(insert.body, compression)
     assert body.startswith(b"\2\1\4text\6String\1x")
     assert ("" if compression == "none" else compression) == insert.headers.get(
         "content-encoding", ""
     )
     assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+async def test_a_table_is_checked_again_after_an_outage(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Somebody may have changed it: nothing is sent to a table that would double rows."""
+    async with proxy_to(server) as proxy:
+        async with (
+            open_store(proxy, database, tmp_path, lines) as store,
+            open_buffers(store, lines) as buffers,
+        ):
+            await buffers[lines].write(Line("x", 1))
+        setting = f"ALTER TABLE {database}.lines MODIFY SETTING non_replicated_deduplication_window"
+        server.execute(f"{setting} = 0")
+        proxy.is_down = True
+        async with (
+            open_store(proxy, database, tmp_path) as store,
+            open_buffers(store, lines) as buffers,
+        ):
+            await buffers[lines].write(Line("x", 2))
+            proxy.is_down = False
+            with trio.fail_after(30):
+                while store.statistics().state != "blocked":  # noqa: ASYNC110  # see below
+                    await trio.sleep(0.01)  # there is no event for a state
+            assert "remembers no tokens" in str(store.statistics().last_error)
+            assert [[1]] == server.query(f"SELECT count() FROM {database}.lines")
+            server.execute(f"{setting} = 10000")
+            await store.delivered()
+    assert [[2]] == server.query(f"SELECT count() FROM {database}.lines")

@@ -127,5 +127,5 @@ class ClickHouseAttempt:
         return self._committer.outcome()
 
     def _commit(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
-        with self._spool.checked().checked():
+        with self._spool.files.checked():
             return self._committer.commit_remaining(raw, rejection_limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -27,6 +27,32 @@ INSERT_SETTINGS: Final = {
 
 _MAX_MESSAGE: Final = 2_000
 """How many characters of a server's error are kept."""
+
+
+class _Body:
+    """The body of a request, in one piece.
+
+    httpx's own is an async generator. A cut connection leaves it unfinished, and Trio warns.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._data)
+
+    async def aclose(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+class _Once(AsyncIterator[bytes]):
+    def __init__(self, data: bytes) -> None:
+        self._left = [data]
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class Client:
@@ -59,6 +85,8 @@ class Client:
                 "open_clickhouse needs httpx; install it with `pip install 'forebay[clickhouse]'`"
             ) from error
         self._httpx = httpx
+        # A class that is derived from the class of a library that may be missing.
+        self._body_type: Any = type("Body", (_Body, httpx.AsyncByteStream), {})
         self._http: httpx.AsyncClient = httpx.AsyncClient(
             base_url=url,
             headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password},
@@ -151,9 +179,12 @@ class Client:
     ) -> bytes:
         try:
             with trio.fail_after(timeout):
-                response = await self._http.post(
-                    "/", params=dict(parameters), content=body, headers=dict(headers or {})
+                request = self._http.build_request(
+                    "POST", "/", params=dict(parameters), headers=dict(headers or {})
                 )
+                request.headers["Content-Length"] = str(len(body))
+                request.stream = self._body_type(body)
+                response = await self._http.send(request)
         except trio.TooSlowError:
             raise NoAnswerError("Timeout", f"no answer within {timeout} s") from None
         except (self._httpx.TransportError, self._httpx.DecodingError) as error:

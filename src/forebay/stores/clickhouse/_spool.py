@@ -76,7 +76,7 @@ class Spool:
         self.connection = connection
         self.compression = compression
         self.limit = limit
-        self._files = files
+        self.files = files
         self._synchronous = synchronous
         self._sizes: dict[str, SpoolSize] = {}
 
@@ -88,15 +88,11 @@ class Spool:
         """
 
         def call(raw: sqlite3.Connection) -> T:
-            with self._files.checked():
+            with self.files.checked():
                 return sqlite.transact(raw, fn, *args)
 
         with store_errors(self.path):
             return await retry_while_locked(lambda: self.connection.run(call))
-
-    def checked(self) -> DatabaseFiles:
-        """Return the files, whose check surrounds every transaction."""
-        return self._files
 
     # How much waits
 
@@ -206,7 +202,7 @@ class Spool:
         """
 
         def take(raw: sqlite3.Connection) -> tuple[Outgoing | None, SpoolSize | None]:
-            with self._files.checked():
+            with self.files.checked():
                 raw.execute("PRAGMA synchronous = FULL")
                 try:
                     return sqlite.transact(raw, self._take, buffer)
