@@ -513,3 +513,22 @@ async def test_bytes_are_released_with_their_entries(autojump_clock: MockClock) 
             store.resume()
             await buffer.flush()
     assert ["a"] * (46 + 5 * 10) == names(store)
+
+
+async def test_bytes_of_entries_that_two_batches_share_are_released_once(
+    autojump_clock: MockClock,
+) -> None:
+    """Three entries of one key leave the batch with room for two of the three that follow."""
+    store, keyed = MemoryStore(), Table(Letter, name="keyed", key="name")
+    options = BufferOptions(capacity_bytes=12 * SIZE, batch_size=3)
+    async with open_buffers(store, keyed, options=options) as buffers:
+        for name in "aaabcd":
+            buffers[keyed].enqueue_nowait(Letter(name))
+        await buffers.flush()
+        assert [3, 1] == [len(batch) for batch in store.batches]
+        store.stop()
+        for _ in range(12):
+            buffers[keyed].enqueue_nowait(SMALL)
+        with pytest.raises(trio.WouldBlock):
+            buffers[keyed].enqueue_nowait(SMALL)
+        store.resume()
