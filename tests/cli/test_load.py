@@ -454,6 +454,22 @@ def test_a_declared_numeric_column_accepts_exponents() -> None:
     assert [(1, 1, 1000.0), (2, 1000, -0.5)] == query("SELECT * FROM t ORDER BY id")
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 99])
+def test_a_load_stops_after_a_number_of_rows(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all inputs together. Malformed rows count, and what follows is not looked at."""
+    monkeypatch.setattr("forebay.cli._load.plan.SAMPLE_ROWS", 2)
+    monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 4)
+    Path("a.csv").write_text("id\n1\n2,\n3\n")
+    Path("b.csv").write_text("id\n4\n5\n")
+    result = run(
+        *("a.csv", "b.csv", "--database", "a.db", "--table", "t", "--skip-malformed"),
+        *("--stop-after", str(limit)),
+    )
+    assert int(limit > 1) == result.exit_code
+    expected = [(number,) for number in (1, 3, 4, 5) if number <= limit]
+    assert expected == query("SELECT id FROM t")
+
+
 def test_quiet_prints_nothing() -> None:
     """If there is no problem."""
     result = load(PEOPLE, "--quiet")

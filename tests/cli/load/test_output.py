@@ -124,6 +124,7 @@ def test_a_dry_run_shows_the_table_and_changes_nothing() -> None:
     assert ["id  name", "1   Ada", "2   NULL", "3   x", "4   x", "5   x"] == rows.splitlines()
     execute(sql)
     shown = query("SELECT sql FROM sqlite_schema")
+    assert "The table exists" in load(content, *arguments, "--dry-run").stdout
     Path("a.db").unlink()
     load(content, *arguments)
     assert shown == query("SELECT sql FROM sqlite_schema WHERE tbl_name = 't'")

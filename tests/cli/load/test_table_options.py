@@ -140,6 +140,7 @@ def test_truncate_deletes_the_rows_before() -> None:
     assert 0 == result.exit_code
     assert "rows already" not in result.stderr
     assert [(2,)] == query("SELECT count(*) FROM t")
+    assert 0 == load("id,name,size\n", "--truncate").exit_code
     assert 2 == load("id,name,size\n1\n", "--truncate").exit_code
     assert [(2,)] == query("SELECT count(*) FROM t")
     execute(

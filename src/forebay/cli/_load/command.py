@@ -53,7 +53,12 @@ _DEFAULTS = forebay.BufferOptions()
     type=click.Choice(list(MERGES)),
     help="With --key: 'replace' (the default) replaces the earlier row of a key, 'keep' keeps it.",
 )
-@click.option("--alter", is_flag=True, help="Alter an existing table to add any missing columns.")
+@click.option(
+    "--alter",
+    is_flag=True,
+    help="Alter an existing table to add any missing columns. Files of JSON are read twice then, "
+    "so that keys which only later objects have become columns too.",
+)
 @click.option(
     "--type",
     "types",
@@ -237,8 +242,8 @@ def load_command(**options: Any) -> None:
 
     An empty cell is NULL in a column of numbers, and an empty text in a column of text; --null ''
     makes it NULL in both. A JSON object is a whole row: a column that it does not name is set to
-    the default that an existing table declares, or to NULL, also if other objects name it. CSV
-    sets the columns in its header only.
+    the default that the table declares, or to NULL, also if other objects name it. CSV sets the
+    columns in its header only.
 
     SIGINT and SIGTERM end the reading, and the accepted rows are committed. A second signal gives
     up on these rows and prints which are not in the table.

@@ -11,10 +11,8 @@ import trio
 
 import forebay
 from forebay._errors import format_count
-from forebay.cli._errors import InputError, LoadError
+from forebay.cli._errors import LoadError
 from forebay.cli._load.advice import describe_wrapped_rows
-from forebay.cli._load.convert import Converter
-from forebay.cli._load.csv_rows import MISSING_CELL
 from forebay.cli._load.database import (
     DatabaseState,
     check_table_in,
@@ -22,17 +20,24 @@ from forebay.cli._load.database import (
     look_at,
     restore,
 )
-from forebay.cli._load.detect import detect, json_types
 from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
 from forebay.cli._load.late_keys import find_late_keys
 from forebay.cli._load.options import LoadRequest
-from forebay.cli._load.plan import SAMPLE_ROWS, Plan, plan_table, sample_size
+from forebay.cli._load.plan import SAMPLE_ROWS, Plan, sample_size
 from forebay.cli._load.preview import preview
 from forebay.cli._load.progress import Display
 from forebay.cli._load.readers import Chunk, Reader
 from forebay.cli._load.reading import Sample, open_items, read_sample
 from forebay.cli._load.rejects import RejectedRows, fetch_refused, open_rejects
 from forebay.cli._load.report import LoadReport
+from forebay.cli._load.sampled import (
+    detect_columns,
+    has_header_alone,
+    is_json,
+    new_converter,
+    plan_from_sample,
+    reject_all,
+)
 from forebay.cli._load.sources import source_name, source_size
 from forebay.cli._load.status import Status
 from forebay.cli._load.telemetry import telemetry_as_configured
@@ -119,8 +124,8 @@ class _Load:
         before = await look_at(request.database, request.table.name)
         self._status.wait_for(None)
         await self._read_sample(before)
-        if not self._sample.rows and not self._has_header_alone():
-            self._end_without_rows()
+        if not self._sample.rows and not has_header_alone(self._sample):
+            reject_all(self._sample, self._rejected)
             return
         advice = describe_wrapped_rows(self._sample)
         if advice is not None:
@@ -136,7 +141,7 @@ class _Load:
                 f"table {self._table} has rows already; without --key these rows are added to "
                 f"them, also if they are the same; --truncate deletes the rows before"
             )
-        self._reader.converter = converter = self._converter(plan)
+        self._reader.converter = converter = new_converter(request, plan)
         read_on = self._signals.first is None
         async with (
             open_items(self._reader, self._sample, read_on=read_on) as items,
@@ -178,52 +183,28 @@ class _Load:
             await read_sample(self._reader, self._sample, size)
         self._sampling = None
 
-    def _has_header_alone(self) -> bool:
-        """Return whether the inputs have a header, no rows, and no error."""
-        return (
-            self._sample.ended
-            and any(chunk.header is not None for chunk in self._sample.chunks)
-            and not any(isinstance(item, InputError) or item.errors for item in self._sample.items)
-        )
-
     async def _plan(self, before: DatabaseState) -> Plan:
-        request = self._request
-        chunks = self._sample.detected or self._sample.chunks
-        is_json = chunks[0].header is None
-        nulls = request.nulls | {MISSING_CELL}
-        found = detect(chunks, nulls, types=request.detect_types)
+        request, sample = self._request, self._sample
+        found = detect_columns(request, sample)
         are_files = all(source_size(path) is not None for path in request.files)
-        if is_json and request.table.alter and are_files and not self._sample.ended:
+        if request.table.alter and is_json(sample) and are_files and not sample.ended:
             with trio.CancelScope() as self._sampling:
                 known = found.keys() | before.columns.keys()
-                found |= await find_late_keys(
-                    Reader(request.files, request.input), known, request.nulls
-                )
+                reader = Reader(request.files, request.input)
+                found |= await find_late_keys(reader, known, request.nulls)
             self._sampling = None
-        return plan_table(
-            request.table,
-            found,
-            existing=before.columns,
-            keep_misfits=request.keep_misfits,
-            json=json_types(chunks, request.nulls) if is_json else None,
-        )
-
-    def _converter(self, plan: Plan) -> Converter:
-        nulls = self._request.nulls
-        if self._request.input.pad_short_rows:
-            nulls |= {MISSING_CELL}
-        return Converter(plan.columns, nulls)
+        return plan_from_sample(request, sample, found, before)
 
     def _preview(self, plan: Plan, before: DatabaseState) -> None:
         """Convert the rows of the sample, and show what the load would do."""
-        converter = self._converter(plan)
+        converter = new_converter(self._request, plan)
         rows: list[tuple[Any, ...]] = []
         for item in self._sample.items:
             usable = to_usable(item, converter, self._rejected)
             rows += usable.rows
             if usable.failure is not None:
                 raise usable.failure
-        self._report.preview = preview(plan, self._request.table, before.columns.values(), rows)
+        self._report.preview = preview(plan, self._request.table, before, rows)
 
     async def _write(
         self,
@@ -247,7 +228,7 @@ class _Load:
             self._status.buffer = self._buffer = buffer = self._buffers[table]
             self._status.wait_for(None)
             self._display.note(f"loading into table {self._table} of {self._database}")
-            if options.truncate:
+            if options.truncate and first.rows:
                 try:
                     await store.run(delete_all, table.name)
                 except sqlite3.Error as error:
@@ -282,14 +263,6 @@ class _Load:
                     f"the database {self._database} may have a new, empty table {self._table}, "
                     f"and be in WAL mode now: {error}"
                 )
-
-    def _end_without_rows(self) -> None:
-        """Raise the first error of the inputs; do nothing if they are empty."""
-        for item in self._sample.items:
-            if isinstance(item, InputError):
-                raise item
-            for error in item.errors:
-                self._rejected.add(error)
 
     def _opening(self) -> str:
         return (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forebay._table.sqlite_rules import fold_case
-from forebay.cli._load.database import ExistingColumn
+from forebay.cli._load.database import DatabaseState
 from forebay.cli._load.options import TableOptions
 from forebay.cli._load.plan import Plan
 from forebay.stores.sqlite._ddl import add_column_sql, create_index_sql, create_sql
@@ -31,18 +31,18 @@ class Preview:
 
 
 def preview(
-    plan: Plan, options: TableOptions, existing: Iterable[ExistingColumn], rows: Sequence[Any]
+    plan: Plan, options: TableOptions, before: DatabaseState, rows: Sequence[Any]
 ) -> Preview:
     """Return what a load would do.
 
     Args:
         plan: the table for the rows.
         options: what the table is like.
-        existing: the columns of the table, if it exists.
+        before: the database before the load.
         rows: rows of the table.
     """
     table = plan.table
-    known = {fold_case(column.name) for column in existing}
+    known = set(map(fold_case, before.columns))
     sql = [
         add_column_sql(table, column, strict=options.strict)
         for column in table.columns
@@ -50,6 +50,10 @@ def preview(
     ]
     if not known:
         sql.append(create_sql(table, strict=options.strict))
-    sql += [create_index_sql(table, index) for index in table.indexes]
+    sql += [
+        create_index_sql(table, index)
+        for index in table.indexes
+        if index.name not in before.indexes
+    ]
     names = [column.name for column in table.columns]
     return Preview([f"{statement};" for statement in sql], names, rows[:_SHOWN_ROWS])
