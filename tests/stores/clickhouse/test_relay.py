@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 import trio
 
-from forebay import Sum, Table, dead_letters, open_buffers
+from forebay import RetryPolicy, Sum, Table, dead_letters, open_buffers
 from forebay.stores.clickhouse import Compression
 from forebay.stores.clickhouse._client import INSERT_SETTINGS
 from forebay.stores.clickhouse._compression import decompress
@@ -270,3 +270,21 @@ async def test_a_table_is_checked_again_after_an_outage(
             server.execute(f"{setting} = 10000")
             await store.delivered()
     assert [[2]] == server.query(f"SELECT count() FROM {database}.lines")
+
+
+async def test_delivered_makes_a_retry_that_is_due_later(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """So the end of a program, which waits for seconds, does not miss a server that is back."""
+    hour = RetryPolicy(initial_delay=3600.0, max_delay=3600.0)
+    async with (
+        proxy_to(server, Answer(241)) as proxy,
+        open_store(proxy, database, tmp_path, lines, retry=hour) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        await buffers[lines].write(Line("x", 1))
+        while store.statistics().state != "retrying":
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(30):
+            await store.delivered()
+    assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")

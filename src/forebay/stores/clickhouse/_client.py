@@ -133,7 +133,10 @@ class Client:
             f"{sql}\nFORMAT JSON".encode(),
             timeout,
         )
-        rows: list[dict[str, Any]] = json.loads(answer)["data"]
+        try:
+            rows: list[dict[str, Any]] = json.loads(answer)["data"]
+        except (ValueError, TypeError, KeyError):
+            raise NoAnswerError("UnexpectedAnswer", _shorten(repr(answer))) from None
         return rows
 
     async def execute(self, sql: str, *, timeout: float) -> None:  # noqa: ASYNC109  # see query

@@ -88,7 +88,8 @@ async def open_clickhouse(
         verify: how the certificate of an HTTPS server is verified: True for the authorities that
             httpx knows, an `ssl.SSLContext` for others, False for not at all.
         connect_timeout: how long a connection may take, in seconds.
-        request_timeout: how long a request may take, in seconds. A larger block is sent again.
+        request_timeout: how long a request may take, in seconds. A block of up to 16 MiB, before
+            compression, must reach the server in this time; after it, it is sent again.
         insert_interval: how long after the start of an INSERT the next one of the same table may
             start, in seconds. Meanwhile small batches are merged. Each INSERT makes a part, which
             the server must merge with others.

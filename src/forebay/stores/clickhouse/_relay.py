@@ -121,12 +121,17 @@ class Relay:
         self._verify = verify
         self._observers = observers
         self._work = trio.Event()
+        self._hurry = trio.Event()
         self._progress = trio.Event()
         self._last_start = -math.inf
 
     def wake(self) -> None:
         """Look for blocks now."""
         self._work.set()
+
+    def hurry(self) -> None:
+        """Retry now, if a retry is due later."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Send blocks until the task is cancelled."""
@@ -257,7 +262,9 @@ class Relay:
                 "table %r: a block of %d rows was not delivered, and is sent again: %s",
                 *(self.name, row.entries, summary),
             )
-        await trio.sleep(delay)
+        self._hurry = trio.Event()
+        with trio.move_on_after(delay):
+            await self._hurry.wait()
 
     async def _split(
         self, row: Spooled, stored: bytes, encoder: BlockEncoder, error: Exception

@@ -286,8 +286,8 @@ class ClickHouseStore(Store):
 
         Rows that the server refuses become dead letters, and count as delivered here. Flush the
         buffers first: what they have not flushed is not in the spool. While the server does not
-        answer, this waits; use `trio.move_on_after` for a limit. If it is cancelled, it only stops
-        waiting.
+        answer, this waits; use `trio.move_on_after` for a limit. A retry that is due later is made
+        now. If this is cancelled, it only stops waiting.
 
         Raises:
             StoreError: the spool cannot be read.
@@ -298,7 +298,7 @@ class ClickHouseStore(Store):
         for name, relay in list(self._relays.items()):
             place = await self._spool.last_place(name)
             if place is not None:
-                relay.wake()
+                relay.hurry()
                 await relay.wait_done(place)
 
     def statistics(self) -> ClickHouseStatistics:
