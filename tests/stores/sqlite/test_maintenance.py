@@ -194,6 +194,27 @@ async def test_a_cancelled_backup_leaves_what_was_there(
     assert 20_000 == count_of(copy)
 
 
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_backup_that_is_cancelled_at_any_checkpoint(
+    store: SqliteStore, tmp_path: Path, steps: int
+) -> None:
+    """There is the whole copy, or no file."""
+
+    async def cancel_after(scope: trio.CancelScope) -> None:
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    for number in range(5):
+        copy = tmp_path / f"{number}.db"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_after, nursery.cancel_scope)
+            nursery.start_soon(store.backup, copy)
+        assert [] == list(tmp_path.glob("*.part"))
+        if copy.exists():
+            assert 20_000 == count_of(copy)
+
+
 async def test_a_backup_is_its_owners_only(
     store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

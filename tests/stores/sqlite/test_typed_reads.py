@@ -352,6 +352,30 @@ async def test_a_cancelled_read_interrupts_its_query(store: forebay.SqliteStore,
         await assert_reader_is_free(store)
 
 
+@pytest.mark.parametrize("steps", range(12))
+async def test_an_iteration_that_is_cancelled_at_any_checkpoint(
+    store: forebay.SqliteStore, steps: int
+) -> None:
+    """Its reader, the only one, is free again."""
+
+    async def cancel_after(scope: trio.CancelScope) -> None:
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    async def iterate() -> None:
+        async with store.iterate(f"{FOREVER} LIMIT 5", table=NUMBERS, batch_size=2) as batches:
+            async for _ in batches:
+                await trio.lowlevel.checkpoint()
+
+    for _ in range(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_after, nursery.cancel_scope)
+            for _ in range(3):
+                nursery.start_soon(iterate)
+        await assert_reader_is_free(store)
+
+
 async def test_an_iteration_holds_a_reader(store: forebay.SqliteStore) -> None:
     """With one reader, other reads wait until the block is left."""
     async with trio.open_nursery() as nursery, store.iterate(FOREVER):
