@@ -119,7 +119,7 @@ def test_a_locked_database_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_no_copy(number: signal.Signals, code: int) -> None:
-    """The part is removed. The signal comes while the command waits for a lock."""
+    """The part is removed. The signal comes while the command waits for a lock, and ends that."""
     with closing(sqlite3.connect("site.db", isolation_level=None)) as raw:
         raw.execute("PRAGMA journal_mode = delete")
         raw.execute("BEGIN EXCLUSIVE")

@@ -20,9 +20,13 @@ from forebay.cli._failures import (
 from forebay.cli._output import echo, print_json
 from forebay.cli._signals import HANDLED, Signals
 from forebay.stores.sqlite._backup import back_up
+from forebay.stores.sqlite._waiting import retry_while_locked
 
 _LOCK_TIMEOUT = 5.0
 """Seconds to wait for a program with an exclusive lock on the database."""
+
+_BUSY_TIMEOUT = 0.05
+"""Seconds of that wait that SQLite spends in a thread, where a signal cannot end it."""
 
 
 @click.command(name="backup", short_help="Copy a database that is in use.")
@@ -66,6 +70,7 @@ async def _copy(database: str, file: str, overwrite: bool) -> int:
     """
     size: int | None = None
     failure: Exception | None = None
+    deadline = trio.current_time() + _LOCK_TIMEOUT
     work = trio.CancelScope()
     signals = Signals(lambda _name: work.cancel(), lambda: None)
     with trio.open_signal_receiver(*HANDLED) as received:
@@ -73,8 +78,11 @@ async def _copy(database: str, file: str, overwrite: bool) -> int:
             nursery.start_soon(signals.watch, received)
             with work:
                 try:
-                    size = await back_up(
-                        database, file, overwrite=overwrite, busy_timeout=_LOCK_TIMEOUT
+                    size = await retry_while_locked(
+                        lambda: back_up(
+                            database, file, overwrite=overwrite, busy_timeout=_BUSY_TIMEOUT
+                        ),
+                        may_repeat=lambda: trio.current_time() < deadline,
                     )
                 except (OSError, ValueError, sqlite3.Error, forebay.StoreError) as error:
                     failure = error
