@@ -68,7 +68,7 @@ class SqliteStore(Reading, Maintenance, Store):
             calls="trio.from_thread.run(store.run, fn, trio_token=token) or "
             "trio.from_thread.run(store.fetch_all, sql, trio_token=token)",
         )
-        self._warnings: set[tuple[str, tuple[str, ...]]] = set()
+        self._warnings: set[tuple[str, ...]] = set()
         self._conversions: dict[str, list[str]] = {}
         """The columns that do not store every value as it is, by the names of their tables."""
 
@@ -123,25 +123,29 @@ class SqliteStore(Reading, Maintenance, Store):
             check_table(raw, table)
             self._conversions[table.name] = conversions(raw, table)
             for rule in silent_rules(raw, table.name):
-                self._warn_once(
-                    "%s: SQLite drops rows because of it without an error, and the buffer "
-                    "counts them as committed",
-                    rule,
-                )
+                if self._is_new(rule):
+                    _logger.warning(
+                        "%s: SQLite drops rows because of it without an error, and the buffer "
+                        "counts them as committed",
+                        rule,
+                    )
             for trigger in own_triggers(raw, table):
-                self._warn_once(
-                    "table %r: the trigger %r writes the table itself when a row is written; with "
-                    "coalescing it runs for merged rows only, in an order of their own; if what it "
-                    "does depends on other rows or on the order, declare the table with "
-                    "coalesce=False",
-                    table.name,
-                    trigger,
-                )
+                if self._is_new(table.name, trigger):
+                    _logger.warning(
+                        "table %r: the trigger %r writes the table itself when a row is written; "
+                        "with coalescing it runs for merged rows only, in an order of their own; "
+                        "if what it does depends on other rows or on the order, declare the table "
+                        "with coalesce=False",
+                        table.name,
+                        trigger,
+                    )
 
-    def _warn_once(self, message: str, *arguments: str) -> None:
-        if (message, arguments) not in self._warnings:
-            self._warnings.add((message, arguments))
-            _logger.warning(message, *arguments)
+    def _is_new(self, *warning: str) -> bool:
+        """Return whether this warning was not logged before, and note that it is logged now."""
+        if warning in self._warnings:
+            return False
+        self._warnings.add(warning)
+        return True
 
     def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
         """Return `get` and `get_many` if a row in the file can differ from the row written."""
