@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from forebay import SchemaError, StoreError, open_buffers
+from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from tests.stores.clickhouse.proxy import Fault, Proxy
 from tests.stores.clickhouse.real_server import RealServer
@@ -138,3 +140,24 @@ async def test_a_token_outside_the_window_is_forgotten(
     with pytest.raises(SchemaError, match="longest_outage"):
         async with open_store(server, database, tmp_path) as store, open_buffers(store, lines):
             pass
+
+
+async def test_an_answer_that_is_not_clickhouses_is_no_answer(
+    server: RealServer, tmp_path: Path
+) -> None:
+    """Such as that of another web server at the URL: the error says what came."""
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with pytest.raises(StoreError, match="hello"):
+            async with (
+                open_clickhouse(url, spool=tmp_path / "s.db") as store,
+                open_buffers(store, lines),
+            ):
+                pass
+        nursery.cancel_scope.cancel()

@@ -134,6 +134,7 @@ class ClickHouseStore(Store):
         self._declared: dict[str, Table[Any]] = {}
         self._relays: dict[str, Relay] = {}
         self._warned: set[str] = set()
+        self._knows_version = False
         self._observers: list[DeliveryObserver] = []
 
     def __repr__(self) -> str:
@@ -224,11 +225,7 @@ class ClickHouseStore(Store):
 
     async def _check(self, table: Table[Any]) -> tuple[dict[str, str], bool]:
         """Check a table in the server. Return its columns' types, and whether it has views."""
-        version = await self._inspector.version()
-        problem = version_problem(version)
-        if problem is not None:
-            raise StoreError(f"{self.url}: {problem}")
-        self._client.know_version(version)
+        await self._check_version()
         found = await self._inspector.find(self.database, table.name)
         check_table(
             self.database,
@@ -247,6 +244,15 @@ class ClickHouseStore(Store):
                     *(part.full_name, part.full_name),
                 )
         return describe_types(table, found.columns), bool(found.view_targets)
+
+    async def _check_version(self) -> None:
+        """Check the version of the server, and send the settings that it knows from now on."""
+        version = await self._inspector.version()
+        problem = version_problem(version)
+        if problem is not None:
+            raise StoreError(f"{self.url}: {problem}")
+        self._client.know_version(version)
+        self._knows_version = True
 
     def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
         """Return the methods of `Buffer` that ClickHouse cannot serve for a table, with reasons."""
@@ -361,7 +367,9 @@ class ClickHouseStore(Store):
         return self._relays[name]
 
     async def _verify(self, name: str) -> None:
-        """Check a table at the first contact after an outage, if it was not checked before."""
+        """Check what could not be checked before the first contact: the version, and a table."""
+        if not self._knows_version:
+            await self._check_version()
         prepared = self._tables.get(name)
         if prepared is not None and not prepared.verified:
             types, prepared.has_views = await self._check(self._declared[name])
