@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
+import sys
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 Compression: TypeAlias = Literal["zstd", "gzip", "none"]
@@ -15,7 +15,11 @@ _GZIP_LEVEL: Final = 1
 
 def has_zstd() -> bool:
     """Return whether a library for zstd is installed."""
-    return importlib.util.find_spec("zstandard") is not None
+    try:
+        _zstd()
+    except ImportError:
+        return False
+    return True
 
 
 def choose_compression(wanted: Compression | None) -> Compression:
@@ -34,7 +38,7 @@ def choose_compression(wanted: Compression | None) -> Compression:
     if wanted == "zstd" and not has_zstd():
         raise ValueError(
             "compression='zstd': no library for it is installed; "
-            "install one with `pip install zstandard`, or pass 'gzip'"
+            "install one with `pip install backports.zstd`, or pass 'gzip'"
         )
     return wanted
 
@@ -42,7 +46,7 @@ def choose_compression(wanted: Compression | None) -> Compression:
 def compress(data: bytes, compression: str) -> bytes:
     """Return data in a compressed form."""
     if compression == "zstd":
-        return bytes(_zstandard().ZstdCompressor(level=_ZSTD_LEVEL).compress(data))
+        return bytes(_zstd().compress(data, level=_ZSTD_LEVEL))
     if compression == "gzip":
         return gzip.compress(data, _GZIP_LEVEL, mtime=0)
     return data
@@ -52,16 +56,19 @@ def decompress(data: bytes, compression: str) -> bytes:
     """Return what `compress` compressed.
 
     Raises:
-        ModuleNotFoundError: the library for it is not installed any more.
+        ImportError: the library for it is not installed any more.
     """
     if compression == "zstd":
-        return bytes(_zstandard().ZstdDecompressor().decompress(data))
+        return bytes(_zstd().decompress(data))
     if compression == "gzip":
         return gzip.decompress(data)
     return data
 
 
-def _zstandard() -> Any:
-    import zstandard  # noqa: PLC0415  # an option
-
-    return zstandard
+def _zstd() -> Any:
+    """Return the module for zstd: of the standard library since Python 3.14, or its backport."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd  # noqa: PLC0415  # an option
+    else:
+        from backports import zstd  # noqa: PLC0415  # an option
+    return zstd

@@ -83,8 +83,8 @@ async def open_clickhouse(
             does `enqueue` once the buffer is full. A single batch may exceed it.
         synchronous: when a commit waits for the disk. With ``NORMAL``, a power cut may lose the
             last batches that were committed and not sent; with ``FULL``, none.
-        compression: ``"zstd"``, for which `zstandard` must be installed, ``"gzip"`` or ``"none"``.
-            None for zstd if it is installed, and otherwise gzip.
+        compression: ``"zstd"``, for which `backports.zstd` must be installed before Python 3.14,
+            ``"gzip"`` or ``"none"``. None for zstd if it is installed, and otherwise gzip.
         verify: how the certificate of an HTTPS server is verified: True for the authorities that
             httpx knows, an `ssl.SSLContext` for others, False for not at all.
         connect_timeout: how long a connection may take, in seconds.
