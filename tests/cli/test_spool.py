@@ -18,11 +18,12 @@ from click.testing import CliRunner, Result
 from forebay import FlushReason, Table
 from forebay._batching.coalesce import Coalescer
 from forebay._table.json_format import encode_declaration
-from forebay._table.operations import Delete
+from forebay._table.operations import Delete, Write
 from forebay.cli._command import command
 from forebay.stores.clickhouse._attempt import TableWriter
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._spool import lock_spool, open_spool
+from forebay.stores.sqlite._dead_letter_table import insert
 
 SERVER = "http://127.0.0.1:1"
 SPOOL = "app.spool.db"
@@ -211,3 +212,15 @@ def test_doctor_finds_rows_that_wait_too_long() -> None:
     found = [f for f in json.loads(result.stdout)["findings"] if f["check"] == "spool"]
     assert ["problem", "ok"] == [finding["verdict"] for finding in found]
     assert "516" in found[0]["message"]
+
+
+def test_dead_letters_of_a_spool_are_kept_by_a_replay() -> None:
+    """Their tables are in ClickHouse, so the command says what to do instead."""
+    with closing(sqlite3.connect(SPOOL, isolation_level=None)) as raw:
+        raw.execute("BEGIN IMMEDIATE")
+        insert(raw, lines, Write(("a", 1)), code="CLICKHOUSE_469", message="no", attempts=1)
+        raw.execute("COMMIT")
+    replayed = run("dead-letters", "replay", SPOOL)
+    assert 1 == replayed.exit_code
+    assert "enqueue_again" in replayed.output
+    assert 1 == len(json.loads(run("dead-letters", "list", SPOOL, "--json").stdout)["letters"])

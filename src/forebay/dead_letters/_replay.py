@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -20,8 +20,14 @@ from forebay._table.table import Table
 from forebay.dead_letters._model import DeadLetter
 from forebay.dead_letters._windows import Windows, let_others_write, query
 from forebay.stores import Attempt, Batch, Outcome, Rejection, Store
+from forebay.stores.clickhouse._spool_table import APPLICATION_ID
 from forebay.stores.sqlite import SqliteStore
 from forebay.stores.sqlite import _dead_letter_table as letter_table
+
+_IN_CLICKHOUSE: Final = (
+    "the file is a spool, and the table is in ClickHouse; let the program decode the letter, and "
+    "pass its operation to Buffer.enqueue_again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +121,14 @@ async def replay_windows(
         StoreError: the letters cannot be read.
     """
     progress = _Progress()
+    in_clickhouse = await store.fetch_one("PRAGMA application_id") == (APPLICATION_ID,)
     async for window in windows:
         sql, parameters = letter_table.select(window, newest_first=False, limit=-1)
         letters = map(DeadLetter.from_row, await query(store, sql, parameters))
         for table, entries in _by_table(letters, progress.skipped).items():
+            if in_clickhouse:
+                progress.skipped.update(dict.fromkeys(entries, _IN_CLICKHOUSE))
+                continue
             begun = trio.current_time()
             try:
                 await _replay_table(store, table, entries, options, progress)

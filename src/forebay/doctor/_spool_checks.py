@@ -35,7 +35,7 @@ def check_spool(raw: sqlite3.Connection) -> Iterator[Finding]:
             "error_code": oldest.error_code,
         }
         waiting = (
-            f"{format_count(size.entries, 'row')} of table {table!r} wait for ClickHouse, "
+            f"{format_count(size.entries, 'row')} of table {table!r} not delivered to ClickHouse, "
             f"the oldest for {age:,.0f} s"
         )
         if age > _OLD:

@@ -194,7 +194,7 @@ async def _deliver(
     left = sum(size.entries for size in spool.sizes.values())
     if left:
         _logger.warning(
-            "%s wait for ClickHouse in the spool %r; the next program that opens it sends them",
+            "%s left in the spool %r; the next program that opens it sends them to ClickHouse",
             *(format_count(left, "row"), spool.path),
         )
 
