@@ -29,8 +29,8 @@ Every call follows these rules:
   that has begun runs to its end, and its caller gets its result or its exception; a cancellation
   in the meantime is raised at the caller's next checkpoint. So it is always known whether a
   COMMIT took place. A function can ask for the cancellation with
-  `trio.from_thread.check_cancelled`. A query of `fetch_all` or `fetch_one` is interrupted if the
-  connection is ``readonly``.
+  `trio.from_thread.check_cancelled`. A query of `read`, `fetch_all` or `fetch_one` is interrupted
+  if the connection is ``readonly``.
 * A function may call `trio.from_thread.run` and `trio.from_thread.run_sync` without a token. What
   it awaits is cancelled with its caller.
 * Transactions are explicit. `sqlite3` never begins one by itself (``isolation_level=None``), so
