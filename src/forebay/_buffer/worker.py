@@ -116,9 +116,16 @@ class Worker:
     async def run(self) -> None:
         """Run until the channel is closed and all entries are settled, or until it has to stop.
 
-        The deadline of the drain or a failure stops it. It never raises: `failure` and
-        `left_at_deadline` have the reason, for the callers of the buffer and for `open_buffers`.
+        The deadline of the drain or a failure stops it. `failure` and `left_at_deadline` have the
+        reason, for the callers of the buffer and for `open_buffers`. It raises only if there is no
+        memory to name the entries.
         """
+        try:
+            await self._run()
+        finally:
+            self.ended.set()  # otherwise `open_buffers` would wait forever
+
+    async def _run(self) -> None:
         try:
             with self._scope:
                 while (flight := await self._next_batch()) is not None:
@@ -134,7 +141,6 @@ class Worker:
         self.channel.close_receive()
         self.observer.closed()
         self._log.ended()
-        self.ended.set()
 
     def _stop(self, why: Exception) -> None:
         """End the waits for a flush or for room: each raises an error with this cause."""
