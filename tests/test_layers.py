@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +181,10 @@ def test_public_names_are_listed() -> None:
     assert sorted(listed) == list(forebay.__all__)
     assert listed <= names | {"__version__"}
     assert set() == names - listed - submodules
+
+
+def test_the_clickhouse_store_is_imported_on_demand() -> None:
+    """It needs as many modules as the rest, and most programs do not use it."""
+    code = "import sys, forebay; print([m for m in sys.modules if 'clickhouse' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"[]" == done.stdout.strip()

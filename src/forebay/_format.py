@@ -13,6 +13,9 @@ from forebay._version import __version__
 
 FORMAT: Final = 1
 
+SPOOL_ID: Final = 0x666F7265
+"""SQLite's `application_id` of a spool, "fore": no other SQLite file is taken for one."""
+
 
 def check_format(found: object) -> None:
     """Check that this version of forebay can read a format.

@@ -12,6 +12,7 @@ import trio
 
 from forebay._buffer.buffer import Buffer
 from forebay._errors import SchemaError
+from forebay._format import SPOOL_ID
 from forebay._group import open_buffers
 from forebay._options import BufferOptions
 from forebay._table.json_format import decode_declaration, decode_operation
@@ -20,7 +21,6 @@ from forebay._table.table import Table
 from forebay.dead_letters._model import DeadLetter
 from forebay.dead_letters._windows import Windows, let_others_write, query
 from forebay.stores import Attempt, Batch, Outcome, Rejection, Store
-from forebay.stores.clickhouse._spool_table import APPLICATION_ID
 from forebay.stores.sqlite import SqliteStore
 from forebay.stores.sqlite import _dead_letter_table as letter_table
 
@@ -121,7 +121,7 @@ async def replay_windows(
         StoreError: the letters cannot be read.
     """
     progress = _Progress()
-    in_clickhouse = await store.fetch_one("PRAGMA application_id") == (APPLICATION_ID,)
+    in_clickhouse = await store.fetch_one("PRAGMA application_id") == (SPOOL_ID,)
     async for window in windows:
         sql, parameters = letter_table.select(window, newest_first=False, limit=-1)
         letters = map(DeadLetter.from_row, await query(store, sql, parameters))

@@ -11,7 +11,7 @@ from forebay._table.json_format import decode_declaration, decode_operation
 from forebay._table.table import Table
 from forebay.dead_letters._model import DeadLetter
 from forebay.doctor._findings import Finding, Verdict
-from forebay.stores.clickhouse._spool_table import is_spool
+from forebay.doctor._spool_checks import is_spool
 from forebay.stores.sqlite import _dead_letter_table as letter_table
 from forebay.stores.sqlite._schema import check_table
 

@@ -8,17 +8,26 @@ from collections.abc import Iterator
 from typing import Final
 
 from forebay._errors import format_count
+from forebay._format import SPOOL_ID
 from forebay.doctor._findings import Finding, Verdict
-from forebay.stores.clickhouse import _spool_table as rows
 
 _OLD: Final = 600.0
 """After how many seconds in the spool a row is a problem."""
 
 
+def is_spool(raw: sqlite3.Connection) -> bool:
+    """Return whether a database is a spool."""
+    [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
+    return bool(application_id == SPOOL_ID)
+
+
 def check_spool(raw: sqlite3.Connection) -> Iterator[Finding]:
     """Check what waits in a spool. Yield nothing if the file is another database."""
-    if not rows.is_spool(raw):
+    if not is_spool(raw):
         return
+    # The package of the store is large, and most programs that import forebay do not need it.
+    from forebay.stores.clickhouse import _spool_table as rows  # noqa: PLC0415
+
     sizes = rows.size(raw)
     if not sizes:
         yield Finding("spool", Verdict.OK, "nothing waits for ClickHouse")

@@ -13,10 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from forebay._errors import StoreError
+from forebay._format import SPOOL_ID
 from forebay.stores.sqlite._format_table import check_database_format, create_table
-
-APPLICATION_ID: Final = 0x666F7265
-"""SQLite's `application_id` of a spool, "fore": no other SQLite file is taken for one."""
 
 # AUTOINCREMENT: a sequence is never used again, except after a power cut. So nothing is derived
 # from it that a server remembers.
@@ -114,12 +112,6 @@ class KnownTable(NamedTuple):
     version: int
 
 
-def is_spool(raw: sqlite3.Connection) -> bool:
-    """Return whether a database is a spool."""
-    [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
-    return bool(application_id == APPLICATION_ID)
-
-
 def check_spool(raw: sqlite3.Connection, path: str) -> None:
     """Check that a file is a spool, or empty.
 
@@ -128,7 +120,7 @@ def check_spool(raw: sqlite3.Connection, path: str) -> None:
     """
     [tables] = raw.execute("SELECT count(*) FROM main.sqlite_schema").fetchone()
     [application_id] = raw.execute("PRAGMA main.application_id").fetchone()
-    if not is_spool(raw) and (tables or application_id):
+    if application_id != SPOOL_ID and (tables or application_id):
         raise StoreError(
             f"{path!r} is not a spool, but another SQLite database; pass the path of a new file"
         )
@@ -141,7 +133,7 @@ def create_tables(raw: sqlite3.Connection, path: str, server: str, database: str
     Raises:
         StoreError: what waits in it is for another server or database.
     """
-    raw.execute(f"PRAGMA main.application_id = {APPLICATION_ID}")
+    raw.execute(f"PRAGMA main.application_id = {SPOOL_ID}")
     for statement in (_SPOOL, _INDEX, _TABLES, _TARGET):
         create_table(raw, statement)
     row = raw.execute("SELECT server, database FROM main.forebay_spool_target").fetchone()
