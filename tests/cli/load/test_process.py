@@ -253,11 +253,34 @@ def test_a_summary_that_cannot_be_printed_does_not_fail_the_load() -> None:
             2,
             "line 1: the object has more than 1,000,000 values",
         ),
+        (
+            "in.json.gz",
+            b'[{"id": 1, "v": [' + b"{}," * (20 * 2**20) + b"{}]}]",
+            2,
+            "line 1: the object has more than 1,000,000 values",
+        ),
+        (
+            "in.json.gz",
+            b'[{"id": 1, "v": [' + b"1," * (30 * 2**20) + b"1]}]",
+            2,
+            "line 1: the object has more than 1,000,000 values",
+        ),
+        ("in.json.gz", b'[{"id": 1, "v": "' + b"x" * (70 * 2**20) + b'"}]', 2, "67,108,864"),
+        ("in.json.gz", b'[{"id": 1, "v": "' + b"x" * (30 * 2**20) + b'"}]', 0, ""),
         ("in.csv.gz", b"id,v\n1," + b"," * (60 * 2**20) + b"\n", 2, "more than 32,767 cells"),
         ("in.csv.gz", b"id,v\n1," + b"x" * (30 * 2**20) + b"\n", 0, ""),
         ("in.csv.gz", b"id,v\n1," + b"x" * (70 * 2**20) + b"\n", 2, "longer than 67,108,864"),
     ],
-    ids=["nested", "cells", "long", "too long"],
+    ids=[
+        "nested",
+        "nested, array",
+        "values, array",
+        "too long, array",
+        "long, array",
+        "cells",
+        "long",
+        "too long",
+    ],
 )
 def test_a_small_file_needs_bounded_memory(
     name: str, content: bytes, code: int, message: str

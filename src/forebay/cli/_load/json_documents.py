@@ -29,7 +29,8 @@ _BETWEEN = re.compile(r"[ \t\r\n]*(,?)[ \t\r\n]*")
 _LONGEST_TOKEN = 16
 """Characters. An error nearer to the end of what has been read may be a token that goes on."""
 _STEP = 1024 * 1024
-"""How many characters are added at most to an incomplete object before it is decoded again."""
+"""How many characters are added at most to an incomplete object, after its next brace, before it is
+decoded again."""
 
 
 def parse_json(stream: Utf8Stream, source: str, options: InputOptions) -> Records:
@@ -119,9 +120,10 @@ class _Document:
             if length > self._options.max_line_bytes:
                 limit = f"{self._options.max_line_bytes:,} characters, the limit of"
                 raise self._error(f"the object is longer than {limit} --max-line-bytes")
-            if has_too_many_values(self._text[self._at :]):
+            yield from self._wait(min(length, _STEP), through="}")
+            # What is before the next brace belongs to this object.
+            if has_too_many_values(self._text[: self._text.find("}", length)]):
                 raise self._error(TOO_MANY_VALUES)
-            yield from self._wait(min(length, _STEP))
         line = self._line
         self.row_text = self._text[self._at : end]
         self._advance(end)
@@ -154,18 +156,27 @@ class _Document:
         self.characters += end - self._at
         self._at = end
 
-    def _wait(self, characters: int) -> Iterator[Record]:
-        """Read this number of characters; fewer if the input pauses or ends."""
+    def _wait(self, characters: int, *, through: str = "") -> Iterator[Record]:
+        """Read more text.
+
+        Args:
+            characters: how many characters to read; fewer if the input pauses or ends.
+            through: what an object needs to be complete: without it, to decode again is in vain.
+        """
         self.waiting = True
         yield self._line, None
         self.waiting = False
         parts = [self._text[self._at :]]
-        while characters > 0 and not self._ended:
+        size, limit = len(parts[0]), self._options.max_line_bytes
+        characters += size
+        found = not through
+        while not self._ended and (size < characters or not found) and size <= limit:
             block = read_block(self._stream, self._source, self._line - 1)
             self._ended = not block
             parts.append(self._decode_bytes(block, final=self._ended))
-            characters -= len(parts[-1])
-            if block.rstrip().endswith((b"}", b"]")):
+            size += len(parts[-1])
+            found = found or through in parts[-1]
+            if found and block.rstrip().endswith((b"}", b"]")):
                 break  # a pipe may have paused after an object
         self._text = "".join(parts)
         self._at = 0
