@@ -7,6 +7,9 @@ decimal with more digits than a float holds are texts.
 Programs write numbers in several ways: 2.0 as `2.0` or `2`, and 0.00001 as `1e-05` or `0.00001`.
 Each way gives one text per number. So a column of floats is REAL only if one way gives back all
 its texts: then no two of them are the same number.
+
+The detectors of sqlite-utils (`TypeTracker`), pyarrow and duckdb take 007 and 1e5 for numbers, and
+so lose how they are written.
 """
 
 from __future__ import annotations
