@@ -95,16 +95,14 @@ class Buffer(BulkCalls[R]):
             trio.BrokenResourceError: the buffer's worker has failed.
         """
         values = self._recognize(row)
+        if values is None:
+            values = self._validator.validate_row(row)
         burst = self._ledger.burst
         # The length is compared last: nothing else runs between that and `append`.
-        if (
-            values is not None
-            and running.identity is self._owner_identity
-            and len(burst.entries) < burst.limit
-        ):
+        if running.identity is self._owner_identity and len(burst.entries) < burst.limit:
             burst.entries.append(values)  # now the row is accepted, by this alone
         else:
-            self._channel.send_nowait(self._validator.validate_row(row))
+            self._channel.send_nowait(values)
 
     @trio.lowlevel.enable_ki_protection
     async def enqueue(self, row: R) -> None:

@@ -81,8 +81,9 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """How many accepted entries are not settled."""
-        return self.accepted - self.settled
+        """How many accepted entries are not settled; never negative, in any thread."""
+        settled = self.settled  # read first: entries may be accepted and settled meanwhile
+        return self.accepted - settled
 
     def flush_quantile(self, share: float) -> float:
         """Return a quantile of the durations of the last flushes, in seconds.

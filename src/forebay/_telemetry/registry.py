@@ -41,9 +41,7 @@ class OpenBuffer:
     @property
     def pending(self) -> int:
         """The number of pending entries; never negative."""
-        # Read first, since `settled` never exceeds `accepted` and both only grow.
-        settled = self.ledger.settled
-        return self.ledger.accepted - settled
+        return self.ledger.pending
 
     @property
     def oldest_age(self) -> float:
