@@ -175,6 +175,25 @@ async def test_the_entry_that_fills_the_batch_flushes_it(autojump_clock: MockClo
     assert [(0.125, FULL, 3)] == store.flushes
 
 
+async def test_a_burst_that_is_open_already_fills_the_rest_of_a_batch(
+    autojump_clock: MockClock,
+) -> None:
+    """The worker finds out that many entries are one row while a later burst has room for more."""
+    store = TimedStore()
+    options = BufferOptions(batch_size=10, flush_interval=math.inf)
+    async with open_buffers(store, WORDS, options=options) as buffers:
+        for i in range(10):
+            buffers[WORDS].enqueue_nowait(Word("a", i))
+        for name in "bcdef":
+            buffers[WORDS].enqueue_nowait(Word(name, 0))
+        await wait_all_tasks_blocked()
+        assert [] == store.flushes
+        for name in "ghij":
+            buffers[WORDS].enqueue_nowait(Word(name, 0))
+        await wait_all_tasks_blocked()
+        assert [(0, FULL, 19)] == store.flushes
+
+
 async def test_the_batch_size_counts_rows_not_entries(autojump_clock: MockClock) -> None:
     """Entries of the same key count as one row of the batch."""
     store = TimedStore()

@@ -199,6 +199,23 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     @precondition(lambda self: self.session)
+    def enqueue_several_nowait(self, data: st.DataObject) -> None:
+        """Enqueue operations that the worker cannot take one by one, as it does not run between."""
+        several = data.draw(st.lists(operations(self.drawn), min_size=2, max_size=6))
+
+        def enqueue_until_full() -> None:
+            for asked in several:
+                try:
+                    self.open.enqueue_nowait(asked)
+                except (trio.WouldBlock, trio.BrokenResourceError):
+                    break
+                call = Call("enqueue_nowait", trio.sleep_forever, [asked], Ended.OK)
+                self.open.calls.append(call)
+
+        self.do(enqueue_until_full)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.session)
     def enqueue(self, data: st.DataObject) -> None:
         """Enqueue an operation, which may have to wait for room."""
         self.start(buffer_calls.enqueue_call(self.open.buffer, data.draw(operations(self.drawn))))

@@ -263,7 +263,7 @@ async def test_the_writers_thread_is_inside_the_span(spans: Spans, tmp_path: Pat
     current: list[int] = []
 
     def spy(sql: str) -> None:
-        if sql.startswith("INSERT"):
+        if sql.startswith('INSERT INTO main."pairs"'):
             current.append(trace.get_current_span().get_span_context().span_id)
 
     async with (
