@@ -127,6 +127,18 @@ def test_a_truncated_file_of_zstd_is_an_error(tmp_path: Path) -> None:
                 pass
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python has zstd since 3.14")
+def test_without_the_package_for_zstd_the_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other inputs do not need it."""
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    monkeypatch.delattr("backports.zstd", raising=False)
+    (tmp_path / "a.csv.zst").write_bytes(zstd.compress(b"a\n1\n"))
+    with pytest.raises(InputError, match="zstd is missing"):
+        opened(tmp_path / "a.csv.zst")
+
+
 def test_a_format_for_inputs_whose_names_show_none(tmp_path: Path) -> None:
     """It comes after that of the extension."""
     for name, form in (("a.txt", Format.CSV), ("a.tsv", Format.TSV)):

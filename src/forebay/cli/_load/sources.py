@@ -146,7 +146,14 @@ def _decompress(name: str, file: BufferedReader, stack: ExitStack) -> tuple[Buff
     if start.startswith(_GZIP):
         return stack.enter_context(gzip.GzipFile(fileobj=file)), name
     if start.startswith(_ZSTD):
-        return stack.enter_context(_open_zstd(file)), name
+        try:
+            return stack.enter_context(_open_zstd(file)), name
+        except ModuleNotFoundError as error:
+            raise InputError(
+                name,
+                "the input is compressed by zstd, and the package backports.zstd is missing; to "
+                "install it, run: pip install 'forebay[cli]'",
+            ) from error
     if start.startswith(_ZIP):
         return _open_member(name, _seekable(file, stack), stack)
     for magic, what in _OTHER_FILES.items():
