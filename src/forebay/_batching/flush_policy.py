@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from forebay._batching.batch import FlushReason
 from forebay._options import BufferOptions
 
 
-@dataclass(frozen=True, slots=True)
-class BufferState:
+class BufferState(NamedTuple):
     """The state of a buffer on which the decision to flush depends.
 
     Attributes:

@@ -9,10 +9,9 @@ can reuse prepared statements.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
 from forebay._table.columns import Column
@@ -126,8 +125,7 @@ def delete_sql(table: Table[Any], columns: tuple[str, ...], rows: int) -> str:
     return start + " OR ".join([row] * rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """The SQL and the parameters for some rows of a step."""
 
     sql: str
