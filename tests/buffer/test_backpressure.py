@@ -496,6 +496,28 @@ async def test_an_entry_without_room_for_its_bytes_makes_a_flush_due(
         buffers[LETTERS].enqueue_nowait(Letter("b" * 600))
 
 
+async def test_a_task_that_waits_for_bytes_makes_flushes_due_until_it_has_room(
+    autojump_clock: MockClock,
+) -> None:
+    """The first flush does not release enough for it. The next one follows at once."""
+    store = stopped()
+    options = BufferOptions(capacity_bytes=1_000, flush_interval=NEVER)
+    async with (
+        open_buffers(store, LETTERS, options=options) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        buffers[LETTERS].enqueue_nowait(Letter("a" * 300))
+        nursery.start_soon(buffers[LETTERS].flush)
+        await wait_all_tasks_blocked()
+        buffers[LETTERS].enqueue_nowait(Letter("b" * 300))
+        nursery.start_soon(buffers[LETTERS].enqueue, Letter("c" * 800))
+        await wait_all_tasks_blocked()
+        store.resume()
+        await wait_all_tasks_blocked()
+        assert [1, 1] == [len(batch) for batch in store.batches]
+        assert 3 == buffers[LETTERS].statistics().accepted
+
+
 async def test_bytes_are_released_with_their_entries(autojump_clock: MockClock) -> None:
     """An empty buffer has all its room again, however the entries were split into batches."""
     store = MemoryStore()
