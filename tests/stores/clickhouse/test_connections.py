@@ -112,6 +112,32 @@ async def test_a_distributed_table_gets_each_row_once(
     assert len(proxy.inserts) > 3
 
 
+async def test_a_block_of_a_distributed_table_is_not_split(
+    shards: tuple[RealServer, RealServer], tmp_path: Path
+) -> None:
+    """One shard may have its part of a block that another one refused."""
+    distribute(shards, "strict", "cityHash64(url)")
+    for shard in shards:
+        shard.execute("ALTER TABLE strict.pages_here ADD CONSTRAINT small CHECK status < 10")
+    proxy = Proxy(shards[0].port)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        async with (
+            open_store(proxy, "strict", tmp_path) as store,
+            open_buffers(store, pages) as buffers,
+        ):
+            await buffers[pages].enqueue_many(Page(f"/{n}", 10 * (n == 50)) for n in range(100))
+            await buffers.flush()
+            await proxy.wait_for_inserts(3)
+            assert 0 == store.statistics().refused
+            assert 1 == len({insert.body for insert in proxy.inserts})
+            for shard in shards:
+                shard.execute("ALTER TABLE strict.pages_here DROP CONSTRAINT small")
+            await store.delivered()
+        nursery.cancel_scope.cancel()
+    assert [[100, 10]] == shards[0].query("SELECT count(), sum(status) FROM strict.pages")
+
+
 @pytest.mark.parametrize(
     ("name", "sharding"), [("by_chance", "rand()"), ("by_value", "toUInt64(ifNull(status, 0))")]
 )

@@ -70,6 +70,8 @@ class Found:
     parts: Sequence[FoundTable]
     sharding: str | None
     view_targets: Sequence[FoundTable]
+    has_views: bool
+    """Whether views read what is inserted, also if their targets cannot be seen."""
 
 
 class Inspector:
@@ -96,7 +98,7 @@ class Inspector:
             f"SELECT name, type, default_kind FROM system.columns WHERE {where} ORDER BY position"
         )
         if not columns:
-            return Found({}, (), None, ())
+            return Found({}, (), None, (), has_views=False)
         [row] = await self._tables("system.tables", database, name)
         sharding, parts = None, [row]
         if row["engine"] == "Distributed":
@@ -112,6 +114,7 @@ class Inspector:
             [await self._found_table(part, defaults) for part in parts],
             sharding,
             [await self._found_table(target, defaults) for target in targets],
+            has_views=any(part["dependencies_table"] for part in (row, *parts)),
         )
 
     async def _query(self, sql: str) -> list[dict[str, Any]]:

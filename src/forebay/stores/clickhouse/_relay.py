@@ -87,7 +87,8 @@ class Relay:
         spool: where the blocks wait.
         client: the client of the server.
         options: how they are sent.
-        encoder: returns what splits a block, and whether materialized views read the table.
+        encoder: returns what splits a block; None if an error can leave a part of the block in a
+            table, because of materialized views or shards.
         verify: checks the table in the server, unless it was checked.
         observers: are told of requests and deliveries.
     """
@@ -99,7 +100,7 @@ class Relay:
         client: Client,
         options: RelayOptions,
         *,
-        encoder: Callable[[], Awaitable[tuple[BlockEncoder, bool]]],
+        encoder: Callable[[], Awaitable[BlockEncoder | None]],
         verify: Callable[[], Awaitable[None]],
         observers: Sequence[DeliveryObserver] = (),
     ) -> None:
@@ -193,11 +194,9 @@ class Relay:
                 self.retries[code] += 1
                 self._report(code, answered=isinstance(error, ServerError))
                 self.last_error = str(error)
-                if meaning is Meaning.ROW and not in_doubt:
-                    encoder, has_views = await self._encoder()
-                    if not has_views:
-                        await self._split(row, outgoing.block, encoder, error)
-                        return
+                can_split = meaning is Meaning.ROW and not in_doubt
+                if can_split and await self._split(row, outgoing.block, error):
+                    return
                 await self._spool.note_failure(
                     row, attempts=attempts, code=code, message=str(error), in_doubt=in_doubt
                 )
@@ -266,31 +265,41 @@ class Relay:
         with trio.move_on_after(delay):
             await self._hurry.wait()
 
-    async def _split(
-        self, row: Spooled, stored: bytes, encoder: BlockEncoder, error: Exception
-    ) -> None:
-        """Replace a refused block by its halves, or by a dead letter if it is one row."""
-        block = Block.from_bytes(decompress(stored, row.compression), row.layout)
-        if block.rows > 1:
-            await self._spool.replace(row, encoder.split(block))
-            return
-        [operation] = encoder.decode(block)
+    async def _split(self, row: Spooled, stored: bytes, error: Exception) -> bool:
+        """Replace a refused block by its halves, or by a dead letter if it is one row.
+
+        Returns:
+            Whether it was replaced. If not, the same block must be sent again.
+        """
+        encoder = await self._encoder()
+        if encoder is None:
+            return False
         code = f"CLICKHOUSE_{error.code}" if isinstance(error, ServerError) else "CLICKHOUSE"
+        try:
+            block = Block.from_bytes(decompress(stored, row.compression), row.layout)
+            halves = encoder.split(block) if block.rows > 1 else []
+            operations = [] if halves else encoder.decode(block)
+        except ValueError as problem:  # the table had other columns when the block was encoded
+            self.last_error = f"{error} (and the block cannot be split: {problem})"
+            return False
 
         def insert(raw: sqlite3.Connection) -> None:
-            dead_letters.insert(
-                raw,
-                encoder.table,
-                operation,
-                code=code,
-                message=str(error),
-                attempts=row.attempts + 1,
-            )
+            for operation in operations:
+                dead_letters.insert(
+                    raw,
+                    encoder.table,
+                    operation,
+                    code=code,
+                    message=str(error),
+                    attempts=row.attempts + 1,
+                )
 
-        await self._spool.replace(row, [], insert)
-        self.refused += 1
-        _logger.error(
-            "table %r: ClickHouse refused a row, which is a dead letter in the spool now (%s)",
-            self.name,
-            code,
-        )
+        await self._spool.replace(row, halves, insert)
+        self.refused += len(operations)
+        if operations:
+            _logger.error(
+                "table %r: ClickHouse refused a row, which is a dead letter in the spool now (%s)",
+                self.name,
+                code,
+            )
+        return True

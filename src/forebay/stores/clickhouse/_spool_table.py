@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS main.forebay_spool_tables (
     buffer TEXT PRIMARY KEY NOT NULL,
     declaration TEXT NOT NULL,     -- the table as the program declared it, as JSON
     types TEXT NOT NULL,           -- the types of its columns in the server, as JSON
-    has_views INTEGER NOT NULL,    -- whether materialized views read what is inserted
+    has_views INTEGER NOT NULL,    -- 1 if views or shards get parts of what is inserted
     version INTEGER NOT NULL       -- the last version that was given to a row
 )"""
 

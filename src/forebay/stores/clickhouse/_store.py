@@ -224,7 +224,11 @@ class ClickHouseStore(Store):
         self._relay(table.name)
 
     async def _check(self, table: Table[Any]) -> tuple[dict[str, str], bool]:
-        """Check a table in the server. Return its columns' types, and whether it has views."""
+        """Check a table in the server.
+
+        Returns:
+            The types of its columns, and whether an error can leave a part of a block in a table.
+        """
         await self._check_version()
         found = await self._inspector.find(self.database, table.name)
         check_table(
@@ -243,7 +247,9 @@ class ClickHouseStore(Store):
                     "fsync_after_insert = 1, fsync_part_directory = 1",
                     *(part.full_name, part.full_name),
                 )
-        return describe_types(table, found.columns), bool(found.view_targets)
+        # If a view, or one of several shards, fails, other tables may have the block already.
+        has_views = found.has_views or found.sharding is not None
+        return describe_types(table, found.columns), has_views
 
     async def _check_version(self) -> None:
         """Check the version of the server, and send the settings that it knows from now on."""
@@ -376,17 +382,19 @@ class ClickHouseStore(Store):
             BlockEncoder(self._declared[name], self.database, types)
             prepared.verified = True
 
-    async def _encoder(self, name: str) -> tuple[BlockEncoder, bool]:
-        """Return what splits the blocks of a table, and whether views read them."""
+    async def _encoder(self, name: str) -> BlockEncoder | None:
+        """Return what splits the blocks of a table; None if they must not be split."""
         prepared = self._tables.get(name)
         if prepared is not None:
-            return prepared.writer.encoder, prepared.has_views
+            return None if prepared.has_views else prepared.writer.encoder
         known = await self._spool.load_table(name)
-        if known is None:
-            raise SchemaError(f"the spool does not know the table {name!r}", table=name)
+        if known is None or known.has_views:
+            return None
         table = decode_declaration(known.declaration)
-        types = json.loads(known.types)
-        return BlockEncoder(table, self.database, types, stored=True), known.has_views
+        try:
+            return BlockEncoder(table, self.database, json.loads(known.types), stored=True)
+        except SchemaError:
+            return None
 
 
 def check_declared(table: Table[Any]) -> None:
