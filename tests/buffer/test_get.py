@@ -173,6 +173,10 @@ async def test_what_cannot_be_read_is_refused() -> None:
             await buffer.get(1)
         with pytest.raises(TypeError):
             await buffer.get_many(["a", None])
+        with pytest.raises(TypeError):
+            await buffer.get_many("abc")
+        with pytest.raises(ValueError, match="hits"):
+            await buffer.get("\ud800")
     async with opened(Writer()) as buffer:
         with pytest.raises(TypeError):
             await buffer.get("a")

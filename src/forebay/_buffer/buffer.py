@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final, TypeVar
 
 import trio
 
@@ -20,6 +21,9 @@ from forebay._table.table import Table
 from forebay.stores import SpoolState
 
 R = TypeVar("R")
+
+_KEYS_PER_READ: Final = 500
+"""The number of keys that are read together. To check and decode them takes some milliseconds."""
 
 
 class Buffer(BulkCalls[R]):
@@ -322,20 +326,20 @@ class Buffer(BulkCalls[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        found = await self.get_many((key,))
-        return found.get(key)
+        [row] = await self._read([self._validator.validate_stored_key(key)])
+        return row
 
     async def get_many(self, keys: Iterable[Key], /) -> dict[Key, R]:
         """Return the rows with these keys, as if all entries accepted so far had been executed.
 
-        All rows are as of the same moment. The rest is the same as for `get`; one call for many
-        keys costs less than many calls.
+        Up to 500 keys are read together, as of the same moment; more are read in parts, between
+        which other tasks run. The rest is the same as for `get`.
 
         Args:
-            keys: as for `get`.
+            keys: the keys, as for `get`, in an iterable that is not a text.
 
         Returns:
-            The rows that exist, by key.
+            The rows that exist, by key, in the order of the keys. The keys are those passed.
 
         Raises:
             TypeError: as for `get`.
@@ -345,16 +349,31 @@ class Buffer(BulkCalls[R]):
             trio.ClosedResourceError: as for `get`.
             trio.BrokenResourceError: as for `get`.
         """
-        stored = {key: self._validator.validate_key(key) for key in keys}
+        if isinstance(keys, str | bytes | bytearray):
+            raise TypeError(
+                f"table {self.name!r}: get_many takes an iterable of keys, got the single value "
+                f"{keys!r}; use get, or put the key into a list"
+            )
+        found: dict[Key, R] = {}
+        left = iter(keys)
+        while part := list(islice(left, _KEYS_PER_READ)):
+            stored = [self._validator.validate_stored_key(key) for key in part]
+            rows = await self._read(stored)
+            found.update((k, row) for k, row in zip(part, rows, strict=True) if row is not None)
+        if not found:
+            await trio.lowlevel.checkpoint()
+        return found
+
+    async def _read(self, keys: Sequence[Key]) -> list[R | None]:
+        """Return the row of each of these stored keys, or None."""
         self._channel.check_open()
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._reader is None or not stored:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return {}
-        rows = await self._reader.read(stored.values())
-        found = [key for key in stored if stored[key] in rows]
-        read = self._rows.read([rows[stored[key]] for key in found])
-        return dict(zip(found, read, strict=True))
+        if self._reader is None:  # the table has no key, so that no key is valid
+            raise TypeError(f"table {self.name!r} has no key")
+        rows = await self._reader.read(keys)
+        decoded = self._rows.read([rows[key] for key in keys if key in rows])
+        in_order = iter(decoded)
+        return [next(in_order) if key in rows else None for key in keys]
 
     def statistics(self) -> BufferStatistics:
         """Return the state of this buffer now. This works after the end of `trio.run`, too."""

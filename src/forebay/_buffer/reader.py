@@ -16,6 +16,7 @@ import trio
 from forebay._batching.replay import Replay
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.pending_entries import CapturedEntries, PendingEntries
+from forebay._decoding import RowReader
 from forebay._table.operations import Key, Row
 from forebay._table.table import Table
 from forebay.stores import Store
@@ -47,6 +48,7 @@ class Reader:
         self._ledger = ledger
         self._pending = pending
         self._replay = Replay(table)
+        self._decoder = RowReader(table, [column.name for column in table.columns])
 
     async def read(self, keys: Iterable[Key]) -> Mapping[Key, Row]:
         """Return the rows with these keys after all entries accepted before this call.
@@ -59,6 +61,7 @@ class Reader:
 
         Raises:
             TypeError: the store cannot read the rows of this table.
+            DecodeError: a stored value is not one of its column.
             StoreError: the database cannot be read.
         """
         reason = self._store.unsupported_calls(self._table).get("get")
@@ -78,6 +81,10 @@ class Reader:
                 rows[key] = self._after(None, entries[decided][0] - 1, key, captured)
         if undecided:
             stored = await self._store.read_rows(self._table, undecided, stream=self._stream)
+            # Merging would fail on a value that another program stored under another type.
+            self._decoder.read(
+                [stored.rows[k] for k in undecided if k in stored.rows and captured.entries_of(k)]
+            )
             for key in undecided:
                 rows[key] = self._after(stored.rows.get(key), stored.position, key, captured)
         else:

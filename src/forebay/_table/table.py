@@ -21,6 +21,7 @@ from forebay._table.indexes import Index, Indexes, declare_indexes
 from forebay._table.merge import Merge, Replace
 from forebay._table.operations import Key, Row
 from forebay._table.row_types import default_values, resolve_annotations
+from forebay._table.values import check_value
 
 R = TypeVar("R")
 
@@ -236,6 +237,36 @@ class Table(Generic[R]):
         self.nan_as_null: bool = nan_as_null
         self.coalesce: bool = coalesce
         self.indexes: tuple[Index, ...] = declare_indexes(name, indexes, by_field)
+
+    def stored(self, field: str, value: object) -> str | int | float | bytes | None:
+        """Return a value as a column stores it, to bind it to a statement of your own.
+
+        Args:
+            field: the name of the row type's field.
+            value: a value of the column.
+
+        Raises:
+            TypeError: the column does not allow values of this type.
+            ValueError: there is no such field, or SQLite cannot store the value.
+
+        Example:
+            >>> due = jobs.stored("due", datetime.now(UTC))
+            >>> await store.fetch_all("SELECT * FROM jobs WHERE due < ?", [due], table=jobs)
+        """
+        by_field = {column.field: column for column in self.columns}
+        if field not in by_field:
+            raise ValueError(
+                f"table {self.name!r} has no field {field!r}; the fields are {', '.join(by_field)}"
+            )
+        column = by_field[field]
+        stored: Any = check_value(
+            column,
+            value,
+            where=f"table {self.name!r}, column {column.label}",
+            nan_as_null=self.nan_as_null,
+            in_key=column.name in self.key,
+        )
+        return int(stored) if type(stored) is bool else stored
 
     def __repr__(self) -> str:
         key = f"key {', '.join(self.key)}" if self.key else "append-only"

@@ -174,6 +174,25 @@ class RowValidator(Generic[R]):
             )
         return tuple(map(self._validate_value, self._key_columns, key))
 
+    def validate_stored_key(self, key: Key) -> Key:
+        """Check a key that is looked up, as `validate_key` does.
+
+        Raises:
+            TypeError: as for `validate_key`.
+            ValueError: as for `validate_key`, or no stored text can equal a part of the key.
+        """
+        checked = self.validate_key(key)
+        for part in checked if isinstance(checked, tuple) else (checked,):
+            if isinstance(part, str):
+                try:
+                    part.encode()
+                except UnicodeEncodeError as error:
+                    raise ValueError(
+                        f"table {self._table.name!r}: no row has the key {key!r}, since SQLite "
+                        f"cannot store this text: {error}"
+                    ) from error
+        return checked
+
     def validate_update(self, columns: Mapping[str, object]) -> Mapping[str, Any]:
         """Check the columns of an update and return their values.
 

@@ -231,3 +231,55 @@ async def test_a_table_that_converts_values_is_refused(path: Path, columns: str)
         await buffers[REPLACED].write(Counter("a", 1, 1, "1"))
         with pytest.raises(TypeError):
             await buffers[REPLACED].get("a")
+
+
+async def test_a_read_by_key_inside_an_iteration_does_not_wait_for_it(path: Path) -> None:
+    """Although iterations hold all connections for queries."""
+    async with (
+        open_sqlite(path, create=[SUMS], readers=1) as store,
+        open_buffers(store, SUMS) as buffers,
+    ):
+        await buffers[SUMS].write(Counter("a", 1, 1, None))
+        with trio.fail_after(30):
+            async with store.iterate("SELECT * FROM sums", table=SUMS) as batches:
+                async for [row] in batches:
+                    assert await buffers[SUMS].get("a") == row
+
+
+@pytest.mark.parametrize("value", ["abc", b"\x01", 0.5])
+async def test_a_value_of_another_type_is_named(path: Path, value: object) -> None:
+    """Another program stored it, and a pending sum has to be added to it."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE sums (key TEXT PRIMARY KEY, total, first, state TEXT)")
+        raw.execute("INSERT INTO sums VALUES ('a', ?, 1, NULL)", (value,))
+        raw.commit()
+    async with open_sqlite(path) as store, open_buffers(store, SUMS) as buffers:
+        await buffers[SUMS].enqueue(Counter("a", 1, 1, None))
+        with pytest.raises(DecodeError) as caught:
+            await buffers[SUMS].get("a")
+        assert (caught.value.column, caught.value.value) == ("total", value)
+
+
+async def test_other_tasks_run_and_a_cancellation_is_heard_during_many_keys(path: Path) -> None:
+    """Keys are read in parts."""
+    turns: list[int] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(1)
+            await trio.lowlevel.checkpoint()
+
+    async with (
+        open_sqlite(path, create=[SUMS]) as store,
+        open_buffers(store, SUMS) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(count)
+        turns.clear()
+        await buffers[SUMS].get_many(f"{i}" for i in range(10_000))
+        assert len(turns) >= 20
+        drawn = iter(range(10**9))
+        with trio.move_on_after(0.05) as scope:
+            await buffers[SUMS].get_many(f"{i}" for i in drawn)
+        assert scope.cancelled_caught
+        nursery.cancel_scope.cancel()

@@ -6,6 +6,7 @@ import dataclasses
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -427,3 +428,33 @@ async def test_closing_the_store_waits_for_an_iteration(path: Path) -> None:
             nursery.cancel_scope.cancel()
     assert left.is_set()
     assert [path] == list(path.parent.iterdir())
+
+
+async def test_a_parameter_is_bound_as_it_is_stored(tmp_path: Path) -> None:
+    """`sqlite3` itself would write another text for a datetime."""
+    table, row = EVERYTHING, ROW
+    async with (
+        forebay.open_sqlite(tmp_path / "b.db", create=[table]) as store,
+        forebay.open_buffers(store, table) as buffers,
+    ):
+        await buffers[table].write(row)
+        for column in table.columns:
+            value = getattr(row, column.field)
+            sql = f'SELECT * FROM "{table.name}" WHERE "{column.name}" IS ?'  # noqa: S608  # a test's table
+            found = await store.fetch_all(sql, [table.stored(column.field, value)], table=table)
+            assert found == [row], column
+    with pytest.raises(ValueError, match="nothing"):
+        table.stored("nothing", 1)
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 1, 1, tzinfo=UTC), date(2026, 1, 1)])
+async def test_a_date_as_a_parameter_is_refused(tmp_path: Path, value: date) -> None:
+    """In a sequence and in a mapping, by each of the calls."""
+    async with forebay.open_sqlite(tmp_path / "b.db") as store:
+        for sql, parameters in (("SELECT ?", [value]), ("SELECT :a", {"a": value})):
+            with pytest.raises(TypeError):
+                await store.fetch_all(sql, parameters)
+            with pytest.raises(TypeError):
+                await store.fetch_one(sql, parameters)
+            with pytest.raises(TypeError):
+                store.iterate(sql, parameters)

@@ -77,7 +77,8 @@ async def open_sqlite(
             short, because a thread in that wait cannot be woken; forebay then waits in Trio.
         lock_timeout: how long opening and creating tables wait for such a lock together, in
             seconds.
-        readers: the largest number of read connections.
+        readers: the largest number of read connections, for the queries of the program; and as
+            many for `Buffer.get`, which therefore never waits for a query.
         wal_warning: the size of the write-ahead log, in bytes, above which the logger ``forebay``
             logs a warning: a reader that stays open makes the log grow without limit.
         pragmas: further settings, such as ``{"cache_size": -65536}``. Those that only matter to
@@ -135,6 +136,8 @@ async def open_sqlite(
             )
         )
     pool = Readers(file, limit=readers, pragmas=settings.readers)
+    # `Buffer.get` has connections of its own: it may be called while `iterate` holds the others.
+    key_pool = Readers(file, limit=readers, pragmas=settings.readers)
     saved_positions = SavedPositions(writer)
 
     errors: list[BaseException] = []
@@ -156,6 +159,7 @@ async def open_sqlite(
             file,
             writer=writer,
             readers=pool,
+            key_readers=key_pool,
             files=DatabaseFiles(file, wal_warning=wal_warning),
             saved_positions=saved_positions,
         )
@@ -163,6 +167,7 @@ async def open_sqlite(
     except BaseException as error:  # noqa: BLE001  # raised again when the file is closed
         errors.append(error)
     errors += await run_to_end(pool.aclose)
+    errors += await run_to_end(key_pool.aclose)
     # The writer is the last one, because SQLite empties the WAL when the last connection closes.
     errors += await run_to_end(writer.aclose)
     raise_together(f"{file!r} was closed after an error", errors)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import date
 from typing import Any, TypeVar, overload
 
 from forebay import sqlite
@@ -53,11 +54,14 @@ class Reading:
         Raises:
             sqlite3.Error: the error of SQLite.
             DecodeError: a stored value is not one of its column.
+            TypeError: a parameter is a date or datetime, which `sqlite3` would write in a format
+                of its own; `Table.stored` returns the stored value.
             ValueError: the result does not have each column of the table once.
             trio.ClosedResourceError: the store is closed.
             RuntimeError: this thread or process is not the one that opened the store.
         """
         self._owner.check()
+        _check_parameters(parameters)
         if table is None:
             return await self._readers.run(
                 sql, lambda connection: connection.fetch_all(sql, parameters)
@@ -84,6 +88,7 @@ class Reading:
         Cancellation, arguments and errors are the same as for `fetch_all`.
         """
         self._owner.check()
+        _check_parameters(parameters)
         if table is None:
             return await self._readers.run(
                 sql, lambda connection: connection.fetch_one(sql, parameters)
@@ -150,6 +155,17 @@ class Reading:
             RuntimeError: this thread or process is not the one that opened the store.
         """
         self._owner.check()
+        _check_parameters(parameters)
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size!r}: expected 1 or more")
         return iterate_rows(self._readers, sql, parameters, table=table, batch_size=batch_size)
+
+
+def _check_parameters(parameters: sqlite.Parameters) -> None:
+    values = parameters.values() if isinstance(parameters, Mapping) else parameters
+    for value in values:
+        if isinstance(value, date):  # a datetime is a date
+            raise TypeError(
+                f"the parameter {value!r} would be compared as a text in another format than the "
+                f"stored one; bind table.stored(FIELD, value)"
+            )

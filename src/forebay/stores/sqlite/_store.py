@@ -54,12 +54,14 @@ class SqliteStore(Reading, Maintenance, Store):
         *,
         writer: sqlite.Connection,
         readers: Readers,
+        key_readers: Readers,
         files: DatabaseFiles,
         saved_positions: SavedPositions,
     ) -> None:
         self.path = path
         self._writer = writer
         self._readers = readers
+        self._key_readers = key_readers
         self._files = files
         self._saved_positions = saved_positions
         self._variables = 0
@@ -166,7 +168,7 @@ class SqliteStore(Reading, Maintenance, Store):
             StoreError: the file cannot be read.
         """
         with store_errors(self.path):
-            return await self._readers.run(
+            return await self._key_readers.run(
                 f"read rows of {table.name!r} by key",
                 lambda connection: connection.run(read_rows, table, keys, stream, self._variables),
             )
