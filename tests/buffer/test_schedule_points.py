@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from forebay import Buffer, BufferOptions, Table, open_buffers
+from forebay import Buffer, BufferOptions, Table, Write, open_buffers
 from forebay.testing import MemoryStore
 
 
@@ -242,3 +242,27 @@ async def test_the_worker_commits_while_a_task_only_enqueues() -> None:
                 await buffers[NOTES].enqueue(Note(str(number)))
                 if buffers[NOTES].statistics().committed >= 1_000:
                     break
+
+
+MANY: dict[str, Enqueue] = {
+    "enqueue_many": lambda buffer: buffer.enqueue_many([Note("a")]),
+    "enqueue_many of nothing": lambda buffer: buffer.enqueue_many([]),
+    "enqueue_many from an iterator": lambda buffer: buffer.enqueue_many(iter([Note("a")])),
+    "enqueue_again": lambda buffer: buffer.enqueue_again([Write(("a", ""))]),
+    "enqueue_again of nothing": lambda buffer: buffer.enqueue_again([]),
+}
+
+
+@pytest.mark.parametrize("call", MANY.values(), ids=MANY.keys())
+@pytest.mark.parametrize("capacity_bytes", [None, 10**6])
+async def test_each_call_for_many_lets_other_tasks_run(
+    autojump_clock: MockClock, call: Enqueue, capacity_bytes: int | None
+) -> None:
+    """At its end, however few entries it accepted."""
+    options = BufferOptions(flush_interval=math.inf, capacity_bytes=capacity_bytes)
+    async with open_buffers(MemoryStore(), NOTES, options=options) as buffers:
+        await buffers[NOTES].enqueue(Note("a"))  # the next 63 calls need not let others run
+        with counted_steps() as steps:
+            before = steps.mine
+            await call(buffers[NOTES])
+            assert steps.mine > before
