@@ -13,7 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import trio
 
+import forebay
 from tests.faults.harness import Zygote
 
 OWNER, OTHER = 12_345, 54_321
@@ -160,3 +162,22 @@ def test_a_missing_permission_is_not_taken_for_a_crash(
     assert (1, check) == (code, problem["check"])
     assert expected in problem["message"]
     assert "died" not in problem["message"]
+
+
+@pytest.mark.root
+def test_a_backup_replaces_no_file_of_another_user(folder: Path) -> None:
+    """Not of the superuser either, although the folder is everybody's."""
+    target = folder / "copy.db"
+    target.write_text("mine")
+
+    async def back_up() -> None:
+        async with forebay.open_sqlite(folder / "a.db") as store:
+            with pytest.raises(FileExistsError):
+                await store.backup(target, overwrite=True)
+
+    os.seteuid(OTHER)
+    try:
+        trio.run(back_up)
+    finally:
+        os.seteuid(0)
+    assert target.read_text() == "mine"

@@ -22,7 +22,6 @@ from forebay._own_files import (
     opened_folder,
     sync_file,
     sync_folder,
-    trusted_owners,
 )
 from forebay.stores.sqlite._errors import LOCKED, SQLITE_ERRORS, code_name, failure_code
 from forebay.stores.sqlite._inspector import beside, open_inspector
@@ -32,7 +31,7 @@ _logger = logging.getLogger(__name__)
 _PAGES_PER_STEP: Final = 1024
 """Between two steps, some milliseconds each, a cancelled backup ends."""
 
-_EXISTS: Final = "exists already"
+_EXISTS: Final = "exists already; overwrite=True, or --overwrite, replaces it"
 
 _NO_LINKS: Final = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EMLINK)
 """What link fails with on a file system that does not support hard links."""
@@ -168,7 +167,7 @@ class _NewFile:
         """
         with suppress(FileNotFoundError):
             status = self._path.lstat()
-            problem = file_problem(status, trusted_owners()) if self._overwrite else _EXISTS
+            problem = file_problem(status, {os.geteuid()}) if self._overwrite else _EXISTS
             if problem is not None:
                 raise FileExistsError(errno.EEXIST, f"it {problem}", str(self._path))
         for end in ("-wal", "-journal"):
