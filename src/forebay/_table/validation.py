@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from forebay._table.columns import Column
 from forebay._table.fast_check import compile_recognizer
-from forebay._table.merge import Merge
 from forebay._table.operations import Key, Row
 from forebay._table.table import Table, value_columns
 from forebay._table.values import check_value, is_negative_zero
@@ -20,22 +19,6 @@ R = TypeVar("R")
 _NONE = type(None)
 _ANY_VALUE_FITS = {str, bytes, bool}
 """The types whose values SQLite stores as they are, whichever they are."""
-
-
-def compared_columns(table: Table[Any]) -> frozenset[str]:
-    """Return the names of the columns whose values the table must store as they are.
-
-    Python compares or adds some of them in memory, where the result must be the same as in SQLite:
-    those of the key, of `delete_by`, and of a rule that computes. A codec reads others again.
-    """
-    return frozenset(
-        column.name
-        for column in table.columns
-        if column.name in table.key
-        or column.name == table.delete_by
-        or column.merge in {Merge.SUM, Merge.MIN, Merge.MAX}
-        or column.type.codec is not None
-    )
 
 
 class RowValidator(Generic[R]):

@@ -225,8 +225,8 @@ def converts(column: str, declared: str, kind: str) -> str:
     """Return the message about a column that converts or refuses values."""
     return (
         f"table 't': column '{column}' has the declared type '{declared}', which converts or "
-        f"refuses values of type {kind}, so different rows in memory could become one row in the "
-        f"table; use the same type in the table and in the row type"
+        f"refuses values of type {kind}, so what is read would differ from what was written; use "
+        f"the same type in the table and in the row type"
     )
 
 
@@ -406,3 +406,17 @@ async def test_tables_are_checked_before_anything_is_accepted(tmp_path: Path) ->
 def execute(raw: sqlite3.Connection, sql: str | None) -> None:
     """Execute the SQL of an error."""
     raw.execute(sql or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared"),
+    [(str, "NUMERIC"), (str, "STRING"), (str, "INTEGER"), (int, "TEXT"), (int, "REAL")],
+)
+def test_a_column_that_converts_values_is_refused(
+    raw: sqlite3.Connection, kind: type, declared: str
+) -> None:
+    """In any column: SQLite would store "00700" as 700, without an error."""
+    raw.execute(f"CREATE TABLE t (k TEXT PRIMARY KEY, v {declared})")
+    with pytest.raises(SchemaError) as caught:
+        check_table(raw, Table.from_columns({"k": str, "v": kind}, name="t", key="k"))
+    assert "'v'" in str(caught.value)

@@ -11,7 +11,6 @@ from forebay._errors import SchemaError
 from forebay._table.columns import Column, Storage
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay._table.table import Table
-from forebay._table.validation import compared_columns
 from forebay.stores.sqlite._coalescing import check_coalescing
 from forebay.stores.sqlite._ddl import add_column_sql, can_be_added, create_index_sql, create_sql
 from forebay.stores.sqlite._indexes import StoredIndex, missing_indexes, read_indexes
@@ -145,7 +144,6 @@ def _check_columns(
             table=table.name,
             sql="\n".join(f"{add_column_sql(table, c, strict=strict)};" for c in missing),
         )
-    compared = compared_columns(table)
     for column in table.columns:
         found = stored[fold_case(column.name)]
         if found.hidden:
@@ -155,14 +153,12 @@ def _check_columns(
                 table=table.name,
             )
         is_rowid = fold_case(column.name) == rowid
-        if column.name in compared and not _is_lossless(
-            column, found.declared, is_rowid=is_rowid, strict=strict
-        ):
+        if not _is_lossless(column, found.declared, is_rowid=is_rowid, strict=strict):
             raise SchemaError(
                 f"table {table.name!r}: column {column.label} has the declared type "
                 f"{found.declared!r}, which converts or refuses values of type {column.expected}, "
-                f"so different rows in memory could become one row in the table; use the same "
-                f"type in the table and in the row type",
+                f"so what is read would differ from what was written; use the same type in the "
+                f"table and in the row type",
                 table=table.name,
             )
 
