@@ -13,6 +13,7 @@ from forebay.stores.sqlite._ddl import (
     can_be_added,
     create_index_sql,
     create_sql,
+    literal,
 )
 from forebay.stores.sqlite._errors import failure_code
 from forebay.stores.sqlite._indexes import missing_indexes, read_indexes
@@ -35,10 +36,11 @@ def create_tables(
             them is changed.
 
     Raises:
-        SchemaError: a column cannot be added, or an index cannot be created. The caller must roll
-            the transaction back.
+        SchemaError: a column cannot be added, an index cannot be created, or a default cannot be
+            written as SQL. The caller must roll the transaction back.
     """
     for table in tables:
+        _check_defaults(raw, table)
         if not _exists(raw, table):
             raw.execute(create_sql(table, strict=strict))
             _add_indexes(raw, table)
@@ -46,6 +48,25 @@ def create_tables(
             check_kind(raw, table)
             _add_columns(raw, table)
             _add_indexes(raw, table)
+
+
+def _check_defaults(raw: sqlite3.Connection, table: Table[Any]) -> None:
+    """Check that SQLite reads each default back from its SQL.
+
+    Raises:
+        SchemaError: it reads one as another number. SQLite's conversion of decimal numbers is not
+            exact for about one float in 10,000: https://sqlite.org/floatingpoint.html.
+    """
+    for column in table.columns:
+        if isinstance(column.default, float):
+            (read,) = raw.execute(f"SELECT {literal(column.default)}").fetchone()
+            if read != column.default:
+                raise SchemaError(
+                    f"table {table.name!r}, column {column.label}: SQLite reads the default "
+                    f"{column.default!r} as {read!r}; declare another default, or none with "
+                    f"defaults={{{column.field!r}: None}}",
+                    table=table.name,
+                )
 
 
 def _exists(raw: sqlite3.Connection, table: Table[Any]) -> bool:

@@ -74,12 +74,12 @@ def column_sql(column: Column, *, strict: bool, may_be_null: bool = False) -> st
             quoted(column.name),
             *([sql_type] if sql_type else []),
             *([] if column.nullable or may_be_null else ["NOT NULL"]),
-            *([] if column.default is None else [f"DEFAULT {_literal(column.default)}"]),
+            *([] if column.default is None else [f"DEFAULT {literal(column.default)}"]),
         ]
     )
 
 
-def _literal(value: str | float | bytes) -> str:
+def literal(value: str | float | bytes) -> str:
     """Return a value as SQL. A text has no NUL character: see `declare_defaults`."""
     match value:
         case str():
