@@ -36,6 +36,9 @@ class Codec(Generic[T]):
             stored is less. Only then the column can have the rule `Min` or `Max`. Python's order
             of `str` and `bytes` is that of SQLite.
         value_type: the class of the values; None if the annotation alone says it.
+        never_numeric: whether no text that is stored looks like a number. Columns that other tools
+            declare as ``DATETIME``, ``DATE``, ``UUID`` or ``JSON`` would store such a text as a
+            number, so a column of texts needs this to be used with them.
 
     Example:
         >>> from typing import Annotated, NamedTuple
@@ -55,6 +58,7 @@ class Codec(Generic[T]):
     keeps_equality: bool = False
     keeps_order: bool = False
     value_type: type[T] | None = None
+    never_numeric: bool = False
 
     def __post_init__(self) -> None:
         """Check the storage type.
@@ -193,6 +197,7 @@ Iso8601: Final[Codec[datetime]] = Codec(
     storage=str,
     keeps_equality=True,
     keeps_order=True,
+    never_numeric=True,
     value_type=datetime,
 )
 """A datetime as ``2026-01-31T23:59:59.000000Z``, always UTC and with microseconds."""
@@ -214,6 +219,7 @@ _BUILT_IN: Final[Mapping[Any, Codec[Any]]] = {
         storage=str,
         keeps_equality=True,
         keeps_order=True,
+        never_numeric=True,
     ),
     date: Codec(
         encode=_encode_date,
@@ -221,6 +227,7 @@ _BUILT_IN: Final[Mapping[Any, Codec[Any]]] = {
         storage=str,
         keeps_equality=True,
         keeps_order=True,
+        never_numeric=True,
     ),
     time: Codec(
         encode=_encode_time,
@@ -228,8 +235,16 @@ _BUILT_IN: Final[Mapping[Any, Codec[Any]]] = {
         storage=str,
         keeps_equality=True,
         keeps_order=True,
+        never_numeric=True,
     ),
-    UUID: Codec(encode=str, decode=UUID, storage=str, keeps_equality=True, keeps_order=True),
+    UUID: Codec(
+        encode=str,
+        decode=UUID,
+        storage=str,
+        keeps_equality=True,
+        keeps_order=True,
+        never_numeric=True,
+    ),
     Decimal: Codec(encode=_encode_decimal, decode=_decode_decimal, storage=str),
 }
 

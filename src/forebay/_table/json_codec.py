@@ -43,11 +43,25 @@ def json_codec(annotation: Any) -> Codec[Any]:
             encode=lambda value: _dump(to_builtins(value, str_keys=True)),
             decode=lambda text: convert(json.loads(text), annotation),
             storage=str,
+            never_numeric=_is_container(annotation),
         )
     return Codec(
         encode=lambda value: _dump(_to_builtins(value)),
         decode=lambda text: _build(annotation, json.loads(text)),
         storage=str,
+        never_numeric=_is_container(annotation),
+    )
+
+
+def _is_container(annotation: Any) -> bool:
+    """Return whether the JSON of each value begins with a brace or a bracket."""
+    kind = typing.get_origin(annotation) or annotation
+    if not isinstance(kind, type):
+        return False
+    return (
+        issubclass(kind, dict | list | tuple)
+        or dataclasses.is_dataclass(kind)
+        or hasattr(kind, "__struct_fields__")
     )
 
 

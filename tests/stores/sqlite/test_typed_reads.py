@@ -6,10 +6,11 @@ import dataclasses
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, date, datetime
+from contextlib import closing
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import attrs
@@ -19,7 +20,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import forebay
-from tests.all_types import COLUMNS, EVERYTHING, ROW, STORED, WHEN, Everything
+from tests.all_types import COLUMNS, EVERYTHING, ROW, STORED, WHEN, Everything, State
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 60.0
@@ -458,3 +459,59 @@ async def test_a_date_as_a_parameter_is_refused(tmp_path: Path, value: date) -> 
                 await store.fetch_one(sql, parameters)
             with pytest.raises(TypeError):
                 store.iterate(sql, parameters)
+
+
+class Foreign(NamedTuple):
+    """A row of a table that another tool created."""
+
+    id: UUID
+    made: datetime
+    iso: Annotated[datetime, forebay.Iso8601]
+    day: date
+    at: time
+    data: Annotated[dict[str, Any], forebay.Json]
+    tags: Annotated[list[int], forebay.Json]
+
+
+FOREIGN = forebay.Table(Foreign, name="foreign", key="id", delete_by="day")
+
+
+async def test_the_column_types_of_other_tools_are_accepted(tmp_path: Path) -> None:
+    """SQLite gives them numeric affinity, which leaves texts of these formats as they are."""
+    path = tmp_path / "b.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute(
+            'CREATE TABLE "foreign" (id UUID PRIMARY KEY, made DATETIME, iso TIMESTAMP, day DATE, '
+            "at TIME, data JSON, tags JSON)"
+        )
+    row = Foreign(
+        UUID("12345678-9012-3456-7890-123456789012"),
+        WHEN,
+        WHEN,
+        WHEN.date(),
+        WHEN.time(),
+        {},
+        [5],
+    )
+    async with forebay.open_sqlite(path) as store, forebay.open_buffers(store, FOREIGN) as buffers:
+        buffer = buffers[FOREIGN]
+        await buffer.write(row)
+        assert await store.fetch_all('SELECT * FROM "foreign"', table=FOREIGN) == [row]
+        assert await buffer.get(row.id) == row
+        await buffer.enqueue_delete_by(row.day)
+        await buffer.flush()
+        assert await store.fetch_all('SELECT * FROM "foreign"') == []
+
+
+@pytest.mark.parametrize("annotation", [Decimal, Annotated[Any, forebay.Json], State])
+async def test_a_text_that_may_be_a_number_needs_a_column_of_texts(
+    tmp_path: Path, annotation: Any
+) -> None:
+    """A column declared DECIMAL or JSON would store "1.0" as 1."""
+    table = forebay.Table.from_columns({"id": int, "v": annotation}, name="t", key="id")
+    with closing(sqlite3.connect(tmp_path / "b.db")) as raw:
+        raw.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v JSON)")
+    async with forebay.open_sqlite(tmp_path / "b.db") as store:
+        with pytest.raises(forebay.SchemaError):
+            async with forebay.open_buffers(store, table):
+                pass

@@ -190,6 +190,8 @@ def _is_lossless(column: Column, declared: str, *, is_rowid: bool, strict: bool)
         return column.storage is int
     if strict:
         return declared.upper() in _LOSSLESS_STRICT_TYPES[column.storage]
+    if column.type.codec is not None and column.type.codec.never_numeric:
+        return True  # SQLite converts no text that does not look like a number
     return affinity(declared) in _LOSSLESS_AFFINITIES[column.storage]
 
 
