@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
@@ -14,6 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import forebay
 from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
 
@@ -43,6 +45,9 @@ def handler(function: Any) -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+PACKAGE = str(Path(forebay.__file__).parent)
+
+
 class Signal:
     """Raises SIGINT before one of the instructions that the functions of forebay execute.
 
@@ -56,7 +61,7 @@ class Signal:
 
     def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
         file = frame.f_code.co_filename  # generated code has none
-        if "/forebay/" not in file and file != "<string>":
+        if not file.startswith(PACKAGE) and file != "<string>":
             return None
         frame.f_trace_opcodes = True
         if event == "opcode" and not self.sent:

@@ -61,7 +61,7 @@ async def test_rows_wait_while_the_lock_is_held_for_a_minute(
     """
     path = tmp_path / "a.db"
     options = forebay.BufferOptions(capacity=50)
-    producers, each = 10, 20
+    producers, each = 10, 60  # so that not even the first one can enqueue all of its rows
 
     async def produce(buffer: forebay.Buffer[Event], number: int) -> None:
         for i in range(each):

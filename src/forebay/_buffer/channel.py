@@ -81,7 +81,7 @@ class Channel:
         self._owner = Owner(
             f"buffer {name!r}",
             calls="trio.from_thread.run_sync(buffer.enqueue_nowait, row, trio_token=token) or "
-            "trio.from_thread.run(buffer.enqueue, row, trio_token=token)",
+            "trio.from_thread.run(buffer.enqueue, row, trio_token=token), and so for other calls",
         )
         self.owner_identity = self._owner.identity
         """The `running.identity` of the thread that may append to the burst."""

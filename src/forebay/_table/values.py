@@ -45,6 +45,8 @@ def check_value(
     if isinstance(value, int) and float in accepts and type(value) not in accepts:
         value = _exact_float(value, where)
     if value != value:  # NaN
+        if in_key:
+            raise ValueError(f"{where}: SQLite would store NaN as NULL, which a key cannot be")
         if not (nan_as_null and column.nullable):
             raise ValueError(
                 f"{where}: SQLite would store NaN as NULL; pass None, or declare the table "
@@ -53,10 +55,12 @@ def check_value(
         value = None
     if value is None:
         if not column.nullable:
-            raise TypeError(
-                f"{where}: expected {column.expected}, got None; "
-                f"to allow None, declare the field as `… | None`"
+            advice = (
+                "a column of the key cannot be NULL"
+                if in_key
+                else "to allow None, declare the field as `… | None`"
             )
+            raise TypeError(f"{where}: expected {column.expected}, got None; {advice}")
     elif type(value) not in accepts:
         raise TypeError(
             f"{where}: expected {column.expected}, got {value!r} of type {type(value).__name__}"

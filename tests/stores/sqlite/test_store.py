@@ -504,7 +504,7 @@ async def test_a_missing_folder_is_an_os_error(tmp_path: Path) -> None:
         ({"path": ":memory:"}, "path=':memory:': the store needs a file"),
         ({"path": ""}, "path='': the store needs a file"),
         ({"synchronous": "normal"}, "synchronous='normal': expected one of"),
-        ({"readers": 0}, "readers=0: expected 1 or more"),
+        ({"readers": 0}, "readers=0: expected a whole number, 1 or more"),
         ({"busy_timeout": -1}, "busy_timeout=-1: expected seconds"),
         ({"pragmas": {"cash_size": 1}}, "pragmas: 'cash_size' is unknown"),
     ],

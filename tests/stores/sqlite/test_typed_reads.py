@@ -397,7 +397,7 @@ async def test_batches_end_with_their_block(store: forebay.SqliteStore) -> None:
 async def test_an_iteration_of_a_closed_store_and_another_thread(path: Path) -> None:
     """They are refused, as other calls are; a block within a closed store ends all the same."""
     async with forebay.open_sqlite(path) as store:
-        with pytest.raises(ValueError, match="batch_size=0: expected 1 or more"):
+        with pytest.raises(ValueError, match="batch_size=0: expected a whole number, 1 or more"):
             store.iterate(FOREVER, batch_size=0)
         with pytest.raises(RuntimeError, match="belongs to the thread"):
             await trio.to_thread.run_sync(store.iterate, FOREVER)
@@ -515,3 +515,18 @@ async def test_a_text_that_may_be_a_number_needs_a_column_of_texts(
         with pytest.raises(forebay.SchemaError):
             async with forebay.open_buffers(store, table):
                 pass
+
+
+@pytest.mark.parametrize("table", ["everything", Everything])
+async def test_what_is_not_a_table_is_refused(tmp_path: Path, table: Any) -> None:
+    """By its value, before a connection is used."""
+    async with forebay.open_sqlite(tmp_path / "b.db") as store:
+        with pytest.raises(TypeError, match="verything"):
+            await store.fetch_all("SELECT 1", table=table)
+        with pytest.raises(TypeError, match="verything"):
+            store.iterate("SELECT 1", table=table)
+        with pytest.raises(ValueError, match=r"1\.5"):
+            store.iterate("SELECT 1", batch_size=1.5)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match=r"1\.5"):
+        async with forebay.open_sqlite(tmp_path / "b.db", readers=1.5):  # type: ignore[arg-type]
+            pass

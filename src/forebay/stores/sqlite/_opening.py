@@ -106,8 +106,8 @@ async def open_sqlite(
         )
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
-    if readers < 1:
-        raise ValueError(f"readers={readers!r}: expected 1 or more")
+    if readers < 1 or readers % 1:
+        raise ValueError(f"readers={readers!r}: expected a whole number, 1 or more")
     if not isinstance(alter, bool):
         raise TypeError(f"alter={alter!r}: pass True or False")
     if alter and not create:

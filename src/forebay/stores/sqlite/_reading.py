@@ -61,7 +61,7 @@ class Reading:
             RuntimeError: this thread or process is not the one that opened the store.
         """
         self._owner.check()
-        _check_parameters(parameters)
+        _check_arguments(parameters, table)
         if table is None:
             return await self._readers.run(
                 sql, lambda connection: connection.fetch_all(sql, parameters)
@@ -88,7 +88,7 @@ class Reading:
         Cancellation, arguments and errors are the same as for `fetch_all`.
         """
         self._owner.check()
-        _check_parameters(parameters)
+        _check_arguments(parameters, table)
         if table is None:
             return await self._readers.run(
                 sql, lambda connection: connection.fetch_one(sql, parameters)
@@ -155,13 +155,15 @@ class Reading:
             RuntimeError: this thread or process is not the one that opened the store.
         """
         self._owner.check()
-        _check_parameters(parameters)
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size!r}: expected 1 or more")
+        _check_arguments(parameters, table)
+        if batch_size < 1 or batch_size % 1:
+            raise ValueError(f"batch_size={batch_size!r}: expected a whole number, 1 or more")
         return iterate_rows(self._readers, sql, parameters, table=table, batch_size=batch_size)
 
 
-def _check_parameters(parameters: sqlite.Parameters) -> None:
+def _check_arguments(parameters: sqlite.Parameters, table: object) -> None:
+    if not isinstance(table, Table | None):
+        raise TypeError(f"table={table!r}: expected a forebay.Table or None")
     values = parameters.values() if isinstance(parameters, Mapping) else parameters
     for value in values:
         if isinstance(value, date):  # a datetime is a date
