@@ -67,6 +67,9 @@ class Model:
         columns = ", ".join(column.name for column in table.columns)
         self._raw.execute(f"CREATE TABLE {table.name} ({columns}, UNIQUE (key))")
 
+    def close(self) -> None:
+        self._raw.close()
+
     def execute(self, operation: Write | Update | Delete) -> None:
         one_by_one.execute(self._raw, self._table, [operation])
 
@@ -88,16 +91,16 @@ def random_operation(rng: random.Random, key: str) -> Write | Update | Delete:
 async def work(buffer: Buffer[Counter], seed: int) -> None:
     """Execute random operations on keys of this task alone, and check each row after each one."""
     rng = random.Random(seed)  # no secret
-    model = Model(buffer.table)
     keys = [f"{seed} {i}" for i in range(3)]
-    for _ in range(20):
-        operation = random_operation(rng, rng.choice(keys))
-        buffer_calls.enqueue_nowait(buffer, operation)
-        model.execute(operation)
-        if rng.random() < 0.1:
-            await buffer.flush()
-        for key in keys:
-            assert await buffer.get(key) == model.row(key)
+    with closing(Model(buffer.table)) as model:
+        for _ in range(20):
+            operation = random_operation(rng, rng.choice(keys))
+            buffer_calls.enqueue_nowait(buffer, operation)
+            model.execute(operation)
+            if rng.random() < 0.1:
+                await buffer.flush()
+            for key in keys:
+                assert await buffer.get(key) == model.row(key)
 
 
 @pytest.mark.parametrize("table", [SUMS, REPLACED, ALONE], ids=lambda table: table.name)
