@@ -17,7 +17,7 @@ class _Running(threading.local):
 
     def __init__(self) -> None:
         # threading.local calls this in each thread that reads the attribute.
-        self.identity = object()
+        self.identity: object = object()
 
 
 running: Final = _Running()
@@ -50,7 +50,7 @@ class Owner:
         self._owned = owned
         self._calls = calls
         self._process = os.getpid()
-        self.identity = running.identity
+        self.identity: object = running.identity
 
     @property
     def is_this_process(self) -> bool:

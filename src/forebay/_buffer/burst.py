@@ -37,7 +37,7 @@ class Burst:
     __slots__ = ("_taken", "base", "entries", "limit", "only_rows", "opened_at", "size")
 
     def __init__(self, base: int) -> None:
-        self.base = base
+        self.base: int = base
         self.entries: list[Entry] = []
         self.limit: int = 0
         """The length up to which a producer may append a row without asking the channel."""

@@ -83,11 +83,11 @@ class Channel:
             calls="trio.from_thread.run_sync(buffer.enqueue_nowait, row, trio_token=token) or "
             "trio.from_thread.run(buffer.enqueue, row, trio_token=token), and so for other calls",
         )
-        self.owner_identity = self._owner.identity
+        self.owner_identity: object = self._owner.identity
         """The `running.identity` of the thread that may append to the burst."""
         self._appendable = capture is None and not capacity.counts_bytes
         """Whether producers may append rows to the burst themselves."""
-        self.budget = ScheduleBudget(trio.lowlevel.current_clock())
+        self.budget: ScheduleBudget = ScheduleBudget(trio.lowlevel.current_clock())
         """When the next call has to let other tasks run."""
         self._closed = False
         self._burst_limit = batch_size

@@ -46,7 +46,7 @@ class Ledger:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.burst = Burst(0)
+        self.burst: Burst = Burst(0)
         """The burst that gets the next entry. It is sent to the worker with its first entry."""
         self.settled: int = 0
         self.superseded: int = 0

@@ -121,7 +121,7 @@ class ClickHouseStore(Store):
     ) -> None:
         self.url = url
         self.database = database
-        self.spool = spool.path
+        self.spool: str = spool.path
         self._spool = spool
         self._client = client
         self._nursery = nursery
