@@ -171,6 +171,21 @@ def _decode_uuid_bytes(stored: bytes) -> UUID:
     return UUID(bytes=stored)
 
 
+def _ordered_text(
+    encode: Callable[[T], str], decode: Callable[[str], T], *, value_type: type[T] | None = None
+) -> Codec[T]:
+    """Return the codec of a format whose texts have the order of the values, and no numbers."""
+    return Codec(
+        encode=encode,
+        decode=decode,
+        storage=str,
+        keeps_equality=True,
+        keeps_order=True,
+        value_type=value_type,
+        never_numeric=True,
+    )
+
+
 UnixSeconds: Final[Codec[datetime]] = Codec(
     encode=_encode_seconds,
     decode=lambda seconds: _EPOCH + seconds * _SECOND,
@@ -191,15 +206,7 @@ UnixMicroseconds: Final[Codec[datetime]] = Codec(
 )
 """A datetime as microseconds since 1970, UTC."""
 
-Iso8601: Final[Codec[datetime]] = Codec(
-    encode=_encode_iso8601,
-    decode=_from_iso,
-    storage=str,
-    keeps_equality=True,
-    keeps_order=True,
-    never_numeric=True,
-    value_type=datetime,
-)
+Iso8601: Final[Codec[datetime]] = _ordered_text(_encode_iso8601, _from_iso, value_type=datetime)
 """A datetime as ``2026-01-31T23:59:59.000000Z``, always UTC and with microseconds."""
 
 UuidBytes: Final[Codec[UUID]] = Codec(
@@ -213,38 +220,10 @@ UuidBytes: Final[Codec[UUID]] = Codec(
 """A UUID as its 16 bytes."""
 
 _BUILT_IN: Final[Mapping[Any, Codec[Any]]] = {
-    datetime: Codec(
-        encode=_encode_datetime,
-        decode=_from_iso,
-        storage=str,
-        keeps_equality=True,
-        keeps_order=True,
-        never_numeric=True,
-    ),
-    date: Codec(
-        encode=_encode_date,
-        decode=date.fromisoformat,
-        storage=str,
-        keeps_equality=True,
-        keeps_order=True,
-        never_numeric=True,
-    ),
-    time: Codec(
-        encode=_encode_time,
-        decode=_decode_time,
-        storage=str,
-        keeps_equality=True,
-        keeps_order=True,
-        never_numeric=True,
-    ),
-    UUID: Codec(
-        encode=str,
-        decode=UUID,
-        storage=str,
-        keeps_equality=True,
-        keeps_order=True,
-        never_numeric=True,
-    ),
+    datetime: _ordered_text(_encode_datetime, _from_iso),
+    date: _ordered_text(_encode_date, date.fromisoformat),
+    time: _ordered_text(_encode_time, _decode_time),
+    UUID: _ordered_text(str, UUID),
     Decimal: Codec(encode=_encode_decimal, decode=_decode_decimal, storage=str),
 }
 
