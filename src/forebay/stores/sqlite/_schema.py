@@ -236,9 +236,10 @@ def _check_key(raw: sqlite3.Connection, table: Table[Any], indexes: list[StoredI
 
 
 def conversions(raw: sqlite3.Connection, table: Table[Any]) -> list[str]:
-    """Return the columns of a table that do not store every value of their type as it is.
+    """Return the columns of several types that do not store every value as it is.
 
-    A row read from such a table can differ from the row that was written.
+    A row read from such a table can differ from the row that was written. A column of one type
+    cannot convert a value: `check_table` refuses such a table.
 
     Args:
         raw: a connection to the file.
@@ -252,8 +253,8 @@ def conversions(raw: sqlite3.Connection, table: Table[Any]) -> list[str]:
         declared = stored[fold_case(column.name)].declared
         is_rowid = fold_case(column.name) == rowid
         if column.has_one_type:
-            exact = _is_lossless(column, declared, is_rowid=is_rowid, strict=strict)
-        elif strict:
+            continue
+        if strict:
             exact = declared.upper() == "ANY"
         else:
             exact = not is_rowid and affinity(declared) == "BLOB"
