@@ -13,7 +13,6 @@ from forebay._buffer.channel import Channel
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.reader import Reader
 from forebay._buffer.statistics import BufferStatistics
-from forebay._decoding import RowReader
 from forebay._errors import RowError
 from forebay._owner import running
 from forebay._table.operations import DeleteBy, Key
@@ -45,7 +44,7 @@ class Buffer(BulkCalls[R]):
         table: Table[R],
         channel: Channel,
         ledger: Ledger,
-        reader: Reader | None,
+        reader: Reader[R] | None,
         unsupported: Callable[[], Mapping[str, str]],
         spool_state: Callable[[], SpoolState | None],
     ) -> None:
@@ -56,7 +55,6 @@ class Buffer(BulkCalls[R]):
         self._ledger = ledger
         self._spool_state = spool_state
         self._reader = reader
-        self._rows = RowReader(table, [column.name for column in table.columns])
         self._clock = trio.lowlevel.current_clock()
 
     @property
@@ -326,7 +324,7 @@ class Buffer(BulkCalls[R]):
             trio.ClosedResourceError: the buffer is closed.
             trio.BrokenResourceError: the buffer's worker has failed.
         """
-        [row] = await self._read([self._validator.validate_stored_key(key)])
+        [row] = await self._read([key])
         return row
 
     async def get_many(self, keys: Iterable[Key], /) -> dict[Key, R]:
@@ -357,23 +355,21 @@ class Buffer(BulkCalls[R]):
         found: dict[Key, R] = {}
         left = iter(keys)
         while part := list(islice(left, _KEYS_PER_READ)):
-            stored = [self._validator.validate_stored_key(key) for key in part]
-            rows = await self._read(stored)
+            rows = await self._read(part)
             found.update((k, row) for k, row in zip(part, rows, strict=True) if row is not None)
         if not found:
             await trio.lowlevel.checkpoint()
         return found
 
     async def _read(self, keys: Sequence[Key]) -> list[R | None]:
-        """Return the row of each of these stored keys, or None."""
+        """Return for each of these keys its row, or None."""
+        stored = list(map(self._validator.validate_stored_key, keys))
         self._channel.check_open()
+        self._check_supported("get")
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reader is None:  # the table has no key, so that no key is valid
             raise TypeError(f"table {self.name!r} has no key")
-        rows = await self._reader.read(keys)
-        decoded = self._rows.read([rows[key] for key in keys if key in rows])
-        in_order = iter(decoded)
-        return [next(in_order) if key in rows else None for key in keys]
+        return await self._reader.read(stored)
 
     def statistics(self) -> BufferStatistics:
         """Return the state of this buffer now. This works after the end of `trio.run`, too."""

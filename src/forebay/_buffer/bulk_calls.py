@@ -25,7 +25,6 @@ class BulkCalls(Generic[R]):
     ) -> None:
         self._table = table
         self._find_unsupported = unsupported
-        self._unsupported: Mapping[str, str] | None = None
         self._validator = RowValidator(table)
         self._channel = channel
 
@@ -165,15 +164,12 @@ class BulkCalls(Generic[R]):
         return await sender.send(entries)
 
     def _check_supported(self, call: str) -> None:
-        """Check that the store can execute the entries of a call.
+        """Check that the store can serve a call for this table.
 
         Raises:
             TypeError: it cannot.
         """
-        if self._unsupported is None:  # a store knows this once it has prepared the table
-            self._unsupported = self._find_unsupported()
-        reason = self._unsupported.get(call)
-        if reason is not None:
+        if (reason := self._find_unsupported().get(call)) is not None:
             raise TypeError(f"table {self._table.name!r} does not allow {call}: {reason}")
 
     def _update(self, key: Key, columns: Mapping[str, object]) -> Update:

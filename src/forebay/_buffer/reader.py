@@ -8,8 +8,8 @@ in between is in both, and the position tells that it must not be replayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Generic, TypeVar
 
 import trio
 
@@ -17,12 +17,14 @@ from forebay._batching.replay import Replay
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.pending_entries import CapturedEntries, PendingEntries
 from forebay._decoding import RowReader
-from forebay._table.operations import Key, Row
+from forebay._table.operations import Entry, Key, Row
 from forebay._table.table import Table
 from forebay.stores import Store
 
+R = TypeVar("R")
 
-class Reader:
+
+class Reader(Generic[R]):
     """Reads the rows of one buffer by their keys.
 
     Args:
@@ -35,7 +37,7 @@ class Reader:
 
     def __init__(
         self,
-        table: Table[Any],
+        table: Table[R],
         store: Store,
         *,
         stream: str,
@@ -50,54 +52,63 @@ class Reader:
         self._replay = Replay(table)
         self._decoder = RowReader(table, [column.name for column in table.columns])
 
-    async def read(self, keys: Iterable[Key]) -> Mapping[Key, Row]:
+    async def read(self, keys: Sequence[Key]) -> list[R | None]:
         """Return the rows with these keys after all entries accepted before this call.
 
         Args:
             keys: the keys, as they are stored.
 
         Returns:
-            The rows that exist, by key.
+            For each key its row, or None.
 
         Raises:
-            TypeError: the store cannot read the rows of this table.
             DecodeError: a stored value is not one of its column.
             StoreError: the database cannot be read.
         """
-        reason = self._store.unsupported_calls(self._table).get("get")
-        if reason is not None:
-            raise TypeError(f"table {self._table.name!r} cannot be read by key: {reason}")
         captured = await self._pending.capture(
             self._ledger.accepted, settled=lambda: self._ledger.settled
         )
+        entries = {key: captured.entries_of(key) for key in keys}
         rows: dict[Key, Row | None] = {}
-        undecided: list[Key] = []
-        for key in keys:
-            entries = captured.entries_of(key)
-            decided = self._replay.decided_from(entries)
-            if decided is None:
-                undecided.append(key)
-            else:
-                rows[key] = self._after(None, entries[decided][0] - 1, key, captured)
+        for key, of_key in entries.items():
+            decided = self._replay.decided_from(of_key)
+            if decided is not None:
+                before = of_key[decided][0] - 1
+                rows[key] = self._after(before, None, of_key[decided:], captured)
+        undecided = [key for key in entries if key not in rows]
         if undecided:
             stored = await self._store.read_rows(self._table, undecided, stream=self._stream)
             # Merging would fail on a value that another program stored under another type.
             self._decoder.read(
-                [stored.rows[k] for k in undecided if k in stored.rows and captured.entries_of(k)]
+                [stored.rows[k] for k in undecided if entries[k] and k in stored.rows]
             )
             for key in undecided:
-                rows[key] = self._after(stored.rows.get(key), stored.position, key, captured)
+                row = stored.rows.get(key)
+                rows[key] = self._after(stored.position, row, entries[key], captured)
         else:
             await trio.lowlevel.cancel_shielded_checkpoint()
-        return {key: row for key, row in rows.items() if row is not None}
+        found = [row for key in keys if (row := rows[key]) is not None]
+        decoded = iter(self._decoder.read(found))
+        return [None if rows[key] is None else next(decoded) for key in keys]
 
     def _after(
-        self, row: Row | None, position: int, key: Key, captured: CapturedEntries
+        self,
+        position: int,
+        row: Row | None,
+        entries: Sequence[tuple[int, Entry]],
+        captured: CapturedEntries,
     ) -> Row | None:
-        """Return a row after all captured entries, given the row after the one at `position`."""
+        """Return the row of a key after all captured entries.
+
+        Args:
+            position: the number of the last entry that `row` reflects.
+            row: the row at that time.
+            entries: the later entries of the key with their numbers; earlier ones do not count.
+            captured: all entries, for deletes by another column.
+        """
         return self._replay.run(
             row,
-            captured.entries_of(key),
+            entries,
             after=position,
             up_to=captured.accepted,
             deletes_value=captured.deletes_value,

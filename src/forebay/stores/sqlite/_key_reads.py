@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from itertools import chain
@@ -21,7 +21,13 @@ _KEYS_PER_STATEMENT: Final = (1, 5, 20, 100, 500)
 
 
 def read_rows(
-    raw: sqlite3.Connection, table: Table[Any], keys: Sequence[Key], stream: str, variables: int
+    raw: sqlite3.Connection,
+    table: Table[Any],
+    keys: Sequence[Key],
+    stream: str,
+    variables: int,
+    *,
+    saved: bool,
 ) -> StoredRows:
     """Read the rows with these keys and the position of a buffer, as of one moment.
 
@@ -31,6 +37,7 @@ def read_rows(
         keys: at least one key.
         stream: the unique id of the buffer.
         variables: the largest number of parameters that a statement may have.
+        saved: whether the buffer is known to have saved its position.
 
     Raises:
         sqlite3.Error: the error of SQLite.
@@ -38,37 +45,43 @@ def read_rows(
     width = len(table.key)
     limit = max(1, min(_KEYS_PER_STATEMENT[-1], (variables - 1) // width))
     if len(keys) <= limit:
-        rows, position = _read(raw, table, keys, stream)
+        rows, position = _read(raw, table, keys, stream, saved=saved)
         return StoredRows(rows, position)
     rows = {}
     position = 0
     # SQLite's transaction, and so the moment, lasts as long as a statement has rows left.
     with closing(raw.execute("SELECT 1 FROM main.sqlite_schema UNION ALL SELECT 1")):
         for start in range(0, len(keys), limit):
-            part, position = _read(raw, table, keys[start : start + limit], stream)
+            part, position = _read(raw, table, keys[start : start + limit], stream, saved=saved)
             rows.update(part)
     return StoredRows(rows, position)
 
 
 def _read(
-    raw: sqlite3.Connection, table: Table[Any], keys: Sequence[Key], stream: str
+    raw: sqlite3.Connection, table: Table[Any], keys: Sequence[Key], stream: str, *, saved: bool
 ) -> tuple[dict[Key, Row], int]:
     size = next((size for size in _KEYS_PER_STATEMENT if size >= len(keys)), len(keys))
     padded = [*keys, *[keys[-1]] * (size - len(keys))]  # a key may occur any number of times
     flat = list(chain.from_iterable(padded)) if len(table.key) > 1 else padded
-    found = _fetch(raw, table, size, stream, flat)
-    restore, key_of = _restorer(table), key_getter(table)
-    rows = map(restore, (row for _, exists, *row in found if exists))
+    found = _fetch(raw, table, size, stream, flat, saved=saved)
+    key_of = key_getter(table)
+    rows = (tuple(row) for _, exists, *row in found if exists)
     return {key_of(row): row for row in rows}, found[0][0] or 0
 
 
 def _fetch(
-    raw: sqlite3.Connection, table: Table[Any], size: int, stream: str, keys: Sequence[Any]
+    raw: sqlite3.Connection,
+    table: Table[Any],
+    size: int,
+    stream: str,
+    keys: Sequence[Any],
+    *,
+    saved: bool,
 ) -> list[tuple[Any, ...]]:
     while True:
         # The first batch of the first buffer creates the table of the positions. As long as it
         # does not exist, the file has no entry of this buffer.
-        if _has_positions(raw):
+        if saved or _has_positions(raw):
             with closing(raw.execute(_read_sql(table, size, _POSITION), (stream, *keys))) as cursor:
                 return cursor.fetchall()
         with closing(raw.execute(_read_sql(table, size, "0"), keys)) as cursor:
@@ -104,20 +117,3 @@ def _read_sql(table: Table[Any], keys: int, position: str) -> str:
         f"FROM (VALUES {placeholders(keys, len(table.key))}) AS wanted "
         f"LEFT JOIN {in_main(table.name)} AS old ON {match}"
     )
-
-
-@lru_cache(maxsize=4096)
-def _restorer(table: Table[Any]) -> Callable[[Sequence[Any]], Row]:
-    """Return a function that turns a row of the file into the row that was written."""
-    floats = [i for i, column in enumerate(table.columns) if column.storage is float]
-
-    def restore(row: Sequence[Any]) -> Row:
-        if any(type(row[i]) is int for i in floats):
-            changed = list(row)
-            for i in floats:
-                if type(row[i]) is int:  # without REAL affinity, a column stores 2.0 as 2
-                    changed[i] = float(row[i])
-            row = changed
-        return tuple(row)
-
-    return restore

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, TypeVarTuple, cast
 
 from forebay import sqlite
@@ -167,10 +168,11 @@ class SqliteStore(Reading, Maintenance, Store):
         Raises:
             StoreError: the file cannot be read.
         """
+        query = partial(read_rows, saved=stream in self._saved_positions)
         with store_errors(self.path):
             return await self._key_readers.run(
                 f"read rows of {table.name!r} by key",
-                lambda connection: connection.run(read_rows, table, keys, stream, self._variables),
+                lambda connection: connection.read(query, table, keys, stream, self._variables),
             )
 
     async def identify(self) -> Database:
