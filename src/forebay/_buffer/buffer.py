@@ -363,7 +363,7 @@ class Buffer(BulkCalls[R]):
 
     async def _read(self, keys: Sequence[Key]) -> list[R | None]:
         """Return for each of these keys its row, or None."""
-        stored = list(map(self._validator.validate_stored_key, keys))
+        stored = list(map(self._validator.validate_key_to_find, keys))
         self._channel.check_open()
         self._check_supported("get")
         await trio.lowlevel.checkpoint_if_cancelled()

@@ -157,7 +157,7 @@ class RowValidator(Generic[R]):
             )
         return tuple(map(self._validate_value, self._key_columns, key))
 
-    def validate_stored_key(self, key: Key) -> Key:
+    def validate_key_to_find(self, key: Key) -> Key:
         """Check a key that is looked up, as `validate_key` does.
 
         Raises:
