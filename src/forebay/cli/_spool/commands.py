@@ -10,15 +10,13 @@ import click
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_columns, print_json, print_wrapped, utc
 from forebay.cli._spool.drop import drop_command
-from forebay.cli._spool.files import Contents, inspect, read_contents, read_rows
+from forebay.cli._spool.files import Contents, inspect, read_contents, read_rows, spool_argument
 from forebay.cli._spool.retry import retry_command
 from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._spool_table import Spooled
 
 _INDENT = 14
 _SHOWN = 20
-
-spool_argument = click.argument("spool", metavar="SPOOL", type=click.Path())
 
 
 @click.group(name="spool")
@@ -59,7 +57,7 @@ def list_command(spool: str, limit: int, as_json: bool) -> None:
       2    wrong usage, or the spool cannot be read
       130  interrupted by SIGINT
     """  # noqa: D301  # \\b is an escape of click's
-    contents: Contents = inspect(spool, read_contents, limit)
+    contents = inspect(spool, read_contents, limit)
     if as_json:
         print_json(_list_as_json(contents))
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +10,17 @@ from pathlib import Path
 import click
 
 from forebay._errors import format_count
-from forebay._own_files import create_file, opened_folder
+from forebay._own_files import create_file, opened_folder, sync_file, sync_folder
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_json
-from forebay.cli._spool.files import owned, read_rows, select_blocks
+from forebay.cli._spool.files import owned, read_rows, select_blocks, spool_argument
 from forebay.sqlite import transact
 from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._spool_table import Spooled
 
 
 @click.command(name="drop", short_help="Remove blocks for good; their rows go to a file.")
-@click.argument("spool", metavar="SPOOL", type=click.Path())
+@spool_argument
 @click.argument("ids", metavar="[ID]...", nargs=-1, type=int)
 @click.option("--table", metavar="TABLE", help="Only blocks of this table.")
 @click.option("--all", "all_blocks", is_flag=True, help="All blocks.")
@@ -81,7 +80,7 @@ def _write(target: Path, raw: sqlite3.Connection, blocks: Sequence[Spooled]) -> 
     """Write the rows of blocks to a new file, and wait until the disk has them.
 
     Raises:
-        Failed: the file exists.
+        Failed: the file exists, or its file system cannot sync it.
         OSError: it cannot be written.
     """
     with opened_folder(target.parent) as folder:
@@ -96,9 +95,6 @@ def _write(target: Path, raw: sqlite3.Connection, blocks: Sequence[Spooled]) -> 
                     for operation in read_rows(raw, block)
                 )
             file.flush()
-            os.fsync(file.fileno())
-    folder_to_sync = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder_to_sync)
-    finally:
-        os.close(folder_to_sync)
+            doubt = sync_file(file.fileno()) or sync_folder(folder)
+    if doubt is not None:
+        raise Failed(f"{str(target)!r}: {doubt}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, TypeVarTuple
 
+import click
 import trio
 
 from forebay._errors import ForebayError, StoreError
@@ -25,6 +26,9 @@ from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._inspector import open_inspector
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+spool_argument = click.argument("spool", metavar="SPOOL", type=click.Path())
 
 _LOCK_TIMEOUT = 5.0
 """Seconds to wait for a program with an exclusive lock on the file."""
@@ -64,29 +68,16 @@ def failures() -> Generator[None, None, None]:
         raise Failed(str(error)) from error
 
 
-def check_spool_file(path: str) -> None:
-    """Check that a file is a spool.
-
-    Raises:
-        Failed: it is none.
-    """
-    inspect(path, _check, path)
-
-
-def _check(raw: sqlite3.Connection, path: str) -> None:
-    rows.check_spool(raw, path)
-
-
-def inspect(path: str, fn: Any, *arguments: Any) -> Any:
+def inspect(path: str, fn: Callable[[sqlite3.Connection, *Ts], T], *arguments: *Ts) -> T:
     """Call a function with a connection that only reads, while a program may use the spool.
 
     Raises:
         Failed: the file cannot be read, or is no spool.
     """
 
-    async def read() -> Any:
+    async def read() -> T:
         async with open_inspector(path, busy_timeout=_LOCK_TIMEOUT) as inspector:
-            await inspector.run(_check, path)
+            await inspector.run(rows.check_spool, path)
             return await inspector.run(fn, *arguments)
 
     check_database(path)
@@ -101,7 +92,7 @@ def owned(path: str) -> Generator[sqlite3.Connection, None, None]:
     Raises:
         Failed: a program uses it, or it cannot be written.
     """
-    check_spool_file(path)
+    inspect(path, lambda _: None)
     with failures():
         lock = lock_spool(os.path.realpath(path))
         try:

@@ -9,12 +9,12 @@ import trio
 
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_json
-from forebay.cli._spool.files import Contents, failures, inspect, read_contents
+from forebay.cli._spool.files import failures, inspect, read_contents, spool_argument
 from forebay.stores.clickhouse import DeliveryStatistics, open_clickhouse
 
 
 @click.command(name="retry", short_help="Deliver now what waits in a spool that no program uses.")
-@click.argument("spool", metavar="SPOOL", type=click.Path())
+@spool_argument
 @click.option("--user", default="default", show_default=True, help="The user of ClickHouse.")
 @click.option(
     "--password-file",
@@ -45,7 +45,7 @@ def retry_command(
       2    wrong usage, a program uses the spool, or it cannot be read
       130  interrupted by SIGINT: what was not delivered still waits
     """  # noqa: D301  # \\b is an escape of click's
-    contents: Contents = inspect(spool, read_contents, 0)
+    contents = inspect(spool, read_contents, 0)
 
     async def deliver() -> DeliveryStatistics:
         async with open_clickhouse(
