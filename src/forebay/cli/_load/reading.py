@@ -27,23 +27,24 @@ class Sample:
 
     Attributes:
         items: the chunks, raw, and the error that ended the inputs, if one did.
+        chunks: the chunks, without the error.
+        rows: the number of their rows.
         limit: the number of rows by which types are detected; None before the first row.
         ended: whether the inputs have no further items.
     """
 
     items: list[Item] = field(default_factory=list[Item])
+    chunks: list[Chunk] = field(default_factory=list[Chunk])
+    rows: int = 0
     limit: int | None = None
     ended: bool = False
 
-    @property
-    def chunks(self) -> list[Chunk]:
-        """The chunks, without the error."""
-        return [item for item in self.items if isinstance(item, Chunk)]
-
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return sum(len(chunk.rows) for chunk in self.chunks)
+    def add(self, item: Item) -> None:
+        """Add an item. A pipe may give thousands with one row each, so nothing is counted anew."""
+        self.items.append(item)
+        if isinstance(item, Chunk):
+            self.chunks.append(item)
+            self.rows += len(item.rows)
 
     @property
     def is_full(self) -> bool:
@@ -82,7 +83,7 @@ async def read_sample(reader: Reader, sample: Sample, limit: Callable[[Chunk], i
     while not sample.is_full:
         item = await _read(reader)
         if item is not None:
-            sample.items.append(item)
+            sample.add(item)
         if not isinstance(item, Chunk):
             sample.ended = True
             return
