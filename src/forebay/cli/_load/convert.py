@@ -62,7 +62,7 @@ class Converter:
             if name not in header:
                 raise InputError(source, f"column {name!r} is missing{expected}", line=1)
         for name in header:
-            if name not in self._names:
+            if name not in self._known:
                 raise InputError(source, f"column {name!r} is unknown{expected}", line=1)
         places = None if list(header) == self._names else list(map(header.index, self._names))
         return _CellsConverter(self._cells, places)

@@ -36,7 +36,6 @@ class Chunk:
         offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
         characters: the number of characters of its lines.
-        format: the input's format.
     """
 
     source: str
@@ -47,7 +46,6 @@ class Chunk:
     errors: list[InputRowError] = field(default_factory=list[InputRowError])
     position: int = 0
     characters: int = 0
-    format: Format | None = None
     offsets: list[int] = field(default_factory=list[int])
     texts: list[str] = field(default_factory=list[str])
 
@@ -141,7 +139,6 @@ class Reader:
             if converter is None and self.converter is not None:
                 converter = self.converter.bind(source.name, records.header)
             chunk = Chunk(source.name, records.header, converted=converter is not None)
-            chunk.format = source.format
             before = progress.characters
             try:
                 if converter is None or not self._fill_block(chunk, records, converter):

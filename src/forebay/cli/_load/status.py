@@ -26,13 +26,12 @@ class Status:
     Attributes:
         buffer: the buffer, from the time when it is open.
         position: the number of bytes of all inputs whose rows were accepted.
-        begun: when the load began.
     """
 
     def __init__(self, display: Display, rejected: RejectedRows) -> None:
         self.buffer: forebay.Buffer[tuple[Any, ...]] | None = None
         self.position = 0
-        self.begun = trio.current_time()
+        self._begun = trio.current_time()
         self._display = display
         self._rejected = rejected
         self._waits_for: Callable[[], str] | None = None
@@ -41,7 +40,7 @@ class Status:
     @property
     def seconds(self) -> float:
         """The time since the load began."""
-        return trio.current_time() - self.begun
+        return trio.current_time() - self._begun
 
     def wait_for(self, message: Callable[[], str] | None) -> None:
         """Show this message if the display has nothing else to show soon."""
