@@ -1,4 +1,4 @@
-"""The layout of `forebay top`: a table that fits the terminal, and the errors below it."""
+"""The layout of `forebay top`: a table that fits the terminal, and messages below it."""
 
 from __future__ import annotations
 
@@ -66,12 +66,8 @@ def draw(path: str, history: History, width: int, height: int | None = None) -> 
             shown = printable(f"! {name}" if name in suspended else name)
             table.add_row(Text(shown), *(cells[heading] for heading in headings))
     last_errors = history.last_errors()
-    errors = [
-        Text(
-            printable(f"{name} {state} after {last_errors[name]}"),
-            no_wrap=height is not None,
-            overflow="ellipsis",
-        )
+    lines = [
+        f"{name} {state} after {last_errors[name]}"
         for state, failing in (
             ("is suspended", suspended),
             ("retries", last_errors.keys() - suspended),
@@ -79,22 +75,18 @@ def draw(path: str, history: History, width: int, height: int | None = None) -> 
         for name in last_errors
         if name in failing & names
     ]
-    errors += [
-        Text(
-            printable(
-                f"{name}: {format_count(rows)} rows in the spool, "
-                f"the oldest for {format_seconds(age)}"
-            ),
-            no_wrap=height is not None,
-            overflow="ellipsis",
-        )
+    lines += [
+        f"{name}: {format_count(rows)} rows in the spool, the oldest for {format_seconds(age)}"
         for name, (rows, age) in history.spooled().items()
         if name in names
     ]
     if height is not None:
         lines_left = height - _HEAD_HEIGHT - len(names) * (2 if sparklines else 1)
-        errors = errors[: max(0, lines_left)]
-    return Group(table, *errors)
+        lines = lines[: max(0, lines_left)]
+    texts = [
+        Text(printable(line), no_wrap=height is not None, overflow="ellipsis") for line in lines
+    ]
+    return Group(table, *texts)
 
 
 def _headings(width: int) -> list[str]:
