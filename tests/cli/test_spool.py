@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -159,6 +160,20 @@ def test_drop_asks_first_and_writes_a_file() -> None:
 def test_drop_refuses_what_is_not_clear(arguments: list[str]) -> None:
     """No block is removed, and no file is overwritten."""
     assert 2 == run("spool", "drop", SPOOL, *arguments).exit_code
+    assert {"lines": 3, "pages": 2} == waiting()
+
+
+def test_drop_removes_no_block_whose_rows_are_not_on_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk is full when the file is synced: the message says so, and all blocks wait."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("forebay.cli._spool.drop.sync_file", full)
+    failed = run("spool", "drop", SPOOL, "--all", "--to", "dropped.jsonl", "--yes")
+    assert (2, "Error: No space left on device\n") == (failed.exit_code, failed.stderr)
     assert {"lines": 3, "pages": 2} == waiting()
 
 

@@ -15,6 +15,7 @@ from forebay.cli._failures import (
     Interrupted,
     Terminated,
     check_database,
+    describe_os_error,
     json_option,
 )
 from forebay.cli._output import echo, print_json
@@ -97,5 +98,5 @@ async def _copy(database: str, file: str, overwrite: bool) -> int:
 
 def _message(error: Exception, database: str) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}"
+        return describe_os_error(error)
     return f"{database!r}: {error}" if isinstance(error, sqlite3.Error) else str(error)

@@ -46,6 +46,12 @@ class Terminated(Failed):
     exit_code = 143
 
 
+def describe_os_error(error: OSError) -> str:
+    """Return a message with the name of the file, if the error has one."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
 def check_database(path: str) -> None:
     """Check that a path can be that of a database, before SQLite creates one there.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import trio
 
 import forebay
-from forebay.cli._failures import Failed, Interrupted
+from forebay.cli._failures import Failed, Interrupted, describe_os_error
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def run(
             raise
         raise Interrupted(when_interrupted()) from group
     except OSError as error:
-        raise Failed(f"{error.filename}: {error.strerror}") from error
+        raise Failed(describe_os_error(error)) from error
     except forebay.FlushError as error:
         raise Failed(f"{error.__cause__ or error}\n{_STILL_THERE}") from error
     except forebay.DrainError as error:

@@ -15,7 +15,7 @@ import trio
 
 from forebay._errors import ForebayError, StoreError
 from forebay._table.json_format import decode_declaration, encode_operation
-from forebay.cli._failures import Failed, Interrupted, check_database
+from forebay.cli._failures import Failed, Interrupted, check_database, describe_os_error
 from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._compression import decompress
 from forebay.stores.clickhouse._encoder import BlockEncoder
@@ -63,7 +63,7 @@ def failures() -> Generator[None, None, None]:
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted") from error
     except OSError as error:
-        raise Failed(f"{error.filename}: {error.strerror}") from error
+        raise Failed(describe_os_error(error)) from error
     except (ForebayError, *SQLITE_ERRORS) as error:
         raise Failed(str(error)) from error
 
