@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import forebay
 from forebay._errors import Unsettled
 from forebay.cli._command import command
 from forebay.cli._load import report
+from tests.cli.load.runner import execute, load, query, run
 
 PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
 
@@ -24,29 +23,6 @@ PEOPLE = "id,name,size\n1,Ada,1.5\n2,Bob,\n3,Cy,2\n"
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(command, ["load", *arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    return result
-
-
-def load(content: str | bytes, *arguments: str, name: str = "in.csv") -> Result:
-    """Load a file with this content into table t of a.db."""
-    data = content.encode() if isinstance(content, str) else content
-    Path(name).write_bytes(data)
-    return run(name, "--database", "a.db", "--table", "t", *arguments)
-
-
-def query(sql: str) -> list[Any]:
-    with closing(sqlite3.connect("a.db")) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def execute(sql: str) -> None:
-    with closing(sqlite3.connect("a.db")) as connection:
-        connection.executescript(sql)
 
 
 def summary(result: Result) -> dict[str, int]:

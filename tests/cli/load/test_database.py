@@ -17,6 +17,7 @@ import pytest
 from forebay import StoreError
 from forebay.cli._load.database import DatabaseState, look_at, restore
 from forebay.cli._load.target_columns import COMPUTED
+from tests.cli.load.runner import locked
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
 INTO = ["--database", "a.db", "--table", "t"]
@@ -119,15 +120,6 @@ def test_a_table_that_refuses_every_row_stays_as_it_was() -> None:
     assert [[("delete",)], [("t",)]] == execute(
         "PRAGMA journal_mode; SELECT name FROM sqlite_schema"
     )
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Hold the write lock of the database, as another program may."""
-    with closing(sqlite3.connect("a.db", isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 @contextmanager

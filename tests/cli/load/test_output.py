@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from forebay.cli._command import command
+from tests.cli.load.runner import execute, load, query
 
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def load(content: str | bytes, *arguments: str, name: str = "in.csv") -> Result:
-    """Load a file with this content into table t of a.db."""
-    Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    options = [name, "--database", "a.db", "--table", "t", *arguments]
-    result = CliRunner().invoke(command, ["load", *options])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    return result
-
-
-def query(sql: str) -> list[Any]:
-    with closing(sqlite3.connect("a.db")) as connection:
-        return connection.execute(sql).fetchall()
-
-
-def execute(sql: str) -> None:
-    with closing(sqlite3.connect("a.db")) as connection:
-        connection.executescript(sql)
 
 
 def test_the_summary_names_the_first_rejected_rows() -> None:

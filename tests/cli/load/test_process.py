@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import forebay
+from tests.cli.load.runner import locked
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
 INTO = ["--database", "a.db", "--table", "t", "--key", "id"]
@@ -80,15 +81,6 @@ def loading(*arguments: str, new: bool = False) -> Iterator[Loading]:
             yield Loading(process)
         finally:
             process.kill()
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Hold the write lock of the database, as another program may."""
-    with closing(sqlite3.connect("a.db", isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize(
