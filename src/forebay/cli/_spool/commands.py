@@ -151,7 +151,7 @@ def show_command(spool: str, block_id: int, shown: int, as_json: bool) -> None:
         ("table", block.buffer),
         ("statement", block.statement),
         ("rows", f"{block.entries:,}"),
-        ("bytes", f"{block.bytes:,}, {block.stored_bytes:,} of {block.compression or 'none'}"),
+        ("bytes", f"{block.bytes:,}, {block.stored_bytes:,} of {block.compression}"),
         ("spooled at", utc(block.spooled_at)),
         ("state", state_of(block)),
         ("in doubt", "yes, it may be in the table" if block.in_doubt else "no"),

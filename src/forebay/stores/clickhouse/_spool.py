@@ -228,7 +228,7 @@ class Spool:
             rows.update(raw, row.sequence, {"sent": 1})
             row = rows.select(raw, buffer=buffer, limit=1)[0]
         block = rows.read_block(raw, row.sequence)
-        return Outgoing(row, block, was_sent), rows.size(raw).get(buffer)
+        return Outgoing(row, block, was_sent), rows.size(raw, buffer=buffer).get(buffer)
 
     def _merge(self, raw: sqlite3.Connection, first: Spooled) -> None:
         """Merge the blocks after the first one into it, as far as it has room for them."""
@@ -272,7 +272,7 @@ class Spool:
 
         def delete(raw: sqlite3.Connection) -> SpoolSize | None:
             rows.delete(raw, [row.sequence])
-            return rows.size(raw).get(row.buffer)
+            return rows.size(raw, buffer=row.buffer).get(row.buffer)
 
         self._set_size(row.buffer, await self.run(delete))
 
@@ -289,7 +289,7 @@ class Spool:
 
         def note(raw: sqlite3.Connection) -> SpoolSize | None:
             rows.update(raw, row.sequence, values)
-            return rows.size(raw).get(row.buffer)
+            return rows.size(raw, buffer=row.buffer).get(row.buffer)
 
         self._set_size(row.buffer, await self.run(note))
 
@@ -330,7 +330,7 @@ class Spool:
                 rows.insert(raw, values, place=place)
                 place += part.rows
             in_transaction(raw)
-            return rows.size(raw).get(row.buffer)
+            return rows.size(raw, buffer=row.buffer).get(row.buffer)
 
         self._set_size(row.buffer, await self.run(split))
 

@@ -23,11 +23,6 @@ CREATE TABLE IF NOT EXISTS main.forebay_spool (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     place INTEGER NOT NULL,        -- the order in which the blocks of a table are sent
     buffer TEXT NOT NULL,          -- the name of the table
-    token TEXT NOT NULL,           -- by which the server recognises the block
-    statement TEXT NOT NULL,       -- INSERT INTO … FORMAT Native
-    compression TEXT NOT NULL,     -- of the block; empty for none
-    block BLOB NOT NULL,
-    layout TEXT NOT NULL,          -- where the columns are in the block, as JSON
     bytes INTEGER NOT NULL,        -- the size of the block without compression
     entries INTEGER NOT NULL,      -- its rows
     spooled_at REAL NOT NULL,      -- of its oldest row; Unix seconds, UTC
@@ -36,7 +31,12 @@ CREATE TABLE IF NOT EXISTS main.forebay_spool (
     is_part INTEGER NOT NULL,      -- 1 for a part of a block that the server refused
     attempts INTEGER NOT NULL,
     error_code TEXT,               -- of the last attempt
-    error TEXT
+    token TEXT NOT NULL,           -- by which the server recognises the block
+    compression TEXT NOT NULL,     -- of the block: zstd, gzip or none
+    statement TEXT NOT NULL,       -- INSERT INTO … FORMAT Native
+    layout TEXT NOT NULL,          -- where the columns are in the block, as JSON
+    error TEXT,                    -- of the last attempt
+    block BLOB NOT NULL            -- last: SQLite reads it to find the columns after it
 )"""
 
 _INDEX: Final = (
@@ -225,11 +225,13 @@ def update(raw: sqlite3.Connection, sequence: int, values: dict[str, Any]) -> No
     )
 
 
-def size(raw: sqlite3.Connection) -> dict[str, SpoolSize]:
-    """Return how much waits, by buffer."""
+def size(raw: sqlite3.Connection, *, buffer: str | None = None) -> dict[str, SpoolSize]:
+    """Return how much waits, by buffer: of one buffer or of all."""
+    where = "TRUE" if buffer is None else "buffer = :buffer"
     rows = raw.execute(
         "SELECT buffer, count(*), sum(entries), sum(length(block)), min(spooled_at)"
-        " FROM main.forebay_spool GROUP BY buffer"
+        f" FROM main.forebay_spool WHERE {where} GROUP BY buffer",
+        {"buffer": buffer},
     ).fetchall()
     return {buffer: SpoolSize(*values) for buffer, *values in rows}
 
