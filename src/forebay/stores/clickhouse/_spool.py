@@ -9,7 +9,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, TypeVar, TypeVarTuple
+from functools import partial
+from typing import Any, Final, Literal, TypeAlias, TypeVar, TypeVarTuple
 
 import trio
 
@@ -31,8 +32,6 @@ Ts = TypeVarTuple("Ts")
 
 MERGED_BYTES: Final = 16 << 20
 """Blocks are merged until they have this size, without compression."""
-
-_NOTHING: Final = SpoolSize(0, 0, 0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Spool:
 
     def add(self, buffer: str, *, entries: int, stored_bytes: int, spooled_at: float) -> None:
         """Count a block that was committed."""
-        size = self._sizes.get(buffer, _NOTHING)
+        size = self._sizes.get(buffer, rows.EMPTY)
         self._sizes[buffer] = SpoolSize(
             size.blocks + 1,
             size.entries + entries,
@@ -150,49 +149,38 @@ class Spool:
 
     def insert(self, raw: sqlite3.Connection, buffer: str, statement: str, block: Block) -> int:
         """Add a block in an open transaction, and return how many bytes it takes."""
-        body = block.to_bytes()
-        stored = compress(body, self.compression)
+        values = self._columns_of(block)
         rows.insert(
             raw,
             {
                 "buffer": buffer,
-                "token": rows.new_token(),
                 "statement": statement,
-                "compression": self.compression,
-                "block": stored,
-                "layout": block.layout(),
-                "bytes": len(body),
-                "entries": block.rows,
                 "spooled_at": time.time(),
-                "sent": 0,
-                "in_doubt": 0,
                 "is_part": 0,
-                "attempts": 0,
+                **values,
             },
         )
-        return len(stored)
+        return len(values["block"])
+
+    def _columns_of(self, block: Block) -> dict[str, Any]:
+        """Return the columns of the spool that depend on a block, with a new token."""
+        body = block.to_bytes()
+        return {
+            "token": rows.new_token(),
+            "compression": self.compression,
+            "block": compress(body, self.compression),
+            "layout": block.layout(),
+            "bytes": len(body),
+            "entries": block.rows,
+        }
 
     async def last_place(self, buffer: str) -> int | None:
         """Return the last place of the newest block of a buffer and its parts, or None."""
-
-        def last(raw: sqlite3.Connection) -> int | None:
-            [found] = raw.execute(
-                "SELECT max(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
-            ).fetchone()
-            return None if found is None else int(found) + rows.ROOM - 1
-
-        return await self.run(last)
+        return await self.run(rows.last_place, buffer)
 
     async def first_place(self, buffer: str) -> int | None:
         """Return the place of the oldest block of a buffer, or None."""
-
-        def first(raw: sqlite3.Connection) -> int | None:
-            [found] = raw.execute(
-                "SELECT min(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
-            ).fetchone()
-            return None if found is None else int(found)
-
-        return await self.run(first)
+        return await self.run(rows.first_place, buffer)
 
     async def take(self, buffer: str) -> Outgoing | None:
         """Return the oldest block of a buffer, which may be sent after this.
@@ -251,20 +239,7 @@ class Spool:
             blocks.append(block)
         if len(blocks) == 1:
             return
-        merged = merge_blocks(blocks)
-        body = merged.to_bytes()
-        rows.update(
-            raw,
-            first.sequence,
-            {
-                "token": rows.new_token(),
-                "compression": self.compression,
-                "block": compress(body, self.compression),
-                "layout": merged.layout(),
-                "bytes": len(body),
-                "entries": merged.rows,
-            },
-        )
+        rows.update(raw, first.sequence, self._columns_of(merge_blocks(blocks)))
         rows.delete(raw, [row.sequence for row in chosen[1 : len(blocks)]])
 
     async def delivered(self, row: Spooled) -> None:
@@ -311,21 +286,12 @@ class Spool:
             rows.delete(raw, [row.sequence])
             place = row.place
             for part in parts:
-                body = part.to_bytes()
                 values = {
                     "buffer": row.buffer,
-                    "token": rows.new_token(),
                     "statement": row.statement,
-                    "compression": self.compression,
-                    "block": compress(body, self.compression),
-                    "layout": part.layout(),
-                    "bytes": len(body),
-                    "entries": part.rows,
                     "spooled_at": row.spooled_at,
-                    "sent": 0,
-                    "in_doubt": 0,
                     "is_part": 1,  # merged again, it would be refused again
-                    "attempts": 0,
+                    **self._columns_of(part),
                 }
                 rows.insert(raw, values, place=place)
                 place += part.rows
@@ -367,7 +333,9 @@ async def open_spool(
     try:
         try:
             connection = await sqlite.Connection.open(
-                path, pragmas={"synchronous": synchronous}, configure=_check(path)
+                path,
+                pragmas={"synchronous": synchronous},
+                configure=partial(rows.check_spool, path=path),
             )
         except SQLITE_ERRORS as error:
             raise StoreError(f"the spool {path!r} cannot be opened: {error}") from error
@@ -389,13 +357,6 @@ async def open_spool(
             await run_to_end(connection.aclose)
     finally:
         os.close(owned)
-
-
-def _check(path: str) -> Callable[[sqlite3.Connection], None]:
-    def check(raw: sqlite3.Connection) -> None:
-        rows.check_spool(raw, path)
-
-    return check
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:

@@ -103,6 +103,9 @@ class SpoolSize(NamedTuple):
     oldest: float | None
 
 
+EMPTY: Final = SpoolSize(0, 0, 0, None)
+
+
 class KnownTable(NamedTuple):
     """What the spool knows about a table that was checked."""
 
@@ -164,23 +167,22 @@ _NEXT_PLACE: Final = f"""(
 ) * {ROOM}"""
 
 
-def insert(raw: sqlite3.Connection, values: dict[str, Any], *, place: int | None = None) -> int:
-    """Add a block and return its place.
+def insert(raw: sqlite3.Connection, values: dict[str, Any], *, place: int | None = None) -> None:
+    """Add a block that was never sent.
 
     Args:
         raw: a connection with an open transaction.
-        values: the values of its columns, by name.
+        values: the values of its other columns, by name.
         place: its place; None for the last one.
     """
     names = ", ".join(values)
     marks = ", ".join(f":{name}" for name in values)
     where = _NEXT_PLACE if place is None else ":place"
-    [found] = raw.execute(
-        f"INSERT INTO main.forebay_spool (place, {names}) VALUES ({where}, {marks})"
-        " RETURNING place",
+    raw.execute(
+        f"INSERT INTO main.forebay_spool (place, sent, in_doubt, attempts, {names})"
+        f" VALUES ({where}, 0, 0, 0, {marks})",
         {**values, "place": place},
-    ).fetchall()
-    return int(found[0])
+    )
 
 
 def select(raw: sqlite3.Connection, *, buffer: str | None = None, limit: int = -1) -> list[Spooled]:
@@ -234,6 +236,22 @@ def size(raw: sqlite3.Connection, *, buffer: str | None = None) -> dict[str, Spo
         {"buffer": buffer},
     ).fetchall()
     return {buffer: SpoolSize(*values) for buffer, *values in rows}
+
+
+def first_place(raw: sqlite3.Connection, buffer: str) -> int | None:
+    """Return the place of the oldest block of a buffer, or None."""
+    [found] = raw.execute(
+        "SELECT min(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
+    ).fetchone()
+    return None if found is None else int(found)
+
+
+def last_place(raw: sqlite3.Connection, buffer: str) -> int | None:
+    """Return the last place of the newest block of a buffer and its parts, or None."""
+    [found] = raw.execute(
+        "SELECT max(place) FROM main.forebay_spool WHERE buffer = ?", (buffer,)
+    ).fetchone()
+    return None if found is None else int(found) + ROOM - 1
 
 
 def load_table(raw: sqlite3.Connection, buffer: str) -> KnownTable | None:

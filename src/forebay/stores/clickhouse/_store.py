@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import trio
@@ -29,12 +29,10 @@ from forebay.stores.clickhouse._inspection import Inspector, version_problem
 from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState
 from forebay.stores.clickhouse._schema import check_table, describe_types
 from forebay.stores.clickhouse._spool import Spool
-from forebay.stores.clickhouse._spool_table import SpoolSize
+from forebay.stores.clickhouse._spool_table import EMPTY
 from forebay.stores.sqlite._database_id import create_id
 
 _logger = logging.getLogger(__name__)
-
-_EMPTY: Final = SpoolSize(0, 0, 0, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +159,7 @@ class ClickHouseStore(Store):
 
     def spool_state(self, table: str) -> SpoolState:
         """Return what of a table waits in the spool."""
-        size = self._spool.sizes.get(table, _EMPTY)
+        size = self._spool.sizes.get(table, EMPTY)
         age = 0.0 if size.oldest is None else max(0.0, time.time() - size.oldest)
         return SpoolState(size.entries, size.bytes, age)
 
@@ -337,7 +335,7 @@ class ClickHouseStore(Store):
         )
 
     def _statistics_of(self, name: str) -> DeliveryStatistics:
-        relay, size = self._relays[name], self._spool.sizes.get(name, _EMPTY)
+        relay, size = self._relays[name], self._spool.sizes.get(name, EMPTY)
         state = self.spool_state(name)
         return DeliveryStatistics(
             waiting=size.entries,
