@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from forebay.stores.clickhouse._client import Client
 from forebay.stores.clickhouse._declared import full_name
-from forebay.stores.clickhouse._server_types import quote_text, split_arguments, unquote_name
+from forebay.stores.clickhouse._server_types import call_arguments, quote_text, unquote_name
 
 OLDEST: Final = (24, 8)
 """The oldest version of ClickHouse that this store works with."""
@@ -204,14 +204,7 @@ def _view_target(view: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _distributed_arguments(engine_full: str) -> list[str]:
-    inside = engine_full[engine_full.index("(") + 1 :]
-    depth = 1
-    for position, character in enumerate(inside):
-        depth += (character == "(") - (character == ")")
-        if depth == 0:
-            inside = inside[:position]
-            break
-    first = [text.strip("'") for text in split_arguments(inside)]
+    first = [text.strip("'") for text in call_arguments(engine_full)]
     return [unquote_name(text) for text in first[:3]] + first[3:4]
 
 

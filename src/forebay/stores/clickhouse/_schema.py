@@ -26,6 +26,7 @@ from forebay.stores.clickhouse._declared import (
 )
 from forebay.stores.clickhouse._inspection import Found, FoundTable
 from forebay.stores.clickhouse._server_types import (
+    call_arguments,
     parse_type,
     quote_name,
     quote_text,
@@ -199,7 +200,7 @@ def _engine_problems(table: Table[Any], part: FoundTable) -> list[Problem]:
         return [Problem(f"its engine is {part.engine}, but the declaration needs {kind.value}")]
     problems: list[Problem] = []
     if kind is Kind.REPLACE:
-        arguments = _engine_arguments(part.engine_full)
+        arguments = [unquote_name(text) for text in call_arguments(part.engine_full)]
         if arguments[-2:] != [VERSION, DELETED]:
             problems.append(Problem(f"its engine is not {kind.value}({VERSION}, {DELETED})"))
     if table.key:
@@ -223,13 +224,6 @@ def _engine_problems(table: Table[Any], part: FoundTable) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _engine_arguments(engine_full: str) -> list[str]:
-    match = re.match(
-        r"\w+\((.*?)\)\s*(?:PARTITION|PRIMARY|ORDER|SAMPLE|TTL|SETTINGS|$)", engine_full
-    )
-    return [] if match is None else [unquote_name(text) for text in split_arguments(match[1])]
 
 
 def _window_problems(

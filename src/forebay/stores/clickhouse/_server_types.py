@@ -94,6 +94,25 @@ def split_arguments(text: str) -> Iterator[str]:
         yield text[start:].strip()
 
 
+def call_arguments(text: str) -> list[str]:
+    """Return the arguments of the call with which a text begins; none if it begins with a name.
+
+    Args:
+        text: such as an engine with its settings: ``Distributed('c', 'd', 't') SETTINGS …``.
+    """
+    match = re.match(r"\w+\(", text)
+    if match is None:
+        return []
+    inside = text[match.end() :]
+    depth = 1
+    for position, character in enumerate(inside):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            inside = inside[:position]
+            break
+    return list(split_arguments(inside))
+
+
 def quote_name(name: str) -> str:
     """Return an identifier in backquotes."""
     escaped = name.replace("\\", "\\\\").replace("`", "\\`")
