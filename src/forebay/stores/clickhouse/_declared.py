@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
 
 from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep
+from forebay._errors import SchemaError
 from forebay._table.codecs import built_in_codec
 from forebay._table.columns import Column
 from forebay._table.merge import Merge
@@ -64,10 +64,8 @@ def created_type(column: Column) -> str:
     A decimal becomes a text, since the declaration does not say how many digits it has.
     """
     name = _created_name(column)
-    if column.nullable:
-        inner = f"Nullable({name})"
-        return f"LowCardinality({inner})" if _is_enum(column) and name == "String" else inner
-    return f"LowCardinality({name})" if _is_enum(column) and name == "String" else name
+    inner = f"Nullable({name})" if column.nullable else name
+    return f"LowCardinality({inner})" if _is_enum(column) and name == "String" else inner
 
 
 def _created_name(column: Column) -> str:
@@ -129,13 +127,11 @@ def full_name(database: str, name: str) -> str:
     return f"{quote_name(database)}.{quote_name(name)}"
 
 
-def server_type(
-    table: Table[Any], column: Column, base: Callable[[Column], str] = created_type
-) -> str:
+def server_type(table: Table[Any], column: Column) -> str:
     """Return the type of a column in ClickHouse, with its merge function if it has one."""
     if kind_of(table) is Kind.AGGREGATE and column.name not in table.key:
-        return f"SimpleAggregateFunction({aggregates_of(column)[-1]}, {base(column)})"
-    return base(column)
+        return f"SimpleAggregateFunction({aggregates_of(column)[-1]}, {created_type(column)})"
+    return created_type(column)
 
 
 def create_sql(
@@ -185,3 +181,24 @@ def refused_steps(table: Table[Any]) -> dict[type[Step], str]:
     if kind_of(table) is Kind.AGGREGATE:
         refused[DeleteStep] = _NO_DELETES
     return refused
+
+
+def check_declared(table: Table[Any]) -> None:
+    """Check what can be checked of a declaration without a server.
+
+    Raises:
+        SchemaError: the declaration promises what ClickHouse cannot do.
+    """
+    if table.delete_by is not None:
+        raise SchemaError(
+            f"table {table.name!r} has delete_by={table.delete_by!r}, but ClickHouse has no delete "
+            f"by another column that keeps its order among INSERTs; declare it without delete_by",
+            table=table.name,
+        )
+    for index in table.indexes:
+        if index.unique:
+            raise SchemaError(
+                f"table {table.name!r} has a unique index on ({', '.join(index.columns)}), but "
+                f"ClickHouse has no unique indexes; declare it without this index",
+                table=table.name,
+            )

@@ -20,11 +20,17 @@ from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
 from forebay.stores.clickhouse._client import Client
 from forebay.stores.clickhouse._compression import Compression, choose_compression
-from forebay.stores.clickhouse._declared import WINDOW, WINDOW_SECONDS, CreateOptions, create_sql
+from forebay.stores.clickhouse._declared import (
+    WINDOW,
+    WINDOW_SECONDS,
+    CreateOptions,
+    check_declared,
+    create_sql,
+)
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._relay import RelayOptions
 from forebay.stores.clickhouse._spool import Spool, Synchronous, open_spool
-from forebay.stores.clickhouse._store import ClickHouseStore, check_declared
+from forebay.stores.clickhouse._store import ClickHouseStore
 
 _logger = logging.getLogger(__name__)
 

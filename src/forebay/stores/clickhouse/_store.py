@@ -22,7 +22,7 @@ from forebay._table.table import Table
 from forebay.stores import Attempt, DeliveryObserver, SpoolState, Store
 from forebay.stores.clickhouse._attempt import ClickHouseAttempt, TableWriter
 from forebay.stores.clickhouse._client import Client
-from forebay.stores.clickhouse._declared import CreateOptions
+from forebay.stores.clickhouse._declared import CreateOptions, check_declared
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
@@ -393,24 +393,3 @@ class ClickHouseStore(Store):
             return BlockEncoder(table, self.database, json.loads(known.types), stored=True)
         except SchemaError:
             return None
-
-
-def check_declared(table: Table[Any]) -> None:
-    """Check what can be checked of a declaration without a server.
-
-    Raises:
-        SchemaError: the declaration promises what ClickHouse cannot do.
-    """
-    if table.delete_by is not None:
-        raise SchemaError(
-            f"table {table.name!r} has delete_by={table.delete_by!r}, but ClickHouse has no delete "
-            f"by another column that keeps its order among INSERTs; declare it without delete_by",
-            table=table.name,
-        )
-    for index in table.indexes:
-        if index.unique:
-            raise SchemaError(
-                f"table {table.name!r} has a unique index on ({', '.join(index.columns)}), but "
-                f"ClickHouse has no unique indexes; declare it without this index",
-                table=table.name,
-            )
