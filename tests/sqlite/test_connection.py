@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,57 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from forebay import sqlite
-
-# Long enough for a slow machine; no test waits for it unless something is broken.
-PATIENCE = 20.0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Create a database with an empty table ``t(x)``, and return its path."""
-    path = tmp_path / "a.db"
-    with closing(sqlite3.connect(path)) as raw:
-        raw.execute("PRAGMA journal_mode=wal")
-        raw.execute("CREATE TABLE t (x)")
-    return path
-
-
-def rows(path: Path) -> list[Any]:
-    """Return what another connection reads from ``t``."""
-    with closing(sqlite3.connect(path)) as raw:
-        return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
-
-
-def insert(raw: sqlite3.Connection, *values: object) -> int:
-    for value in values:
-        raw.execute("INSERT INTO t VALUES (?)", (value,))
-    return len(values)
-
-
-class Gate:
-    """A function for a connection that stays in its thread until it is released."""
-
-    def __init__(self) -> None:
-        self.entered = trio.Event()
-        self._released = threading.Event()
-
-    def __call__(self, raw: sqlite3.Connection, *values: object) -> int:
-        trio.from_thread.run_sync(self.entered.set)
-        assert self._released.wait(PATIENCE)
-        return insert(raw, *values)
-
-    def release(self) -> None:
-        self._released.set()
-
-
-@contextmanager
-def held() -> Iterator[Gate]:
-    gate = Gate()
-    try:
-        yield gate
-    finally:
-        gate.release()
-
+from tests.sqlite.site import PATIENCE, Gate, held, insert, rows
 
 Call = Callable[[sqlite.Connection], Awaitable[object]]
 

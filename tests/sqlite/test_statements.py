@@ -7,35 +7,12 @@ import textwrap
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from forebay import sqlite
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Create a database with an empty table ``t(x)``, and return its path."""
-    path = tmp_path / "a.db"
-    with closing(sqlite3.connect(path)) as raw:
-        raw.execute("PRAGMA journal_mode=wal")
-        raw.execute("CREATE TABLE t (x)")
-    return path
-
-
-def rows(path: Path) -> list[Any]:
-    """Return what another connection reads from ``t``."""
-    with closing(sqlite3.connect(path)) as raw:
-        return [x for (x,) in raw.execute("SELECT x FROM t ORDER BY rowid")]
-
-
-def insert(raw: sqlite3.Connection, *values: object) -> int:
-    for value in values:
-        raw.execute("INSERT INTO t VALUES (?)", (value,))
-    return len(values)
-
+from tests.sqlite.site import insert, rows
 
 # Transactions
 

@@ -22,8 +22,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from forebay import sqlite
 from forebay.stores.sqlite import open_sqlite
-
-PATIENCE = 20.0
+from tests.sqlite.site import PATIENCE, Gate
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
@@ -34,22 +33,6 @@ def thread(_raw: sqlite3.Connection) -> threading.Thread:
 
 def nothing(_raw: sqlite3.Connection) -> None:
     pass
-
-
-class Gate:
-    """A function for a connection that stays in its thread until it is released."""
-
-    def __init__(self) -> None:
-        self.entered = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._released = threading.Event()
-
-    def __call__(self, _raw: sqlite3.Connection) -> None:
-        self._token.run_sync_soon(self.entered.set)
-        assert self._released.wait(PATIENCE)
-
-    def release(self) -> None:
-        self._released.set()
 
 
 def in_child(program: str, *arguments: object) -> str:
