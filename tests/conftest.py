@@ -1,8 +1,9 @@
-"""Settings of all tests: the profiles of Hypothesis, and skips if a program is missing."""
+"""Settings of all tests: profiles of Hypothesis, skips if a program is missing, SIGINT."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -57,3 +58,14 @@ def _able(request: pytest.FixtureRequest) -> None:
             reason = request.getfixturevalue("_missing")(marker)
             if reason is not None:
                 pytest.skip(f"{marker}: {reason}")
+
+
+@pytest.fixture
+def _python_handles_sigint() -> Iterator[None]:
+    """Set Python's handler of SIGINT, without which Trio raises no KeyboardInterrupt.
+
+    A shell starts background jobs with SIGINT ignored.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

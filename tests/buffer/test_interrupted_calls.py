@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import forebay._buffer
 from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
+
+pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
 
 CODE = Path(forebay._buffer.__file__).parent
 FILES = {
@@ -32,13 +34,6 @@ class Letter(NamedTuple):
 
 LETTERS = Table(Letter, name="letters")
 CAPACITY = 3
-
-
-@pytest.fixture(autouse=True)
-def _python_handles_sigint() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Interrupter:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Self
@@ -18,6 +18,8 @@ from trio.testing import MockClock
 import forebay
 from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
+
+pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
 
 
 class Letter(NamedTuple):
@@ -33,16 +35,6 @@ class StopItError(Exception):
 
 def stop_it(_signal: int, _frame: FrameType | None) -> None:
     raise StopItError
-
-
-@contextmanager
-def handler(function: Any) -> Generator[None]:
-    """Set the handler of SIGINT. Trio replaces the default one by its own while it runs."""
-    before = signal.signal(signal.SIGINT, function)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 PACKAGE = str(Path(forebay.__file__).parent)
@@ -164,39 +156,37 @@ def test_an_interrupted_call_is_accepted_as_a_whole_or_not_at_all(
 ) -> None:
     """What returned is accepted, and nothing else; what is accepted is written, and counts."""
     at = 0
-    with handler(signal.default_int_handler):
-        for at in itertools.count():
-            result = run(at, before, options, CALLS[name])
-            assert len(result.written) == result.accepted
-            if name != "enqueue_many":  # it may be interrupted between its rows
-                assert result.returned == result.written
-            assert options.capacity - result.accepted == result.capacity_left
-            if not result.interrupted:
-                break
+    for at in itertools.count():
+        result = run(at, before, options, CALLS[name])
+        assert len(result.written) == result.accepted
+        if name != "enqueue_many":  # it may be interrupted between its rows
+            assert result.returned == result.written
+        assert options.capacity - result.accepted == result.capacity_left
+        if not result.interrupted:
+            break
     assert at > 20
 
 
 def test_a_full_buffer_that_is_interrupted_accepts_nothing() -> None:
     """A call that raises WouldBlock leaves no room reserved."""
     options = BufferOptions(capacity=1)
-    with handler(signal.default_int_handler):
-        for at in itertools.count():
-            result = run(at, 1, options, CALLS["enqueue_nowait"])
-            assert ["0"] == result.returned == result.written
-            assert (1, 0) == (result.accepted, result.capacity_left)
-            if not result.interrupted:
-                break
+    for at in itertools.count():
+        result = run(at, 1, options, CALLS["enqueue_nowait"])
+        assert ["0"] == result.returned == result.written
+        assert (1, 0) == (result.accepted, result.capacity_left)
+        if not result.interrupted:
+            break
 
 
 def test_a_handler_that_raises_cannot_leave_the_count_wrong() -> None:
     """A program's own handler raises anywhere; the row it interrupts is accepted or it is not."""
     outcomes = set()
-    with handler(stop_it):
-        for at in itertools.count():
-            result = run(at, 1, BufferOptions(capacity=5), CALLS["enqueue_nowait"])
-            assert result.accepted == len(result.written)
-            assert 5 - result.accepted == result.capacity_left
-            if not result.interrupted:
-                break
-            outcomes.add(result.accepted)
+    signal.signal(signal.SIGINT, stop_it)
+    for at in itertools.count():
+        result = run(at, 1, BufferOptions(capacity=5), CALLS["enqueue_nowait"])
+        assert result.accepted == len(result.written)
+        assert 5 - result.accepted == result.capacity_left
+        if not result.interrupted:
+            break
+        outcomes.add(result.accepted)
     assert {1, 2} == outcomes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -11,13 +10,7 @@ from trio.testing import MockClock
 
 from forebay.cache._workers import CloseGuard, run_workers
 
-
-@pytest.fixture(autouse=True)
-def _python_handles_sigint() -> Iterator[None]:
-    """Install Python's handler of SIGINT, since a background job starts with the signal ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
 
 
 class Steady:

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,13 +74,6 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "open", partial(Connection.open, close_timeout=0.05))
 
 
-@pytest.fixture(autouse=True)
-def _python_handles_sigint() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def open_descriptors(path: Path) -> int:
     found = 0
     for descriptor in Path("/proc/self/fd").iterdir():
@@ -98,7 +90,7 @@ def leaves(error: BaseException) -> list[type[BaseException]]:
     return [type(error)]
 
 
-@pytest.mark.usefixtures("_short_timeouts")
+@pytest.mark.usefixtures("_python_handles_sigint", "_short_timeouts")
 def test_each_busy_connection_is_an_error_beside_a_ctrl_c(tmp_path: Path) -> None:
     """The store is left by its deadlines; a connection is closed when its call has ended."""
     path = tmp_path / "a.db"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +14,8 @@ from forebay._buffer.worker import Worker
 from forebay.stores import Batch, Outcome
 from tests.wrapped_attempts import Commit, WrappedMemoryStore
 
+pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
+
 
 class Letter(NamedTuple):
     name: str
@@ -23,17 +24,6 @@ class Letter(NamedTuple):
 LETTERS = Table(Letter, name="letters")
 OTHERS = Table(Letter, name="others")
 OPTIONS = BufferOptions(batch_size=1)
-
-
-@pytest.fixture(autouse=True)
-def _python_handles_sigint() -> Iterator[None]:
-    """Set Python's handler for SIGINT, without which Trio raises no KeyboardInterrupt.
-
-    A shell starts background jobs with SIGINT ignored.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def run(main: object) -> None:

@@ -6,7 +6,7 @@ import dis
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,8 @@ from forebay.cache import open_cache
 from forebay.otlp import export_telemetry
 from forebay.testing import MemoryStore
 
+pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
+
 ROWS = 100
 
 
@@ -38,13 +40,6 @@ class Letter(NamedTuple):
 
 LETTERS = Table(Letter, name="letters")
 OPTIONS = BufferOptions(batch_size=40)
-
-
-@pytest.fixture(autouse=True)
-def _python_handles_sigint() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 class Interrupter:
