@@ -165,22 +165,23 @@ async def test_a_deadline_is_noticed_at_the_next_schedule_point(mock_clock: Mock
     assert 1 == accepted[1]
 
 
+async def produce(buffer: Buffer[Note], number: int, accepted: Counter[int]) -> None:
+    """Do nothing but enqueue, and count the rows under the number of the producer."""
+    while True:
+        await buffer.enqueue(Note(f"{number} {accepted[number]}"))
+        accepted[number] += 1
+
+
 @pytest.mark.parametrize(("tasks", "calls"), [(50, 64), (100, 32), (1_000, 3), (4_000, 1)])
 async def test_producers_take_turns(autojump_clock: MockClock, tasks: int, calls: int) -> None:
     """Tasks that do nothing but enqueue all make the same progress; many make shorter steps."""
     accepted = Counter[int]()
-
-    async def produce(buffer: Buffer[Note], number: int) -> None:
-        while True:
-            await buffer.enqueue(Note(f"{number} {accepted[number]}"))
-            accepted[number] += 1
-
     async with (
         open_buffers(MemoryStore(), NOTES, options=BufferOptions(capacity=10**6)) as buffers,
         trio.open_nursery() as nursery,
     ):
         for number in range(tasks):
-            nursery.start_soon(produce, buffers[NOTES], number)
+            nursery.start_soon(produce, buffers[NOTES], number, accepted)
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         before = [accepted[number] for number in range(tasks)]
@@ -195,18 +196,12 @@ async def test_producers_take_turns(autojump_clock: MockClock, tasks: int, calls
 async def test_producers_take_turns_when_the_buffer_is_full(autojump_clock: MockClock) -> None:
     """They wait for room, first come, first served."""
     accepted = Counter[int]()
-
-    async def produce(buffer: Buffer[Note], number: int) -> None:
-        while True:
-            await buffer.enqueue(Note(f"{number} {accepted[number]}"))
-            accepted[number] += 1
-
     async with (
         open_buffers(MemoryStore(delay=1), NOTES, options=BufferOptions(capacity=150)) as buffers,
         trio.open_nursery() as nursery,
     ):
         for number in range(100):
-            nursery.start_soon(produce, buffers[NOTES], number)
+            nursery.start_soon(produce, buffers[NOTES], number, accepted)
         await trio.sleep(20.5)
         assert 100 == len(accepted)
         assert min(accepted.values()) >= 20
