@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from forebay import open_sqlite
 from forebay.sqlite import Connection
 from forebay.stores.sqlite import _readers
+from tests.descriptors import open_descriptors
 
 PATIENCE = 20.0
 
@@ -74,16 +75,6 @@ def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "open", partial(Connection.open, close_timeout=0.05))
 
 
-def open_descriptors(path: Path) -> int:
-    found = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            found += descriptor.readlink() == path
-        except FileNotFoundError:  # the descriptor that listed the folder
-            continue
-    return found
-
-
 def leaves(error: BaseException) -> list[type[BaseException]]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for each in error.exceptions for leaf in leaves(each)]
@@ -109,9 +100,10 @@ def test_each_busy_connection_is_an_error_beside_a_ctrl_c(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             with trio.fail_after(PATIENCE), pytest.raises(BaseExceptionGroup) as raised:
                 async with open_sqlite(path) as store:
+                    await store.fetch_one("SELECT 1")  # opens the connection that `read` uses
                     nursery.start_soon(read, store)
                     nursery.start_soon(store.run, wait)
-                    await wait_all_tasks_blocked(0.05)
+                    await wait_all_tasks_blocked()
                     signal.raise_signal(signal.SIGINT)
                     await trio.sleep(PATIENCE)
             assert [KeyboardInterrupt, trio.TooSlowError, trio.TooSlowError] == leaves(raised.value)

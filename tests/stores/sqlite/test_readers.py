@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 from forebay import open_sqlite
 from forebay.sqlite import Connection, ConnectionState
 from forebay.stores.sqlite._readers import Readers
+from tests.descriptors import open_descriptors
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -233,17 +234,6 @@ async def test_a_failure_of_the_file_names_it(
 
 
 # How many connections there are
-
-
-def open_descriptors(path: Path) -> int:
-    """Return how many descriptors of the database file this process has open."""
-    found = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            found += descriptor.readlink() == path
-        except FileNotFoundError:  # the descriptor that listed the folder
-            continue
-    return found
 
 
 class SlowOpening:
