@@ -53,22 +53,19 @@ CALLS: dict[str, Call] = {
 }
 
 
-def under_trio(call: Callable[[], Any]) -> None:
-    async def main() -> None:
-        result = call()
-        if inspect.isawaitable(result):
-            await result
+async def finish(call: Callable[[], Any]) -> None:
+    """Make a call, and wait for its result if it is awaitable."""
+    result = call()
+    if inspect.isawaitable(result):
+        await result
 
-    trio.run(main)
+
+def under_trio(call: Callable[[], Any]) -> None:
+    trio.run(finish, call)
 
 
 def under_asyncio(call: Callable[[], Any]) -> None:
-    async def main() -> None:
-        result = call()
-        if inspect.isawaitable(result):
-            await result
-
-    asyncio.run(main())
+    asyncio.run(finish(call))
 
 
 def in_thread(run: Callable[[Callable[[], Any]], None], call: Callable[[], Any]) -> Exception:
