@@ -28,12 +28,6 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of a database."""
-    return tmp_path / "a.db"
-
-
-@pytest.fixture
 def raw(path: Path) -> Iterator[sqlite3.Connection]:
     """Open a connection to a file, in autocommit mode."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

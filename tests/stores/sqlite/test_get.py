@@ -53,11 +53,6 @@ REPLACED = Table(Counter, name="replaced", key="key")
 ALONE = Table(Counter, name="alone", key="key", merge={"total": Sum}, coalesce=False)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
 class Model:
     """The rows that a table should have, executed one by one."""
 

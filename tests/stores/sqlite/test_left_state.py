@@ -15,23 +15,13 @@ import trio
 from forebay import StoreError, Sum, Table, dead_letters, open_buffers, open_sqlite
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores.sqlite import SqliteStore
+from tests.stores.sqlite.another_connection import query
 
 HITS = Table.from_columns({"url": str, "count": int}, name="hits", key="url", merge={"count": Sum})
 EVENTS = Table.from_columns({"kind": str, "number": int}, name="events")
 STRICT = Table.from_columns({"kind": str, "number": int}, name="strict_events")
 
 Function = Callable[[sqlite3.Connection], object]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
-def rows(path: Path, sql: str) -> list[Any]:
-    """Return what another connection reads from the file."""
-    with closing(sqlite3.connect(path)) as raw:
-        return raw.execute(sql).fetchall()
 
 
 def statement(sql: str) -> Function:
@@ -141,9 +131,9 @@ async def use(store: SqliteStore, path: Path) -> None:
                 lambda raw: raw.execute("SELECT kind FROM main.events").fetchall()
             )
             assert [("a",)] * 3 == found
-    assert [("a", 0), ("a", 1), ("a", 2)] == rows(path, "SELECT * FROM events")
-    assert [("a", 3)] == rows(path, "SELECT * FROM hits")
-    assert [("b", 0), ("b", 1), ("b", 2)] == rows(path, "SELECT * FROM strict_events")
+    assert [("a", 0), ("a", 1), ("a", 2)] == query(path, "SELECT * FROM events")
+    assert [("a", 3)] == query(path, "SELECT * FROM hits")
+    assert [("b", 0), ("b", 1), ("b", 2)] == query(path, "SELECT * FROM strict_events")
 
 
 @pytest.fixture
@@ -200,7 +190,7 @@ async def test_an_unread_returning_is_committed(prepared: Path) -> None:
     """Its statement is done at once; only its rows wait to be read."""
     async with open_sqlite(prepared) as store:
         await store.run(half_returned)
-    assert [(1,), (2,), (3,), (4,), (5,)] == rows(prepared, "SELECT * FROM numbers")
+    assert [(1,), (2,), (3,), (4,), (5,)] == query(prepared, "SELECT * FROM numbers")
     KEPT.clear()
 
 
@@ -252,7 +242,7 @@ async def test_an_authorizer_cannot_keep_a_transaction_open(prepared: Path) -> N
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
             await store.run(call)
         await store.run(lambda raw: raw.execute("INSERT INTO numbers VALUES (5)"))
-    assert [(1,), (2,), (3,), (5,)] == rows(prepared, "SELECT * FROM numbers")
+    assert [(1,), (2,), (3,), (5,)] == query(prepared, "SELECT * FROM numbers")
 
 
 async def test_the_database_cannot_be_replaced_by_one_in_memory(prepared: Path) -> None:
@@ -352,7 +342,7 @@ async def test_autocommit_ends_the_transaction(prepared: Path, failing: bool) ->
             await store.run(call)
         notes = getattr(caught.value, "__notes__", [])
         assert failing == any("the transaction had ended" in note for note in notes)
-        assert [(4,), (5,)] == rows(prepared, "SELECT number FROM numbers WHERE number > 3")
+        assert [(4,), (5,)] == query(prepared, "SELECT number FROM numbers WHERE number > 3")
         assert sqlite3.LEGACY_TRANSACTION_CONTROL == await store.run(autocommit)  # type: ignore[attr-defined, unused-ignore]
         await use(store, prepared)
 
@@ -375,6 +365,6 @@ async def test_autocommit_off_changes_nothing(prepared: Path, failing: bool) -> 
         else:
             await store.run(call)
         expected = [] if failing else [(4,)]
-        assert expected == rows(prepared, "SELECT number FROM numbers WHERE number > 3")
+        assert expected == query(prepared, "SELECT number FROM numbers WHERE number > 3")
         assert sqlite3.LEGACY_TRANSACTION_CONTROL == await store.run(autocommit)  # type: ignore[attr-defined, unused-ignore]
         await use(store, prepared)

@@ -25,6 +25,7 @@ from forebay import (
 )
 from forebay.sqlite import Connection
 from forebay.stores.sqlite import CheckpointMode, CheckpointResult
+from tests.stores.sqlite.another_connection import query
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 60.0
@@ -46,11 +47,6 @@ COUNTED = (
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
-@pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
     """A store with a table of 20 MB, which a backup copies in several steps."""
     async with open_sqlite(path, create=[EVENTS], busy_timeout=0.001) as store:
@@ -64,12 +60,6 @@ def fill(raw: sqlite3.Connection, count: int) -> None:
         "INSERT INTO events SELECT -1, i, hex(zeroblob(500)) FROM n",
         [count],
     )
-
-
-def query(path: Path, sql: str) -> list[Any]:
-    """Return what another connection reads from the file."""
-    with closing(sqlite3.connect(path)) as raw:
-        return raw.execute(sql).fetchall()
 
 
 def count_of(path: Path) -> int:

@@ -21,11 +21,6 @@ with closing(sqlite3.connect(":memory:")) as _raw:
 """The pragmas of the SQLite with which the tests run."""
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
 async def values(path: Path, name: str, pragmas: dict[str, str | int]) -> list[Any]:
     """Return the value that a pragma has for the writer, and the one that it has for a reader."""
     async with open_sqlite(path, create=[EVENTS], pragmas=pragmas) as store:

@@ -33,6 +33,7 @@ from forebay import (
 from forebay._batching.coalesce import Coalescer
 from forebay.sqlite import CommitError, Connection
 from forebay.stores import Attempt, Batch, BatchError, FailureKind, Store
+from tests.stores.sqlite.another_connection import query
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -62,15 +63,9 @@ class Remark(NamedTuple):
 REMARKS = Table(Remark, name="remarks", key="kind")
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
 def rows(path: Path, sql: str = "SELECT * FROM events ORDER BY rowid") -> list[Any]:
     """Return what another connection reads from the file."""
-    with closing(sqlite3.connect(path)) as raw:
-        return raw.execute(sql).fetchall()
+    return query(path, sql)
 
 
 class Gate:

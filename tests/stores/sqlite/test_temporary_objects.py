@@ -27,6 +27,7 @@ from forebay import (
     open_sqlite,
 )
 from forebay._spill.writing import write_spill
+from tests.stores.sqlite.another_connection import query
 
 HITS = Table.from_columns(
     {"url": str, "count": int, "kind": int},
@@ -60,12 +61,6 @@ def execute_all(raw: sqlite3.Connection, script: str) -> None:
             statement = ""
 
 
-def in_file(path: Path, sql: str) -> list[Any]:
-    """Return what another connection reads from the file."""
-    with closing(sqlite3.connect(path)) as raw:
-        return raw.execute(sql).fetchall()
-
-
 @asynccontextmanager
 async def opened(
     path: Path, script: str
@@ -95,12 +90,12 @@ async def test_writes_go_to_the_table_of_the_file(tmp_path: Path, script: str) -
         await buffer.enqueue_update("b", kind=2)
         await buffer.enqueue_delete("d")
         await buffer.flush()
-        assert [("a", 3, 1), ("b", 1, 2), ("c", 1, 2), ("first", 1, 0)] == in_file(
+        assert [("a", 3, 1), ("b", 1, 2), ("c", 1, 2), ("first", 1, 0)] == query(
             path, "SELECT * FROM hits ORDER BY url"
         )
         await buffer.enqueue_delete_by(2)
         await buffer.flush()
-        assert [("a", 3, 1), ("first", 1, 0)] == in_file(path, "SELECT * FROM hits ORDER BY url")
+        assert [("a", 3, 1), ("first", 1, 0)] == query(path, "SELECT * FROM hits ORDER BY url")
 
 
 async def test_a_table_is_checked_and_not_its_temp_namesake(tmp_path: Path) -> None:
@@ -126,19 +121,19 @@ async def test_the_tables_of_forebay_are_those_of_the_file(tmp_path: Path) -> No
     async with opened(path, OWN_TABLES) as (store, buffer):
         await buffer.enqueue_many([("a", 1, 1), ("bad", 100, 1)])
         await buffer.flush()
-        assert [(1,)] == in_file(path, "SELECT count(*) FROM forebay_dead_letters")
-        assert [(3,)] == in_file(path, "SELECT position FROM forebay_progress")
+        assert [(1,)] == query(path, "SELECT count(*) FROM forebay_dead_letters")
+        assert [(3,)] == query(path, "SELECT position FROM forebay_progress")
         result = await dead_letters.replay(store)
         assert (1,) == result.refused
         [letter] = await dead_letters.fetch(store)
         assert (1, 1) == (letter.id, len(letter.history))
         database = await store.identify()
-        assert [(database.id,)] == in_file(path, "SELECT id FROM forebay_database")
+        assert [(database.id,)] == query(path, "SELECT id FROM forebay_database")
         assert range(3, 4) == await dead_letters.import_spill(store, spill)
-        assert [(3,)] == in_file(path, "SELECT first_letter FROM forebay_spills")
+        assert [(3,)] == query(path, "SELECT first_letter FROM forebay_spills")
         assert range(3, 4) == await dead_letters.import_spill(store, spill)
         assert 2 == await dead_letters.purge(store, all_letters=True)
-        assert [(0,)] == in_file(path, "SELECT count(*) FROM forebay_dead_letters")
+        assert [(0,)] == query(path, "SELECT count(*) FROM forebay_dead_letters")
         assert [(0,), (0,), (0,)] == await store.run(count_temporary)
 
 

@@ -34,11 +34,6 @@ NUMBERS = forebay.Table.from_columns({"i": int}, name="n")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "a.db"
-
-
-@pytest.fixture
 async def store(path: Path) -> AsyncIterator[forebay.SqliteStore]:
     """A store with one reader, so that a reader that is not released is noticed."""
     async with forebay.open_sqlite(path, create=[EVERYTHING], readers=1) as opened:
