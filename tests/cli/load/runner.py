@@ -1,13 +1,15 @@
-"""Run `forebay load` in this process, and look at the database a.db in the current folder."""
+"""Run `forebay load`, and look at the database a.db in the current folder."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from forebay.cli._command import command
@@ -34,6 +36,17 @@ def query(sql: str) -> list[Any]:
 def execute(sql: str) -> None:
     with closing(sqlite3.connect("a.db")) as connection:
         connection.executescript(sql)
+
+
+def wait_for(process: subprocess.Popen[bytes], text: str) -> None:
+    """Read the messages of a running load until one contains the text."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line.decode())
+        if text in lines[-1]:
+            return
+    pytest.fail(f"the load ended without the message {text!r}: {lines}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 from forebay import StoreError
 from forebay.cli._load.database import DatabaseState, look_at, restore
 from forebay.cli._load.target_columns import COMPUTED
-from tests.cli.load.runner import locked
+from tests.cli.load.runner import locked, wait_for
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
 INTO = ["--database", "a.db", "--table", "t"]
@@ -134,16 +134,6 @@ def loading(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def wait_for(process: subprocess.Popen[bytes], text: str) -> None:
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line.decode())
-        if text in lines[-1]:
-            return
-    pytest.fail(f"the load ended without the message {text!r}: {lines}")
 
 
 def test_a_load_that_gives_up_on_a_locked_database_changes_nothing() -> None:

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forebay.cli._command import command
+from tests.cli.load.runner import wait_for
 from tests.cli.load.ways import WAYS
 
 LOAD = [sys.executable, "-m", "forebay", "load"]
@@ -129,16 +130,6 @@ def feed(process: subprocess.Popen[bytes], text: str) -> None:
     assert process.stdin is not None
     process.stdin.write(text.encode())
     process.stdin.flush()
-
-
-def wait_for(process: subprocess.Popen[bytes], text: str) -> None:
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line.decode())
-        if text in lines[-1]:
-            return
-    pytest.fail(f"the load ended without the message {text!r}: {lines}")
 
 
 @pytest.mark.parametrize(
