@@ -149,17 +149,17 @@ class _Load:
         ):
             first = await anext(usable, None)
             if first is None and not self._sample.rows and not self._rejected.count:
-                first = UsableRows(())  # a table of a header alone
+                first = UsableRows(())  # the inputs are a header alone
             elif first is None or not first.rows:
                 if first is not None and first.failure is not None:
                     raise first.failure
                 return
-            created = False
+            keeps_empty_table = False
             try:
                 failure = await self._write(plan.table, first, usable)
-                created = not first.rows
+                keeps_empty_table = not first.rows  # a header alone creates an empty table
             finally:
-                if not created:
+                if not keeps_empty_table:
                     await self._restore(before)
         if failure is not None:
             raise failure
