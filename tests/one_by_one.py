@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from typing import Any
 
 from forebay import Delete, DeleteBy, Merge, Table, Update, Write
@@ -36,6 +37,16 @@ def rows_of(raw: sqlite3.Connection, table: Table[Any]) -> list[tuple[Any, ...]]
     columns = ", ".join(f'"{column.name}"' for column in table.columns)
     order = ", ".join(f'"{name}"' for name in table.key) or "rowid"
     return raw.execute(f'SELECT {columns} FROM "{table.name}" ORDER BY {order}').fetchall()
+
+
+def rows_after(
+    ddl: str, table: Table[Any], operations: Iterable[Operation]
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a new table after each operation was executed alone."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
+        raw.execute(ddl)
+        execute(raw, table, operations)
+        return rows_of(raw, table)
 
 
 def _execute(raw: sqlite3.Connection, table: Table[Any], operation: Operation) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from typing import Any
 
 from hypothesis import given
@@ -27,10 +25,7 @@ def entry_of(operation: Operation) -> Entry:
 
 def rows_by_key(drawn: Drawn, executed: list[Operation]) -> dict[Any, tuple[Any, ...]]:
     """Return the rows of the table by key after each operation was executed alone."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
-        raw.execute(drawn.ddl)
-        one_by_one.execute(raw, drawn.table, executed)
-        rows = one_by_one.rows_of(raw, drawn.table)
+    rows = one_by_one.rows_after(drawn.ddl, drawn.table, executed)
     return {key_getter(drawn.table)(row): row for row in rows}
 
 

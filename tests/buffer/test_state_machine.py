@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from typing import Any
@@ -329,11 +329,16 @@ class BufferMachine(RuleBasedStateMachine):
         except trio.ClosedResourceError:
             assert self.block.done()
             return
+        rows = sorted(found.values(), key=key_getter(self.drawn.table))
+        assert rows == self.rows_after(self.open.accepted[self.settled :])
+
+    def rows_after(self, operations: Iterable[Operation]) -> list[tuple[Any, ...]]:
+        """Return the rows that the model would have after more operations."""
         self.model.execute("SAVEPOINT before")
-        one_by_one.execute(self.model, self.drawn.table, self.open.accepted[self.settled :])
-        expected = one_by_one.rows_of(self.model, self.drawn.table)
+        one_by_one.execute(self.model, self.drawn.table, operations)
+        rows = one_by_one.rows_of(self.model, self.drawn.table)
         self.model.execute("ROLLBACK TO before")
-        assert sorted(found.values(), key=key_getter(self.drawn.table)) == expected
+        return rows
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of the store."""
@@ -388,14 +393,7 @@ class BufferMachine(RuleBasedStateMachine):
             return
         assert len(left) == unsettled.count
         # The entries named in the error are coalesced, but must have the effect of those left.
-        for named in (left, unsettled.entries):
-            self.model.execute("SAVEPOINT before")
-            one_by_one.execute(self.model, self.drawn.table, named)
-            rows = one_by_one.rows_of(self.model, self.drawn.table)
-            self.model.execute("ROLLBACK TO before")
-            if named is left:
-                expected = rows
-        assert expected == rows
+        assert self.rows_after(left) == self.rows_after(unsettled.entries)
 
     def teardown(self) -> None:
         """Let the store recover and close the block."""

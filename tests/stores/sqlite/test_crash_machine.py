@@ -195,12 +195,12 @@ class CrashMachine(RuleBasedStateMachine):
         )
         assert 0 == seen.dead_lettered
         if seen.pending == 0:
-            with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-                model.execute(self.drawn.ddl)
-                one_by_one.execute(model, self.drawn.table, self.accepted)
-                expected = one_by_one.rows_of(model, self.drawn.table)
             with closing(sqlite3.connect(self.path)) as raw:
-                assert expected == one_by_one.rows_of(raw, self.drawn.table)
+                assert self.expected_rows() == one_by_one.rows_of(raw, self.drawn.table)
+
+    def expected_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of the table after all accepted entries."""
+        return one_by_one.rows_after(self.drawn.ddl, self.drawn.table, self.accepted)
 
     @invariant()
     def check_get(self) -> None:
@@ -213,11 +213,8 @@ class CrashMachine(RuleBasedStateMachine):
         except TypeError:
             assert self.converts_values()
             return
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-            model.execute(self.drawn.ddl)
-            one_by_one.execute(model, self.drawn.table, self.accepted)
-            expected = one_by_one.rows_of(model, self.drawn.table)
-        assert sorted(found.values(), key=key_getter(self.drawn.table)) == expected
+        rows = sorted(found.values(), key=key_getter(self.drawn.table))
+        assert rows == self.expected_rows()
 
     def converts_values(self) -> bool:
         """Return whether a column of the table has a type that converts some values."""

@@ -46,10 +46,7 @@ from tests.random_tables import Drawn, operations, tables, write
 
 def expected_rows(drawn: Drawn, accepted: Sequence[Operation]) -> list[tuple[Any, ...]]:
     """Return the rows of the table after each operation was executed alone."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as raw:
-        raw.execute(drawn.ddl)
-        one_by_one.execute(raw, drawn.table, accepted)
-        return one_by_one.rows_of(raw, drawn.table)
+    return one_by_one.rows_after(drawn.ddl, drawn.table, accepted)
 
 
 def entry_of(table: Table[Any], operation: Operation) -> Entry:
