@@ -108,7 +108,6 @@ SAMPLES: list[Exception] = [
     SchemaError("no such column", table="t"),
     DecodeError("cannot read 'x'", table="t", column="a", value="x"),
     StoreError("'a.db' is locked"),
-    DecodeError("not a date", table="t", column="day", value="x"),
     SpillError("line 1: not a spill file"),
     RowError("refused", buffer="t", operation=ENTRY, code="SQLITE_TOOBIG", dead_letter=7),
     flush_error(ValueError("why")),
