@@ -14,7 +14,6 @@ from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_table import save_version
 from forebay.stores.clickhouse._values import ValueRefusedError
 from forebay.stores.sqlite._commit import BatchCommitter, RowRefusedError
-from forebay.stores.sqlite._errors import batch_error
 
 
 class TableWriter:
@@ -103,28 +102,16 @@ class ClickHouseAttempt:
             )
         self._committer.added.clear()
         try:
-            outcome = await spool.connection.run(self._commit, rejection_limit)
-        except BatchError as error:
-            error.settled, error.outcome = self._committer.settled_entries, self._outcome()
-            raise
-        except Exception as error:
-            raise batch_error(
-                error,
-                settled=self._committer.settled_entries,
-                outcome=self._outcome(),
-                in_doubt=self._committer.in_doubt,
-            ) from error
+            with self._committer.batch_errors():
+                outcome = await spool.connection.run(self._commit, rejection_limit)
         finally:
             self._wake()  # also after a failure: a part of the batch may be in the spool
         # There is no checkpoint here: what is committed is counted.
         now = time.time()
+        name = self._committer.batch.table.name
         for entries, stored_bytes in self._committer.added:
-            name = self._committer.batch.table.name
             spool.add(name, entries=entries, stored_bytes=stored_bytes, spooled_at=now)
         return outcome
-
-    def _outcome(self) -> Outcome:
-        return self._committer.outcome()
 
     def _commit(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
         with self._spool.files.checked():

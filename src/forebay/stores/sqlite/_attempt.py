@@ -6,9 +6,8 @@ import sqlite3
 
 from forebay import sqlite
 from forebay._batching.batch import Batch
-from forebay.stores import BatchError, Outcome
+from forebay.stores import Outcome
 from forebay.stores.sqlite._commit import BatchCommitter, TransactionHook
-from forebay.stores.sqlite._errors import batch_error
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
 
@@ -52,21 +51,11 @@ class SqliteAttempt:
         """
         committer = self._committer
         try:
-            outcome = await self._writer.run(self._commit_in_thread, rejection_limit)
-        except BatchError as error:
-            error.settled, error.outcome = committer.settled_entries, committer.outcome()
-            raise
-        except Exception as error:
-            raise batch_error(
-                error,
-                settled=committer.settled_entries,
-                outcome=committer.outcome(),
-                in_doubt=committer.in_doubt,
-            ) from error
+            with committer.batch_errors():
+                return await self._writer.run(self._commit_in_thread, rejection_limit)
         finally:
             if committer.saved_position:
                 self._saved_positions.add(committer.batch.stream)
-        return outcome
 
     def _commit_in_thread(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
         return self._files.guard(self._committer.commit_remaining, raw, rejection_limit)

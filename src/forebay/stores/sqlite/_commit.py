@@ -15,7 +15,8 @@ violates: see `_sharing.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ from forebay._table.table import is_coalesced
 from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
-from forebay.stores.sqlite._errors import code_name, failure_kind, refuses_rows
+from forebay.stores.sqlite._errors import batch_error, code_name, failure_kind, refuses_rows
 from forebay.stores.sqlite._explain import explain
 from forebay.stores.sqlite._positions import load_position, save_position
 from forebay.stores.sqlite._settled import Settled
@@ -136,6 +137,22 @@ class BatchCommitter:
     def in_doubt(self) -> bool:
         """Whether a COMMIT failed and the file has not been checked for its outcome since."""
         return self._in_doubt is not None
+
+    @contextmanager
+    def batch_errors(self) -> Generator[None, None, None]:
+        """Convert an error of `commit_remaining` into a `BatchError` that says what is settled."""
+        try:
+            yield
+        except BatchError as error:
+            error.settled, error.outcome = self.settled_entries, self.outcome()
+            raise
+        except Exception as error:
+            raise batch_error(
+                error,
+                settled=self.settled_entries,
+                outcome=self.outcome(),
+                in_doubt=self.in_doubt,
+            ) from error
 
     def outcome(self, *, duration: float = 0.0) -> Outcome:
         """Return the outcome of the settled entries."""
