@@ -158,16 +158,18 @@ class Client:
             sql: the INSERT statement, which ends with its format.
             body: the block, compressed.
             compression: the name of the compression; empty for none.
-            token: by which the server recognises the block if it is sent again; empty for none.
+            token: by which the server recognises the block if it is sent again.
             timeout: how long the request may take, in seconds.
 
         Raises:
             ServerError: ClickHouse refused the block, or a part of it.
             NoAnswerError: ClickHouse did not answer in time.
         """
-        parameters = {"query": sql, **self.insert_settings}
-        if token:
-            parameters["insert_deduplication_token"] = token
+        parameters = {
+            "query": sql,
+            **self.insert_settings,
+            "insert_deduplication_token": token,
+        }
         headers = {"Content-Encoding": compression} if compression else {}
         answer = await self._post(parameters, body, timeout, headers)
         if answer.strip():  # an INSERT has no result, so this is an error after the status 200

@@ -55,14 +55,11 @@ class RelayOptions:
         request_timeout: how long a request may take, in seconds.
         insert_interval: how long after the start of an INSERT the next one may start, in seconds.
         retry: the waits after a failure that passes.
-        use_tokens: whether the server can recognise a block that is sent again. Only the control
-            of a test turns it off.
     """
 
     request_timeout: float
     insert_interval: float
     retry: RetryPolicy
-    use_tokens: bool = True
 
 
 _SLOWER: Final = {Meaning.OVERLOADED: 0.5, Meaning.BLOCKED: 3.0, Meaning.ROW: 3.0}
@@ -237,7 +234,7 @@ class Relay:
             row.statement,
             outgoing.block,
             compression="" if row.compression == "none" else row.compression,
-            token=row.token if self._options.use_tokens else "",
+            token=row.token,
             timeout=self._options.request_timeout,
         )
 
