@@ -23,7 +23,7 @@ async def test_https_verifies_the_certificate(
     server: RealServer, database: str, tmp_path: Path
 ) -> None:
     """Rows are delivered to a server whose authority is trusted, and to no other one."""
-    import trustme  # noqa: PLC0415  # where it is missing, the server's fixture skips the test
+    import trustme  # noqa: PLC0415  # comes with httpx, without which the test is skipped
 
     authority = trustme.CA()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

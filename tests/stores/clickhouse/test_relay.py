@@ -129,9 +129,9 @@ async def test_the_order_of_a_table_is_kept_and_other_tables_go_on(
         refused = False
         await store.delivered()
         assert "blocked" != store.statistics().state
-        bodies = [insert.token for insert in proxy.inserts if "`lines`" in insert.statement]
-        assert 2 == len(set(bodies))
-        assert bodies == sorted(bodies, key=bodies.index)
+        tokens = [insert.token for insert in proxy.inserts if "`lines`" in insert.statement]
+        assert 2 == len(set(tokens))
+        assert tokens == sorted(tokens, key=tokens.index)
 
 
 CHECKED = (

@@ -164,11 +164,11 @@ async def test_each_type_comes_back(server: RealServer, database: str, tmp_path:
     ):
         await buffers[created].write(row)
         await buffers[other].write(row)
-    for name, price in (("created", "12.5"), ("other", "12.5")):
+    for name in ("created", "other"):
         assert [
             [
                 *("é\0", "-5", 1.5, "00FF21", 1, "2026-01-02 03:04:05.678901", "2026-01-02"),
-                *("00112233-4455-6677-8899-aabbccddeeff", price, "it's", None),
+                *("00112233-4455-6677-8899-aabbccddeeff", "12.5", "it's", None),
             ]
         ] == server.query(
             "SELECT text, toString(number), real, hex(raw), toUInt8(flag),"

@@ -135,15 +135,8 @@ class Spool:
         self, buffer: str, *, declaration: str, types: str, has_views: bool
     ) -> KnownTable:
         """Save what was found out about a table, and return it with its version."""
-
-        def save(raw: sqlite3.Connection) -> KnownTable | None:
-            rows.save_table(raw, buffer, declaration=declaration, types=types, has_views=has_views)
-            return rows.load_table(raw, buffer)
-
-        saved = await self.run(save)
-        if saved is None:
-            raise StoreError(f"{self.path!r}: a row that was saved is gone")
-        return saved
+        save = partial(rows.save_table, declaration=declaration, types=types, has_views=has_views)
+        return await self.run(save, buffer)
 
     # Blocks
 

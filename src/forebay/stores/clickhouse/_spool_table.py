@@ -266,14 +266,15 @@ def load_table(raw: sqlite3.Connection, buffer: str) -> KnownTable | None:
 
 def save_table(
     raw: sqlite3.Connection, buffer: str, *, declaration: str, types: str, has_views: bool
-) -> None:
-    """Save what was found out about a table. Its version stays."""
-    raw.execute(
+) -> KnownTable:
+    """Save what was found out about a table, and return it with its version, which stays."""
+    [(version,)] = raw.execute(
         "INSERT INTO main.forebay_spool_tables VALUES (?, ?, ?, ?, 0) ON CONFLICT (buffer)"
         " DO UPDATE SET declaration = excluded.declaration, types = excluded.types,"
-        " has_views = excluded.has_views",
+        " has_views = excluded.has_views RETURNING version",
         (buffer, declaration, types, has_views),
-    )
+    ).fetchall()
+    return KnownTable(declaration, types, has_views, version)
 
 
 def save_version(raw: sqlite3.Connection, buffer: str, version: int) -> None:
