@@ -101,8 +101,7 @@ class Client:
 
     def know_version(self, version: str) -> None:
         """Send the settings that this version of ClickHouse knows."""
-        numbers = tuple(int(part) for part in version.split(".")[:2])
-        if numbers >= (26, 2):
+        if version_numbers(version) >= (26, 2):
             self.insert_settings = {**INSERT_SETTINGS, "deduplicate_insert": "enable"}
 
     async def __aenter__(self) -> Self:
@@ -205,6 +204,11 @@ class Client:
             raise NoAnswerError(f"HTTP_{response.status_code}", _shorten(response.text))
         content: bytes = response.content
         return content
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version of ClickHouse, such as ``(24, 8)``."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _shorten(text: str) -> str:

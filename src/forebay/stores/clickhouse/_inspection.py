@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from forebay.stores.clickhouse._client import Client
+from forebay.stores.clickhouse._client import Client, version_numbers
 from forebay.stores.clickhouse._declared import full_name
 from forebay.stores.clickhouse._server_types import call_arguments, quote_text, unquote_name
 
@@ -210,8 +210,7 @@ def _distributed_arguments(engine_full: str) -> list[str]:
 
 def version_problem(version: str) -> str | None:
     """Return why a version of ClickHouse cannot be used, or None."""
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    if numbers < OLDEST:
+    if version_numbers(version) < OLDEST:
         return (
             f"ClickHouse {version} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest version that "
             f"this store works with; install a newer version"
