@@ -245,6 +245,7 @@ class Connection:
                 "the connection is closed when it has ended"
             )
 
+    @trio.lowlevel.enable_ki_protection  # also as a system task
     async def _close(self) -> None:
         try:
             await self._thread.run_sync(self._raw.close)

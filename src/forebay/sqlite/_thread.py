@@ -11,6 +11,9 @@ cancelled scope stays cancelled, so after such a call the host begins another `r
 the same thread from Trio's cache. The caller waits until then, so that the next call is not
 affected.
 
+Ctrl-C interrupts nothing here, since a `KeyboardInterrupt` in a system task is an internal error of
+Trio. The program's own code gets it.
+
 To wake the event loop costs more than a short statement. So while the calls are short, the event
 loop itself waits for the next one, for 100 µs at most. A call is a checkpoint all the same.
 """
@@ -181,7 +184,9 @@ class ConnectionThread:
         finally:
             del call  # an error's traceback refers to this frame, so this would be a cycle
 
+    @trio.lowlevel.enable_ki_protection
     async def _run(self, call: _Call, interrupt: Callable[[], object] | None) -> None:
+        @trio.lowlevel.enable_ki_protection
         def abort(raise_cancel: RaiseCancel) -> trio.lowlevel.Abort:
             call.raise_cancel = raise_cancel
             if interrupt is None:
@@ -235,6 +240,7 @@ class ConnectionThread:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._end_call, call)
 
+    @trio.lowlevel.enable_ki_protection
     def _end_call(self, call: _Call) -> None:
         if call.ended:  # reported twice, since memory was exhausted
             return
@@ -244,12 +250,14 @@ class ConnectionThread:
         else:
             self._finish(call)
 
+    @trio.lowlevel.enable_ki_protection
     def _finish(self, call: _Call) -> None:
         trio.lowlevel.reschedule(call.task)
         call.ended = True
         # Here, not when the task runs again: before that, the loop would sleep once more.
         self._gil_releaser.call_ended()
 
+    @trio.lowlevel.enable_ki_protection
     async def _host(self) -> None:
         """Keep the thread, in a system task."""
         async with trio.open_nursery() as self._nursery:
@@ -260,6 +268,7 @@ class ConnectionThread:
                 self._end_calls(trio.RunFinishedError(f"{self._name!r} ended with its trio.run"))
                 self._nursery.cancel_scope.cancel()
 
+    @trio.lowlevel.enable_ki_protection
     async def _keep_thread(self) -> None:
         served = False
         while not self._stopped:
@@ -274,12 +283,14 @@ class ConnectionThread:
                     self._end_calls(error)
                 await trio.sleep(_PERIOD)
 
+    @trio.lowlevel.enable_ki_protection
     async def _stop_when_cancelled(self) -> None:
         try:
             await trio.sleep_forever()
         finally:
             self.stop()  # otherwise the host would wait for the thread, and trio.run for the host
 
+    @trio.lowlevel.enable_ki_protection
     def _end_calls(self, error: Exception) -> None:
         """End the calls that the thread has not got."""
         with suppress(Empty):
@@ -289,6 +300,7 @@ class ConnectionThread:
                     call.refuse(error)
                     self._finish(call)
 
+    @trio.lowlevel.enable_ki_protection
     async def _keep_interrupting(self, call: _Call, interrupt: Callable[[], object]) -> None:
         # SQLite ignores an interrupt that comes just before a statement begins. No other call can
         # be hit, since this call has the turn until it has ended.
