@@ -204,7 +204,8 @@ def test_an_interrupt_at_any_call_while_buffers_open() -> None:
         assert bool(interrupter.interrupts) == bool(errors)
 
 
-def test_an_interrupt_at_calls_of_the_exit_of_a_file(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_interrupt_at_any_call_of_the_exit_of_a_file(tmp_path: Path) -> None:
     """The connections are closed, and the rows are in the file or named."""
 
     def leave(path: Path, *calls: int) -> tuple[list[BaseException], Interrupter]:
@@ -223,16 +224,18 @@ def test_an_interrupt_at_calls_of_the_exit_of_a_file(tmp_path: Path) -> None:
         return run(main, interrupter), interrupter
 
     calls = leave(tmp_path / "count.db")[1].calls
-    for n in range(1, calls, 11):
-        path = tmp_path / f"{n}.db"
-        errors, _ = leave(path, n, n + 5)
+    one = [(n,) for n in range(1, calls)]
+    more = [(n, n + 5, n + 5 + n % 57)[: 2 + n % 2] for n in range(1, calls, 11)]
+    for number, at in enumerate([*one, *more]):
+        path = tmp_path / f"{number}.db"
+        errors, _ = leave(path, *at)
         with closing(sqlite3.connect(path)) as raw:
             [[committed]] = raw.execute("SELECT count(*) FROM letters").fetchall()
-        assert ROWS == committed + unsettled(errors), f"interrupted at {n}: {errors}"
-        assert not path.with_name(f"{n}.db-wal").exists(), f"interrupted at {n}: left open"
+        assert ROWS == committed + unsettled(errors), f"interrupted at {at}: {errors}"
+        assert not path.with_name(f"{number}.db-wal").exists(), f"interrupted at {at}: left open"
 
 
-def test_an_interrupt_at_calls_of_the_exit_of_the_statistics_socket(tmp_path: Path) -> None:
+def test_an_interrupt_at_any_call_of_the_exit_of_the_statistics_socket(tmp_path: Path) -> None:
     """The socket is removed, and the error of the body leaves."""
     path = tmp_path / "top.sock"
 
@@ -247,13 +250,18 @@ def test_an_interrupt_at_calls_of_the_exit_of_the_statistics_socket(tmp_path: Pa
 
         return run(block, interrupter), interrupter
 
-    for n in range(2, leave()[1].calls, 5):
-        errors, _ = leave(n, n + 3)
-        assert LookupError in {type(error) for error in errors}, f"interrupted at {n}"
-        assert not path.exists(), f"interrupted at {n}"
+    calls = leave()[1].calls
+    one = [(n,) for n in range(2, calls)]
+    more = [(n, n + 3, n + 3 + n % 23)[: 2 + n % 2] for n in range(2, calls, 3)]
+    for at in [*one, *more]:
+        errors, _ = leave(*at)
+        assert LookupError in {type(error) for error in errors}, f"interrupted at {at}"
+        assert not path.exists(), f"interrupted at {at}"
 
 
-def test_an_interrupt_at_calls_of_the_exit_of_the_export(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_at_any_call_of_the_exit_of_the_export(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The error of the body leaves, and the providers are shut down."""
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
@@ -268,9 +276,10 @@ def test_an_interrupt_at_calls_of_the_exit_of_the_export(monkeypatch: pytest.Mon
 
         return run(block, interrupter), interrupter
 
-    for n in range(2, leave()[1].calls, 7):
-        errors, _ = leave(n, n + 3)
-        assert LookupError in {type(error) for error in errors}, f"interrupted at {n}"
+    for n in range(2, leave()[1].calls):
+        for at in ((n,), (n, n + 3), (n, n + 3, n + 3 + n % 23)):
+            errors, _ = leave(*at)
+            assert LookupError in {type(error) for error in errors}, f"interrupted at {at}"
 
 
 def test_an_interrupt_at_calls_of_the_exit_of_a_cache(tmp_path: Path) -> None:
@@ -296,3 +305,38 @@ def test_an_interrupt_at_calls_of_the_exit_of_a_cache(tmp_path: Path) -> None:
             [[committed]] = raw.execute("SELECT count(*) FROM key_value_entries").fetchall()
         assert ROWS == committed + unsettled(errors), f"interrupted at {n}: {errors}"
         assert LookupError in {type(error) for error in errors}, f"interrupted at {n}"
+
+
+@pytest.mark.parametrize(
+    ("block", "step"),
+    [
+        pytest.param(lambda folder: open_sqlite(folder / "a.db", create=[LETTERS]), 5, id="file"),
+        pytest.param(lambda folder: open_cache(folder / "cache"), 61, id="cache"),
+        pytest.param(lambda _: export_telemetry(set_global=False), 1, id="export"),
+    ],
+)
+def test_an_interrupt_at_calls_while_a_block_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: Any, step: int
+) -> None:
+    """The interrupt leaves alone, nothing stays open, and the next program opens it again."""
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+
+    def enter(folder: Path, *calls: int) -> tuple[list[BaseException], Interrupter]:
+        interrupter = Interrupter(*calls)
+
+        async def main() -> None:
+            manager = block(folder)
+            interrupter.arm()
+            async with manager:
+                interrupter.disarm()
+
+        return run(main, interrupter), interrupter
+
+    calls = enter(tmp_path)[1].calls
+    for n in range(1, calls, step):
+        errors, interrupter = enter(tmp_path, n)
+        assert {type(error) for error in errors} <= {KeyboardInterrupt}, f"interrupted at {n}"
+        assert bool(interrupter.interrupts) == bool(errors), f"interrupted at {n}"
+        assert not [*tmp_path.rglob("*-wal")], f"interrupted at {n}: left open"
+    assert enter(tmp_path)[0] == []
