@@ -132,7 +132,7 @@ def _install_for_bench(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure the main questions beside other libraries, in less than ten minutes."""
+    """Measure the main questions beside other libraries, in some ten minutes."""
     _install_for_bench(session)
     session.run("python", "-m", "benchmarks", "run", "--json", BENCH_RESULTS, *session.posargs)
 

@@ -5,7 +5,7 @@ To add a question:
 1. Write a module here. Its docstring asks the question and says how it is measured; the page of
    all figures quotes it. Its function `cases(full)` yields a `Case` for each set of parameters.
    With `full` it may take as long as it needs; without, all questions of `MAIN` together must take
-   less than ten minutes.
+   some ten minutes.
 2. Add the module to `_MODULES`, in the order in which questions run, and its name to `MAIN` if it
    belongs to the short run.
 3. Add a `Claim` to `benchmarks/claims.py` if the documentation is to promise the figure.
@@ -90,4 +90,4 @@ MAIN = (
     "row_by_row", "one_call", "latency", "enqueue_to_commit", "libraries", "durable_writes",
     "busy_loop", "saturation", "telemetry", "tables", "producers", "overload",
 )  # fmt: skip
-"""The questions of `nox -s bench`, which takes less than ten minutes."""
+"""The questions of `nox -s bench`, which takes some ten minutes."""

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -628,3 +628,21 @@ def test_options_of_wrong_types_or_out_of_range_are_refused(option: str, value: 
     pattern = "high_watermark" if option == "target" and value == 0.85 else option
     with pytest.raises(OptionsError, match=rf"^{pattern} = .+: expected a"):
         dataclasses.replace(CacheOptions(), **{option: value})
+
+
+async def test_a_suspended_buffer_keeps_the_cache_running(tmp_path: Path) -> None:
+    """With `on_failure="suspend"`, what was accepted is written once the table is back."""
+    options = BufferOptions(
+        on_failure="suspend", retry=RetryPolicy(initial_delay=0.001, max_delay=0.01)
+    )
+    async with open_cache(tmp_path, options=BY_HAND, buffer_options=options) as cache:
+        with closing(sqlite3.connect(tmp_path / "cache.db", isolation_level=None)) as other:
+            other.execute("ALTER TABLE key_value_entries RENAME TO hidden")
+            await cache.key_values.put("id", "acme", "app", ["a"])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cache.flush)
+                await until(lambda: cache.statistics().buffers["key_value_entries"].suspended)
+                await cache.artifacts.track_access("other")
+                other.execute("ALTER TABLE hidden RENAME TO key_value_entries")
+            rows = other.execute("SELECT key FROM key_value_entries").fetchall()
+    assert rows == [("keyvalue:acme:app:id",)]

@@ -91,6 +91,8 @@ async def rows(buffer: forebay.Buffer[Artifact]) -> None:
     await buffer.enqueue_delete("a")
     await buffer.enqueue_delete_by("a")
     await buffer.enqueue_update("a", size_bytes=1)
+    assert_type(await buffer.get("a"), Artifact | None)
+    assert_type(await buffer.get_many(["a"]), dict[Any, Artifact])
     assert_type(buffer.table, forebay.Table[Artifact])
     assert_type(buffer.statistics().oldest_age, float)
 

@@ -25,6 +25,8 @@ from forebay import (
     Json,
     Keep,
     Max,
+    RetryPolicy,
+    StoreError,
     Sum,
     Table,
     Update,
@@ -32,7 +34,9 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
+from forebay.stores import BatchError, FailureKind, Outcome
 from tests import buffer_calls, one_by_one
+from tests.wrapped_attempts import Commit, WrappedAttempt
 
 
 class Counter(NamedTuple):
@@ -281,3 +285,107 @@ async def test_other_tasks_run_and_a_cancellation_is_heard_during_many_keys(path
             await buffers[SUMS].get_many(f"{i}" for i in drawn)
         assert scope.cancelled_caught
         nursery.cancel_scope.cancel()
+
+
+CHECKED = Table(Counter, name="checked", key="key", merge={"total": Sum}, coalesce=False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_refused_rows_count_until_they_are_refused(path: Path, seed: int) -> None:
+    """Random entries, of which the table refuses some, and flushes in between."""
+    rng = random.Random(seed)  # no secret
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute(
+            "CREATE TABLE checked (key TEXT PRIMARY KEY, total INTEGER CHECK (total % 3 <> 0), "
+            "first INTEGER, state TEXT)"
+        )
+    rows: dict[str, tuple[Any, ...]] = {}
+    pending: list[Write | Update | Delete] = []
+    options = BufferOptions(flush_interval=math.inf)
+    async with open_sqlite(path) as store, open_buffers(store, CHECKED, options=options) as buffers:
+        buffer = buffers[CHECKED]
+        for _ in range(60):
+            operation = random_operation(rng, rng.choice("abc"))
+            buffer_calls.enqueue_nowait(buffer, operation)
+            pending.append(operation)
+            if rng.random() < 0.2:
+                await buffer.flush()
+                for each in pending:
+                    after = applied(rows, each)
+                    # SQLite checks the row of an upsert before it finds the conflict.
+                    written = [each.row] if isinstance(each, Write) else []
+                    if all(row[1] % 3 for row in [*after.values(), *written]):
+                        rows = after
+                pending.clear()
+            expected = rows
+            for each in pending:
+                expected = applied(expected, each)
+            found = await buffer.get_many(["a", "b", "c"])
+            assert {key: tuple(row) for key, row in found.items()} == expected
+        assert buffer.statistics().dead_lettered
+
+
+def applied(
+    rows: dict[str, tuple[Any, ...]], operation: Write | Update | Delete
+) -> dict[str, tuple[Any, ...]]:
+    """Return the rows after an operation that the table does not refuse."""
+    rows = dict(rows)
+    match operation:
+        case Write((key, total, *others)):
+            rows[key] = (key, total + (rows[key][1] if key in rows else 0), *others)
+        case Update(key, columns) if key in rows:
+            rows[key] = (key, columns["total"], *rows[key][2:])
+        case Delete(key):
+            rows.pop(key, None)
+    return rows
+
+
+async def test_a_suspended_buffer_is_read_once_its_table_is_back(path: Path) -> None:
+    """Nothing that was accepted meanwhile is missing, nothing counts twice."""
+    options = BufferOptions(
+        on_failure="suspend", retry=RetryPolicy(initial_delay=0.001, max_delay=0.01)
+    )
+    async with (
+        open_sqlite(path, create=[SUMS]) as store,
+        open_buffers(store, SUMS, options=options) as buffers,
+        trio.open_nursery() as nursery,
+    ):
+        buffer = buffers[SUMS]
+        await buffer.write(Counter("a", 1, 1, None))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("ALTER TABLE sums RENAME TO hidden")
+            nursery.start_soon(buffer.write, Counter("a", 2, 2, "new"))
+            await wait_all_tasks_blocked()
+            with pytest.raises((StoreError, sqlite3.Error)):
+                await buffer.get("a")
+            other.execute("ALTER TABLE hidden RENAME TO sums")
+        assert await buffer.get("a") == Counter("a", 3, 1, "new")
+        await buffer.flush()
+        assert await buffer.get("a") == Counter("a", 3, 1, "new")
+
+
+async def test_a_commit_in_doubt_is_counted_once(path: Path) -> None:
+    """It took place, and the buffer does not know: the position in the file tells."""
+    reported = trio.Event()
+
+    async def in_doubt(commit: Commit) -> Outcome:
+        outcome = await commit()
+        if not reported.is_set():
+            reported.set()
+            raise BatchError("scripted", kind=FailureKind.IN_DOUBT, code="SCRIPTED")
+        return outcome
+
+    options = BufferOptions(retry=RetryPolicy(initial_delay=0.05, max_delay=0.05))
+    async with open_sqlite(path, create=[SUMS]) as store:
+        begin = store.begin
+        store.begin = lambda batch: WrappedAttempt(begin(batch), in_doubt)  # type: ignore[assignment,method-assign,misc]
+        async with (
+            open_buffers(store, SUMS, options=options) as buffers,
+            trio.open_nursery() as nursery,
+        ):
+            buffer = buffers[SUMS]
+            nursery.start_soon(buffer.write, Counter("a", 1, 1, None))
+            await reported.wait()
+            assert buffer.statistics().pending == 1
+            assert await buffer.get("a") == Counter("a", 1, 1, None)
+        assert await store.fetch_all("SELECT total FROM sums") == [(1,)]
