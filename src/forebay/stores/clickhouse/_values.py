@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import chain
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -183,27 +184,20 @@ def _out_of_range(value: object, server: ServerType) -> ValueRefusedError:
 # Texts and bytes
 
 
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
-
-
-_SHORT: Final = tuple(_varint(length) for length in range(1 << 14))
-"""The encoded lengths of short texts: to look one up is faster than to compute it."""
-
-
 def encode_version(version: int) -> bytes:
     """Return a version, the value of a UInt64 column."""
     return struct.pack("<Q", version)
 
 
+@lru_cache(maxsize=1 << 14)  # to look a length up is faster than to encode it
 def encode_length(length: int) -> bytes:
     """Return a length as a varint, which precedes a text."""
-    return _SHORT[length] if length < len(_SHORT) else _varint(length)
+    found = bytearray()
+    while length > 0x7F:
+        found.append(length & 0x7F | 0x80)
+        length >>= 7
+    found.append(length)
+    return bytes(found)
 
 
 def encode_texts(texts: Sequence[bytes]) -> bytes:
