@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, TypeAlias, get_args
 
 from forebay._option_rules import OptionRange, Options
 
@@ -15,6 +16,10 @@ TIMEOUT = OptionRange("a finite number of seconds of at least 0", lambda s: 0 <=
 INTERVAL = OptionRange("a number of seconds of at least 0, or infinity", lambda s: s >= 0)
 FACTOR = OptionRange("a finite number of at least 1", lambda f: 1 <= f < math.inf)
 FRACTION = OptionRange("a number from 0 to 1", lambda f: 0 <= f <= 1)
+
+# Not the module's generator: a program that seeds that one gets all its numbers.
+JITTER: Final = random.Random()  # noqa: S311  # jitter is not a secret
+"""The random numbers for `RetryPolicy.delay`."""
 
 OnFailure: TypeAlias = Literal["stop", "suspend"]
 ON_FAILURE = OptionRange('"stop" or "suspend"', lambda name: name in get_args(OnFailure))

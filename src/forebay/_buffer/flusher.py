@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,12 +15,9 @@ from forebay._buffer.log import BufferLog
 from forebay._buffer.observer import FlushObserver
 from forebay._buffer.suspension import Suspension
 from forebay._errors import SchemaError
-from forebay._options import BufferOptions
+from forebay._options import JITTER, BufferOptions
 from forebay._table.table import Table
 from forebay.stores import Attempt, BatchError, FailureKind, Outcome, Store
-
-# Not the module's generator: a program that seeds that one gets all its numbers.
-_jitter = random.Random()  # noqa: S311  # jitter is not a secret
 
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
 """The failures that a retry may fix, without anybody who removes a cause."""
@@ -137,7 +133,7 @@ class Flusher:
         """
         if self._may_retry(error, attempts):
             self._note_failure(error)
-            delay = self._retry.delay(attempts, _jitter.random())
+            delay = self._retry.delay(attempts, JITTER.random())
             self._log.retrying(error, attempts=attempts, delay=delay)
             await trio.sleep(delay)
         elif self.suspension.begin(error, in_drain=in_drain):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import logging
 import math
-import random
 import sqlite3
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import Final
 import trio
 
 from forebay._errors import SchemaError, StoreError
-from forebay._options import RetryPolicy
+from forebay._options import JITTER, RetryPolicy
 from forebay._portable import Portable
 from forebay.stores import DeliveryObserver
 from forebay.stores.clickhouse._client import Client
@@ -29,9 +28,6 @@ from forebay.stores.clickhouse._spool_table import Spooled
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 
 _logger = logging.getLogger(__name__)
-
-# Not the module's generator: a program that seeds that one gets all its numbers.
-_jitter = random.Random()  # noqa: S311  # jitter is not a secret
 
 
 class RelayState(enum.Enum):
@@ -244,8 +240,8 @@ class Relay:
         self.state = RelayState.BLOCKED if blocked else RelayState.RETRYING
         shortest = _SLOWER.get(meaning, 0.0) * retry.max_delay
         delay = max(
-            retry.delay(attempts, _jitter.random()),
-            shortest * (1 - retry.jitter * _jitter.random()),
+            retry.delay(attempts, JITTER.random()),
+            shortest * (1 - retry.jitter * JITTER.random()),
         )
         if self.state is not before and blocked:
             _logger.error(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import trio
 
-from forebay._options import RetryPolicy
+from forebay._options import JITTER, RetryPolicy
 from forebay.stores.sqlite._errors import LOCKED, failure_code
 
 T = TypeVar("T")
-
-_jitter = random.Random()  # noqa: S311  # no secret; and a program's own random numbers stay as seeded
 
 _BACKOFF: Final = RetryPolicy()
 
@@ -42,4 +39,4 @@ async def retry_while_locked(
         except sqlite3.OperationalError as error:
             if failure_code(error) not in LOCKED or not may_repeat():
                 raise
-        await trio.sleep(_BACKOFF.delay(attempt, _jitter.random()))
+        await trio.sleep(_BACKOFF.delay(attempt, JITTER.random()))
