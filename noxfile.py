@@ -152,6 +152,26 @@ def bench_compare(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks", "compare", *session.posargs)
 
 
+@nox.session(name="bench-pythons")
+def bench_pythons(session: nox.Session) -> None:
+    """Compare the supported Pythons installed, each question with each in turn, in two hours."""
+    interpreters = []
+    for python in PYTHONS:
+        environment = Path(session.create_tmp()) / f"python{python}"
+        interpreter = environment / "bin" / "python"
+        session.run(f"python{python}", "-m", "venv", str(environment), external=True)
+        session.run(
+            *(str(interpreter), "-m", "pip", "install", "--quiet"),
+            *(".[cache,cli,clickhouse]", *group("bench")),
+            external=True,
+        )
+        interpreters += ["--interpreter", str(interpreter)]
+    session.run(
+        *(str(interpreter), "-m", "benchmarks", "pythons", *interpreters, *session.posargs),
+        external=True,
+    )
+
+
 @nox.session(name="bench-plot")
 def bench_plot(session: nox.Session) -> None:
     """Write docs/benchmark.png, .svg and .md from results: `nox -s bench-plot -- RESULTS`."""

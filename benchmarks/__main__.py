@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import harness, report
+from benchmarks import harness, pythons, report
 from benchmarks.facts import facts
 from benchmarks.page import write_page
 from benchmarks.questions import MAIN, QUESTIONS
@@ -49,6 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
 
+    versions = commands.add_parser(
+        "pythons", help="run questions with several interpreters in turn, and compare them"
+    )
+    versions.set_defaults(command=_pythons)
+    versions.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], metavar="QUESTION")
+    versions.add_argument(
+        "--interpreter", type=Path, action="append", required=True, help="give this twice or more"
+    )
+    versions.add_argument("--rounds", type=int, default=3, help="turns of each interpreter")
+    versions.add_argument("--path", type=Path, default=Path(tempfile.gettempdir()))
+
     plot = commands.add_parser(
         "plot", help="write a plot as PNG and SVG, and a page of all figures"
     )
@@ -80,6 +91,11 @@ def _run(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     report.show_comparison(Console(), Results.load(options.old), Results.load(options.new))
+
+
+def _pythons(options: argparse.Namespace) -> None:
+    questions = options.questions or pythons.QUESTIONS
+    pythons.compare(options.interpreter, questions, options.rounds, options.path)
 
 
 def _plot(options: argparse.Namespace) -> None:

@@ -1,0 +1,50 @@
+"""Do two cores work at the same time: one accepts rows while the other writes them?
+
+The event loop accepts and coalesces rows while a thread writes the previous batch. The measure is
+the CPU time of the process divided by the elapsed time. 1.3 means that two cores worked at the same
+time for 30 % of the time, or longer if there were moments in which none worked. A loop written by
+hand has one thread, so it uses one core at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from time import process_time
+
+from benchmarks.contestants import by_hand, ours
+from benchmarks.harness import Case, Contestant
+from benchmarks.results import RATE, Measure
+from benchmarks.workload import ORDERS, Workload, entries
+
+CORES = Measure("cores in use", "cores", more_is_better=True)
+
+
+def cases(full: bool) -> Iterator[Case]:
+    for order in ORDERS:
+        work = entries(order, 300_000)
+        yield Case(
+            "pipeline",
+            order,
+            [CORES, RATE],
+            [
+                _contestant("enqueue_many", ours.enqueue_many, work),
+                _contestant("enqueue, 100 tasks", partial(ours.enqueue, tasks=100), work),
+                _contestant("sqlite3 multi-row", by_hand.multi_row, work),
+            ],
+            rounds=11 if full else 5,
+        )
+
+
+def _contestant(name: str, write: Callable[[Path, Workload], float], work: Workload) -> Contestant:
+    def run(path: Path) -> Mapping[str, float]:
+        before = process_time()
+        elapsed = write(path, work)
+        # The CPU time also covers opening and closing the database, which takes milliseconds.
+        return {
+            CORES.name: (process_time() - before) / elapsed,
+            RATE.name: len(work.rows) / elapsed,
+        }
+
+    return Contestant(name, run, work.check, work.create)
