@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,9 @@ nox.options.sessions = ["tests", "lint", "typing"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
+
+
+SITE = "build/docs"
 
 
 def group(name: str) -> list[str]:
@@ -84,6 +88,17 @@ def typing(session: nox.Session) -> None:
     session.run("mypy")
     session.run("pyright")
     session.run("pyright", "--ignoreexternal", "--verifytypes", "forebay")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site into build/docs, and check its links and its names."""
+    session.install(f".[{EXTRAS}]", *group("docs"))
+    shutil.rmtree(SITE, ignore_errors=True)
+    # -W: a warning is an error; nitpicky, in docs/conf.py: so is a name that leads nowhere.
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", SITE)
+    # With no configuration: that of the tests needs their plugins.
+    session.run("pytest", "-q", "--noconftest", "-c", os.devnull, "docs/check_site.py")
 
 
 @nox.session

@@ -179,7 +179,7 @@ class DrainError(ForebayError):
 
     @property
     def reason(self) -> str:
-        """The reason of the error: the timeout, and the last error of each buffer."""
+        """The reason of the error, which is the timeout and the last error of each buffer."""
         errors = {str(part.last_error): None for part in self.unsettled.values()}
         errors.pop("None", None)
         return "; ".join([_DRAIN_TIMED_OUT, *errors])

@@ -124,7 +124,7 @@ class BufferOptions(Options):
 
     @property
     def effective_batch_size(self) -> int:
-        """The number of pending rows that fills a batch: the smaller of `batch_size`, `capacity`.
+        """The number of rows that fills a batch, the smaller of `batch_size` and `capacity`.
 
         A buffer never holds more than `capacity` entries, so it could not fill a larger batch. A
         program that sets a small `capacity` need not set `batch_size`.

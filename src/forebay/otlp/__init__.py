@@ -37,6 +37,8 @@ from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._telemetry.attributes import encodable
 from forebay.otlp._variables import DEFAULT_ENDPOINTS, GRPC, Signal, exporters, target
 
+__all__ = ["Providers", "export_telemetry"]
+
 _MAX_SHUTDOWN: Final = 86_400.0
 """One day, in seconds. The SDK fails without an export if a timeout exceeds its clock's range."""
 

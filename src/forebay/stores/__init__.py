@@ -26,9 +26,9 @@ class FailureKind(enum.Enum):
     """The kinds of failed commits, by what they mean for the rows of the batch."""
 
     TRANSIENT = "transient"
-    """Nothing was written, and a retry may succeed: locked, disk full, an I/O error."""
+    """Nothing was written, and a retry may succeed (locked, disk full, an I/O error)."""
     ROW = "row"
-    """Nothing was written because of one row: a constraint, a value that cannot be stored."""
+    """Nothing was written because of one row (a constraint, a value that cannot be stored)."""
     FATAL = "fatal"
     """Nothing was written, and neither a retry nor other rows can succeed."""
     IN_DOUBT = "in doubt"
@@ -257,7 +257,7 @@ class Store(ABC):
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """The OpenTelemetry attributes of the database: `db.system.name`, `db.namespace`.
+        """The OpenTelemetry attributes of the database, `db.system.name` and `db.namespace`.
 
         Telemetry reads them in any thread. Empty if the store does not define them.
         """

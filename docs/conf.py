@@ -1,0 +1,170 @@
+"""Configure Sphinx for the documentation site: `nox -s docs` builds it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+import forebay
+
+project = "forebay"
+author = "The forebay maintainers"
+release = forebay.__version__
+html_title = f"forebay {release}"
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+]
+root_doc = "index"
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_templates"]
+nitpicky = True
+nitpick_ignore = [
+    ("py:class", "tuple[int"),  # Sphinx splits the type of an attribute at its comma
+    # Private classes in public signatures; the text around them says what they offer.
+    ("py:class", "forebay.cache._workers.CloseGuard"),
+    ("py:class", "forebay.cache.files.Usage"),
+    ("py:class", "forebay.stores.sqlite._attempt.SqliteAttempt"),
+]
+nitpick_ignore_regex = [
+    # Other projects: the build reads nothing from the network, so their names are not links.
+    (
+        "py:.*",
+        r"(anyio|collections|contextlib|datetime|opentelemetry|os|pathlib|sqlite3|ssl|trio)\..*",
+    ),
+    # Type variables.
+    ("py:.*", r"(forebay\..*\.)?(P|R|T|Ts)(\.(args|kwargs))?"),
+]
+default_role = "literal"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
+html_copy_source = False
+templates_path = ["_templates"]
+pygments_style = "default"
+pygments_dark_style = "monokai"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "BaseException,Enum,Mapping,dict,tuple",
+}
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+MODULES = (
+    "forebay",
+    "forebay.cache",
+    "forebay.cli",
+    "forebay.dead_letters",
+    "forebay.doctor",
+    "forebay.monitoring",
+    "forebay.otlp",
+    "forebay.sqlite",
+    "forebay.stores",
+    "forebay.stores.clickhouse",
+    "forebay.stores.sqlite",
+    "forebay.testing",
+)
+"""The modules that a program may import. Their `__all__` is the public API."""
+
+
+def public_names() -> Iterator[tuple[str, object]]:
+    """Yield each public name by its import path, with what it names."""
+    for module in map(importlib.import_module, MODULES):
+        for name in module.__all__:
+            yield f"{module.__name__}.{name}", getattr(module, name)
+
+
+def defined_names() -> dict[str, str]:
+    """Return where each public class or function is defined, with the shortest public name."""
+    defined: dict[str, str] = {}
+    for name, value in sorted(public_names(), key=lambda pair: len(pair[0])):
+        if inspect.isclass(value) or inspect.isfunction(value):
+            defined.setdefault(f"{value.__module__}.{value.__qualname__}", name)
+    return defined
+
+
+DEFINED = defined_names()
+
+
+def without_ranges() -> None:
+    """Show the type of an option without the range that its annotation has for the check."""
+    for _, value in public_names():
+        if inspect.isclass(value) and issubclass(value, forebay.Options):
+            value.__init__.__annotations__ = get_type_hints(value.__init__)
+
+
+def hide_private_constructor(
+    app: Sphinx, what: str, name: str, value: Any, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Hide the arguments of a constructor that only forebay calls: they have private types."""
+    del app, name, value, options, returns
+    if what != "class" or not signature:
+        return None
+    types = re.findall(r"forebay\.[\w.]+", signature)
+    return ("", "") if any(name not in DEFINED for name in types) else None
+
+
+def resolve_private_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
+) -> nodes.reference | None:
+    """Resolve an annotation that names a public class by the private module that defines it."""
+    public = DEFINED.get(node.get("reftarget", ""))
+    if public is None:
+        return None
+    domain = env.domains["py"]
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
+
+
+class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
+    """Link a public name in a text, such as `forebay.Table` or `Buffer.get`, to its reference."""
+
+    default_priority = 5
+
+    def run(self, **_: Any) -> None:
+        """Link the literals of one page."""
+        domain = self.env.domains["py"]
+        objects = domain.data["objects"]
+        for literal in list(self.document.findall(nodes.literal)):
+            name = re.sub(r"\(.*\)$", "", literal.astext())
+            if isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
+                continue
+            target = next((n for n in (name, f"forebay.{name}") if n in objects), None)
+            if target is None or objects[target].docname == self.env.docname:
+                continue
+            page = self.env.docname
+            reference = domain.resolve_xref(
+                self.env, page, self.app.builder, "obj", target, pending_xref(), literal.deepcopy()
+            )
+            if reference is not None:
+                literal.replace_self(reference)
+
+
+def setup(app: Sphinx) -> None:
+    """Add what is above to Sphinx."""
+    without_ranges()
+    app.connect("autodoc-process-signature", hide_private_constructor)
+    app.connect("missing-reference", resolve_private_name)
+    app.add_post_transform(LinkPublicNames)
