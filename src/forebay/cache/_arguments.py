@@ -172,11 +172,11 @@ def check_storage(storage: object) -> None:
     """Check that a value can be used as an `ObjectStorage`.
 
     Raises:
-        TypeError: `upload` or `download` is missing, or is not an async method.
+        TypeError: `upload`, `download` or `exists` is missing, or is not an async method.
     """
-    for name in ("upload", "download"):
+    for name in ("upload", "download", "exists"):
         if not inspect.iscoroutinefunction(getattr(storage, name, None)):
             raise TypeError(
-                f"storage must have async methods upload and download: {storage!r} "
+                f"storage must have async methods upload, download and exists: {storage!r} "
                 f"of type {type(storage).__name__} has no async method {name}"
             )

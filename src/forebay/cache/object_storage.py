@@ -13,6 +13,7 @@ from typing import Protocol
 import trio
 
 from forebay import ForebayError
+from forebay.cache.tables import S3Transfer
 
 
 class RateLimitedError(ForebayError):
@@ -37,17 +38,20 @@ class MissingError(ForebayError):
 
 
 class ObjectStorage(Protocol):
-    """A storage of objects by key, such as S3.
+    """A storage of objects, such as S3. Each artifact key has its own object.
 
-    The transfer worker makes many calls at once. It repeats a call that was cancelled, which may
-    or may not have taken effect, so both methods must be safe to repeat.
+    A method gets the transfer, whose `account_handle`, `project_handle`, `artifact_type` and `key`
+    say which artifact it is about. So a storage may have a bucket per account, for example.
+
+    The cache makes many calls at once. It repeats a call that was cancelled, which may or may not
+    have taken effect, so the methods must be safe to repeat.
     """
 
-    async def upload(self, key: str, path: Path) -> None:
-        """Copy a file to the object with this key, and replace the object if there is one.
+    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+        """Copy a file to the object of this artifact, and replace the object if there is one.
 
         Args:
-            key: the object's key.
+            transfer: the artifact to copy.
             path: the file.
 
         Raises:
@@ -61,11 +65,11 @@ class ObjectStorage(Protocol):
         """
         ...
 
-    async def download(self, key: str, path: Path) -> None:
-        """Copy the object with this key to a file. If this raises, the caller removes the file.
+    async def download(self, transfer: S3Transfer, path: Path) -> None:
+        """Copy the object of this artifact to a file. If this raises, the caller removes the file.
 
         Args:
-            key: the object's key.
+            transfer: the artifact to copy.
             path: the file, which exists and is empty.
 
         Raises:
@@ -75,6 +79,19 @@ class ObjectStorage(Protocol):
             MissingError: the object does not exist.
             Exception: the transfer failed; it is retried a few times. The members of an
                 `ExceptionGroup` are classified as for `upload`.
+        """
+        ...
+
+    async def exists(self, transfer: S3Transfer) -> bool:
+        """Return whether there is an object of this artifact.
+
+        Args:
+            transfer: a download that is not in the queue.
+
+        Raises:
+            RateLimitedError: the storage asks for fewer requests.
+            UnavailableError: the storage does not work.
+            Exception: the question failed.
         """
         ...
 

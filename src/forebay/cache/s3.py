@@ -6,7 +6,8 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, TypeVarTuple, cast
+from urllib.parse import quote
 
 import anyio
 import anyio.from_thread
@@ -19,13 +20,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.cache._arguments import check_seconds, checked_limit
 from forebay.cache._s3_errors import translate
+from forebay.cache.object_names import object_key, object_name
 from forebay.cache.object_storage import MissingError
+from forebay.cache.tables import S3Transfer
 
 # Each call has a thread already. Threads that boto3 starts would not count in its limiter.
 _ONE_THREAD = TransferConfig(use_threads=False)
 
 _CHUNK = 16 * 1024
 """How many bytes of a download are read between two checks for cancellation."""
+
+_MAX_METADATA = 2_000
+"""The longest key in the metadata of an object, in bytes."""
+
+Ts = TypeVarTuple("Ts")
 
 
 class S3Client(Protocol):
@@ -39,12 +47,19 @@ class S3Client(Protocol):
         *,
         Callback: Callable[[int], None],  # noqa: N803  # boto3's name
         Config: TransferConfig,  # noqa: N803  # boto3's name
+        ExtraArgs: Mapping[str, Any],  # noqa: N803  # boto3's name
     ) -> None:
         """Write an object."""
         ...
 
-    def get_object(self, *, Bucket: str, Key: str) -> Mapping[str, Any]:  # noqa: N803  # boto3's name
-        """Read an object. The caller reads and closes its `Body`."""
+    def get_object(
+        self,
+        *,
+        Bucket: str,  # noqa: N803  # boto3's names
+        Key: str,  # noqa: N803  # boto3's name
+        Range: str = ...,  # noqa: N803  # boto3's name
+    ) -> Mapping[str, Any]:
+        """Read an object or a range of its bytes. The caller reads and closes its `Body`."""
         ...
 
     def close(self) -> None:
@@ -55,8 +70,11 @@ class S3Client(Protocol):
 class S3Storage:
     """One bucket of S3 or of a compatible server. `open_s3` opens it.
 
-    Objects have the artifacts' keys. A call is one attempt; the transfer worker retries and backs
-    off.
+    The name of an object is `forebay.cache.object_names.object_name` of the artifact's key, which
+    for an ordinary key is the key itself. If the name has only a hash of a long key, the object has
+    the key in its metadata, as `forebay-key`, percent-encoded, unless that is too long as well.
+
+    A call is one attempt; the transfer worker retries and backs off.
 
     A call runs in a thread, which cannot be interrupted. Cancelled, a call returns at once. Its
     thread ends after the next 16 KiB of a download, after the next block of an upload, or when
@@ -79,11 +97,11 @@ class S3Storage:
     def __repr__(self) -> str:
         return f"<forebay.cache.s3.S3Storage {self._bucket!r}>"
 
-    async def upload(self, key: str, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path) -> None:
         """Copy a file to an object, a large file in parts. Cancelled, it may still complete.
 
         Args:
-            key: the object's key.
+            transfer: the artifact to copy.
             path: the file. A symbolic link is refused with OSError.
 
         Raises:
@@ -94,23 +112,29 @@ class S3Storage:
             botocore.exceptions.ClientError: the server refused the request for another reason.
             botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
-        await self._call(self._upload, key, path)
+        await self._call(self._upload, transfer.key, path)
 
     def _upload(self, key: str, path: Path) -> None:
+        name = object_name(key)
         try:
             body = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
         except FileNotFoundError as error:
             raise MissingError(f"the file {os.fspath(path)!r} does not exist") from error
         with body:
             self._client.upload_fileobj(
-                body, self._bucket, key, Callback=_check_cancelled, Config=_ONE_THREAD
+                body,
+                self._bucket,
+                name,
+                Callback=_check_cancelled,
+                Config=_ONE_THREAD,
+                ExtraArgs={"Metadata": _metadata(key, name)},
             )
 
-    async def download(self, key: str, path: Path) -> None:
+    async def download(self, transfer: S3Transfer, path: Path) -> None:
         """Copy an object to a file. Cancelled, it may still write to the file.
 
         Args:
-            key: the object's key.
+            transfer: the artifact to copy.
             path: the file.
 
         Raises:
@@ -121,12 +145,12 @@ class S3Storage:
             botocore.exceptions.ClientError: the server refused the request for another reason.
             botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
-        await self._call(self._download, key, path)
+        await self._call(self._download, transfer.key, path)
 
     def _download(self, key: str, path: Path) -> None:
         # Not download_fileobj: it requests the head first, whose response is the same for a missing
         # object and a missing bucket.
-        response = self._client.get_object(Bucket=self._bucket, Key=key)
+        response = self._client.get_object(Bucket=self._bucket, Key=object_name(key))
         with closing(response["Body"]) as body:
             # While the server was silent, the call may have been cancelled and the file removed.
             _check_cancelled()
@@ -135,16 +159,55 @@ class S3Storage:
                     _check_cancelled()
                     file.write(chunk)
 
-    async def _call(self, call: Callable[[str, Path], None], key: str, path: Path) -> None:
+    async def exists(self, transfer: S3Transfer) -> bool:
+        """Return whether there is an object of this artifact.
+
+        Args:
+            transfer: the artifact.
+
+        Raises:
+            RateLimitedError: as for `download`.
+            UnavailableError: as for `download`.
+            botocore.exceptions.ClientError: the server refused the request for another reason.
+            botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
+        """
+        try:
+            await self._call(self._read_a_byte, transfer.key)
+        except MissingError:
+            return False
+        except ClientError as error:
+            # An empty object has no first byte.
+            if error.response.get("Error", {}).get("Code") == "InvalidRange":
+                return True
+            raise
+        return True
+
+    def _read_a_byte(self, key: str) -> None:
+        # Not head_object, for the same reason as in `_download`.
+        response = self._client.get_object(
+            Bucket=self._bucket, Key=object_name(key), Range="bytes=0-0"
+        )
+        with closing(response["Body"]) as body:
+            body.read(1)
+
+    async def _call(self, call: Callable[[*Ts], None], *arguments: *Ts) -> None:
         try:
             await anyio.to_thread.run_sync(
-                call, key, path, limiter=self._threads, abandon_on_cancel=True
+                call, *arguments, limiter=self._threads, abandon_on_cancel=True
             )
         except (ClientError, BotoCoreError) as error:
             translated = translate(error)
             if translated is error:
                 raise
             raise translated from error
+
+
+def _metadata(key: str, name: str) -> dict[str, str]:
+    """Return the metadata of an object: its key, if its name has only a hash of the key."""
+    encoded = quote(key, safe="")
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: 2 KB with the names.
+    named = object_key(name) is not None or len(encoded) > _MAX_METADATA
+    return {} if named else {"forebay-key": encoded}
 
 
 class _CancelledError(Exception):

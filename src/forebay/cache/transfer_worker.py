@@ -264,10 +264,10 @@ class TransferWorker:
 
     async def _copy(self, transfer: S3Transfer) -> None:
         if transfer.type == TransferType.UPLOAD:
-            await self._storage.upload(transfer.key, self._files.path(transfer.key))
+            await self._storage.upload(transfer, self._files.path(transfer.key))
         else:
             async with self._files.writing(transfer.key) as path:
-                await self._storage.download(transfer.key, path)
+                await self._storage.download(transfer, path)
 
     async def _classify_unavailable(self, health: StorageHealth) -> None:
         """Count the transfers in `health.unavailable` as failed, if the storage is healthy."""

