@@ -94,6 +94,12 @@ class Buffers:
         return {buffer.name: buffer.statistics() for buffer in self}
 
 
+def worker_of(buffers: Buffers, table: Table[Any]) -> Worker:
+    """Return the worker of a table, for `forebay load`, which needs more than the buffer."""
+    workers = buffers._workers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  # not public
+    return next(worker for worker in workers if worker.buffer.table is table)
+
+
 @protected_context
 async def open_buffers(
     store: Store,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -65,6 +65,8 @@ class Ledger:
         """When the oldest pending entry was accepted, in seconds of Trio's clock."""
         self.failure: BaseException | None = None
         """Why no further entry settles; None while the worker runs."""
+        self.on_rejections: Callable[[Sequence[Rejection]], None] | None = None
+        """Called when entries have settled as dead letters. It must not raise."""
         self._waiters: OrderedDict[trio.lowlevel.Task, _Waiter] = OrderedDict()
         """The tasks that wait for a flush, in ascending order of their entries' numbers."""
 
@@ -129,6 +131,8 @@ class Ledger:
         self.superseded += entries - operations - len(rejections)
         self.dead_lettered += len(rejections)
         self.oldest = oldest
+        if rejections and self.on_rejections is not None:
+            self.on_rejections(rejections)
         rejected = {rejection.number: rejection for rejection in rejections}
         while self._waiters:
             task, waiter = next(iter(self._waiters.items()))

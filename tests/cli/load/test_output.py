@@ -37,11 +37,54 @@ def test_all_rejected_rows_are_written_to_a_file() -> None:
         ("in.csv", 3, "2"),
         ("in.csv", 8, "5,\\xff"),
         ("in.csv", 9, "z,é"),
-        (None, None, '{"id": -4, "v": "y"}'),
+        ("in.csv", 7, "-4,y"),
     ] == [(r["source"], r["line"], r["text"]) for r in rejects]
     reasons = [reject["reason"] for reject in rejects]
     assert reasons[0].startswith("the row has 1 cells")
-    assert reasons[3].startswith("SQLITE_CONSTRAINT_CHECK: ")
+    assert reasons[3].endswith("(SQLITE_CONSTRAINT_CHECK)")
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "row"),
+    [
+        ("in.csv", "v,id", "x,{}"),
+        ("in.csv", "v,id", '"x\n",{}'),
+        ("in.ndjson", "", '{{"id": {}}}'),
+        ("in.json", "", '{{"id":\n {}}}'),
+    ],
+    ids=["lines", "quoted", "ndjson", "json"],
+)
+@pytest.mark.parametrize("key", [(), ("--key", "id")], ids=["append", "key"])
+def test_a_row_that_the_table_refuses_has_its_line_and_text(
+    name: str, header: str, row: str, key: tuple[str, ...]
+) -> None:
+    """In any format, of thousands of rows in several files, however late its batch is flushed."""
+    execute("CREATE TABLE t (id INTEGER PRIMARY KEY CHECK (id NOT IN (3, 9000, 11999)), v TEXT)")
+    rows = [row.format(number) for number in range(12_000)]
+    second = "\n".join([header, *rows[6_000:]]).lstrip()
+    Path(f"b.{name}").write_text(second)
+    content = "\n".join([header, *rows[:6_000]]).lstrip()
+    arguments = ("--batch-size", "700", "--rejects", "r.ndjson", *key, "--quiet")
+    assert 1 == load(content, f"b.{name}", *arguments, name=name).exit_code
+    assert [(12_000 - 3,)] == query("SELECT count(*) FROM t")
+    lines = bool(header) + 1, row.count("\n") + 1
+    rejects = [json.loads(line) for line in Path("r.ndjson").read_text().splitlines()]
+    assert [
+        (name, lines[0] + lines[1] * 3, rows[3]),
+        (f"b.{name}", lines[0] + lines[1] * 3_000, rows[9_000]),
+        (f"b.{name}", lines[0] + lines[1] * 5_999, rows[11_999]),
+    ] == [(reject["source"], reject["line"], reject["text"]) for reject in rejects]
+
+
+def test_the_summary_names_rows_that_the_table_refuses() -> None:
+    """As it names the malformed ones, and the messages do, up to ten of them."""
+    execute("CREATE TABLE t (id INTEGER CHECK (id < 2))")
+    result = load("id\n" + "".join(f"{i}\n" for i in range(14)))
+    assert 1 == result.exit_code
+    refused = [line for line in result.stderr.splitlines() if line.startswith("in.csv, line ")]
+    assert refused[0].startswith("in.csv, line 4: the table refused the row: CHECK constraint")
+    assert [f"  {line}" for line in refused] == result.stdout.splitlines()[-11:-1]
+    assert "  ... and 2 more" == result.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ class _Blocks:
         self._dialect = dialect
         self._width = width
         self._rows = 0
-        self._characters = 0
+        self.text = ""
 
     def peek(self) -> Sequence[list[str]]:
         text = self._lines.peek_block()
@@ -151,12 +151,12 @@ class _Blocks:
             return ()
         if reader.line_num != len(rows) or set(map(len, rows)) != {self._width}:
             return ()
-        self._rows, self._characters = len(rows), len(text)
+        self._rows, self.text = len(rows), text
         return rows
 
     def skip(self) -> range:
         first = self._lines.number + 1
-        self._lines.skip_block(self._rows, self._characters)
+        self._lines.skip_block(self._rows, len(self.text))
         return range(first, first + self._rows)
 
 

@@ -20,12 +20,14 @@ class UsableRows:
 
     Attributes:
         rows: the rows.
+        chunk: the chunk that begins with them; None if there are no rows.
         position: the number of bytes of all inputs that have been read from the disk.
         characters: the number of characters of their lines.
         failure: the error that ends the load after these rows; None if the load goes on.
     """
 
     rows: Sequence[tuple[Any, ...]]
+    chunk: Chunk | None = None
     position: int = 0
     characters: int = 0
     failure: LoadError | None = None
@@ -64,8 +66,9 @@ def to_usable(item: Item, converter: Converter, rejected: RejectedRows) -> Usabl
         for row_error in chunk.errors:
             rejected.add(row_error)
     except InputRowError as error:
-        return UsableRows(_before(chunk, error), chunk.position, chunk.characters, error)
-    return UsableRows(chunk.rows, chunk.position, chunk.characters)
+        rows = _before(chunk, error)
+        return UsableRows(rows, chunk, chunk.position, chunk.characters, error)
+    return UsableRows(chunk.rows, chunk, chunk.position, chunk.characters)
 
 
 def _before(chunk: Chunk, error: InputRowError) -> Sequence[tuple[Any, ...]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -13,13 +12,7 @@ import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import LoadError
 from forebay.cli._load.advice import describe_wrapped_rows
-from forebay.cli._load.database import (
-    DatabaseState,
-    check_table_in,
-    delete_all,
-    look_at,
-    restore,
-)
+from forebay.cli._load.database import DatabaseState, check_table_in, look_at
 from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
 from forebay.cli._load.late_keys import find_late_keys
 from forebay.cli._load.options import LoadRequest
@@ -28,7 +21,7 @@ from forebay.cli._load.preview import preview
 from forebay.cli._load.progress import Display
 from forebay.cli._load.readers import Chunk, Reader
 from forebay.cli._load.reading import Sample, open_items, read_sample
-from forebay.cli._load.rejects import RejectedRows, fetch_refused, open_rejects
+from forebay.cli._load.rejects import RejectedRows, open_rejects
 from forebay.cli._load.report import LoadReport
 from forebay.cli._load.sampled import (
     detect_columns,
@@ -41,17 +34,9 @@ from forebay.cli._load.sampled import (
 from forebay.cli._load.sources import source_name, source_size
 from forebay.cli._load.status import Status
 from forebay.cli._load.telemetry import telemetry_as_configured
+from forebay.cli._load.writing import TableWriter
 from forebay.cli._output import printable
 from forebay.cli._signals import HANDLED, Signals
-
-_FLUSH_CHARACTERS = 64 * 1024 * 1024
-"""The load flushes the buffer when it has rows of so many characters, to bound their memory.
-
-The buffer's option `capacity_bytes` would do the same, but measures every row.
-"""
-
-_RESTORE_TIMEOUT = 10.0
-"""Seconds that restoring the database may take."""
 
 
 async def load(
@@ -89,8 +74,7 @@ class _Load:
         self._reader = Reader(request.files, request.input)
         self._sample = Sample()
         self._report = LoadReport(request.table.name, request.database)
-        self._buffers: forebay.Buffers | None = None
-        self._buffer: forebay.Buffer[tuple[Any, ...]] | None = None
+        self._writer = TableWriter(request, display, rejected, self._status)
         self._work = trio.CancelScope()
         self._sampling: trio.CancelScope | None = None
         self._signals = Signals(self._on_first_signal, self._on_second_signal)
@@ -110,9 +94,10 @@ class _Load:
                     report.failures.extend(_leaf_errors(group))
                 nursery.cancel_scope.cancel()
         report.rejected = self._rejected.count
-        if self._buffer is not None:
-            report.statistics = self._buffer.statistics()
-            await self._record_refused(report.statistics.dead_lettered)
+        report.statistics = self._writer.statistics
+        if report.statistics is not None:
+            report.rejected += report.statistics.dead_lettered
+            self._describe_refused(report.statistics.dead_lettered)
         report.rejects = self._rejected.first
         report.seconds = self._status.seconds
         report.signal_code = self._signals.exit_code
@@ -120,7 +105,7 @@ class _Load:
 
     async def _run(self) -> None:
         request = self._request
-        self._status.wait_for(self._opening)
+        self._status.wait_for(self._writer.describe_opening)
         before = await look_at(request.database, request.table.name)
         self._status.wait_for(None)
         await self._read_sample(before)
@@ -156,11 +141,11 @@ class _Load:
                 return
             keeps_empty_table = False
             try:
-                failure = await self._write(plan.table, first, usable)
+                failure = await self._writer.write(plan.table, first, usable)
                 keeps_empty_table = not first.rows  # a header alone creates an empty table
             finally:
                 if not keeps_empty_table:
-                    await self._restore(before)
+                    await self._writer.restore(before)
         if failure is not None:
             raise failure
 
@@ -206,90 +191,18 @@ class _Load:
                 raise usable.failure
         self._report.preview = preview(plan, self._request.table, before, rows)
 
-    async def _write(
-        self,
-        table: forebay.Table[tuple[Any, ...]],
-        first: UsableRows,
-        more: AsyncIterator[UsableRows],
-    ) -> LoadError | None:
-        """Open the database and enqueue the rows; return the error that ends the load early."""
-        request = self._request
-        options = request.table
-        self._status.wait_for(self._opening)
-        async with (
-            forebay.open_sqlite(
-                request.database,
-                create=[table],
-                alter=options.alter or bool(options.indexes),
-                strict_tables=options.strict,
-            ) as store,
-            forebay.open_buffers(store, table, options=request.options) as self._buffers,
-        ):
-            self._status.buffer = self._buffer = buffer = self._buffers[table]
-            self._status.wait_for(None)
-            self._display.note(f"loading into table {self._table} of {self._database}")
-            if options.truncate and first.rows:
-                try:
-                    await store.run(delete_all, table.name)
-                except sqlite3.Error as error:
-                    raise LoadError(
-                        f"--truncate cannot delete the rows of table {self._table}: {error}"
-                    ) from error
-            rows = first
-            unflushed = 0
-            while True:
-                await buffer.enqueue_many(rows.rows)
-                self._status.position = rows.position
-                unflushed += rows.characters
-                if unflushed > _FLUSH_CHARACTERS:
-                    await buffer.flush()
-                    unflushed = 0
-                following = None if rows.failure is not None else await anext(more, None)
-                if following is None:
-                    return rows.failure
-                rows = following
-
-    async def _restore(self, before: DatabaseState) -> None:
-        """Undo the changes of the database if nothing is committed."""
-        if self._buffer is not None:
-            statistics = self._buffer.statistics()
-            if statistics.committed or statistics.dead_lettered:
-                return
-        with trio.CancelScope(deadline=trio.current_time() + _RESTORE_TIMEOUT, shield=True):
-            try:
-                await restore(self._request.database, self._request.table.name, before)
-            except (forebay.StoreError, OSError) as error:
-                self._display.warn(
-                    f"the database {self._database} may have a new, empty table {self._table}, "
-                    f"and be in WAL mode now: {error}"
-                )
-
-    def _opening(self) -> str:
-        return (
-            f"waiting for the database {self._database} to open; another program may have locked it"
-        )
-
     def _sampling_rows(self) -> str:
         return (
             f"{format_count(self._sample.rows, 'row')} read; waiting for {SAMPLE_ROWS:,} rows or "
             f"the end of the input, to detect the types of the columns"
         )
 
-    async def _record_refused(self, count: int) -> None:
-        """Name the rows that the table refused."""
-        if not count:
-            return
-        self._report.rejected += count
-        self._display.warn(
-            f"table {self._table} refused {format_count(count, 'row')}; to see the rows and "
-            f"the errors, run: forebay dead-letters list {self._database}"
-        )
-        try:
-            letters = await fetch_refused(self._request.database, self._request.table.name, count)
-        except (forebay.StoreError, OSError) as error:
-            self._display.warn(f"the rows that the table refused cannot be listed: {error}")
-        else:
-            self._rejected.add_refused(letters)
+    def _describe_refused(self, count: int) -> None:
+        if count:
+            self._display.warn(
+                f"table {self._table} refused {format_count(count, 'row')}; to see the rows and "
+                f"the errors, run: forebay dead-letters list {self._database}"
+            )
 
     def _on_first_signal(self, name: str) -> None:
         self._display.note(
@@ -299,10 +212,10 @@ class _Load:
         (self._sampling or self._work).cancel()
 
     def _on_second_signal(self) -> None:
-        if self._buffers is None:
-            self._work.cancel()
+        if self._writer.begun:
+            self._writer.give_up()
         else:
-            self._buffers.give_up()
+            self._work.cancel()
 
 
 def _list(files: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ class Chunk:
         rows: the rows that could be read.
         lines: for each row, the line in which it starts; ascending.
         errors: an error for each row that could not be read or converted; ascending by line.
-        texts: for each raw row, its text in the input, for an error that is found later.
+        texts: for each row, its text in the input, unless `block` has the texts.
+        block: the text of all rows together, one per line; empty if `texts` has them.
         offsets: for each raw row, the characters of all inputs from the beginning to its end.
         position: the number of bytes of all inputs that have been read from the disk.
         characters: the number of characters of its lines.
@@ -48,6 +50,15 @@ class Chunk:
     characters: int = 0
     offsets: list[int] = field(default_factory=list[int])
     texts: list[str] = field(default_factory=list[str])
+    block: str = ""
+
+    def text_of(self, index: int) -> str:
+        """Return the text of a row in the input, for an error that is found later."""
+        if self.block:
+            # With newline="" a line ends where it ends in `Lines`.
+            lines = io.StringIO(self.block, newline="")
+            self.texts, self.block = [line.rstrip("\r\n") for line in lines], ""
+        return self.texts[index]
 
     def add_error(self, problem: str, line: int, text: str) -> None:
         """Add an error for the row of this line."""
@@ -66,7 +77,7 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     done = Chunk(chunk.source, chunk.header, converted=True)
     together = bound.convert_all(chunk.rows)
     if together is not None:
-        done.rows, done.lines = together, chunk.lines
+        done.rows, done.lines, done.texts = together, chunk.lines, chunk.texts
     else:
         lines: list[int] = []
         for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
@@ -76,6 +87,7 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
                 done.add_error(str(misfit), line, text)
             else:
                 lines.append(line)
+                done.texts.append(text)
         done.lines = lines
     done.position, done.characters = chunk.position, chunk.characters
     done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
@@ -158,7 +170,8 @@ class Reader:
         converted = converter.convert_all(rows)
         if converted is None:
             return False
-        chunk.rows, chunk.lines = converted, records.blocks.skip()
+        chunk.rows, chunk.block = converted, records.blocks.text
+        chunk.lines = records.blocks.skip()
         self._left -= len(rows)
         return True
 
@@ -186,6 +199,7 @@ class Reader:
                     chunk.add_error(str(misfit), line, progress.row_text)
                 else:
                     lines.append(line)
+                    chunk.texts.append(progress.row_text)
             self._left -= 1
             if self._left == 0:
                 return True

@@ -35,6 +35,11 @@ class Progress(Protocol):
 class Blocks(Protocol):
     """Reads the rows of the lines that are in memory, if all are well-formed."""
 
+    @property
+    def text(self) -> str:
+        """The text of the rows that `peek` returned last."""
+        ...
+
     def peek(self) -> Sequence[list[str]]:
         """Return the next rows, one per line, without moving on; none if one is malformed."""
         ...

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from forebay import dead_letters
 from forebay.cli._errors import InputRowError
 from forebay.cli._load.progress import Display
 
@@ -22,21 +21,19 @@ class Reject:
     """A row that is not loaded.
 
     Attributes:
-        source: the input's name; None for a row that the table refused.
-        line: the line in which it starts; None for a row that the table refused.
+        source: the input's name.
+        line: the line in which it starts.
         reason: why it is not loaded.
-        text: the row as it is written in the input; for a row that the table refused, its values
-            as JSON.
+        text: the row as it is written in the input.
     """
 
-    source: str | None
-    line: int | None
+    source: str
+    line: int
     reason: str
     text: str
 
     def __str__(self) -> str:
-        place = "the table" if self.source is None else f"{self.source}, line {self.line}"
-        return f"{place}: {self.reason}"
+        return f"{self.source}, line {self.line}: {self.reason}"
 
 
 class RejectedRows:
@@ -48,7 +45,7 @@ class RejectedRows:
         file: receives a line of JSON for each row; None for no file.
 
     Attributes:
-        count: the number of rows that were skipped.
+        count: the number of rows that were skipped. The buffer counts those that the table refused.
         first: the first rows.
     """
 
@@ -58,6 +55,7 @@ class RejectedRows:
         self.first: list[Reject] = []
         self._display = display
         self._file = file
+        self._shown_refused = 0
 
     def add(self, error: InputRowError) -> None:
         """Count a row that is skipped.
@@ -76,13 +74,13 @@ class RejectedRows:
                 "further rows are skipped without a message; the summary has the count"
             )
 
-    def add_refused(self, letters: Iterable[dead_letters.DeadLetter]) -> None:
-        """Record the rows that the table refused."""
-        for letter in letters:
-            reason = f"{letter.failure.error_code}: {letter.failure.error}"
-            values = json.loads(letter.entry)[letter.operation]
-            text = json.dumps(values, ensure_ascii=False)
-            self._record(Reject(None, None, reason, text))
+    def add_refused(self, refused: Iterable[Reject]) -> None:
+        """Record rows that the table refused."""
+        for reject in refused:
+            self._record(reject)
+            self._shown_refused += 1
+            if self._shown_refused <= SHOWN_ROWS:
+                self._display.warn(str(reject))
 
     def _record(self, reject: Reject) -> None:
         if len(self.first) < SHOWN_ROWS:
@@ -106,20 +104,3 @@ def open_rejects(path: str | None) -> Generator[IO[str] | None]:
         return
     with Path(path).open("w", encoding="utf-8", errors="backslashreplace") as file:
         yield file
-
-
-async def fetch_refused(database: str, table: str, count: int) -> list[dead_letters.DeadLetter]:
-    """Return the newest rows that the table refused, oldest first.
-
-    Args:
-        database: the path of the database.
-        table: the name of the table.
-        count: how many rows to return.
-
-    Raises:
-        StoreError: the file cannot be read.
-        OSError: the file cannot be read.
-    """
-    async with dead_letters.open_reader(database) as reader:
-        newest = await dead_letters.fetch(reader, buffer=table, newest_first=True, limit=count)
-    return newest[::-1]
