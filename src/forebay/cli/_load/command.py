@@ -56,8 +56,9 @@ _DEFAULTS = forebay.BufferOptions()
 @click.option(
     "--alter",
     is_flag=True,
-    help="Alter an existing table to add any missing columns. Files of JSON are read twice then, "
-    "so that keys which only later objects have become columns too.",
+    help="Alter an existing table to add any missing columns. JSON is read twice then, so that "
+    "keys which only later objects have become columns too. For that, standard input is kept in a "
+    "temporary file, and is loaded when it ends.",
 )
 @click.option(
     "--type",

@@ -73,7 +73,7 @@ class Converter:
                 if name not in self._known and value is not None:
                     raise MisfitError(
                         f"key {name!r} is unknown; expected keys of the first rows, or of the "
-                        f"table; --alter adds the other keys in files"
+                        f"table; --alter adds the other keys"
                     )
         return tuple(map(_call, self._value_converters, map(row.get, self._names, self._missing)))
 

@@ -1,6 +1,6 @@
 """Find the keys of JSON objects that the first rows do not have.
 
-A table gets its columns before its first row. So with --alter the objects of files are read twice.
+A table gets its columns before its first row. So with --alter the objects are read twice.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from forebay.cli._errors import LoadError
 from forebay.cli._load.advice import describe_wrapped_rows
 from forebay.cli._load.database import DatabaseState, check_table_in, look_at
 from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
+from forebay.cli._load.kept_inputs import KeptInputs
 from forebay.cli._load.late_keys import find_late_keys
 from forebay.cli._load.options import LoadRequest
 from forebay.cli._load.plan import SAMPLE_ROWS, Plan, sample_size
@@ -31,7 +32,7 @@ from forebay.cli._load.sampled import (
     plan_from_sample,
     reject_all,
 )
-from forebay.cli._load.sources import source_name, source_size
+from forebay.cli._load.sources import open_file, source_name, source_size
 from forebay.cli._load.status import Status
 from forebay.cli._load.telemetry import telemetry_as_configured
 from forebay.cli._load.writing import TableWriter
@@ -54,9 +55,9 @@ async def load(
     """
     async with telemetry_as_configured("forebay load", display.warn):
         try:
-            with open_rejects(request.rejects) as file:
+            with open_rejects(request.rejects) as file, KeptInputs() as inputs:
                 rejected = RejectedRows(display, allowed=request.skip_malformed, file=file)
-                report = await _Load(request, display, rejected).run()
+                report = await _Load(request, display, rejected, inputs).run()
         except OSError as error:  # the file of the rejected rows
             report = LoadReport(request.table.name, request.database, failures=[error])
         on_end(report)
@@ -64,14 +65,18 @@ async def load(
 
 
 class _Load:
-    def __init__(self, request: LoadRequest, display: Display, rejected: RejectedRows) -> None:
+    def __init__(
+        self, request: LoadRequest, display: Display, rejected: RejectedRows, inputs: KeptInputs
+    ) -> None:
         self._request = request
         self._display = display
         self._rejected = rejected
         self._status = Status(display, rejected)
         self._table = printable(request.table.name)
         self._database = printable(request.database)
-        self._reader = Reader(request.files, request.input)
+        self._inputs = inputs if request.table.alter else None
+        open_input = open_file if self._inputs is None else self._inputs.open
+        self._reader = Reader(request.files, request.input, open_input)
         self._sample = Sample()
         self._report = LoadReport(request.table.name, request.database)
         self._writer = TableWriter(request, display, rejected, self._status)
@@ -171,13 +176,16 @@ class _Load:
     async def _plan(self, before: DatabaseState) -> Plan:
         request, sample = self._request, self._sample
         found = detect_columns(request, sample)
-        are_files = all(source_size(path) is not None for path in request.files)
-        if request.table.alter and is_json(sample) and are_files and not sample.ended:
-            with trio.CancelScope() as self._sampling:
-                known = found.keys() | before.columns.keys()
-                reader = Reader(request.files, request.input)
-                found |= await find_late_keys(reader, known, request.nulls)
-            self._sampling = None
+        if self._inputs is not None:
+            if is_json(sample) and not sample.ended:
+                self._status.wait_for(self._finding_keys)
+                with trio.CancelScope() as self._sampling:
+                    known = found.keys() | before.columns.keys()
+                    reader = Reader(request.files, request.input, self._inputs.open)
+                    found |= await find_late_keys(reader, known, request.nulls)
+                self._sampling = None
+                self._status.wait_for(None)
+            self._inputs.stop_keeping()
         return plan_from_sample(request, sample, found, before)
 
     def _preview(self, plan: Plan, before: DatabaseState) -> None:
@@ -196,6 +204,9 @@ class _Load:
             f"{format_count(self._sample.rows, 'row')} read; waiting for {SAMPLE_ROWS:,} rows or "
             f"the end of the input, to detect the types of the columns"
         )
+
+    def _finding_keys(self) -> str:
+        return "reading the inputs to their end, to find the keys of all objects for --alter"
 
     def _describe_refused(self, count: int) -> None:
         if count:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import Any
 
 from forebay.cli._errors import InputError, InputRowError
@@ -17,7 +18,7 @@ from forebay.cli._load.json_rows import parse_ndjson
 from forebay.cli._load.lines import Lines
 from forebay.cli._load.options import InputOptions
 from forebay.cli._load.records import Records
-from forebay.cli._load.sources import Format, Source, open_source
+from forebay.cli._load.sources import Format, Source, open_file, open_source
 from forebay.cli._load.target_columns import MisfitError
 
 
@@ -100,15 +101,22 @@ class Reader:
     Args:
         paths: the inputs: files, or `-` for standard input.
         options: how to read them.
+        open_file: opens an input.
 
     Attributes:
         converter: converts each row that is read from now on; None leaves rows raw. It may be set
             while another thread reads.
     """
 
-    def __init__(self, paths: Iterable[str], options: InputOptions) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str],
+        options: InputOptions,
+        open_file: Callable[[str], BufferedReader] = open_file,
+    ) -> None:
         self.converter: Converter | None = None
         self._options = options
+        self._open_file = open_file
         self._characters = 0
         self._left = sys.maxsize if options.stop_after is None else options.stop_after
         self._chunks = self._read(paths)
@@ -132,7 +140,8 @@ class Reader:
         before = 0
         for path in paths:
             position = before
-            with open_source(path, self._options.format, self._options.usual_format) as source:
+            options = self._options
+            with open_source(path, options.format, options.usual_format, self._open_file) as source:
                 for chunk in self._read_source(source):
                     if source.file.seekable():
                         position = before + source.file.tell()

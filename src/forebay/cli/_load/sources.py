@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase, BufferedReader
@@ -98,14 +98,38 @@ def format_of(name: str) -> Format | None:
     return _FORMATS.get(path.suffix)
 
 
+def open_file(path: str) -> BufferedReader:
+    """Open an input.
+
+    Args:
+        path: a file, or `-` for standard input.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    if path == STANDARD_INPUT:
+        if sys.__stdin__ is None:  # closed at the start, so descriptor 0 is now another file
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        # Not sys.stdin.buffer: a thread that waits in a read of it holds its lock, and Python
+        # aborts when it finds that lock held at exit.
+        return open(0, "rb", closefd=False)
+    return Path(path).open("rb")
+
+
 @contextmanager
-def open_source(path: str, declared: Format | None, usual: Format | None) -> Generator[Source]:
+def open_source(
+    path: str,
+    declared: Format | None,
+    usual: Format | None,
+    open_file: Callable[[str], BufferedReader] = open_file,
+) -> Generator[Source]:
     """Open an input, and decompress it if it is compressed.
 
     Args:
         path: a file, or `-` for standard input.
         declared: the format. None means the format of the file's extension.
         usual: the format of a file whose extension shows none. Standard input is CSV.
+        open_file: opens the path.
 
     Raises:
         InputError: the input cannot be opened, is a zip archive that does not hold exactly one
@@ -114,7 +138,7 @@ def open_source(path: str, declared: Format | None, usual: Format | None) -> Gen
     name = source_name(path)
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(_open_file(path))
+            file = stack.enter_context(open_file(path))
             stream, inner = _decompress(name, file, stack)
         except READ_ERRORS as error:
             raise InputError(name, f"cannot be read: {read_problem(error)}") from error
@@ -128,16 +152,6 @@ def open_source(path: str, declared: Format | None, usual: Format | None) -> Gen
                 f"{', '.join(_FORMATS)}; name the format with --format",
             )
         yield Source(name, found, stream, file)
-
-
-def _open_file(path: str) -> BufferedReader:
-    if path == STANDARD_INPUT:
-        if sys.__stdin__ is None:  # closed at the start, so descriptor 0 is now another file
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        # Not sys.stdin.buffer: a thread that waits in a read of it holds its lock, and Python
-        # aborts when it finds that lock held at exit.
-        return open(0, "rb", closefd=False)
-    return Path(path).open("rb")
 
 
 def _decompress(name: str, file: BufferedReader, stack: ExitStack) -> tuple[BufferedIOBase, str]:
