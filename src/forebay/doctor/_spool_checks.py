@@ -28,7 +28,7 @@ def check_spool(raw: sqlite3.Connection) -> Iterator[Finding]:
     # The package of the store is large, and most programs that import forebay do not need it.
     from forebay.stores.clickhouse import _spool_table as rows  # noqa: PLC0415
 
-    sizes = rows.size(raw)
+    sizes = rows.sizes(raw)
     if not sizes:
         yield Finding("spool", Verdict.OK, "nothing waits for ClickHouse")
     now = time.time()

@@ -116,7 +116,7 @@ def read_contents(raw: sqlite3.Connection, limit: int) -> Contents:
     if target is None:
         raise StoreError("the spool does not say for which server it is")
     server, database = target
-    return Contents(server, database, rows.size(raw), rows.select(raw, limit=limit))
+    return Contents(server, database, rows.sizes(raw), rows.select(raw, limit=limit))
 
 
 def read_rows(raw: sqlite3.Connection, block: Spooled) -> list[str]:

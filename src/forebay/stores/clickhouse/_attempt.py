@@ -30,11 +30,8 @@ class TableWriter:
         self._spool = spool
         self._version = version
 
-    def write(self, raw: sqlite3.Connection, batch: Batch) -> list[tuple[int, int]]:
+    def write(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Add a batch.
-
-        Returns:
-            The number of rows and the size in the file of each block, in bytes.
 
         Raises:
             RowRefusedError: a column of the server cannot hold a value.
@@ -48,8 +45,8 @@ class TableWriter:
         if self.encoder.kind is Kind.REPLACE:
             self._version = version
             save_version(raw, name, version)
-        insert = self._spool.insert
-        return [(block.rows, insert(raw, name, self.encoder.sql, block)) for block in blocks]
+        for block in blocks:
+            self._spool.insert(raw, name, self.encoder.sql, block)
 
 
 class _SpoolCommitter(BatchCommitter):
@@ -58,15 +55,13 @@ class _SpoolCommitter(BatchCommitter):
     def __init__(self, batch: Batch, writer: TableWriter) -> None:
         super().__init__(batch, variables=0)
         self._writer = writer
-        self.added: list[tuple[int, int]] = []
-        """The rows, and the bytes in the file, of each block that was added."""
 
     def check_sharing(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Allow all entries to share the transaction."""
 
     def execute(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Add a batch to the spool."""
-        self.added += self._writer.write(raw, batch)
+        self._writer.write(raw, batch)
 
 
 class ClickHouseAttempt:
@@ -100,19 +95,13 @@ class ClickHouseAttempt:
                 kind=FailureKind.TRANSIENT,
                 code="SPOOL_FULL",
             )
-        self._committer.added.clear()
         try:
             with self._committer.batch_errors():
-                outcome = await spool.connection.run(self._commit, rejection_limit)
+                return await spool.connection.run(self._commit, rejection_limit)
         finally:
             self._wake()  # also after a failure: a part of the batch may be in the spool
-        # There is no checkpoint here: what is committed is counted.
-        now = time.time()
-        name = self._committer.batch.table.name
-        for entries, stored_bytes in self._committer.added:
-            spool.add(name, entries=entries, stored_bytes=stored_bytes, spooled_at=now)
-        return outcome
 
     def _commit(self, raw: sqlite3.Connection, rejection_limit: float) -> Outcome:
-        with self._spool.files.checked():
-            return self._committer.commit_remaining(raw, rejection_limit)
+        spool, committer = self._spool, self._committer
+        with spool.files.checked(), spool.counted(raw, committer.batch.table.name):
+            return committer.commit_remaining(raw, rejection_limit)

@@ -6,8 +6,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, TypeVar, TypeVarTuple
@@ -22,7 +22,7 @@ from forebay.stores.clickhouse._compression import compress, decompress
 from forebay.stores.clickhouse._native import MAX_ROWS, Block, merge_blocks
 from forebay.stores.clickhouse._spool_table import KnownTable, Spooled, SpoolSize
 from forebay.stores.sqlite._errors import SQLITE_ERRORS, store_errors
-from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._files import DatabaseFiles, use_wal
 from forebay.stores.sqlite._waiting import retry_while_locked
 
 Synchronous: TypeAlias = Literal["NORMAL", "FULL"]
@@ -59,6 +59,7 @@ class Spool:
         compression: the compression of new blocks.
         synchronous: when a commit waits for the disk.
         limit: how many bytes may wait.
+        sizes: how much waits, by buffer.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Spool:
         compression: str,
         synchronous: Synchronous,
         limit: int,
+        sizes: Mapping[str, SpoolSize],
     ) -> None:
         self.path = path
         self.connection = connection
@@ -77,7 +79,7 @@ class Spool:
         self.limit = limit
         self.files = files
         self._synchronous = synchronous
-        self._sizes: dict[str, SpoolSize] = {}
+        self._sizes = sizes
 
     async def run(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Call a function in a transaction, in the connection's thread.
@@ -85,10 +87,12 @@ class Spool:
         Raises:
             StoreError: the file cannot be read or written.
         """
+        return await self._call(lambda raw: sqlite.transact(raw, fn, *args))
 
+    async def _call(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         def call(raw: sqlite3.Connection) -> T:
             with self.files.checked():
-                return sqlite.transact(raw, fn, *args)
+                return fn(raw)
 
         with store_errors(self.path):
             return await retry_while_locked(lambda: self.connection.run(call))
@@ -97,7 +101,7 @@ class Spool:
 
     @property
     def sizes(self) -> Mapping[str, SpoolSize]:
-        """How much waits, by buffer."""
+        """How much waits, by buffer, after the last transaction."""
         return self._sizes
 
     @property
@@ -105,25 +109,26 @@ class Spool:
         """How many bytes wait."""
         return sum(size.bytes for size in self._sizes.values())
 
-    async def count(self) -> None:
-        """Count anew what waits."""
-        self._sizes = await self.run(rows.size)
+    @contextmanager
+    def counted(self, raw: sqlite3.Connection, buffer: str) -> Generator[None, None, None]:
+        """Read how much of a buffer waits after a block, in the connection's thread."""
+        try:
+            yield
+        finally:
+            with suppress(*SQLITE_ERRORS):  # then the next transaction reads it
+                # A new mapping, since another thread may be iterating over the old one.
+                self._sizes = {**self._sizes, buffer: rows.size_of(raw, buffer)}
 
-    def _set_size(self, buffer: str, size: SpoolSize | None) -> None:
-        if size is None:
-            self._sizes.pop(buffer, None)
-        else:
-            self._sizes[buffer] = size
+    async def _change(
+        self, buffer: str, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts
+    ) -> T:
+        """Call a function as `run` does, which changes what of a buffer waits."""
 
-    def add(self, buffer: str, *, entries: int, stored_bytes: int, spooled_at: float) -> None:
-        """Count a block that was committed."""
-        size = self._sizes.get(buffer, rows.EMPTY)
-        self._sizes[buffer] = SpoolSize(
-            size.blocks + 1,
-            size.entries + entries,
-            size.bytes + stored_bytes,
-            spooled_at if size.oldest is None else size.oldest,
-        )
+        def call(raw: sqlite3.Connection) -> T:
+            with self.counted(raw, buffer):
+                return sqlite.transact(raw, fn, *args)
+
+        return await self._call(call)
 
     # Tables
 
@@ -140,9 +145,8 @@ class Spool:
 
     # Blocks
 
-    def insert(self, raw: sqlite3.Connection, buffer: str, statement: str, block: Block) -> int:
-        """Add a block in an open transaction, and return how many bytes it takes."""
-        values = self._columns_of(block)
+    def insert(self, raw: sqlite3.Connection, buffer: str, statement: str, block: Block) -> None:
+        """Add a block in an open transaction."""
         rows.insert(
             raw,
             {
@@ -150,10 +154,9 @@ class Spool:
                 "statement": statement,
                 "spooled_at": time.time(),
                 "is_part": 0,
-                **values,
+                **self._columns_of(block),
             },
         )
-        return len(values["block"])
 
     def _columns_of(self, block: Block) -> dict[str, Any]:
         """Return the columns of the spool that depend on a block, with a new token."""
@@ -182,25 +185,20 @@ class Spool:
         block and its token: after a power cut, the same bytes are sent with the same token.
         """
 
-        def take(raw: sqlite3.Connection) -> tuple[Outgoing | None, SpoolSize | None]:
-            with self.files.checked():
-                raw.execute("PRAGMA synchronous = FULL")
-                try:
+        def take(raw: sqlite3.Connection) -> Outgoing | None:
+            raw.execute("PRAGMA synchronous = FULL")
+            try:
+                with self.counted(raw, buffer):
                     return sqlite.transact(raw, self._take, buffer)
-                finally:
-                    raw.execute(f"PRAGMA synchronous = {self._synchronous}")
+            finally:
+                raw.execute(f"PRAGMA synchronous = {self._synchronous}")
 
-        with store_errors(self.path):
-            outgoing, size = await retry_while_locked(lambda: self.connection.run(take))
-        self._set_size(buffer, size)
-        return outgoing
+        return await self._call(take)
 
-    def _take(
-        self, raw: sqlite3.Connection, buffer: str
-    ) -> tuple[Outgoing | None, SpoolSize | None]:
+    def _take(self, raw: sqlite3.Connection, buffer: str) -> Outgoing | None:
         oldest = rows.select(raw, buffer=buffer, limit=1)
         if not oldest:
-            return None, None
+            return None
         [row] = oldest
         was_sent = row.sent
         if not was_sent:
@@ -208,8 +206,7 @@ class Spool:
                 self._merge(raw, row)
             rows.update(raw, row.sequence, {"sent": 1})
             row = rows.select(raw, buffer=buffer, limit=1)[0]
-        block = rows.read_block(raw, row.sequence)
-        return Outgoing(row, block, was_sent), rows.size(raw, buffer=buffer).get(buffer)
+        return Outgoing(row, rows.read_block(raw, row.sequence), was_sent)
 
     def _merge(self, raw: sqlite3.Connection, first: Spooled) -> None:
         """Merge the blocks after the first one into it, as far as it has room for them."""
@@ -237,12 +234,7 @@ class Spool:
 
     async def delivered(self, row: Spooled) -> None:
         """Delete a block that the server has acknowledged."""
-
-        def delete(raw: sqlite3.Connection) -> SpoolSize | None:
-            rows.delete(raw, [row.sequence])
-            return rows.size(raw, buffer=row.buffer).get(row.buffer)
-
-        self._set_size(row.buffer, await self.run(delete))
+        await self._change(row.buffer, rows.delete, [row.sequence])
 
     async def note_failure(
         self, row: Spooled, *, attempts: int, code: str, message: str, in_doubt: bool
@@ -254,12 +246,7 @@ class Spool:
             "error": message,
             "in_doubt": int(in_doubt),
         }
-
-        def note(raw: sqlite3.Connection) -> SpoolSize | None:
-            rows.update(raw, row.sequence, values)
-            return rows.size(raw, buffer=row.buffer).get(row.buffer)
-
-        self._set_size(row.buffer, await self.run(note))
+        await self.run(rows.update, row.sequence, values)
 
     async def replace(
         self,
@@ -275,7 +262,7 @@ class Spool:
             in_transaction: called in the transaction.
         """
 
-        def split(raw: sqlite3.Connection) -> SpoolSize | None:
+        def split(raw: sqlite3.Connection) -> None:
             rows.delete(raw, [row.sequence])
             place = row.place
             for part in parts:
@@ -289,9 +276,8 @@ class Spool:
                 rows.insert(raw, values, place=place)
                 place += part.rows
             in_transaction(raw)
-            return rows.size(raw, buffer=row.buffer).get(row.buffer)
 
-        self._set_size(row.buffer, await self.run(split))
+        await self._change(row.buffer, split)
 
 
 @asynccontextmanager
@@ -334,26 +320,22 @@ async def open_spool(
             raise StoreError(f"the spool {path!r} cannot be opened: {error}") from error
         try:
             with store_errors(path):
-                await connection.run(_use_wal)
+                await connection.run(use_wal, path)
                 await connection.transaction(rows.create_tables, path, server, database)
-            spool = Spool(
+                sizes = await connection.run(rows.sizes)
+            yield Spool(
                 path,
                 connection,
                 DatabaseFiles(path, wal_warning=1 << 40),
                 compression=compression,
                 synchronous=synchronous,
                 limit=limit,
+                sizes=sizes,
             )
-            await spool.count()
-            yield spool
         finally:
             await run_to_end(connection.aclose)
     finally:
         os.close(owned)
-
-
-def _use_wal(raw: sqlite3.Connection) -> None:
-    raw.execute("PRAGMA main.journal_mode = wal")
 
 
 def lock_spool(path: str) -> int:

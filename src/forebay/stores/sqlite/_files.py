@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
@@ -14,6 +15,21 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _logger = logging.getLogger(__name__)
+
+
+def use_wal(raw: sqlite3.Connection, path: str) -> None:
+    """Let a database use WAL mode.
+
+    Raises:
+        StoreError: the file does not allow it.
+    """
+    mode = raw.execute("PRAGMA main.journal_mode = wal").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(
+            f"{path!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
+            f"readers do not wait for the writer; network file systems do not support it, so "
+            f"move the file to a local disk"
+        )
 
 
 class DatabaseFiles:

@@ -17,7 +17,7 @@ from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
 from forebay.stores.sqlite._alteration import create_tables
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
-from forebay.stores.sqlite._files import DatabaseFiles
+from forebay.stores.sqlite._files import DatabaseFiles, use_wal
 from forebay.stores.sqlite._format_table import check_database_format
 from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._pragmas import (
@@ -143,7 +143,7 @@ async def open_sqlite(
     errors: list[BaseException] = []
     try:
         with _errors_of("written", file, lock_timeout, deadline):
-            await retry_while_locked(lambda: writer.run(_use_wal, file))
+            await retry_while_locked(lambda: writer.run(_prepare_file, file))
             await retry_while_locked(
                 lambda: writer.transaction(
                     partial(
@@ -190,15 +190,9 @@ def _errors_of(
         raise StoreError(f"{file!r} cannot be {done}: {error}") from error
 
 
-def _use_wal(raw: sqlite3.Connection, file: str) -> None:
+def _prepare_file(raw: sqlite3.Connection, file: str) -> None:
     check_database_format(raw, file)
-    mode = raw.execute("PRAGMA main.journal_mode = wal").fetchone()[0]
-    if mode != "wal":
-        raise StoreError(
-            f"{file!r} stays in journal mode {mode!r}, but the store needs WAL mode, in which "
-            f"readers do not wait for the writer; network file systems do not support it, so "
-            f"move the file to a local disk"
-        )
+    use_wal(raw, file)
 
 
 def _set_up(
