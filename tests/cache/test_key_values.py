@@ -17,7 +17,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from forebay import BufferOptions, open_buffers
 from forebay.cache import Cache, KeyValueStore, open_cache
-from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import KEY_VALUE_ENTRIES
 from forebay.stores import StoredRows
 from forebay.testing import MemoryStore
@@ -37,7 +36,7 @@ WEEK = 7 * 24 * 3600.0
 
 async def rows(cache: Cache) -> list[tuple[Any, ...]]:
     return await cache.store.fetch_all(
-        "SELECT key, json_payload, last_accessed_at, inserted_at, updated_at "
+        "SELECT key, payload, last_accessed_at, inserted_at, updated_at "
         "FROM key_value_entries ORDER BY key"
     )
 
@@ -210,7 +209,7 @@ async def test_a_hot_key_does_not_hold_the_flushed_values_of_others(
 def change_all(folder: Path) -> None:
     """Change every payload, as another process may."""
     with sqlite3.connect(folder / "cache.db") as other:
-        other.execute("UPDATE key_value_entries SET json_payload = 'changed'")
+        other.execute("UPDATE key_value_entries SET payload = 'changed'")
     other.close()
 
 
@@ -484,7 +483,6 @@ def key_values(buffer: Any, clock: FakeClock, memory_bytes: int = 10_000) -> Key
         time_to_live=60.0,
         touch_interval=60.0,
         clock=clock,
-        guard=CloseGuard(),
     )
 
 

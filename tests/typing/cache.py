@@ -44,6 +44,8 @@ async def calls() -> None:
     async with open_cache("folder") as cache:
         await cache.key_values.put("id", "acme", "app", (value for value in ("a", "b")))
         assert_type(await cache.key_values.get("id", "acme", "app"), str | None)
+        assert_type(await cache.key_values.put_bytes("id", "acme", "app", b"", written_at=0), bool)
+        assert_type(await cache.key_values.get_bytes("id", "acme", "app"), bytes | None)
         await cache.artifacts.track_access("key")
         oldest = await cache.artifacts.oldest(10)
         assert_type(oldest, list[CasArtifact])

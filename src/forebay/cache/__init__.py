@@ -32,6 +32,7 @@ from forebay.cache._opening import Cache, CacheStatistics, open_cache
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles, Removal
+from forebay.cache.key_value_evictor import KeyValueEvictor
 from forebay.cache.key_values import KeyValueStore
 from forebay.cache.object_storage import (
     MissingError,
@@ -62,6 +63,7 @@ __all__ = [
     "Evictor",
     "EvictorStatistics",
     "KeyValueEntry",
+    "KeyValueEvictor",
     "KeyValueStore",
     "MissingError",
     "ObjectStorage",

@@ -141,6 +141,22 @@ def check_timeout(argument: str, value: object) -> None:
         raise ValueError(f"{argument} must be 0 or more, got {value!r}")
 
 
+def check_time(argument: str, value: object) -> None:
+    """Check that a value is a time: an int from 0 to `MAX_TIME`.
+
+    Raises:
+        TypeError: the value is not an int.
+        ValueError: the time is before 1970 or after `MAX_TIME`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"{argument} must be an int, microseconds since 1970, "
+            f"got {value!r} of type {type(value).__name__}"
+        )
+    if not 0 <= value <= MAX_TIME:
+        raise ValueError(f"{argument} must be 0 to {MAX_TIME} microseconds, got {value!r}")
+
+
 def checked_clock(clock: object) -> Callable[[], int]:
     """Wrap a clock so that each time it returns is checked.
 

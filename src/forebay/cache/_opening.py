@@ -27,6 +27,7 @@ from forebay.cache._workers import CloseGuard, Worker, run_workers
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles
+from forebay.cache.key_value_evictor import KeyValueEvictor
 from forebay.cache.key_values import KeyValueStore
 from forebay.cache.object_storage import ObjectStorage
 from forebay.cache.options import CacheOptions
@@ -50,7 +51,9 @@ class CacheStatistics:
     buffers: Mapping[str, BufferStatistics]
     """The state of each buffer, by the name of its table."""
     evictor: EvictorStatistics
-    """The work of the evictor."""
+    """The work of the evictor of artifacts."""
+    key_value_evictor: EvictorStatistics
+    """The work of the evictor of key-values."""
     transfers: TransferStatistics | None
     """The work of the transfer worker; None without an object storage."""
 
@@ -78,6 +81,8 @@ class Cache:
     """The queue of artifacts to copy to and from the object storage."""
     evictor: Evictor
     """Removes the least recently used artifacts."""
+    key_value_evictor: KeyValueEvictor
+    """Removes the values of `key_values` that were not used for long."""
     transfer_worker: TransferWorker | None
     """Does the queued transfers; None without an object storage."""
 
@@ -97,6 +102,7 @@ class Cache:
         return CacheStatistics(
             buffers=self.buffers.statistics(),
             evictor=self.evictor.statistics(),
+            key_value_evictor=self.key_value_evictor.statistics(),
             transfers=None if worker is None else worker.statistics(),
         )
 
@@ -129,7 +135,7 @@ async def open_cache(
     Leaving the block, normally, by an exception or by cancellation, closes in this order:
 
     1. The stores accept no more calls: their methods raise `trio.ClosedResourceError`.
-    2. The evictor finishes its batch and the transfers in progress end, within
+    2. The evictors finish their batches and the transfers in progress end, within
        `CacheOptions.stop_timeout`. Transfers that are not done by then stay in the queue.
     3. The buffers drain, within their `drain_timeout`.
     4. The database is closed.
@@ -214,9 +220,24 @@ def _assemble(
     queue = buffers[S3_TRANSFERS]
     artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], queue, files, clock=clock)
     evictor = Evictor(artifacts, files, options, guard=guard)
+    key_values = KeyValueStore(
+        buffers[KEY_VALUE_ENTRIES],
+        memory_bytes=options.memory_bytes,
+        time_to_live=options.time_to_live,
+        touch_interval=options.touch_interval,
+        clock=clock,
+    )
+    key_value_evictor = KeyValueEvictor(
+        store,
+        buffers[KEY_VALUE_ENTRIES],
+        key_values,
+        options,
+        clock=clock,
+        guard=guard,
+    )
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
-        workers.append(evictor.run)
+        workers += [evictor.run, key_value_evictor.run]
     transfer_worker = None
     if storage is not None:
         transfers = S3Transfers(store, queue, clock=clock, latest_insertion=latest)
@@ -227,17 +248,11 @@ def _assemble(
         store=store,
         buffers=buffers,
         files=ArtifactFiles(directory, guard=guard),
-        key_values=KeyValueStore(
-            buffers[KEY_VALUE_ENTRIES],
-            memory_bytes=options.memory_bytes,
-            time_to_live=options.time_to_live,
-            touch_interval=options.touch_interval,
-            clock=clock,
-            guard=guard,
-        ),
+        key_values=key_values.guarded(guard),
         artifacts=artifacts.guarded(guard),
         transfers=S3Transfers(store, queue, clock=clock, latest_insertion=latest, guard=guard),
         evictor=evictor,
+        key_value_evictor=key_value_evictor,
         transfer_worker=transfer_worker,
     )
     return cache, workers

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import reprlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import trio
 from cachetools import TTLCache
 
 from forebay import Buffer
-from forebay.cache._arguments import checked_iterable, checked_text, checked_utf8
+from forebay.cache._arguments import (
+    check_time,
+    checked_iterable,
+    checked_text,
+    checked_texts,
+    checked_utf8,
+)
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, KeyValueEntry
 
@@ -19,9 +29,19 @@ _OVERHEAD = 400
 """The memory of a cached value beside its two texts, in bytes: measured as 350 on CPython."""
 
 
+class KeyValueUse(NamedTuple):
+    """The size and last access of the value of one key, for eviction."""
+
+    key: str
+    """The key of the row, as `entry_key` returns it."""
+    size_bytes: int
+    last_accessed_at: int
+
+
 @dataclass(slots=True)
 class _CachedValue:
-    payload: str
+    payload: str | bytes
+    written_at: int
     accessed_at: int
     size: int
 
@@ -38,15 +58,17 @@ class _Reads:
 class KeyValueStore:
     """The table `key_value_entries`, with its values cached in memory.
 
-    `get` returns what `put` stored from the moment `put` returns, whether it is flushed or not and
-    whether it is cached or not. The cache is bounded in bytes; the least recently used values are
-    removed first. Each value is cached for at most its time to live, so a change that another
-    process made in the database is visible after that time at the latest.
+    A value is a list of texts (`put`, `get`) or bytes (`put_bytes`, `get_bytes`); the last one that
+    was put replaces the earlier ones, of either kind. It is returned from the moment the put
+    returns, and not any more from the moment `delete` returns, whether this is flushed or not and
+    whether the value is cached or not. The cache is bounded in bytes; the least recently used
+    values are removed first. Each value is cached for at most its time to live, so a change that
+    another process made in the database is visible after that time at the latest.
 
     A read records the access in the table, but only if the last recorded access is older than the
     touch interval. A recorded access never replaces a pending value.
 
-    Both methods raise `trio.ClosedResourceError` once the cache is closed, and
+    All methods raise `trio.ClosedResourceError` once the cache is closed, and
     `trio.BrokenResourceError` once the buffer's worker task has failed.
     """
 
@@ -58,22 +80,49 @@ class KeyValueStore:
         time_to_live: float,
         touch_interval: float,
         clock: Clock,
-        guard: CloseGuard,
+        guard: CloseGuard | None = None,
     ) -> None:
+        """Create the store. `open_cache` does this.
+
+        Args:
+            buffer: the buffer of the table.
+            memory_bytes: as in `CacheOptions`.
+            time_to_live: as in `CacheOptions`.
+            touch_interval: as in `CacheOptions`.
+            clock: returns the times that the table stores.
+            guard: makes all methods raise once the cache is closed.
+        """
         self._buffer = buffer
         self._clock = clock
-        self._guard = guard
+        self._guard = guard or CloseGuard()
         self._touch_interval = touch_interval * 1_000_000
         self._memory: TTLCache[str, _CachedValue] = TTLCache(
             memory_bytes, time_to_live, timer=trio.current_time, getsizeof=_size
         )
         self._reads: dict[str, _Reads] = {}
-        """The reads in progress, by key. A put removes them, so that their older value is not
-        cached."""
-        self._put_lock = trio.Lock()
+        """The reads in progress, by key. A put or delete removes them, so that their older value is
+        not cached."""
+        self._notes: list[set[str]] = []
+        """The sets of the `noting_use` blocks."""
+        self._write_lock = trio.Lock()
+        """Held by a put or delete, so that memory and the buffer agree on which was the last."""
 
-    async def put(self, cas_id: str, account: str, project: str, values: Iterable[str]) -> None:
-        """Store the values of a key, and replace those it had.
+    def guarded(self, guard: CloseGuard) -> KeyValueStore:
+        """Return this store with another guard, and with the same state otherwise."""
+        guarded = copy.copy(self)
+        guarded._guard = guard  # noqa: SLF001  # a copy of this class
+        return guarded
+
+    async def put(
+        self,
+        cas_id: str,
+        account: str,
+        project: str,
+        values: Iterable[str],
+        *,
+        written_at: int | None = None,
+    ) -> bool:
+        """Store the values of a key, and replace what it had.
 
         Returns once the buffer has accepted them, as `Buffer.enqueue` does; waits while the buffer
         is full. Cancelled, it has stored nothing.
@@ -83,23 +132,82 @@ class KeyValueStore:
             account: the account's handle.
             project: the project's handle.
             values: the values, in order. An empty list is stored as such.
+            written_at: the time of the values, in microseconds since 1970, for example of the
+                server that they come from. If what the key has is of a later time, nothing is
+                stored. None: the current time; the values are stored in any case.
+
+        Returns:
+            Whether the values were stored.
 
         Raises:
-            TypeError: an argument or a value is not a str, or `values` is a single str.
-            ValueError: a text cannot be encoded as UTF-8, or the key or a handle is empty.
+            TypeError: an argument or a value is not a str, `values` is a single str, or
+                `written_at` is not an int.
+            ValueError: a text cannot be encoded as UTF-8, the key or a handle is empty, or
+                `written_at` is before 1970 or too far in the future to add to.
         """
+        return await self._put(cas_id, account, project, _encoded(values), written_at)
+
+    async def put_bytes(
+        self,
+        cas_id: str,
+        account: str,
+        project: str,
+        value: bytes,
+        *,
+        written_at: int | None = None,
+    ) -> bool:
+        """Store bytes under a key, and replace what it had, as `put` does.
+
+        Args:
+            cas_id: as for `put`.
+            account: as for `put`.
+            project: as for `put`.
+            value: the bytes. None are stored as such.
+            written_at: as for `put`.
+
+        Returns:
+            As `put` does.
+
+        Raises:
+            TypeError: `value` is not bytes, or as for `put`.
+            ValueError: as for `put`.
+        """
+        if not isinstance(value, bytes):
+            raise TypeError(
+                f"value must be bytes, got {reprlib.repr(value)} of type {type(value).__name__}"
+            )
+        return await self._put(cas_id, account, project, value, written_at)
+
+    async def _put(
+        self, cas_id: str, account: str, project: str, payload: str | bytes, written_at: int | None
+    ) -> bool:
         self._guard.check_open()
         key = entry_key(cas_id, account, project)
-        payload = _encoded(values)
-        # Under a lock, so that memory and the buffer agree on which put was the last one.
-        async with self._put_lock:
+        if written_at is not None:
+            check_time("written_at", written_at)
+        async with self._write_lock:
+            if written_at is not None and await self._written_at(key) > written_at:
+                return False
             now = self._clock()
-            await self._buffer.enqueue(KeyValueEntry(key, payload, now, now, now))
+            written = now if written_at is None else written_at
+            size = len(payload.encode() if isinstance(payload, str) else payload)
+            await self._buffer.enqueue(KeyValueEntry(key, payload, size, written, now, now, now))
             self._reads.pop(key, None)
-            self._cache(key, _cached_value(key, payload, now))
+            self._cache(key, _cached_value(key, payload, written, now))
+            self._note_use(key)
+            return True
+
+    async def _written_at(self, key: str) -> int:
+        """Return the time of the value that a key has, or -1 if it has none."""
+        if (value := self._memory.get(key)) is not None:
+            return value.written_at
+        row = await self._buffer.get(key)
+        return -1 if row is None else row.written_at
 
     async def get(self, cas_id: str, account: str, project: str) -> str | None:
         """Return the values of a key, as the JSON text ``{"entries":[{"value":…},…]}``.
+
+        What `put_bytes` stored is not returned.
 
         Never waits for a flush or for capacity of the buffer. While the buffer is full, accesses
         are not recorded. Cancelled, it has changed nothing.
@@ -110,18 +218,44 @@ class KeyValueStore:
             project: as for `put`.
 
         Returns:
-            The text, or None if the project has no values under this key.
+            The text, or None if the project has no list of values under this key.
 
         Raises:
             TypeError: an argument is not a str.
             ValueError: an argument is empty or cannot be encoded as UTF-8.
         """
+        payload = await self._get(cas_id, account, project)
+        return payload if isinstance(payload, str) else None
+
+    async def get_bytes(self, cas_id: str, account: str, project: str) -> bytes | None:
+        """Return the bytes of a key; of a list of values, the text of `get` in UTF-8.
+
+        The rest is the same as for `get`.
+
+        Args:
+            cas_id: as for `put`.
+            account: as for `put`.
+            project: as for `put`.
+
+        Returns:
+            The bytes, or None if the project has nothing under this key.
+
+        Raises:
+            TypeError: as for `get`.
+            ValueError: as for `get`.
+        """
+        payload = await self._get(cas_id, account, project)
+        return payload.encode() if isinstance(payload, str) else payload
+
+    async def _get(self, cas_id: str, account: str, project: str) -> str | bytes | None:
         self._guard.check_open()
         key = entry_key(cas_id, account, project)
+        self._note_use(key)
         await trio.lowlevel.checkpoint()
         value = self._memory.get(key) or await self._read(key)
         if value is None:
             return None
+        self._note_use(key)  # again, for the blocks that began during the read
         self._record_access(key, value)
         return value.payload
 
@@ -139,9 +273,89 @@ class KeyValueStore:
         if row is None:
             return None
         if reads.value is None:
-            value = _cached_value(key, row.json_payload, row.last_accessed_at)
+            value = _cached_value(key, row.payload, row.written_at, row.last_accessed_at)
             reads.value = self._cache(key, value) if latest else value
         return reads.value
+
+    async def delete(self, cas_id: str, account: str, project: str) -> None:
+        """Delete what a key has, in the table and in memory. Without a value nothing happens.
+
+        Waits while the buffer is full. Cancelled, it has deleted nothing.
+
+        Args:
+            cas_id: as for `put`.
+            account: as for `put`.
+            project: as for `put`.
+
+        Raises:
+            TypeError: as for `get`.
+            ValueError: as for `get`.
+        """
+        self._guard.check_open()
+        await self.delete_entries([entry_key(cas_id, account, project)])
+
+    async def delete_entries(self, keys: Iterable[str]) -> None:
+        """Delete rows as `delete` does, by the keys that the table has.
+
+        Cancelled, it may have deleted some of them.
+
+        Args:
+            keys: keys as `entry_key` returns them.
+
+        Raises:
+            TypeError: a key is not a str, or `keys` is a single str.
+            ValueError: a key is empty or cannot be encoded as UTF-8.
+        """
+        self._guard.check_open()
+        for key in checked_texts("keys", keys):
+            async with self._write_lock:
+                await self._delete(key)
+
+    @contextmanager
+    def noting_use(self) -> Generator[set[str], None, None]:
+        """Note which values are put or read during the block.
+
+        Yields:
+            The keys of these values, as `entry_key` returns them. The set grows.
+        """
+        used: set[str] = set()
+        self._notes.append(used)
+        try:
+            yield used
+        finally:
+            self._notes.remove(used)
+
+    async def delete_unused(self, key: str, used: Container[str]) -> bool:
+        """Delete the row with this key unless `used` has the key when its turn comes.
+
+        Waits while the buffer is full. Cancelled, it has deleted nothing.
+
+        Args:
+            key: a key as `entry_key` returns it.
+            used: keys of rows that stay, such as the set of `noting_use`.
+
+        Returns:
+            Whether the row is deleted.
+        """
+        self._guard.check_open()
+        async with self._write_lock:
+            if key in used:
+                return False
+            await self._delete(key)
+            return True
+
+    async def _delete(self, key: str) -> None:
+        await self._buffer.enqueue_delete(key)
+        self._reads.pop(key, None)
+        self._memory.pop(key, None)
+
+    def cached_keys(self, prefix: str) -> list[str]:
+        """Return the keys that are cached in memory and begin with a prefix."""
+        return [key for key in self._memory if key.startswith(prefix)]
+
+    def _note_use(self, key: str) -> None:
+        for used in self._notes:
+            used.add(key)
 
     def _record_access(self, key: str, value: _CachedValue) -> None:
         """Enqueue an access, unless one was recorded within the touch interval."""
@@ -172,11 +386,21 @@ def entry_key(cas_id: str, account: str, project: str) -> str:
         TypeError: an argument is not a str.
         ValueError: an argument is empty or cannot be encoded as UTF-8.
     """
+    return entry_prefix(account, project) + checked_text("cas_id", cas_id)
+
+
+def entry_prefix(account: str, project: str) -> str:
+    """Return what the keys of all entries of a project begin with: ``keyvalue:account:project:``.
+
+    Raises:
+        TypeError: an argument is not a str.
+        ValueError: an argument is empty or cannot be encoded as UTF-8.
+    """
     parts = [
         checked_text(argument, handle).replace("%", "%25").replace(":", "%3A")
         for argument, handle in (("account", account), ("project", project))
     ]
-    return ":".join(("keyvalue", *parts, checked_text("cas_id", cas_id)))
+    return ":".join(("keyvalue", *parts, ""))
 
 
 def _encoded(values: Iterable[str]) -> str:
@@ -186,9 +410,11 @@ def _encoded(values: Iterable[str]) -> str:
     return json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":"))
 
 
-def _cached_value(key: str, payload: str, accessed_at: int) -> _CachedValue:
+def _cached_value(
+    key: str, payload: str | bytes, written_at: int, accessed_at: int
+) -> _CachedValue:
     size = sys.getsizeof(key) + sys.getsizeof(payload) + _OVERHEAD
-    return _CachedValue(payload, accessed_at, size)
+    return _CachedValue(payload, written_at, accessed_at, size)
 
 
 def _size(value: _CachedValue) -> int:

@@ -39,13 +39,17 @@ class CacheOptions(Options):
             database; above 0.
         touch_interval: the shortest time between two recorded accesses of a key; at least 0, and
             finite.
+        key_value_max_age: how long a value of `KeyValueStore` is kept after its last recorded
+            access; above `touch_interval`. `math.inf` means forever.
+        key_value_budget_bytes: the total size of all values of `KeyValueStore`, in bytes; at least
+            1. None means no limit.
         budget_bytes: the total size of all artifacts, in bytes; at least 1. None: the usage of
             the disk counts instead.
-        high_watermark: the fraction of the budget, or of the disk, from which artifacts are
-            evicted; above `target` and at most 1.
-        target: the fraction down to which artifacts are evicted; at least 0.
+        high_watermark: the fraction of a budget, or of the disk, from which artifacts and values
+            are evicted; above `target` and at most 1.
+        target: the fraction down to which they are evicted; at least 0.
         eviction_interval: the pause between two checks of the usage; above 0. With `math.inf`,
-            only `Evictor.run_once` evicts artifacts.
+            only `Evictor.run_once` and `KeyValueEvictor.run_once` evict.
         transfer_interval: the pause between two runs of the transfer worker; above 0. With
             `math.inf`, it runs only by `TransferWorker.run_once`.
         transfer_batch: how many transfers are read from the table at a time; at least 1.
@@ -68,6 +72,8 @@ class CacheOptions(Options):
     memory_bytes: Annotated[int, _SIZE] = 64 * 2**20
     time_to_live: Annotated[float, _INTERVAL] = 7 * 24 * 3600.0
     touch_interval: Annotated[float, _TIMEOUT] = 60.0
+    key_value_max_age: Annotated[float, _INTERVAL] = 30 * 24 * 3600.0
+    key_value_budget_bytes: Annotated[int, _COUNT] | None = None
     budget_bytes: Annotated[int, _COUNT] | None = None
     high_watermark: Annotated[float, _FRACTION] = 0.85
     target: Annotated[float, _FRACTION] = 0.75
@@ -82,8 +88,14 @@ class CacheOptions(Options):
     stop_timeout: Annotated[float, _TIMEOUT] = 30.0
 
     def __post_init__(self) -> None:
-        """Check each value by the annotation of its field, and `target` with `high_watermark`."""
+        """Check each value by the annotation of its field, and those that depend on another."""
         super().__post_init__()
+        if self.key_value_max_age <= self.touch_interval:
+            raise OptionsError(
+                f"key_value_max_age = {self.key_value_max_age!r}: expected a number of seconds "
+                f"above touch_interval, which is {self.touch_interval!r}, since accesses within "
+                f"it are not recorded"
+            )
         if self.target >= self.high_watermark:
             raise OptionsError(
                 f"high_watermark = {self.high_watermark!r}: expected a fraction above target, "

@@ -35,7 +35,12 @@ class KeyValueEntry(NamedTuple):
     """A row of `key_value_entries`: the artifacts that one build action produced."""
 
     key: str
-    json_payload: str
+    payload: str | bytes
+    """A list of values as JSON, or bytes."""
+    size_bytes: int
+    """The size of the payload in bytes, of its UTF-8 if it is a text."""
+    written_at: int
+    """The time of the value. Of two values of a key, the one with the later time may stay."""
     last_accessed_at: int
     inserted_at: int
     updated_at: int
@@ -91,7 +96,9 @@ _SCHEMA: Final = (
     CREATE TABLE IF NOT EXISTS key_value_entries (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,
-        json_payload TEXT NOT NULL,
+        payload BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        written_at INTEGER NOT NULL,
         last_accessed_at INTEGER NOT NULL,
         inserted_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL
@@ -129,6 +136,11 @@ _INDEXES: Final = (
     """
     CREATE INDEX IF NOT EXISTS cas_artifacts_last_accessed_at
     ON cas_artifacts (last_accessed_at, key)
+    """,
+    # It has all columns that eviction reads, which are much smaller than the payloads.
+    """
+    CREATE INDEX IF NOT EXISTS key_value_entries_last_accessed_at
+    ON key_value_entries (last_accessed_at, key, size_bytes)
     """,
     # The last column lets the index skip delayed transfers without reading their rows.
     """
