@@ -1,14 +1,44 @@
-"""Run the Python code in README.md and docs/ as tests."""
+"""Run the Python programs and the commands in README.md and docs/ as tests.
+
+A `python` block is executed, after the blocks above it on its page. If its first line is a comment
+with a file name, such as `# collector.py`, it is saved under this name instead, for the commands
+below; an `ini` block always is. A `console` block is executed by a shell, and what it prints is
+compared with what the page shows: `…` stands for any text. A command without output on the page
+must exit with 0. Each page has a folder of its own. Commands that need another machine or the
+network are in `sh` blocks, which are not executed.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+from sybil.sybil import SybilCollection
+
+_SCRIPTS = {
+    "python": '#!/bin/sh\nexec {python} "$@"\n',
+    "python3": '#!/bin/sh\nexec {python} "$@"\n',
+    "forebay": "#!{python}\nfrom forebay.cli import main\nmain()\n",
+    "sqlite3": """#!{python}
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as raw:
+    for row in raw.execute(sys.argv[2]):
+        print(*("" if value is None else value for value in row), sep="|")
+raw.close()
+""",
+}
+"""Commands that start the Python that runs the tests, whatever PATH has.
+
+SQLite's shell is not installed everywhere, so `sqlite3` prints what it would print.
+"""
 
 
 def _enter_folder(namespace: dict[str, Any]) -> None:
@@ -19,11 +49,79 @@ def _enter_folder(namespace: dict[str, Any]) -> None:
 def _leave_folder(namespace: dict[str, Any]) -> None:
     os.chdir(namespace["_home"])
     namespace["_folder"].cleanup()
+    used = "\n".join(namespace.get("_used", []))
+    unused = [name for name in namespace.get("_saved", []) if not _names(name, used)]
+    assert not unused, f"no command uses {unused}"
 
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()],
-    patterns=["README.md", "docs/*.md"],
-    setup=_enter_folder,
-    teardown=_leave_folder,
+def _names(file: str, text: str) -> bool:
+    """Return whether a text names a file, or imports it; pytest finds its own configuration."""
+    return file == "pytest.ini" or re.search(rf"\b{Path(file).stem}\b", text) is not None
+
+
+_execute = PythonEvaluator()
+
+
+def _run_or_save(example: Example) -> None:
+    """Execute a block of Python, or save a block of any language that names its file."""
+    name = re.match(r"# ([\w./-]+\.\w+)\n", example.parsed)
+    if name is None:
+        _execute(example)
+        return
+    Path(name[1]).write_text(example.parsed)
+    example.namespace.setdefault("_saved", []).append(name[1])
+    example.namespace.setdefault("_used", []).append(example.parsed.partition("\n")[2])
+
+
+def _environment(namespace: dict[str, Any]) -> dict[str, str]:
+    commands = Path(namespace["_folder"].name, ".commands")
+    if not commands.exists():
+        commands.mkdir()
+        for name, script in _SCRIPTS.items():
+            (commands / name).write_text(script.format(python=sys.executable))
+            (commands / name).chmod(0o700)
+    return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "COLUMNS": "100"}
+
+
+def _run_commands(example: Example) -> None:
+    """Execute the commands of a console block, and compare what they print."""
+    commands = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
+    assert commands.pop(0) == "", "a console block begins with `$ `"
+    for text in commands:
+        command, _, expected = re.sub(r"\\\n *", "", text).partition("\n")
+        example.namespace.setdefault("_used", []).append(command)
+        done = subprocess.run(
+            ["bash", "-c", command],
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            env=_environment(example.namespace),
+        )
+        if expected.strip():
+            printed = "\n".join(map(str.rstrip, done.stdout.strip().splitlines()))
+            pattern = "".join(
+                ".*?" if part == "…" else re.escape(part)
+                for part in re.split("(…)", expected.strip())
+            )
+            assert re.fullmatch(pattern, printed, re.DOTALL), f"{command} printed:\n{done.stdout}"
+        else:
+            assert done.returncode == 0, f"{command} printed:\n{done.stdout}"
+
+
+def _documents(patterns: list[str], parsers: list[Any]) -> Sybil:
+    return Sybil(parsers=parsers, patterns=patterns, setup=_enter_folder, teardown=_leave_folder)
+
+
+_PROGRAMS = CodeBlockParser("python", _run_or_save)
+_FILES = CodeBlockParser("ini", _run_or_save)
+_CONSOLE = CodeBlockParser("console", _run_commands)
+
+# The commands of README install forebay: the session `build` runs them.
+pytest_collect_file = SybilCollection(
+    [
+        _documents(["README.md"], [_PROGRAMS]),
+        _documents(["docs/*.md"], [_PROGRAMS, _FILES, _CONSOLE]),
+    ]
 ).pytest()

@@ -99,7 +99,16 @@ def docs(session: nox.Session) -> None:
     # -W: a warning is an error; nitpicky, in docs/conf.py: so is a name that leads nowhere.
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", SITE)
     # With no configuration: that of the tests needs their plugins.
-    session.run("pytest", "-q", "--noconftest", "-c", os.devnull, "docs/check_site.py")
+    session.run(
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "docs/check_site.py",
+    )
 
 
 @nox.session

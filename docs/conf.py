@@ -29,7 +29,7 @@ extensions = [
 ]
 root_doc = "index"
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_templates", ".pytest_cache"]
 nitpicky = True
 nitpick_ignore = [
     ("py:class", "tuple[int"),  # Sphinx splits the type of an attribute at its comma

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 import sqlite3
@@ -10,11 +9,8 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from forebay import BufferOptions, RetryPolicy
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -70,22 +66,6 @@ def test_the_map_names_files_that_exist() -> None:
     places = [ROOT / "src" / "forebay", ROOT, ROOT / "benchmarks" / "questions"]
     assert len(names) > 20
     assert [] == sorted(n for n in names if not any((place / n).exists() for place in places))
-
-
-@pytest.mark.parametrize("options", [BufferOptions, RetryPolicy])
-def test_the_guide_lists_each_option_with_its_default(options: type[Any]) -> None:
-    """The table of options in docs/guide.md has the names and the defaults of the code."""
-    text = (ROOT / "docs" / "guide.md").read_text()
-    table = re.search(rf"^`{options.__name__}`:\n\n((?:\|.*\n)+)", text, re.MULTILINE)
-    assert table is not None
-    cells = [line.split("|")[1:3] for line in table[1].splitlines()[2:]]
-    documented = {
-        name.strip(" `"): default.strip(' `"').replace(",", "") for name, default in cells
-    }
-    assert {f.name: str(f.default) for f in dataclasses.fields(options)} == {
-        name: str(options().retry) if name == "retry" else default
-        for name, default in documented.items()
-    }
 
 
 JOBS = ROOT / "tests" / "typing" / "jobs.py"

@@ -1,4 +1,4 @@
-"""docs/operations.md lists each log record with its logger, its level and its text."""
+"""docs/log.md lists each log record with its logger, its level and its text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.test_layers import MODULES
 
-PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[1] / "docs" / "log.md"
 
 LEVELS = {
     "debug": "DEBUG",

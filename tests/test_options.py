@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forebay import BufferOptions, OptionRange, Options, OptionsError, RetryPolicy
+from forebay import BufferOptions, OptionRange, Options, OptionsError, RetryPolicy, Settings
 
 COUNT = "a whole number from 1 to 2**63 - 1"
 PAUSE = "a finite number of seconds above 0"
@@ -29,29 +30,31 @@ BEYOND_TEXT = 10**5000
 HIGHEST = r"a whole number from 1 to 2\*\*63 - 1"
 
 
-def documented_defaults(heading: str) -> dict[str, str]:
-    """Return the defaults by option name from the table below a heading of the guide."""
-    guide = (Path(__file__).parent.parent / "docs" / "guide.md").read_text()
-    table = guide.partition(f"\n`{heading}`:\n\n")[2].partition("\n\n")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    return {name.strip("`"): default.strip('`"') for name, default, *_ in rows}
+def rows_of_the_page() -> Iterator[list[str]]:
+    """Yield the name, the default and the variable of each option, from docs/options.md."""
+    text = (Path(__file__).parent.parent / "docs" / "options.md").read_text()
+    table = text[text.index("| name | default | environment variable |") :].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        yield [cell.strip('`"') for cell in line.strip("| ").split(" | ")[:3]]
 
 
-@pytest.mark.parametrize("group", [BufferOptions, RetryPolicy])
-def test_the_documented_defaults(group: type[Any]) -> None:
-    """The guide lists every option in order, with its default."""
-    options = group()
-    defaults = {field.name: getattr(options, field.name) for field in dataclasses.fields(group)}
-    written = {
-        name: f"{value:,}" if isinstance(value, int) else str(value)
-        for name, value in defaults.items()
-        if name != "retry"
-    }
-    if "retry" in defaults:
-        assert RetryPolicy() == defaults["retry"]
-        written["retry"] = "RetryPolicy()"
-
-    assert list(written.items()) == list(documented_defaults(group.__name__).items())
+def test_the_documented_options() -> None:
+    """The page lists every option in order, with its default and its environment variable."""
+    values: dict[str, object] = dataclasses.asdict(BufferOptions())
+    retry = values.pop("retry")
+    assert isinstance(retry, dict)
+    values |= {f"retry.{name}": value for name, value in retry.items()}
+    expected = [
+        [
+            name,
+            f"{value:,}" if isinstance(value, int) else str(value),
+            "FOREBAY_" + name.upper().replace(".", "__"),
+        ]
+        for name, value in values.items()
+    ]
+    assert expected == list(rows_of_the_page())
+    variables = {variable: value.replace(",", "") for _, value, variable in rows_of_the_page()}
+    assert BufferOptions() == Settings.from_env(variables).options
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def all_there(path: Path) -> bool:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_drains(zygote: Zygote, tmp_path: Path, number: int) -> None:
-    """With the recipe of docs/guide.md, accepted entries are committed, and the program exits 0."""
+    """With the recipe of docs/shut-down.md accepted entries are committed; the exit code is 0."""
     path = tmp_path / "a.db"
     with zygote.run("service.py", path, "recipe") as service:
         accepted(service)

@@ -1,4 +1,4 @@
-"""The recipe of docs/guide.md that restarts a group of buffers, with real failures."""
+"""The recipe of docs/restart-a-group.md that restarts a group of buffers, with real failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from forebay import BufferOptions, Buffers, FlushError, Table, Write, open_buffe
 from forebay.stores import FailureKind
 from forebay.testing import MemoryStore
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+PAGE = Path(__file__).parents[2] / "docs" / "restart-a-group.md"
 
 PAUSE = 0.01
 
@@ -25,7 +25,7 @@ PAUSE = 0.01
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The functions of the recipe."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     [block] = [block for block in blocks if "async def run_group" in block]
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": __name__}

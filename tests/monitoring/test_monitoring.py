@@ -58,7 +58,7 @@ def test_an_output_that_cannot_be_written_has_exit_code_1(what: str) -> None:
 
 
 def documented_metrics() -> set[str]:
-    """Return the names in Prometheus of the instruments that docs/telemetry.md lists."""
+    """Return the names in Prometheus of the instruments that docs/instruments.md lists."""
     suffixes = {"s": "_seconds", "By": "_bytes"}
     return {
         name.replace(".", "_") + suffixes.get(unit, "") + ("_total" if kind == "counter" else "")

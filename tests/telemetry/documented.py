@@ -1,11 +1,11 @@
-"""The instruments that docs/telemetry.md lists."""
+"""The instruments that docs/instruments.md lists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "telemetry.md"
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "instruments.md"
 _ROW = re.compile(r"^\| `([a-z._]+)` \| ([a-z -]+), `([^`]+)` \|", re.MULTILINE)
 
 

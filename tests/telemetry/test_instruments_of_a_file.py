@@ -45,7 +45,7 @@ def execute(raw: sqlite3.Connection, sql: str) -> None:
 
 
 async def test_the_instruments_are_these(meters: Meters, tmp_path: Path) -> None:
-    """Names, kinds and units are those of docs/telemetry.md; each has a description."""
+    """Names, kinds and units are those of docs/instruments.md; each has a description."""
     async with (
         open_sqlite(tmp_path / "a.db", create=[PAIRS]) as store,
         open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers,

@@ -1,7 +1,7 @@
 """The log records of buffers and of their end. None contains a value of a row.
 
 Records that could repeat with each flush have a limit per buffer, by Trio's clock.
-docs/operations.md lists all records of forebay.
+docs/log.md lists all records of forebay.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The instruments of a meter: their names, units and descriptions.
 
-docs/telemetry.md lists them with their attributes.
+docs/instruments.md lists them with their attributes.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _compare(path: Path, spill: Spill, imported: int | None, *, is_part: bool) -
             path,
             f"{str(path)!r} has {entries}, of which only the first {imported:,} were imported, "
             f"from an incomplete copy of the file. The others are not in the database: see "
-            f"docs/operations.md, on spill files, for how to import these alone",
+            f"docs/spill-files.md for how to import these alone",
             **values,
         )
     doubt = "" if spill.database else ", if they belong to this database, which it does not say"

@@ -1,4 +1,4 @@
-"""A service that drains on the first signal, and ends the drain on the second (docs/guide.md).
+"""A service that drains on the first signal, and ends the drain on the second (docs/shut-down.md).
 
 Arguments: the database, ``recipe`` or ``plain``, which leaves signals to Python, and `on_failure`.
 With ``suspend`` the service prints ``open`` and waits for a line before it enqueues, and then

@@ -69,7 +69,7 @@ def import_letters(
             raise SpillError(
                 f"an earlier import of the spill {spill.id}, from an incomplete file, had "
                 f"only the first {len(ids):,} of {format_count(spill.entries, 'entry')}. To import "
-                f"the whole file would repeat these; see docs/operations.md, on spill files, for "
+                f"the whole file would repeat these; see docs/spill-files.md for "
                 f"how to import the other entries alone"
             )
         return ids
