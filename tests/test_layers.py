@@ -81,7 +81,7 @@ LIBRARIES = {
         "cache",
         "cli",
     },
-    "opentelemetry": {"_telemetry", "otlp"},
+    "opentelemetry": {"_telemetry", "otlp", "cache"},
     "httpx": {"stores.clickhouse"},
     "click": {"cli"},
     "rich": {"cli"},

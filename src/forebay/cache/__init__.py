@@ -29,6 +29,7 @@ boto3.
 from __future__ import annotations
 
 from forebay.cache._opening import Cache, CacheStatistics, open_cache
+from forebay.cache._workers import CloseGuard
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles, Removal
@@ -60,6 +61,7 @@ __all__ = [
     "CacheStatistics",
     "CasArtifact",
     "Clock",
+    "CloseGuard",
     "Evictor",
     "EvictorStatistics",
     "KeyValueEntry",

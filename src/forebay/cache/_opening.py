@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 
 from forebay import (
     BufferOptions,
@@ -16,6 +19,7 @@ from forebay import (
     BufferStatistics,
     SqliteStore,
     StoreError,
+    Table,
     open_buffers,
     open_sqlite,
     protected_context,
@@ -37,6 +41,7 @@ from forebay.cache.tables import (
     S3_TRANSFERS,
     TABLES,
     Clock,
+    checked_tables,
     prepare,
     utc_now,
 )
@@ -85,6 +90,8 @@ class Cache:
     """Removes the values of `key_values` that were not used for long."""
     transfer_worker: TransferWorker | None
     """Does the queued transfers; None without an object storage."""
+    guard: CloseGuard
+    """Refuses calls once the cache is being closed. A program's own stores may use it too."""
 
     async def flush(self) -> None:
         """Flush all buffers, and return once everything accepted before is settled.
@@ -112,10 +119,13 @@ async def open_cache(
     directory: str | os.PathLike[str],
     *,
     storage: ObjectStorage | None = None,
+    tables: Sequence[Table[Any]] = (),
     options: CacheOptions | None = None,
     buffer_options: BufferOptions | None = None,
     buffer_overrides: Mapping[str, BufferOptions] | None = None,
     clock: Clock = utc_now,
+    meter_provider: MeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
 ) -> AsyncGenerator[Cache, None]:
     """Open a build cache for the duration of an `async with` block.
 
@@ -151,18 +161,24 @@ async def open_cache(
         directory: the folder. One process at a time can use it, until it ends or is killed.
         storage: the object storage of the transfers, such as one by `forebay.cache.s3.open_s3`.
             None: transfers are queued and wait.
+        tables: further tables of the program. They are created in the same database if they do not
+            exist, and have buffers as well: ``cache.buffers[table]``.
         options: the options of the stores and the workers; None for the defaults.
-        buffer_options: the options of all three buffers; None for the defaults.
+        buffer_options: the options of all buffers; None for the defaults.
         buffer_overrides: other options for some buffers, by the name of the table.
         clock: returns the times that the tables store.
+        meter_provider: as for `open_buffers`.
+        tracer_provider: as for `open_buffers`.
 
     Yields:
         The cache.
 
     Raises:
-        TypeError: `options` is not a CacheOptions, `storage` is not an ObjectStorage, or `clock`
-            is not callable. A clock that returns an invalid time makes the calls that use it
+        TypeError: `options` is not a CacheOptions, `storage` is not an ObjectStorage, `tables` has
+            something that is not a table, `clock` is not callable, or a provider is of another
+            type. A clock that returns an invalid time makes the calls that use it
             raise.
+        ValueError: two tables have the same name, or one has the name of a table of the cache.
         OSError: the folder cannot be created.
         StoreError: the folder is open already; a path in it is a symbolic link or belongs to
             another user; or the file is not a database or cannot be written.
@@ -177,6 +193,7 @@ async def open_cache(
     if storage is not None:
         check_storage(storage)
     clock = checked_clock(clock)
+    tables = checked_tables(tables)
     root = await anyio.to_thread.run_sync(create_root, directory)
     spill = root / "unsettled.spill"
     with locked_root(root):
@@ -185,16 +202,19 @@ async def open_cache(
             await files.prepare()
         except UnsafePathError as error:
             raise StoreError(str(error)) from None
-        async with open_sqlite(root / "cache.db") as store:
+        async with open_sqlite(root / "cache.db", create=tables) as store:
             await prepare(store)
             await remove_orphans(store, files, spill)
             latest = await latest_insertion(store)
             async with open_buffers(
                 store,
                 *TABLES,
+                *tables,
                 options=buffer_options,
                 overrides=buffer_overrides,
                 spill=spill,
+                meter_provider=meter_provider,
+                tracer_provider=tracer_provider,
             ) as buffers:
                 guard = CloseGuard()
                 cache, workers = _assemble(
@@ -254,5 +274,6 @@ def _assemble(
         evictor=evictor,
         key_value_evictor=key_value_evictor,
         transfer_worker=transfer_worker,
+        guard=guard,
     )
     return cache, workers

@@ -18,7 +18,8 @@ Worker: TypeAlias = Callable[[trio.Event], Awaitable[None]]
 class CloseGuard:
     """Refuses calls once the cache is being closed.
 
-    It is closed before the workers stop and the buffers drain.
+    It is closed before the workers stop and the buffers drain. A store that is given no guard of a
+    cache has one of its own, which nothing closes.
     """
 
     def __init__(self) -> None:

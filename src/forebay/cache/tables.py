@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from forebay import Keep, Max, SqliteStore, Table
 
@@ -156,6 +156,29 @@ class Executes(Protocol):
     def execute(self, sql: str, parameters: Sequence[str | int] = (), /) -> object:
         """Execute one statement."""
         ...
+
+
+def checked_tables(tables: Sequence[Table[Any]]) -> tuple[Table[Any], ...]:
+    """Check the further tables of a program, and return them.
+
+    Raises:
+        TypeError: one of them is not a table.
+        ValueError: two have the same name, or one has the name of a table of the cache.
+    """
+    checked = tuple(tables)
+    for each in checked:
+        if not isinstance(each, Table):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"tables must be forebay.Table objects, got {each!r}")
+    taken = {each.name.lower() for each in TABLES}
+    for each in checked:
+        if each.name.lower() in taken:
+            raise ValueError(
+                f"tables has a table {each.name!r}, but there is another one with this name "
+                f"(SQLite ignores case); give it a name of its own. The cache has the tables "
+                f"{', '.join(own.name for own in TABLES)}"
+            )
+        taken.add(each.name.lower())
+    return checked
 
 
 async def prepare(store: SqliteStore) -> None:
