@@ -1,0 +1,66 @@
+"""A build-cache server: `python examples/build_cache DIR --port 8080 --token TOKEN`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import resource
+import signal
+
+import trio
+
+from forebay.cache import CacheOptions, open_cache
+from http_server import HttpServer, Limits
+from routes import Routes, Tokens
+
+_log = logging.getLogger("build_cache")
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
+    limits = Limits(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)})
+    options = CacheOptions(budget_bytes=arguments.budget)
+    async with open_cache(arguments.directory, options=options) as cache:
+        server = HttpServer(Routes(cache, Tokens(arguments.token)), limits)
+        listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.listen)
+        stop = trio.Event()
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.serve, listeners, stop, arguments.drain_timeout)
+                for listener in listeners:
+                    _log.info("listening on %s port %d", *listener.socket.getsockname()[:2])
+                async for received in signals:
+                    _log.info("%s: draining", signal.Signals(received).name)
+                    stop.set()
+                    break
+
+
+def main() -> None:
+    """Parse the command line, and run the server."""
+    parser = argparse.ArgumentParser(description="Serve a build cache over HTTP.")
+    parser.add_argument("directory", help="the folder of the cache")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--listen", default="127.0.0.1", help="the address (default: loopback)")
+    parser.add_argument(
+        "--token",
+        action="append",
+        required=True,
+        metavar="[ACCOUNT/PROJECT=]TOKEN",
+        help="a token for one project, or for all; may be repeated",
+    )
+    parser.add_argument("--budget", type=int, help="bytes of all artifacts (default: the disk's)")
+    parser.add_argument("--drain-timeout", type=float, default=10.0, metavar="SECONDS")
+    for limit in dataclasses.fields(Limits):
+        option = "--" + limit.name.replace("_", "-")
+        parser.add_argument(option, type=type(limit.default), default=limit.default, metavar="N")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Each connection and each artifact that is being sent needs a file descriptor.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    trio.run(serve, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Clients that are slow, many, or cut off: the others are served, and nothing half is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.examples.build_cache.site import Answer, Client, Server, build_cache, request
+
+LIMITS = {"header-timeout": 1, "stall-timeout": 1, "idle-timeout": 30, "min-rate": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server with little patience."""
+    options = [f"--{name}={value}" for name, value in LIMITS.items()]
+    with build_cache(tmp_path_factory.mktemp("cache"), *options) as server:
+        yield server
+
+
+def is_missing(server: Server, target: str) -> bool:
+    """Return whether an artifact is not there, and that the server works."""
+    with Client(server.port) as client:
+        return client.ask("GET", target).status == 404
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "1000"}, {"transfer_encoding": "chunked"}])
+def test_a_truncated_upload_is_not_stored(server: Server, headers: dict[str, str]) -> None:
+    """The client disappears in the middle of a body."""
+    with Client(server.port) as client:
+        client.send(request("PUT", "/acme/app/truncated", None, **headers))
+        client.send(b"64\r\n" + b"x" * 200)
+    assert is_missing(server, "/acme/app/truncated")
+
+
+def test_a_truncated_upload_leaves_what_was_there(server: Server) -> None:
+    """The older artifact of the key is served on."""
+    with Client(server.port) as client:
+        assert 201 == client.ask("PUT", "/acme/app/kept", b"older").status
+        client.send(request("PUT", "/acme/app/kept", content_length="1000") + b"newer")
+    with Client(server.port) as client:
+        assert b"older" == client.ask("GET", "/acme/app/kept").body
+
+
+def test_a_slow_head_is_cut_off(server: Server) -> None:
+    """The head of a request must arrive within a time, even if a byte arrives now and then."""
+    with Client(server.port) as client:
+        client.send(b"GET /up HTTP/1.1\r\n")
+        assert client.is_closed()
+
+
+def test_a_slow_body_is_cut_off(server: Server) -> None:
+    """A body that does not progress ends as 408."""
+    with Client(server.port) as client:
+        client.send(request("PUT", "/acme/app/slow", content_length="1000") + b"x")
+        assert 408 == client.answer().status
+        assert client.is_closed()
+    assert is_missing(server, "/acme/app/slow")
+
+
+async def test_a_body_below_the_lowest_rate_is_cut_off(server: Server) -> None:
+    """Many small steps are no progress: the whole body must arrive at the lowest rate."""
+    stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+    async with stream:
+        await stream.send_all(request("PUT", "/acme/app/drip", content_length="1000"))
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(30):
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(0.2)
+    assert is_missing(server, "/acme/app/drip")
+
+
+def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
+    """It gets a part of the artifact only."""
+    data = bytes(10_000_000)
+    with Client(server.port, receive_buffer=4096) as client:
+        assert 201 == client.ask("PUT", "/acme/app/unread", data).status
+        client.send(request("GET", "/acme/app/unread"))
+        while 'GET /acme/app/unread" 200' not in "".join(server.log):
+            with Client(server.port) as other:
+                assert 200 == other.ask("GET", "/up").status
+        with pytest.raises((AssertionError, ConnectionError)):
+            client.answer()
+
+
+async def test_500_connections_do_not_stop_others(server: Server) -> None:
+    """Idle ones, and those in the middle of a head or a body."""
+    parts = (b"", b"GET /up", request("PUT", "/acme/app/many", content_length="9") + b"1")
+    streams = []
+    for number in range(500):
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        await stream.send_all(parts[number % 3])
+        streams.append(stream)
+    with Client(server.port) as client:
+        assert 201 == client.ask("PUT", "/acme/app/one-of-many", b"x").status
+        assert b"x" == client.ask("GET", "/acme/app/one-of-many").body
+    for stream in streams:
+        await trio.aclose_forcefully(stream)
+    assert is_missing(server, "/acme/app/many")
+
+
+async def test_beyond_the_limit_the_longest_waiting_connection_is_closed(tmp_path: Path) -> None:
+    """New clients are served although others hold all connections open."""
+    with build_cache(tmp_path / "cache", "--max-connections=10") as server:
+        idle = [Client(server.port) for _ in range(10)]
+        with Client(server.port) as client:
+            assert 200 == client.ask("GET", "/up").status
+        assert idle[0].is_closed()
+        assert 200 == idle[9].ask("GET", "/up").status
+        for each in idle:
+            each.__exit__()
+
+
+async def put(port: int, target: str, body: bytes) -> Answer | None:
+    """Store an artifact; return None if the server goes away."""
+    try:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(request("PUT", target, body))
+            data = await stream.receive_some(4096)
+            return Answer(int(data.split()[1]), {}, b"") if data else None
+    except OSError:
+        return None
+    except trio.BrokenResourceError:
+        return None
+
+
+async def test_two_writers_of_a_key_store_one_of_both(server: Server) -> None:
+    """Each read returns all bytes of one upload, while others replace it."""
+    bodies = [bytes([number]) * (100_000 + number) for number in range(8)]
+    served = set()
+
+    async def write(body: bytes) -> None:
+        for _ in range(5):
+            answer = await put(server.port, "/acme/app/contended", body)
+            assert answer is not None
+            assert 201 == answer.status
+            with Client(server.port) as client:
+                served.add(client.ask("GET", "/acme/app/contended").body)
+
+    async with trio.open_nursery() as nursery:
+        for body in bodies:
+            nursery.start_soon(write, body)
+    assert served <= set(bodies)
+
+
+async def test_a_killed_server_serves_whole_uploads_only(tmp_path: Path) -> None:
+    """kill -9 during 200 uploads: each key has all bytes of its upload, or nothing."""
+    draw = random.Random(1)
+    bodies = [draw.randbytes(draw.randrange(200_000)) for _ in range(200)]
+    digests = [hashlib.sha256(body).digest() for body in bodies]
+    stored = trio.Event()
+    done: list[int] = []
+    with build_cache(tmp_path / "cache") as server:
+
+        async def upload(number: int) -> None:
+            if await put(server.port, f"/acme/app/{number}", bodies[number]) is not None:
+                done.append(number)
+            if len(done) > 50:
+                stored.set()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(200):
+                nursery.start_soon(upload, number)
+            await stored.wait()
+            server.kill()
+    assert 50 < len(done) < 200
+    with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
+        answers = [client.ask("GET", f"/acme/app/{number}") for number in range(200)]
+    served = {n: a.body for n, a in enumerate(answers) if a.status == 200}
+    assert [] == [n for n, body in served.items() if hashlib.sha256(body).digest() != digests[n]]
+    assert {200, 404} >= {answer.status for answer in answers}
+    assert [] == list((tmp_path / "cache" / "artifacts" / "partial").iterdir())

@@ -1,0 +1,334 @@
+"""The server of examples/build_cache speaks HTTP as its clients expect, and refuses the rest."""
+
+from __future__ import annotations
+
+import base64
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.examples.build_cache.site import TOKEN, Client, Server, build_cache, request
+
+DATA = bytes(range(256)) * 1024
+"""An artifact that is sent in several pieces."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server with a token for all projects, and one for acme/app."""
+    folder = tmp_path_factory.mktemp("cache")
+    limits = ("--max-body", "1000000", "--token", "acme/app=a token for acme/app")
+    with build_cache(folder, *limits) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """Return a connection to the server."""
+    with Client(server.port) as client:
+        yield client
+
+
+@pytest.mark.parametrize("data", [b"", b"small", DATA])
+def test_an_artifact_is_returned_as_it_was_stored(client: Client, data: bytes) -> None:
+    """PUT stores the bytes, GET returns them, HEAD only their size, all on one connection."""
+    assert 404 == client.ask("GET", f"/acme/app/{len(data)}").status
+    assert 201 == client.ask("PUT", f"/acme/app/{len(data)}", data).status
+    answer = client.ask("GET", f"/acme/app/{len(data)}")
+    assert (200, data) == (answer.status, answer.body)
+    answer = client.ask("HEAD", f"/acme/app/{len(data)}")
+    assert (200, str(len(data))) == (answer.status, answer.headers["content-length"])
+    assert 204 == client.ask("DELETE", f"/acme/app/{len(data)}").status
+    assert 404 == client.ask("HEAD", f"/acme/app/{len(data)}").status
+
+
+def test_a_later_put_replaces_an_artifact(client: Client) -> None:
+    """The last one wins, in size and bytes."""
+    for data in (b"first, and longer", b"second"):
+        assert 201 == client.ask("PUT", "/acme/app/replaced", data).status
+        assert data == client.ask("GET", "/acme/app/replaced").body
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "part", "content_range"),
+    [
+        ("bytes=0-0", 206, slice(0, 1), f"bytes 0-0/{len(DATA)}"),
+        ("bytes=100000-", 206, slice(100_000, None), f"bytes 100000-262143/{len(DATA)}"),
+        ("bytes=-5", 206, slice(-5, None), f"bytes 262139-262143/{len(DATA)}"),
+        ("bytes=5-999999", 206, slice(5, None), f"bytes 5-262143/{len(DATA)}"),
+        ("bytes=0-", 200, slice(None), None),
+        ("bytes=0-1,5-6", 200, slice(None), None),
+        ("bytes=7-6", 200, slice(None), None),
+        ("bytes=-", 200, slice(None), None),
+        ("lines=1-2", 200, slice(None), None),
+        (f"bytes={'9' * 5000}-", 200, slice(None), None),
+        ("bytes=262144-", 416, None, f"bytes */{len(DATA)}"),
+        ("bytes=-0", 416, None, f"bytes */{len(DATA)}"),
+    ],
+)
+def test_a_range_is_a_part_of_the_file(
+    client: Client, asked: str, status: int, part: slice | None, content_range: str | None
+) -> None:
+    """One range is answered; several, and those that make no sense, are ignored: RFC 9110, 14.2."""
+    client.ask("PUT", "/acme/app/ranges", DATA)
+    answer = client.ask("GET", "/acme/app/ranges", range=asked)
+    assert (status, content_range) == (answer.status, answer.headers.get("content-range"))
+    assert part is None or DATA[part] == answer.body
+    assert 200 == client.ask("GET", "/acme/app/ranges", range=asked, if_range="x").status
+
+
+def test_an_upload_in_chunks_has_no_length(client: Client) -> None:
+    """A body in chunks ends with the last one."""
+    client.send(request("PUT", "/acme/app/chunks", transfer_encoding="chunked"))
+    client.send(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
+    assert 201 == client.answer().status
+    assert b"hello world" == client.ask("GET", "/acme/app/chunks").body
+
+
+def test_a_client_may_ask_before_it_sends_a_body(client: Client) -> None:
+    """Expect: 100-continue is answered by 100 when the body is wanted, and else by the error."""
+    client.send(request("PUT", "/acme/app/expected", content_length="4", expect="100-continue"))
+    assert 100 == client.answer().status
+    client.send(b"body")
+    assert 201 == client.answer().status
+    client.send(request("PUT", "/acme/app/large", content_length="1000001", expect="100-continue"))
+    assert 413 == client.answer().status
+    assert client.is_closed()
+
+
+def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
+    """Requests that are sent at once are answered one after the other."""
+    names = [f"/acme/app/pipelined-{number}" for number in range(20)]
+    client.send(b"".join(request("PUT", name, name.encode()) for name in names))
+    assert [201] * 20 == [client.answer().status for _ in names]
+    client.send(b"".join(request("GET", name) for name in names))
+    assert [name.encode() for name in names] == [client.answer().body for _ in names]
+
+
+def test_http_1_0_is_answered_and_closed(client: Client) -> None:
+    """An old client gets its response, and the end of the connection."""
+    client.send(b"GET /up HTTP/1.0\r\n\r\n")
+    answer = client.answer()
+    assert (200, "close") == (answer.status, answer.headers["connection"])
+    assert client.is_closed()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/acme/app/../other/x",
+        "/acme/app/%2e%2e/other/x",
+        "/acme/app/a%2fb",
+        "/acme/%2e/x",
+        "/acme//x",
+        "//acme/app/x",
+        "/acme/app/%00",
+        "/acme/app/%0d%0aset-cookie:x",
+        "/acme/app/%ff",
+        "/v8/artifacts/x?slug=%ff",
+        "/v8/artifacts/x?slug=a/b/c",
+        "http://127.0.0.1/acme/app/x",
+        "*",
+    ],
+)
+def test_a_path_with_two_meanings_is_refused(client: Client, target: str) -> None:
+    """What one server decodes and another does not never reaches a project."""
+    assert 400 == client.ask("GET", target).status
+    assert 400 == client.ask("PUT", target, b"x").status
+
+
+def test_a_path_without_a_key_is_unknown(client: Client) -> None:
+    """An artifact needs an account, a project and a key."""
+    for target in ("/", "/acme", "/acme/app", "/acme/app/"):
+        assert 404 == client.ask("GET", target).status
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /up HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET /up HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 40_000 + b"\r\n\r\n", 431),
+        (request("PUT", "/acme/app/x"), 411),
+        (request("PUT", "/acme/app/x", content_length="-1"), 400),
+        (request("PUT", "/acme/app/x", content_length="1, 2"), 400),
+        (request("PUT", "/acme/app/x", content_length="1000001"), 413),
+        (request("PUT", "/acme/app/x", b"0\r\n\r\n", transfer_encoding="chunked"), 400),
+        (request("PUT", "/acme/app/x", transfer_encoding="gzip"), 501),
+        (request("PUT", "/acme/app/x", transfer_encoding="chunked") + b"zz\r\n", 400),
+        (request("PATCH", "/acme/app/x"), 405),
+        (request("POST", "/acme/app/x", b"body"), 405),
+    ],
+)
+def test_a_wrong_message_is_refused(client: Client, message: bytes, status: int) -> None:
+    """A request that is no HTTP, or whose length is unclear, stores nothing."""
+    client.send(message)
+    assert status == client.answer().status
+    with Client(client.socket.getpeername()[1]) as other:
+        assert 404 == other.ask("GET", "/acme/app/x").status
+
+
+def test_an_upload_in_chunks_may_not_grow_beyond_the_limit(client: Client) -> None:
+    """The limit holds for bodies whose length is not known before."""
+    client.send(request("PUT", "/acme/app/grows", transfer_encoding="chunked"))
+    for _ in range(40):
+        client.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+    assert 413 == client.answer().status
+    assert client.is_closed()
+
+
+def test_a_body_that_is_longer_than_its_length_is_no_request(client: Client) -> None:
+    """The bytes after the body are the next request, and are refused as such."""
+    client.send(request("PUT", "/acme/app/longer", b"1234 and more\r\n\r\n", content_length="4"))
+    assert [201, 400] == [client.answer().status, client.answer().status]
+    assert client.is_closed()
+    with Client(client.socket.getpeername()[1]) as other:
+        assert b"1234" == other.ask("GET", "/acme/app/longer").body
+
+
+def basic(password: str) -> str:
+    """Return the header of a user with a password."""
+    return "Basic " + base64.b64encode(f"user:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"),
+    [
+        (f"Bearer {TOKEN}", 404),
+        (basic(TOKEN), 404),
+        (TOKEN, 404),
+        ("bearer a token for acme/app", 404),
+        ("", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("Bearer another token", 401),
+        (f"Bearer {TOKEN}x", 401),
+        ("Basic !", 401),
+        (basic(""), 401),
+        ("Bearer \xe9", 401),
+    ],
+)
+def test_a_token_is_asked_for(client: Client, authorization: str, status: int) -> None:
+    """Bearer, the password of Basic, and the bare value are accepted; nothing else is."""
+    answer = client.ask("GET", "/acme/app/none", authorization=authorization)
+    assert status == answer.status
+    assert (status == 401) == ("www-authenticate" in answer.headers)
+
+
+@pytest.mark.parametrize("target", ["/acme/other/x", "/other/app/x", "/acme/app%20/x"])
+def test_a_token_for_one_project_opens_no_other(client: Client, target: str) -> None:
+    """Neither reading nor writing nor deleting."""
+    bearer = "Bearer a token for acme/app"
+    assert 403 == client.ask("GET", target, authorization=bearer).status
+    assert 403 == client.ask("DELETE", "/acme/other/clean", authorization=bearer).status
+    assert 403 == client.ask("GET", "/metrics", authorization=bearer).status
+    assert 403 == client.ask("PUT", target, b"x", authorization=bearer).status
+
+
+def test_a_project_is_cleaned(client: Client) -> None:
+    """DELETE …/clean deletes what one project has, and nothing of others."""
+    for project in ("clean/app", "clean/app2"):
+        for key in ("a", "b/c"):
+            assert 201 == client.ask("PUT", f"/{project}/{key}", b"x").status
+    assert 200 == client.ask("DELETE", "/clean/app/clean").status
+    for key in ("a", "b/c"):
+        assert 404 == client.ask("GET", f"/clean/app/{key}").status
+        assert 200 == client.ask("GET", f"/clean/app2/{key}").status
+
+
+def test_turborepo_is_answered(client: Client) -> None:
+    """The project comes from the team, or from the token."""
+    assert b'{"status": "enabled"}' == client.ask("GET", "/v8/artifacts/status").body
+    assert 202 == client.ask("PUT", "/v8/artifacts/abc?slug=acme/app", b"log").status
+    assert b"log" == client.ask("GET", "/acme/app/v8/artifacts/abc").body
+    bearer = "Bearer a token for acme/app"
+    found = client.ask("HEAD", "/v8/artifacts/abc?teamId=team_1", authorization=bearer)
+    assert 200 == found.status
+    assert 404 == client.ask("GET", "/v8/artifacts/abc?slug=acme/other").status
+    assert 200 == client.ask("POST", "/v8/artifacts/events", b"[]").status
+    preflight = client.ask("OPTIONS", "/v8/artifacts/abc", authorization="")
+    assert (200, True) == (
+        preflight.status,
+        "Authorization" in preflight.headers["access-control-allow-headers"],
+    )
+
+
+def test_nx_is_answered(client: Client) -> None:
+    """The project is that of the token, or `default/default`."""
+    bearer = "Bearer a token for acme/app"
+    assert 201 == client.ask("PUT", "/v1/cache/123", b"tar", authorization=bearer).status
+    assert b"tar" == client.ask("GET", "/acme/app/v1/cache/123").body
+    assert 404 == client.ask("GET", "/v1/cache/123").status
+
+
+def test_sccache_finds_every_folder(client: Client) -> None:
+    """PROPFIND describes folders, which all exist, and artifacts."""
+    folder = client.ask("PROPFIND", "/acme/app/a/b/", b"<xml/>", depth="0")
+    assert (207, True) == (folder.status, b"<D:collection/>" in folder.body)
+    assert 404 == client.ask("PROPFIND", "/acme/app/a/b/c").status
+    client.ask("PUT", "/acme/app/a/b/c", b"four")
+    described = client.ask("PROPFIND", "/acme/app/a/b/c")
+    assert (207, True) == (described.status, b"length>4<" in described.body)
+
+
+def test_metrics_count_requests(client: Client) -> None:
+    """Prometheus reads the requests by method and status; unknown methods share a name."""
+    client.ask("PATCHY", "/acme/app/x")
+    with Client(client.socket.getpeername()[1]) as other:
+        text = other.ask("GET", "/metrics").body.decode()
+    assert 'request_duration_seconds_count{method="other",status="405"}' in text
+    assert "PATCHY" not in text
+
+
+def test_the_access_log_has_no_secret(server: Server, client: Client) -> None:
+    """A line for each request, without headers."""
+    client.ask("GET", "/acme/app/logged", authorization=f"Bearer {TOKEN}")
+    client.ask("GET", "/acme/app/logged2", authorization=basic("not a token"))
+    client.ask("GET", "/up")
+    text = "".join(server.log)
+    assert '127.0.0.1 "GET /acme/app/logged" 404' in text
+    assert TOKEN not in text
+    assert "not a token" not in text
+
+
+def test_sigterm_drains(tmp_path: Path) -> None:
+    """A request in progress is finished, idle connections are closed, new ones are refused."""
+    with (
+        build_cache(tmp_path / "cache") as server,
+        Client(server.port) as idle,
+        Client(server.port) as half,
+        Client(server.port) as busy,
+    ):
+        assert 200 == idle.ask("GET", "/up").status
+        half.send(b"GET /up HTTP/1.1\r\nhost:")
+        busy.send(request("PUT", "/acme/app/x", content_length="4", expect="100-continue"))
+        assert 100 == busy.answer().status
+        server.process.send_signal(signal.SIGTERM)
+        assert idle.is_closed()
+        assert half.is_closed()
+        busy.send(b"body")
+        answer = busy.answer()
+        assert (201, "close") == (answer.status, answer.headers["connection"])
+        assert 0 == server.process.wait(60)
+    with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
+        assert b"body" == client.ask("GET", "/acme/app/x").body
+
+
+def test_sigterm_does_not_wait_for_a_client_that_stops(tmp_path: Path) -> None:
+    """Clients that send or read nothing delay the end by the drain's time at most."""
+    with (
+        build_cache(tmp_path / "cache", "--drain-timeout", "0.5") as server,
+        Client(server.port) as writer,
+        Client(server.port, receive_buffer=4096) as reader,
+    ):
+        large = bytes(20_000_000)
+        assert 201 == reader.ask("PUT", "/acme/app/large", large).status
+        reader.send(request("GET", "/acme/app/large"))
+        writer.send(request("PUT", "/acme/app/x", content_length="4", expect="100-continue"))
+        assert 100 == writer.answer().status
+        started = time.monotonic()
+        assert 0 == server.terminate()
+        assert time.monotonic() - started < 10
