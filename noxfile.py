@@ -47,7 +47,9 @@ def _test(session: nox.Session) -> None:
     # Tests of collectors, full disks, killed processes and long waits do not depend on the version
     # of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
-    outside = "clickhouse or compilers or prometheus or root or rotel or seaweedfs or slow or strace"
+    outside = (
+        "clickhouse or compilers or prometheus or root or rotel or seaweedfs or slow or strace"
+    )
     # `cache-storage` has a session of its own.
     selected = ["-m", "not seaweedfs" if first else f"not ({outside})"]
     # A file stays with one worker, which keeps the code blocks of a document in their order.
