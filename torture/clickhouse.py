@@ -3,6 +3,9 @@
 `nox -s clickhouse-chaos -- --seconds 300 --seed 7`. The same seed draws the same faults. With
 `--control` the program sends a block with a new token each time, and rows must be there twice: a
 run that finds none would prove nothing.
+
+With `--outage 600` the server is down for 600 seconds instead, while the program writes as fast as
+it can. Its memory must not grow, and every row must be there afterwards.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import argparse
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +25,8 @@ import trio
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from tests.stores.clickhouse.proxy import Answer, Fault, Insert, Proxy
 from tests.stores.clickhouse.real_server import RealServer
-from torture.clickhouse_program import KEYS, ROUND, TABLES, is_delete
+from torture.clickhouse_comparison import Comparison, Report
+from torture.clickhouse_program import TABLES
 
 FAULTS = (
     Fault.REFUSE,
@@ -36,28 +40,8 @@ FAULTS = (
 )
 SHARE_OF_FAULTS = 0.4
 DATABASE = "chaos"
-
-
-@dataclass
-class Report:
-    """What a run found.
-
-    Attributes:
-        acknowledged: the number of writes and deletes of each table that the program was told are
-            committed.
-        found: the number of rows in the table `appended`.
-        twice: how many of them are there more than once.
-        problems: what differs from what is due.
-        kills: how often the program and the server were killed.
-        faults: the number of INSERTs that the proxy disturbed, and of all.
-    """
-
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    found: int = 0
-    twice: int = 0
-    problems: list[str] = field(default_factory=list)
-    kills: dict[str, int] = field(default_factory=lambda: {"program": 0, "server": 0})
-    faults: tuple[int, int] = (0, 0)
+MEMORY_GROWTH = 1.2
+"""By how much the most memory of the second half of an outage may exceed that of the first one."""
 
 
 class Chaos:
@@ -94,20 +78,30 @@ class Chaos:
 
     async def run(self, seconds: float, *, kills: int) -> Report:
         """Run the program with faults, then deliver what is left, and compare."""
+        return await self._run(partial(self._disturb, seconds, kills))
+
+    async def run_outage(self, seconds: float) -> Report:
+        """Run the program while the server is down, then deliver what is left, and compare."""
+        self._calm = True
+        return await self._run(partial(self._take_down, seconds), delivery=120 + seconds)
+
+    async def _run(
+        self, trouble: Callable[[], Awaitable[None]], *, delivery: float = 120.0
+    ) -> Report:
         self._server.start()
         try:
             self._create_tables()
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._proxy.run)
-                await self._disturb(seconds, kills)
+                await trouble()
                 self._calm = True
                 with self._program("deliver") as process:
-                    code = await trio.to_thread.run_sync(process.wait, 120)
+                    code = await trio.to_thread.run_sync(process.wait, delivery)
                 if code != 0:
                     self.report.problems.append(f"the last delivery failed with code {code}")
                 nursery.cancel_scope.cancel()
             self.report.faults = self._disturbed, len(self._proxy.inserts)
-            self._compare()
+            Comparison(self._server, DATABASE, self.report).compare(self._runs)
         finally:
             self._server.kill()
         return self.report
@@ -144,15 +138,52 @@ class Chaos:
                     self._server.start()
                 else:
                     await trio.sleep(share)
-                if process.poll() is not None:
-                    log = (self._folder / f"run-{len(self._runs) - 1}.log").read_text()
-                    self.report.problems.append(
-                        f"the program ended with {process.returncode}: {log[-2000:]}"
-                    )
-                process.kill()
-                process.wait()
+                self._end(process)
             if not victims:
                 return
+
+    async def _take_down(self, seconds: float) -> None:
+        """Kill the server, start it again, and let the program write while it catches up."""
+        report = self.report
+        with self._program(self._mode) as process:
+            await self._wait_for_output(process)
+            self._server.kill()
+            report.kills["server"] += 1
+            report.memory = await self._watch_memory(process, seconds)
+            report.spool = (self._folder / "spool.db").stat().st_size >> 20
+            self._server.start()
+            rows = f"SELECT count() FROM {DATABASE}.appended"
+            [[before]] = self._server.query(rows)
+            started = trio.current_time()
+            report.memory_after = await self._watch_memory(process, seconds / 10)
+            [[after]] = self._server.query(rows)
+            report.caught_up = round((after - before) / (trio.current_time() - started))
+            self._end(process)
+        half = len(report.memory) // 2
+        early, late = max(report.memory[:half]), max(report.memory[half:])
+        if late > early * MEMORY_GROWTH:
+            report.problems.append(f"the memory grew from {early} MiB to {late} MiB")
+
+    async def _watch_memory(self, process: subprocess.Popen[bytes], seconds: float) -> list[int]:
+        """Return the resident memory of the program in each of the next seconds, in MiB."""
+        status = Path(f"/proc/{process.pid}/status")
+        found: list[int] = []
+        deadline = trio.current_time() + seconds
+        while trio.current_time() < deadline and process.poll() is None:
+            await trio.sleep(1)
+            lines = status.read_text().splitlines()  # noqa: ASYNC240  # the file is in memory
+            found += [int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:")]
+        return found
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the program. It is a problem if it ended by itself."""
+        if process.poll() is not None:
+            log = (self._folder / f"run-{len(self._runs) - 1}.log").read_text()
+            self.report.problems.append(
+                f"the program ended with {process.returncode}: {log[-2000:]}"
+            )
+        process.kill()
+        process.wait()
 
     async def _wait_for_output(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the program has written rows: only then a kill meets it at its work."""
@@ -175,74 +206,6 @@ class Chaos:
             finally:
                 process.kill()
 
-    def _compare(self) -> None:
-        for run, output in enumerate(self._runs):
-            last = {table.name: -1 for table in TABLES}
-            for line in output.read_text().splitlines():
-                _, name, text = line.split()
-                last[name] = int(text)
-            for name, number in last.items():
-                known = self.report.acknowledged.get(name, 0)
-                self.report.acknowledged[name] = known + number + 1
-            self._compare_appended(run, last["appended"])
-            self._compare_summed(run, last["summed"])
-            self._compare_replaced(run, last["replaced"])
-
-    def _query(self, sql: str) -> list[list[int]]:
-        return self._server.query(sql)
-
-    def _problem(self, run: int, text: str) -> None:
-        self.report.problems.append(f"run {run}: {text}")
-
-    def _compare_appended(self, run: int, acknowledged: int) -> None:
-        [[rows, distinct, last, total]] = self._query(
-            "SELECT count(), uniqExact(number), max(number), sum(number)"
-            f" FROM {DATABASE}.appended WHERE run = {run}"
-        )
-        self.report.found += rows
-        self.report.twice += rows - distinct
-        if not rows and acknowledged < 0:
-            return
-        if not rows == distinct == last + 1 or last < acknowledged:
-            self._problem(
-                run,
-                f"appended has {rows} rows, {distinct} distinct, the last one {last}; "
-                f"acknowledged were {acknowledged}",
-            )
-        view = self._query(
-            f"SELECT sum(rows), sum(total) FROM {DATABASE}.per_run WHERE run = {run}"
-        )
-        if view != [[rows, total]]:
-            self._problem(run, f"the view has {view}, the table {[rows, total]}")
-
-    def _compare_summed(self, run: int, acknowledged: int) -> None:
-        found = self._query(
-            f"SELECT key, total, last FROM {DATABASE}.summed FINAL WHERE run = {run}"
-        )
-        for key, total, last in found:
-            due = sum(range(key, last + 1, KEYS))
-            if total != due:
-                self._problem(run, f"summed has {total} for key {key}, due is {due}")
-        last = max((last for _, _, last in found), default=-1)
-        if last < acknowledged:
-            self._problem(run, f"summed ends at {last}; acknowledged were {acknowledged}")
-
-    def _compare_replaced(self, run: int, acknowledged: int) -> None:
-        found = self._query(
-            f"SELECT key, number FROM {DATABASE}.replaced FINAL WHERE run = {run} ORDER BY key"
-        )
-        due: dict[int, int] = {}
-        for number in range(acknowledged + ROUND + 1):
-            if is_delete(number):
-                due.pop(number % KEYS, None)
-            else:
-                due[number % KEYS] = number
-            # What the program was not told about is committed up to some number.
-            if number >= acknowledged and found == [list(item) for item in sorted(due.items())]:
-                return
-        if acknowledged >= 0 or found:
-            self._problem(run, f"replaced has {found}; acknowledged were {acknowledged}")
-
 
 def main() -> int:
     """Run the command, and return its exit code."""
@@ -251,15 +214,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=3, help="of the program and of the server")
     parser.add_argument("--control", action="store_true", help="send new tokens")
+    parser.add_argument("--outage", type=float, help="seconds without a server, instead of faults")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
         chaos = Chaos(Path(folder), arguments.seed, same_token=not arguments.control)
 
         async def run() -> Report:
+            if arguments.outage is not None:
+                return await chaos.run_outage(arguments.outage)
             return await chaos.run(arguments.seconds, kills=arguments.kills)
 
         report = trio.run(run)
     print(report)
+    if arguments.control and not report.twice:
+        print("no row is there twice: the run proves nothing")
     if arguments.control:
         return 0 if report.twice else 1
     return 1 if report.problems else 0

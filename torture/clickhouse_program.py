@@ -24,6 +24,7 @@ KEYS = 20
 class Appended(NamedTuple):
     run: int
     number: int
+    text: str
 
 
 class Summed(NamedTuple):
@@ -56,7 +57,7 @@ async def write(buffer: Any, run: int, acknowledge: int) -> None:
     while True:
         for n in range(number, number + ROUND):
             if buffer.name == "appended":
-                await buffer.enqueue(Appended(run, n))
+                await buffer.enqueue(Appended(run, n, f"{run}:{n}"))
             elif buffer.name == "summed":
                 await buffer.enqueue(Summed(run, n % KEYS, n, n))
             elif is_delete(n):
