@@ -191,7 +191,7 @@ def test_a_spool_in_use_is_not_changed(name: str) -> None:
 
 def test_retry_tells_what_still_waits() -> None:
     """The server does not answer: nothing is lost, and the exit code says so."""
-    tried = run("spool", "retry", SPOOL, "--timeout", "0.2", "--json")
+    tried = run("spool", "retry", SPOOL, "--timeout", "3", "--json")
     assert 1 == tried.exit_code
     result = json.loads(tried.stdout)
     assert (0, 5) == (result["delivered"], result["waiting"])

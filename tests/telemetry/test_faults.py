@@ -167,7 +167,7 @@ class BrokenProcessor(SpanProcessor):
 
 def assert_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Assert that the log has the exception, with its buffer, as an error."""
-    assert {("forebay._telemetry.otel", "ERROR", ("pairs",), BrokenError)} == {
+    assert {("forebay._telemetry.guard", "ERROR", ("pairs",), BrokenError)} == {
         (record.name, record.levelname, record.args, record.exc_info and record.exc_info[0])
         for record in caplog.records
     }

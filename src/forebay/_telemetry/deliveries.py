@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec
 
 from forebay._telemetry.attributes import encodable
+from forebay._telemetry.guard import logs_errors
 from forebay._telemetry.instruments import Instruments
 from forebay.stores import Store
-
-P = ParamSpec("P")
-
-_logger = logging.getLogger(__name__)
-
-
-def _logs_errors(
-    method: Callable[Concatenate[DeliveryTelemetry, P], None],
-) -> Callable[Concatenate[DeliveryTelemetry, P], None]:
-    """Wrap a method so that it logs an exception instead of raising it."""
-
-    @functools.wraps(method)
-    def call(self: DeliveryTelemetry, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception:  # providers are the program's: any error is possible
-            _logger.exception("telemetry of deliveries failed; the deliveries go on")
-
-    return call
 
 
 @dataclass(frozen=True)
@@ -43,7 +21,9 @@ class DeliveryTelemetry:
     instruments: Instruments
     store: Store = field(compare=False)
 
-    @_logs_errors
+    name = "deliveries"
+
+    @logs_errors
     def requested(self, table: str, *, duration: float, code: str | None, answered: bool) -> None:
         """Report one INSERT: see `forebay.stores.DeliveryObserver`."""
         attributes = {
@@ -57,7 +37,7 @@ class DeliveryTelemetry:
                 attributes["db.response.status_code"] = code
         self.instruments.operation_duration.record(duration, attributes)
 
-    @_logs_errors
+    @logs_errors
     def delivered(self, table: str, *, age: float) -> None:
         """Report one delivered block: see `forebay.stores.DeliveryObserver`."""
         self.instruments.delivery_duration.record(age, {"buffer": table})

@@ -6,12 +6,10 @@ package imports opentelemetry, and of it only the API: the program chooses an SD
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import Token
 from types import TracebackType
-from typing import Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
+from typing import Final, Self
 
 import trio
 from opentelemetry import context as context_api
@@ -25,6 +23,7 @@ from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Observe, unobserved
 from forebay._telemetry.attributes import database_attributes, encodable
 from forebay._telemetry.deliveries import DeliveryTelemetry
+from forebay._telemetry.guard import logs_errors
 from forebay._telemetry.instruments import SCHEMA_URL, Instruments, instruments_of
 from forebay._telemetry.registry import OpenBuffer
 from forebay._version import __version__
@@ -40,8 +39,6 @@ _MIXED: Final = "mixed"
 
 MAX_LINKS: Final = 128
 """The number of links that a span of OpenTelemetry's SDK keeps by default."""
-
-_logger = logging.getLogger(__name__)
 
 
 def observer_factory(
@@ -89,28 +86,6 @@ def _tracer(given: TracerProvider | None) -> trace.Tracer | None:
     return None if isinstance(tracer, trace.NoOpTracer | trace.ProxyTracer) else tracer
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-N = TypeVar("N", bound=_Named)
-P = ParamSpec("P")
-
-
-def _logs_errors(method: Callable[Concatenate[N, P], None]) -> Callable[Concatenate[N, P], None]:
-    """Wrap a method so that it logs an exception instead of raising it."""
-
-    @functools.wraps(method)
-    def call(self: N, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception:  # providers and span processors are the program's: any error is possible
-            _logger.exception("telemetry of buffer %r failed; the buffer goes on", self.name)
-
-    return call
-
-
 class _Producers:
     """The spans in which the pending entries of a buffer were accepted."""
 
@@ -131,7 +106,7 @@ class _Producers:
         if self._numbers is not None:
             self._numbers[1] = last
 
-    @_logs_errors
+    @logs_errors
     def _find_span(self, context: Context, first: int) -> None:
         self._context, self._numbers = context, None
         span = trace.get_current_span(context)
@@ -230,7 +205,7 @@ class _FlushTelemetry:
             self._start_span(self._buffer.tracer)
         return self
 
-    @_logs_errors
+    @logs_errors
     def _start_span(self, tracer: trace.Tracer) -> None:
         attributes: dict[str, str | int] = {
             **self._buffer.by_reason[self._operation, self._batch.reason],
@@ -249,7 +224,7 @@ class _FlushTelemetry:
         )
         self._token = context_api.attach(trace.set_span_in_context(self._span, Context()))
 
-    @_logs_errors
+    @logs_errors
     def attempt(self) -> None:
         self._attempt_started = self._now()
         if self._failure is not None:
@@ -257,7 +232,7 @@ class _FlushTelemetry:
             self._buffer.instruments.flush_retries.add(1, {"buffer": self.name, **error_type})
             self._span.add_event("retry", error_type)
 
-    @_logs_errors
+    @logs_errors
     def failed(self, error: BatchError) -> None:
         self._failure = error
         attributes = {**self._transaction, "error.type": error.code}
@@ -267,12 +242,12 @@ class _FlushTelemetry:
             self._now() - self._attempt_started, attributes
         )
 
-    @_logs_errors
+    @logs_errors
     def settled(self, outcome: Outcome) -> None:
         for operation, rows in outcome.operations.items():
             self._buffer.instruments.rows_flushed.add(rows, self._buffer.by_operation[operation])
 
-    @_logs_errors
+    @logs_errors
     def committed(self, outcome: Outcome) -> None:
         instruments, by_operation = self._buffer.instruments, self._buffer.by_operation
         for operation, rows in outcome.operations.items():
@@ -289,7 +264,7 @@ class _FlushTelemetry:
         if self._token is not None:
             context_api.detach(self._token)
 
-    @_logs_errors
+    @logs_errors
     def _end(self, error: BaseException | None) -> None:
         attributes: Mapping[str, str] = self._buffer.by_reason[self._operation, self._batch.reason]
         if error is not None:
