@@ -55,8 +55,13 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
 
 
 def _names(file: str, text: str) -> bool:
-    """Return whether a text names a file, or imports it; pytest finds its own configuration."""
-    return file == "pytest.ini" or re.search(rf"\b{Path(file).stem}\b", text) is not None
+    """Return whether a text names a file, or its folder, or imports it.
+
+    pytest and Alembic find their configuration without a name.
+    """
+    path = Path(file)
+    name = path.parts[0] if len(path.parts) > 1 else path.stem
+    return path.suffix == ".ini" or re.search(rf"\b{name}\b", text) is not None
 
 
 _execute = PythonEvaluator()
@@ -68,6 +73,7 @@ def _run_or_save(example: Example) -> None:
     if name is None:
         _execute(example)
         return
+    Path(name[1]).parent.mkdir(parents=True, exist_ok=True)
     Path(name[1]).write_text(example.parsed)
     example.namespace.setdefault("_saved", []).append(name[1])
     example.namespace.setdefault("_used", []).append(example.parsed.partition("\n")[2])
@@ -80,7 +86,10 @@ def _environment(namespace: dict[str, Any]) -> dict[str, str]:
         for name, script in _SCRIPTS.items():
             (commands / name).write_text(script.format(python=sys.executable))
             (commands / name).chmod(0o700)
-    return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "COLUMNS": "100"}
+    # The scripts of the packages that Python imports, wherever their environment is.
+    scripts = [Path(entry).parents[2] / "bin" for entry in sys.path if "site-packages" in entry]
+    path = os.pathsep.join(map(str, (commands, *scripts, os.environ["PATH"])))
+    return {**os.environ, "PATH": path, "COLUMNS": "100"}
 
 
 def _run_commands(example: Example) -> None:
