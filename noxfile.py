@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
+import tarfile
+import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import nox
@@ -82,6 +86,8 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    workflows = [str(path) for path in Path(".github", "workflows").iterdir()]
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
 
 
 @nox.session
@@ -153,11 +159,55 @@ def clickhouse_chaos(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the source distribution and the wheel, for a release."""
+    """Build the sdist and the wheel, check what they contain, and install the wheel alone."""
     session.install("build", "twine")
-    shutil.rmtree(Path("dist"), ignore_errors=True)
-    session.run("python", "-m", "build")
-    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("*")))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")  # builds the wheel from the sdist
+    [sdist], [wheel] = Path("dist").glob("*.tar.gz"), Path("dist").glob("*.whl")
+    session.run("twine", "check", "--strict", str(sdist), str(wheel))
+    _check_sdist(session, sdist)
+    _check_wheel(session, wheel)
+    clean = Path(session.create_tmp(), "clean").resolve()
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = str(clean / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    first = Path("README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    with session.chdir(clean):
+        session.run(python, "-I", "-c", first, external=True)
+        with closing(sqlite3.connect("crawl.db")) as raw:
+            rows = raw.execute("SELECT * FROM pages").fetchall()
+    if rows != [("https://example.org/", 200)]:
+        session.error(f"README's first program wrote {rows}")
+
+
+def _check_sdist(session: nox.Session, sdist: Path) -> None:
+    """Check that it has the files of the repository, and no others."""
+    if not Path(".git").exists():
+        session.warn("this is not a clone: the files of the sdist are not compared with git's")
+        return
+    listed = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, text=True)  # noqa: S607  # from PATH
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()} - {"PKG-INFO"}
+    differing = names ^ set(listed.stdout.split("\0")) - {""}
+    if differing:
+        session.error(f"in the sdist or in git, but not in both: {sorted(differing)}")
+
+
+def _check_wheel(session: nox.Session, wheel: Path) -> None:
+    """Check that it has the files of the package and its metadata, and no others."""
+    files = [path for path in Path("src", "forebay").rglob("*") if path.is_file()]
+    expected = {str(path.relative_to("src")) for path in files if path.suffix != ".pyc"} | {
+        "forebay/py.typed"
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
+    differing = expected ^ (names - metadata)
+    if differing:
+        session.error(f"in the wheel or in src/forebay, but not in both: {sorted(differing)}")
+    if len(metadata) != 5:  # METADATA, RECORD, WHEEL, the entry points, the license
+        session.error(f"unexpected metadata: {sorted(metadata)}")
 
 
 BENCH_RESULTS = ".bench/bench.json"
