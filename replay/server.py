@@ -97,7 +97,7 @@ async def replay(plan: Plan, folder: Path) -> ReplayReport:
         plan: the parameters.
         folder: the folder of the cache.
     """
-    options = CacheOptions(budget_bytes=plan.budget, eviction_interval=math.inf)
+    options = CacheOptions(budget_bytes=plan.budget, eviction_interval=math.inf, touch_interval=0.0)
     started = time.perf_counter()
     async with open_cache(folder, options=options, clock=_now.get) as cache:
         server = Server(cache)
@@ -130,14 +130,20 @@ def _distribute(requests: Sequence[Request], tasks: int) -> list[list[Request]]:
 
 
 def _timed(buffer: Buffer[CasArtifact]) -> list[float]:
-    """Replace the buffer's `enqueue`, and return a list to which each call appends its duration."""
+    """Replace the buffer's calls, and return a list to which each call appends its duration."""
     times: list[float] = []
-    enqueue = buffer.enqueue
+    enqueue, update = buffer.enqueue, buffer.enqueue_update_nowait
 
-    async def timed(row: CasArtifact) -> None:
+    async def timed_enqueue(row: CasArtifact) -> None:
         started = time.perf_counter()
         await enqueue(row)
         times.append(time.perf_counter() - started)
 
-    buffer.enqueue = timed  # type: ignore[method-assign]  # only here, to measure
+    def timed_update(key: object, **columns: object) -> None:
+        started = time.perf_counter()
+        update(key, **columns)
+        times.append(time.perf_counter() - started)
+
+    buffer.enqueue = timed_enqueue  # type: ignore[method-assign]  # only here, to measure
+    buffer.enqueue_update_nowait = timed_update  # type: ignore[assignment,method-assign]  # as above
     return times

@@ -33,6 +33,7 @@ from forebay import (
     Write,
 )
 from forebay.cache._folder import UnsafePathError
+from forebay.cache.artifact import DigestMismatchError, SizeMismatchError
 from forebay.cache.object_storage import MissingError, RateLimitedError, UnavailableError
 from forebay.cache.s3 import _CancelledError
 from forebay.cli._errors import InputError, InputRowError, LoadError
@@ -135,6 +136,8 @@ SAMPLES: list[Exception] = [
     spilled(UnsafePathError(Path("/folder"), "is a symbolic link")),
     RateLimitedError("slow down"),
     UnavailableError("refused"),
+    SizeMismatchError("acme/app/a", expected=10, received=4),
+    DigestMismatchError("acme/app/a", expected="0" * 64, received="1" * 64),
     MissingError("no such object"),
     _CancelledError(),
     _StaleError(),

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trio.testing import MockClock
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from forebay.cache import ArtifactFiles, Cache, CacheArtifacts, CasArtifact, Removal
-from forebay.cache.tables import CAS_ARTIFACTS, S3_TRANSFERS
-from tests.cache.tools import NOON, ODD_TEXTS, SECOND, FakeClock, opened, write_file
+from forebay import BufferOptions
+from forebay.cache import Cache, CasArtifact, Removal, open_cache
+from forebay.cache.tables import CAS_ARTIFACTS
+from tests.cache.tools import (
+    BY_HAND,
+    NOON,
+    ODD_TEXTS,
+    SECOND,
+    FakeClock,
+    opened,
+    until,
+    write_file,
+    writer_held,
+)
 
 
 async def rows(cache: Cache) -> list[tuple[Any, ...]]:
@@ -112,7 +124,7 @@ async def test_oldest_is_in_the_order_of_last_access(tmp_path: Path, mock_clock:
     """Pending accesses count, and artifacts with the same time are in the order of their keys."""
     del mock_clock
     clock = FakeClock()
-    async with opened(tmp_path, clock) as cache:
+    async with opened(tmp_path, clock, touch_interval=0.0) as cache:
         for key in ("c", "b", "a"):
             clock.advance(1)
             await cache.artifacts.track_access(key)
@@ -259,42 +271,23 @@ async def test_a_file_that_cannot_be_removed_keeps_its_row(
         assert "'stuck' cannot be removed and is skipped" in record.getMessage()
 
 
-class WrittenMeanwhile(ArtifactFiles):
-    """Files that a test writes again right after they were removed."""
-
-    write_again: Callable[[], Awaitable[None]]
-
-    async def remove(self, keys: Iterable[str]) -> Removal:
-        removal = await super().remove(keys)
-        await self.write_again()
-        return removal
-
-
-async def test_a_file_that_is_written_again_during_its_deletion_has_a_row(
-    tmp_path: Path, mock_clock: MockClock
-) -> None:
-    """It may be written and tracked between its removal and the delete of its row."""
-    del mock_clock
-    async with opened(tmp_path) as cache:
-        files = WrittenMeanwhile(tmp_path / "artifacts")
-        artifacts = CacheArtifacts(
-            cache.store,
-            cache.buffers[CAS_ARTIFACTS],
-            cache.buffers[S3_TRANSFERS],
-            files,
-            clock=FakeClock(),
-        )
-
-        async def write() -> None:
-            await write_file(cache, "a", 20)
-            await cache.artifacts.track_access("a")
-
-        files.write_again = write
+async def test_a_file_that_is_written_again_during_its_deletion_has_a_row(tmp_path: Path) -> None:
+    """It is tracked after the delete of its old row, which waits for the buffer."""
+    small = {"cas_artifacts": BufferOptions(capacity=4)}
+    async with open_cache(tmp_path, options=BY_HAND, buffer_overrides=small) as cache:
         await write_file(cache, "a", 10)
         await cache.artifacts.track_access("a")
-        await artifacts.delete(["a", "b"])
         await cache.flush()
-        assert [("a", 20)] == [row[:2] for row in await rows(cache)]
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            for key in ("1", "2", "3", "4"):
+                await cache.artifacts.track_access(key)
+            nursery.start_soon(cache.artifacts.delete, ["a"])
+            await until(lambda: cache.buffers[CAS_ARTIFACTS].statistics().waiting == 1)
+            await write_file(cache, "a", 20)
+            nursery.start_soon(cache.artifacts.track_access, "a")
+            await wait_all_tasks_blocked()
+        await cache.flush()
+        assert ("a", 20) in [row[:2] for row in await rows(cache)]
 
 
 async def test_delete_project_deletes_the_artifacts_with_its_prefix(tmp_path: Path) -> None:
@@ -307,7 +300,7 @@ async def test_delete_project_deletes_the_artifacts_with_its_prefix(tmp_path: Pa
             await cache.artifacts.track_access(key)
         assert len(ours) == await cache.artifacts.delete_project("acme", "app")
         assert sorted(theirs) == await keys(cache)
-        sizes = await cache.files.sizes(theirs + ours)
+        sizes = [await cache.files.size(key) for key in theirs + ours]
         assert [1] * len(theirs) + [None] * len(ours) == sizes
         assert 0 == await cache.artifacts.delete_project("acme", "app")
 
@@ -466,7 +459,6 @@ async def test_a_single_text_is_refused_in_place_of_a_collection(
             cache.artifacts.delete(given),
             cache.artifacts.existing_keys(given),
             cache.files.remove(given),
-            cache.files.sizes(given),
         ):
             with pytest.raises(TypeError, match=f"^{words}$"):
                 await call

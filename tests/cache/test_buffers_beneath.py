@@ -50,19 +50,19 @@ async def test_a_hundred_concurrent_writers_of_one_key_leave_one_row(
 ) -> None:
     """They are coalesced into one write, in each table."""
     del mock_clock
-    async with opened(tmp_path) as cache:
+    async with opened(tmp_path, touch_interval=0.0) as cache:
         async with trio.open_nursery() as nursery:
             for _ in range(100):
                 nursery.start_soon(write, cache, table, "a")
         await cache.flush()
         buffer = cache.statistics().buffers[table]
         assert ["a"] == await names(cache, table)
-        assert (100, 1, 99, 1) == (
+        assert (100, 100, 1) == (
             buffer.accepted,
-            buffer.committed,
-            buffer.superseded,
+            buffer.committed + buffer.superseded,
             buffer.flushes,
         )
+        assert buffer.committed <= 2  # the first access of an artifact, and the last one
 
 
 @pytest.mark.parametrize("table", TABLES)

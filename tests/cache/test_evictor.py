@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from forebay.cache import (
     CasArtifact,
     Evictor,
     EvictorStatistics,
-    Removal,
     open_cache,
 )
 from forebay.cache.files import Usage
@@ -89,7 +88,7 @@ async def test_artifacts_are_evicted_from_the_watermark_down_to_the_target(
 async def test_an_artifact_that_was_just_used_stays(tmp_path: Path) -> None:
     """Also if its access is still pending."""
     clock = FakeClock()
-    async with opened(tmp_path, clock, budget_bytes=100) as cache:
+    async with opened(tmp_path, clock, budget_bytes=100, touch_interval=0.0) as cache:
         await fill(cache, clock, 30, 30, 30)
         await cache.flush()
         clock.advance(1)
@@ -312,62 +311,6 @@ async def test_it_does_not_wait_for_a_flush_that_cannot_succeed(
         await fill(cache, clock, 15, start=10)
         await cache.evictor.run_once()
         assert [] == [key for key in await keys(cache) if key in ("k0", "k1")]
-
-
-class WrittenAgain(ArtifactFiles):
-    """Files that are written again right after they were removed, by the test."""
-
-    def __init__(self, directory: Path, write: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(directory)
-        self.write = write
-
-    async def remove(self, keys: Iterable[str]) -> Removal:
-        removal = await super().remove(keys)
-        await self.write()
-        return removal
-
-
-@pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_file_that_is_written_again_is_tracked_as_soon_as_there_is_capacity(
-    tmp_path: Path, mock_clock: MockClock, *, cancelled: bool
-) -> None:
-    """The next run tracks it, if the delete before it found the buffer full or was cancelled."""
-    mock_clock.rate = 100.0
-    clock = FakeClock()
-    options = replace(BY_HAND, budget_bytes=100)
-    small = {"cas_artifacts": BufferOptions(capacity=4)}
-    async with open_cache(tmp_path, options=options, buffer_overrides=small, clock=clock) as cache:
-        await fill(cache, clock, *[10] * 9)
-        await cache.flush()
-
-        async def write() -> None:
-            await write_file(cache, "k0", 10)
-            for key in ("k0", "k8"):  # together with two deletes, these fill the buffer
-                await cache.artifacts.track_access(key)
-
-        artifacts = CacheArtifacts(
-            cache.store,
-            cache.buffers[CAS_ARTIFACTS],
-            cache.buffers[S3_TRANSFERS],
-            WrittenAgain(tmp_path / "artifacts", write),
-            clock=clock,
-        )
-        evictor = Evictor(artifacts, cache.files, options)
-        async with writer_held(cache):
-            with trio.fail_after(20 * mock_clock.rate):
-                if cancelled:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(artifacts.delete, ["k0", "k1"])
-                        await until(lambda: cache.statistics().pending == 4)
-                        await until(lambda: cache.buffers[CAS_ARTIFACTS].statistics().waiting == 1)
-                        nursery.cancel_scope.cancel()
-                else:
-                    assert 2 == (await evictor.run_once()).removed
-            assert 4 == cache.statistics().pending
-        assert set() == await cache.artifacts.existing_keys(["k0"])
-        assert 0 == (await evictor.run_once()).removed
-        assert {"k0"} == await cache.artifacts.existing_keys(["k0"])
-        assert 80 == await cache.artifacts.total_bytes()
 
 
 async def accesses(cache: Cache) -> dict[str, int]:

@@ -55,7 +55,10 @@ def test_a_replay_evicts(trace: Path, tmp_path: Path) -> None:
     ("change", "words"),
     [
         ("DELETE FROM cas_artifacts WHERE key = (SELECT max(key) FROM cas_artifacts)", "missing: "),
-        ("INSERT INTO cas_artifacts VALUES (NULL, 'new', 1, 1, 1, 1)", "extra: new"),
+        (
+            "INSERT INTO cas_artifacts VALUES (NULL, 'new', 1, 1, 1, 1, NULL, NULL, NULL)",
+            "extra: new",
+        ),
         ("UPDATE cas_artifacts SET size_bytes = size_bytes + 1 WHERE id % 5 = 0", "expected size"),
         ("UPDATE cas_artifacts SET last_accessed_at = 0 WHERE id % 5 = 0", "expected size, last"),
         ("UPDATE cas_artifacts SET inserted_at = -1 WHERE id % 5 = 0", "and first access"),

@@ -4,8 +4,8 @@ A build cache keeps the results of build actions, so that other machines need no
 actions again. Its server writes to three tables at every request:
 
 * `KeyValueStore`: the artifacts that each action produced, cached in memory;
-* `CacheArtifacts`: the size and last access of each artifact's file, by which the `Evictor`
-  removes files before the disk is full;
+* `CacheArtifacts`: the artifacts themselves: their files, and the table with their sizes, digests
+  and last accesses, by which the `Evictor` removes files before the disk is full;
 * `S3Transfers`: the queue of artifacts to copy to and from an object storage, which the
   `TransferWorker` works through.
 
@@ -17,9 +17,9 @@ actions again. Its server writes to three tables at every request:
     ):
         await cache.key_values.put("cas-1", "tuist", "app", ["a", "b"])
         await cache.key_values.get("cas-1", "tuist", "app")  # '{"entries":[{"value":"a"},…]}'
-        async with cache.files.writing("tuist/app/a") as path:
-            path.write_bytes(b"…")
-        await cache.artifacts.track_access("tuist/app/a")
+        await cache.artifacts.store("tuist/app/a", b"…")
+        async with cache.artifacts.reading("tuist/app/a") as reader:
+            ...  # reader.file, reader.artifact.size
         await cache.transfers.enqueue_upload("tuist", "app", "cas", "tuist/app/a")
 
 Install the extra ``forebay[cache]``. `forebay.cache.s3` is not imported here, since it imports
@@ -30,6 +30,13 @@ from __future__ import annotations
 
 from forebay.cache._opening import Cache, CacheStatistics, open_cache
 from forebay.cache._workers import CloseGuard
+from forebay.cache.artifact import (
+    Artifact,
+    ArtifactReader,
+    ArtifactStatistics,
+    DigestMismatchError,
+    SizeMismatchError,
+)
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles, Removal
@@ -54,7 +61,10 @@ from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers
 
 __all__ = [
+    "Artifact",
     "ArtifactFiles",
+    "ArtifactReader",
+    "ArtifactStatistics",
     "Cache",
     "CacheArtifacts",
     "CacheOptions",
@@ -62,6 +72,7 @@ __all__ = [
     "CasArtifact",
     "Clock",
     "CloseGuard",
+    "DigestMismatchError",
     "Evictor",
     "EvictorStatistics",
     "KeyValueEntry",
@@ -73,6 +84,7 @@ __all__ = [
     "Removal",
     "S3Transfer",
     "S3Transfers",
+    "SizeMismatchError",
     "TransferStatistics",
     "TransferType",
     "TransferWorker",

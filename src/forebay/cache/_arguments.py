@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias
+
+Chunk: TypeAlias = bytes | bytearray | memoryview
+"""A piece of the content of an artifact."""
 
 MAX_INTEGER: Final = 2**63 - 1
 """The largest integer that SQLite can store."""
@@ -96,6 +100,80 @@ def checked_limit(argument: str, value: object) -> int:
     if value > MAX_INTEGER:
         raise ValueError(f"{argument} must be at most {MAX_INTEGER}, got {value!r}")
     return value
+
+
+def checked_size(argument: str, value: object) -> int:
+    """Check that a value is an int from 0 to 2**63 - 1, and return it.
+
+    Raises:
+        TypeError: the value is not an int.
+        ValueError: the value is out of this range.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
+    if not 0 <= value <= MAX_INTEGER:
+        raise ValueError(f"{argument} must be 0 to {MAX_INTEGER}, got {value!r}")
+    return value
+
+
+def checked_chunk(chunk: object) -> bytes:
+    """Check that a chunk of an upload is bytes, and return it; other kinds of bytes are copied.
+
+    Raises:
+        TypeError: it is not bytes, a bytearray or a memoryview.
+    """
+    if isinstance(chunk, bytes):
+        return chunk
+    if not isinstance(chunk, bytearray | memoryview):
+        raise TypeError(
+            f"chunks must yield bytes, got {reprlib.repr(chunk)} of type {type(chunk).__name__}"
+        )
+    return bytes(chunk)
+
+
+def check_chunks(chunks: object) -> None:
+    """Check that a value can be the content of an upload.
+
+    Raises:
+        TypeError: it is neither bytes nor an asynchronous iterable.
+    """
+    if not isinstance(chunks, Chunk | AsyncIterable):
+        raise TypeError(
+            f"chunks must be bytes or an asynchronous iterable of bytes, "
+            f"got {reprlib.repr(chunks)} of type {type(chunks).__name__}"
+        )
+
+
+def checked_sha256(argument: str, value: object) -> str:
+    """Check that a value is a SHA-256 in hexadecimal digits, and return it in lower case.
+
+    Raises:
+        TypeError: the value is not a str.
+        ValueError: it does not have 64 hexadecimal digits.
+    """
+    text = checked_utf8(argument, value)
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text) is None:
+        raise ValueError(f"{argument} must have 64 hexadecimal digits, got {text!r}")
+    return text.lower()
+
+
+def checked_metadata(argument: str, value: object) -> dict[str, str]:
+    """Check that a value is a mapping of texts, or None, and return a copy of it.
+
+    Raises:
+        TypeError: the value is not a mapping, or a name or a text is not a str.
+        ValueError: a name or a text has half of a surrogate pair.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{argument} must be a mapping of texts, got {value!r} of type {type(value).__name__}"
+        )
+    return {
+        checked_utf8(f"{argument}: a name", name): checked_utf8(f"{argument}[{name!r}]", text)
+        for name, text in value.items()
+    }
 
 
 def check_row(argument: str, value: object, kind: type[object]) -> None:

@@ -108,14 +108,40 @@ def make_folder(path: Path, *, parent: int) -> None:
         os.mkdir(path.name, mode=0o700, dir_fd=parent)
 
 
-def create_file(name: str, *, folder: int) -> None:
+def create_file(name: str, *, folder: int) -> int:
     """Create an empty file in a folder, with access for its owner only.
+
+    Returns:
+        A descriptor to write to the file.
 
     Raises:
         FileExistsError: the name is taken, even if only by a dangling link.
         OSError: the file cannot be created.
     """
-    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder))
+    return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+
+
+def open_file(name: str, *, folder: int) -> int | None:
+    """Open a regular file in a folder for reading, without following a link.
+
+    Returns:
+        A descriptor; None if there is no regular file of this name.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    # Without O_NONBLOCK, opening a pipe would wait for its writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def remove_file(name: str, *, folder: int) -> int:
@@ -133,8 +159,8 @@ def remove_file(name: str, *, folder: int) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def file_size(directory: Path, name: str) -> int | None:
-    """Return the size of an artifact's file, or None if there is no regular file at its path.
+def file_status(directory: Path, name: str) -> os.stat_result | None:
+    """Return the status of an artifact's file, or None if there is no regular file at its path.
 
     This opens nothing, so it works without free file descriptors.
 
@@ -150,7 +176,7 @@ def file_size(directory: Path, name: str) -> int | None:
         status = os.lstat(f"{folder}{os.sep}{name}")
     except OSError:
         return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def create_root(directory: str | os.PathLike[str]) -> Path:
@@ -201,7 +227,7 @@ def locked_root(root: Path) -> Generator[None, None, None]:
                 # SQLite would create the database, but may follow a link that was put there
                 # meanwhile.
                 with suppress(FileExistsError):
-                    create_file("cache.db", folder=folder)
+                    os.close(create_file("cache.db", folder=folder))
                 yield
         finally:
             os.close(handle)

@@ -81,7 +81,7 @@ class Cache:
     key_values: KeyValueStore
     """The artifacts that each build action produced."""
     artifacts: CacheArtifacts
-    """The size and last access of each artifact."""
+    """The artifacts: their content, size, digest and last access."""
     transfers: S3Transfers
     """The queue of artifacts to copy to and from the object storage."""
     evictor: Evictor
@@ -238,7 +238,15 @@ def _assemble(
     # closed to its users.
     files = ArtifactFiles(directory)
     queue = buffers[S3_TRANSFERS]
-    artifacts = CacheArtifacts(store, buffers[CAS_ARTIFACTS], queue, files, clock=clock)
+    artifacts = CacheArtifacts(
+        store,
+        buffers[CAS_ARTIFACTS],
+        queue,
+        files,
+        clock=clock,
+        touch_interval=options.touch_interval,
+        known_artifacts=options.known_artifacts,
+    )
     evictor = Evictor(artifacts, files, options, guard=guard)
     key_values = KeyValueStore(
         buffers[KEY_VALUE_ENTRIES],

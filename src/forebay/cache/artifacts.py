@@ -1,11 +1,11 @@
-"""`CacheArtifacts`: the size and last access of each artifact, for eviction."""
+"""`CacheArtifacts`: stores, opens, finds and deletes artifacts."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -13,14 +13,21 @@ import trio
 
 from forebay import Buffer, RowError, SqliteStore
 from forebay.cache._arguments import (
+    Chunk,
+    check_chunks,
     check_row,
     check_timeout,
     checked_limit,
+    checked_metadata,
+    checked_sha256,
+    checked_size,
     checked_text,
     checked_texts,
 )
+from forebay.cache._contents import ArtifactContents
 from forebay.cache._deletion import ArtifactDeletion
 from forebay.cache._workers import CloseGuard
+from forebay.cache.artifact import Artifact, ArtifactReader, ArtifactStatistics
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.tables import CasArtifact, Clock, Executes, S3Transfer
 
@@ -40,6 +47,9 @@ _CONDITIONS = {None: "TRUE", True: _UPLOAD_QUEUED, False: f"NOT {_UPLOAD_QUEUED}
 
 class CacheArtifacts:
     """The table `cas_artifacts`, and the files that its rows describe.
+
+    `reading` and `find` return an artifact with the SHA-256 of its content, as `store` stored it,
+    or not at all.
 
     The server chooses the keys. `delete_project` expects the keys of a project to begin with
     ``account/project/``.
@@ -61,6 +71,8 @@ class CacheArtifacts:
         files: ArtifactFiles,
         *,
         clock: Clock,
+        touch_interval: float = 60.0,
+        known_artifacts: int = 65_536,
         guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
@@ -69,7 +81,14 @@ class CacheArtifacts:
         self._files = files
         self._clock = clock
         self._guard = guard or CloseGuard()
-        self._deletion = ArtifactDeletion(buffer, files, self._track)
+        self._contents = ArtifactContents(
+            buffer,
+            files,
+            clock=clock,
+            touch_interval=touch_interval,
+            known_artifacts=known_artifacts,
+        )
+        self._deletion = ArtifactDeletion(buffer, files, self._contents)
 
     def guarded(self, guard: CloseGuard) -> CacheArtifacts:
         """Return these artifacts with another guard, and with the same state otherwise."""
@@ -77,28 +96,137 @@ class CacheArtifacts:
         guarded._guard = guard  # noqa: SLF001  # a copy of this class
         return guarded
 
-    async def track_access(self, key: str) -> None:
-        """Record that an artifact is used now, and the size of its file.
+    async def store(
+        self,
+        key: str,
+        chunks: AsyncIterable[Chunk] | Chunk,
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Store an artifact with its SHA-256 and metadata, and replace the one with this key.
 
-        Waits while the buffer is full. Cancelled, it has recorded nothing.
+        When this returns, `reading` and `find` find the artifact; its row is committed with the
+        next flush. Up to 64 KiB are collected in memory and written in one call of a thread; more
+        is written as it arrives. If two tasks store the same key, the one that completes last
+        remains, whole.
+
+        The file is not synced to the disk: after a power failure, the artifact may be lost. After
+        a crash of the program it is whole, or not there: what `reading` finds always has the
+        SHA-256 that was computed here.
+
+        Waits while the buffer is full. Cancelled, or if `chunks` raises, nothing was stored and the
+        artifact is as before. It ignores a cancellation once the row is accepted.
+
+        Args:
+            key: the artifact's key.
+            chunks: the content, in one piece or in pieces as they arrive. An asynchronous generator
+                is closed at the end, in any case.
+            size: the announced size, in bytes, to check; None if it is not known.
+            sha256: the announced SHA-256, in hexadecimal digits, to check; None not to check it.
+            metadata: texts to keep with the artifact, by name.
+
+        Returns:
+            What was stored, with its size and its SHA-256.
+
+        Raises:
+            SizeMismatchError: `chunks` has more or fewer bytes than `size`.
+            DigestMismatchError: the content does not have this SHA-256.
+            TypeError: an argument is of the wrong type.
+            ValueError: the key is empty, a text cannot be encoded as UTF-8, `size` is less than 0,
+                or `sha256` does not have 64 hexadecimal digits.
+            OSError: the file cannot be written. The artifact is deleted if its row was accepted.
+        """
+        self._guard.check_open()
+        check_chunks(chunks)
+        return await self._contents.store(
+            checked_text("key", key),
+            chunks,
+            size=None if size is None else checked_size("size", size),
+            sha256=None if sha256 is None else checked_sha256("sha256", sha256),
+            metadata=checked_metadata("metadata", metadata),
+            guard=self._guard,
+        )
+
+    @asynccontextmanager
+    async def reading(self, key: str) -> AsyncGenerator[ArtifactReader | None, None]:
+        """Open an artifact for the duration of the block, and record the access.
+
+        Takes one call of a thread if the artifact's row is among the `known_artifacts` in memory.
+        It never waits for a write: the access is not recorded while the buffer is full, or within
+        `touch_interval` of the last one. Cancelled, it has changed nothing.
 
         Args:
             key: the artifact's key.
 
+        Yields:
+            The artifact and its open file; None if the artifact is not known, or its file does not
+            have the content that was stored. The file stays readable until the block ends, even if
+            the artifact is replaced or deleted meanwhile.
+
         Raises:
             TypeError: the key is not a str.
             ValueError: the key is empty or cannot be encoded as UTF-8.
+            OSError: the file cannot be opened.
         """
         self._guard.check_open()
-        await self._track(checked_text("key", key))
+        reader = await self._contents.open(checked_text("key", key))
+        try:
+            self._contents.count(reader)
+            yield reader
+        finally:
+            if reader is not None:
+                reader.file.close()
 
-    async def _track(self, key: str) -> None:
-        await self._buffer.enqueue(await self._accessed(key))
+    async def find(self, key: str) -> Artifact | None:
+        """Return what the cache knows of an artifact, and record the access, as `reading` does.
 
-    async def _accessed(self, key: str) -> CasArtifact:
-        size = await self._files.size(key)
-        now = self._clock()
-        return CasArtifact(key, size, now, now, now)
+        Args:
+            key: the artifact's key.
+
+        Returns:
+            The artifact; None if `reading` would not find it.
+
+        Raises:
+            TypeError: as for `reading`.
+            ValueError: as for `reading`.
+            OSError: as for `reading`.
+        """
+        self._guard.check_open()
+        reader = await self._contents.open(checked_text("key", key))
+        if reader is None:
+            return None
+        reader.file.close()
+        return reader.artifact
+
+    def statistics(self) -> ArtifactStatistics:
+        """Return the counts since the cache was opened."""
+        return self._contents.statistics
+
+    async def track_access(self, key: str, *, size: int | None = None) -> None:
+        """Record that an artifact is used now, and the size of its file.
+
+        Call it after the file was written by `ArtifactFiles.writing`. `store` and `reading` do the
+        same by themselves.
+
+        If the artifact has a row with this size already, it does not wait: the access is not
+        recorded while the buffer is full, or within `touch_interval` of the last one. Otherwise the
+        row is written, without SHA-256 and metadata, and this waits while the buffer is full.
+        Cancelled, it has recorded nothing.
+
+        Args:
+            key: the artifact's key.
+            size: the size of its file, in bytes; None to ask the file system for it.
+
+        Raises:
+            TypeError: the key is not a str, or `size` is not an int.
+            ValueError: the key is empty or cannot be encoded as UTF-8, or `size` is less than 0.
+        """
+        self._guard.check_open()
+        if size is not None:
+            checked_size("size", size)
+        await self._contents.track(checked_text("key", key), size, commit=False)
 
     async def write_access(self, key: str) -> None:
         """Record an access as `track_access` does, and return once it is committed.
@@ -115,7 +243,7 @@ class CacheArtifacts:
         """
         self._guard.check_open()
         with suppress(RowError):
-            await self._buffer.write(await self._accessed(checked_text("key", key)))
+            await self._contents.track(checked_text("key", key), None, commit=True)
 
     async def oldest(
         self,
@@ -152,8 +280,8 @@ class CacheArtifacts:
         await self._flush(flush_timeout, self._buffer, self._queue)
         start = _START if after is None else (after.last_accessed_at, after.key)
         rows = await self._store.fetch_all(
-            "SELECT key, size_bytes, last_accessed_at, inserted_at, updated_at "  # noqa: S608  # no values
-            "FROM cas_artifacts WHERE (last_accessed_at, key) > (?, ?) "
+            "SELECT key, size_bytes, last_accessed_at, inserted_at, updated_at, stored_at, sha256, "  # noqa: S608  # no values
+            "metadata FROM cas_artifacts WHERE (last_accessed_at, key) > (?, ?) "
             f"AND {_CONDITIONS[upload_queued]} ORDER BY last_accessed_at, key LIMIT ?",
             (*start, limit),
         )
@@ -216,8 +344,9 @@ class CacheArtifacts:
 
         Args:
             keys: the artifacts' keys. Unknown keys are ignored.
-            enqueue_timeout: how long each batch of 500 may wait for capacity of the buffer, in
-                seconds. Rows that do not get any remain. It is safe to delete them again.
+            enqueue_timeout: how long each batch of 500 may wait for artifacts that are being
+                stored, and for capacity of the buffer, in seconds. What has to wait longer
+                remains. It is safe to delete it again.
 
         Returns:
             What happened to each file.
@@ -234,20 +363,6 @@ class CacheArtifacts:
             total.failed.update(removal.failed)
         return total
 
-    async def track_rewritten(self, *, enqueue_timeout: float = math.inf) -> None:
-        """Track the files that were written again while they were deleted.
-
-        If a file is written and tracked before the delete of its old row is accepted, the delete
-        removes the new row as well. A file without a row would never be evicted. `delete` does
-        this by itself; this method repeats it for the files that found the buffer full, or whose
-        `delete` was cancelled. Cancelled, it leaves the other files to the next call.
-
-        Args:
-            enqueue_timeout: how long to wait for capacity of the buffer, in seconds.
-        """
-        self._guard.check_open()
-        await self._deletion.track_rewritten(enqueue_timeout)
-
     async def correct_future_accesses(self) -> None:
         """Set the last accesses that are in the future to now, in transactions of 500 rows.
 
@@ -262,6 +377,7 @@ class CacheArtifacts:
             "SELECT 1 FROM cas_artifacts WHERE last_accessed_at > ? LIMIT 1", (self._clock(),)
         ):
             await self._store.run(_correct_accesses, self._clock())
+            self._contents.forget_all()
 
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = 1.0

@@ -126,7 +126,6 @@ class Evictor:
     async def _run(self, stopping: trio.Event) -> EvictorStatistics:
         async with self._turn:
             done = EvictorStatistics(runs=1)
-            await self._artifacts.track_rewritten(enqueue_timeout=_TIMEOUT)
             try:
                 usage = await self._usage()
             except OSError as error:

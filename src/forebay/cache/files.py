@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
-import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +19,18 @@ import trio
 
 from forebay.cache._arguments import checked_text, checked_texts
 from forebay.cache._call_batcher import CallBatcher
-from forebay.cache._folder import create_file, file_size, make_folder, opened_folder, remove_file
+from forebay.cache._folder import (
+    file_status,
+    make_folder,
+    open_file,
+    opened_folder,
+    remove_file,
+)
+from forebay.cache._partial_file import PARTIAL, PartialFile
+from forebay.cache._upload import Upload
 from forebay.cache._workers import CloseGuard
 
 _log = logging.getLogger("forebay.cache")
-
-_PARTIAL = "partial"
-"""The subfolder of files that are being written."""
 
 SUBFOLDERS = 256
 """The number of subfolders of the other files."""
@@ -38,6 +43,21 @@ _THREADS = 8
 
 _CLEANUP_TIMEOUT = 10.0
 """How long the removal of an unfinished file may delay a cancellation, in seconds."""
+
+
+SMALL = 64 * 1024
+"""Up to how many bytes a file is read when it is opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that is open for reading, and its size and modification time."""
+
+    file: io.FileIO
+    size: int
+    modified_ns: int
+    content: bytes | None
+    """The whole content, unless it has more than 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +105,11 @@ class ArtifactFiles:
         """
         self._directory = directory
         self._guard = guard or CloseGuard()
-        self._partial = directory / _PARTIAL
+        self._partial = directory / PARTIAL
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._batched_sizes: CallBatcher[str, int | None] = CallBatcher(self.sizes)
+        self._batched_statuses: CallBatcher[str, os.stat_result | None] = CallBatcher(
+            self._statuses
+        )
 
     def __repr__(self) -> str:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
@@ -111,7 +133,7 @@ class ArtifactFiles:
             for name in _SUBFOLDERS:
                 with suppress(FileNotFoundError), self._opened(name, parent):
                     pass
-            with self._opened(_PARTIAL, parent) as partial:
+            with self._opened(PARTIAL, parent) as partial:
                 for name in os.listdir(partial):  # noqa: PTH208  # Path takes no descriptor
                     try:
                         remove_file(name, folder=partial)
@@ -162,21 +184,26 @@ class ArtifactFiles:
             TypeError: the key is not a str.
             ValueError: the key is empty or has half of a surrogate pair.
         """
-        checked_text("key", key)  # before the key joins a batch, so that only this caller fails
-        return await self._batched_sizes(key)
+        status = await self.status(key)
+        return None if status is None else status.st_size
 
-    async def sizes(self, keys: Sequence[str]) -> list[int | None]:
-        """Return the sizes of many files, as `size` does, in one call of a thread.
+    async def status(self, key: str) -> os.stat_result | None:
+        """Return the status of a key's file, or None if the file cannot be found.
+
+        Tasks that call this at the same time share a call of a thread.
 
         Raises:
-            TypeError: a key is not a str, or `keys` is a single str.
-            ValueError: a key is empty or has half of a surrogate pair.
+            TypeError: the key is not a str.
+            ValueError: the key is empty or has half of a surrogate pair.
         """
-        keys = checked_texts("keys", keys)
-        return await anyio.to_thread.run_sync(self._sizes, keys, limiter=self._threads)
+        checked_text("key", key)  # before the key joins a batch, so that only this caller fails
+        return await self._batched_statuses(key)
 
-    def _sizes(self, keys: Sequence[str]) -> list[int | None]:
-        return [file_size(self._directory, _name(key)) for key in keys]
+    async def _statuses(self, keys: Sequence[str]) -> list[os.stat_result | None]:
+        def statuses() -> list[os.stat_result | None]:
+            return [file_status(self._directory, _name(key)) for key in keys]
+
+        return await anyio.to_thread.run_sync(statuses, limiter=self._threads)
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         """Remove the files of these keys, in one call of a thread.
@@ -240,42 +267,84 @@ class ArtifactFiles:
         """
         self._guard.check_open()
         checked_text("key", key)
-        part = await anyio.to_thread.run_sync(self._start, limiter=self._threads)
+        partial = PartialFile(self._directory)
+        await self._run(lambda: os.close(partial.create()))
         try:
-            yield part
+            yield partial.path
             self._guard.check_open()
-            await anyio.to_thread.run_sync(self._finish, part, key, limiter=self._threads)
+            await self._run(lambda: partial.move(self.path(key)))
         except BaseException:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-                await anyio.to_thread.run_sync(self._discard, part, limiter=self._threads)
+                await self._run(partial.discard)
             raise
 
-    def _start(self) -> Path:
-        part = self._partial / secrets.token_hex(16)
-        with (
-            opened_folder(self._directory) as parent,
-            self._opened(_PARTIAL, parent) as partial,
-        ):
-            create_file(part.name, folder=partial)
-        return part
+    def upload(self) -> Upload:
+        """Return a new upload, whose content can become the file of a key."""
+        return Upload(self._directory, self._threads)
 
-    def _finish(self, part: Path, key: str) -> None:
-        path = self.path(key)
-        with opened_folder(self._directory) as parent:
-            make_folder(path.parent, parent=parent)
+    async def open(self, key: str) -> OpenFile | None:
+        """Open the file of a key for reading, in one call of a thread.
+
+        Args:
+            key: the artifact's key.
+
+        Returns:
+            The file, or None if there is no regular file.
+
+        Raises:
+            TypeError: the key is not a str.
+            ValueError: the key is empty or has half of a surrogate pair.
+            OSError: the file cannot be opened.
+        """
+        return await anyio.to_thread.run_sync(self._open, _name(key), limiter=self._threads)
+
+    def _open(self, name: str) -> OpenFile | None:
+        try:
             with (
-                self._opened(_PARTIAL, parent) as partial,
-                self._opened(path.parent.name, parent) as folder,
+                opened_folder(self._directory) as parent,
+                self._opened(name[:2], parent) as folder,
             ):
-                os.replace(part.name, path.name, src_dir_fd=partial, dst_dir_fd=folder)
+                descriptor = open_file(name, folder=folder)
+        except FileNotFoundError:
+            return None
+        if descriptor is None:
+            return None
+        file = io.FileIO(descriptor)
+        try:
+            status = os.fstat(descriptor)
+            content = None
+            if status.st_size <= SMALL:
+                content = os.pread(descriptor, status.st_size, 0)
+        except BaseException:
+            file.close()
+            raise
+        return OpenFile(file, status.st_size, status.st_mtime_ns, content)
 
-    def _discard(self, part: Path) -> None:
-        with (
-            suppress(FileNotFoundError),
-            opened_folder(self._directory) as parent,
-            self._opened(_PARTIAL, parent) as partial,
-        ):
-            remove_file(part.name, folder=partial)
+    async def has_content(self, file: OpenFile, sha256: str, modified_ns: int) -> bool:
+        """Return whether an open file has this SHA-256, in one call of a thread.
+
+        Args:
+            file: the file.
+            sha256: the SHA-256, in hexadecimal digits.
+            modified_ns: the modification time that the file gets if it has this SHA-256, in
+                nanoseconds since 1970.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+        def compare() -> bool:
+            if hashlib.file_digest(file.file, "sha256").hexdigest() != sha256:
+                return False
+            file.file.seek(0)
+            with suppress(OSError):  # the next reader compares the content again
+                os.utime(file.file.fileno(), ns=(modified_ns, modified_ns))
+            return True
+
+        return await anyio.to_thread.run_sync(compare, limiter=self._threads)
+
+    async def _run(self, call: Callable[[], None]) -> None:
+        await anyio.to_thread.run_sync(call, limiter=self._threads)
 
     async def disk_usage(self) -> Usage:
         """Return the usage of the disk as `df` shows it, without the blocks reserved for root.

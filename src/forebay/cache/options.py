@@ -37,8 +37,10 @@ class CacheOptions(Options):
             0, which keeps none.
         time_to_live: how long a value is kept in memory after it was written or read from the
             database; above 0.
-        touch_interval: the shortest time between two recorded accesses of a key; at least 0, and
-            finite.
+        touch_interval: the shortest time between two recorded accesses of a key, of values and of
+            artifacts alike; at least 0, and finite.
+        known_artifacts: how many artifacts' rows are kept in memory, about 1 KB each, so that
+            opening such an artifact does not read the database; at least 1.
         key_value_max_age: how long a value of `KeyValueStore` is kept after its last recorded
             access; above `touch_interval`. `math.inf` means forever.
         key_value_budget_bytes: the total size of all values of `KeyValueStore`, in bytes; at least
@@ -74,6 +76,7 @@ class CacheOptions(Options):
     touch_interval: Annotated[float, _TIMEOUT] = 60.0
     key_value_max_age: Annotated[float, _INTERVAL] = 30 * 24 * 3600.0
     key_value_budget_bytes: Annotated[int, _COUNT] | None = None
+    known_artifacts: Annotated[int, _COUNT] = 65_536
     budget_bytes: Annotated[int, _COUNT] | None = None
     high_watermark: Annotated[float, _FRACTION] = 0.85
     target: Annotated[float, _FRACTION] = 0.75

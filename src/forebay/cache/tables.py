@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from forebay import Keep, Max, SqliteStore, Table
@@ -47,13 +47,22 @@ class KeyValueEntry(NamedTuple):
 
 
 class CasArtifact(NamedTuple):
-    """A row of `cas_artifacts`: the size and last access of one artifact's file."""
+    """A row of `cas_artifacts`: the size and last access of one artifact's file, and its content.
+
+    The last three columns are None if the file was not written by `CacheArtifacts.store`.
+    """
 
     key: str
     size_bytes: int | None
     last_accessed_at: int
     inserted_at: int
     updated_at: int
+    stored_at: int | None = None
+    """The modification time of the file. A file with another one is not the file of this row."""
+    sha256: str | None = None
+    """The SHA-256 of the content, in lower-case hexadecimal digits."""
+    metadata: str | None = None
+    """The texts that were stored with the artifact, as a JSON object; None if there are none."""
 
 
 class S3Transfer(NamedTuple):
@@ -111,7 +120,10 @@ _SCHEMA: Final = (
         size_bytes INTEGER,
         last_accessed_at INTEGER NOT NULL,
         inserted_at INTEGER NOT NULL,
-        updated_at INTEGER NOT NULL
+        updated_at INTEGER NOT NULL,
+        stored_at INTEGER,
+        sha256 TEXT,
+        metadata TEXT
     )
     """,
     """
@@ -153,8 +165,10 @@ _INDEXES: Final = (
 class Executes(Protocol):
     """The part of `sqlite3.Connection` that executes SQL."""
 
-    def execute(self, sql: str, parameters: Sequence[str | int] = (), /) -> object:
-        """Execute one statement."""
+    def execute(
+        self, sql: str, parameters: Sequence[str | int] = (), /
+    ) -> Iterable[tuple[Any, ...]]:
+        """Execute one statement, and return the rows of its result."""
         ...
 
 
@@ -181,8 +195,12 @@ def checked_tables(tables: Sequence[Table[Any]]) -> tuple[Table[Any], ...]:
     return checked
 
 
+_ADDED_COLUMNS: Final = {"stored_at": "INTEGER", "sha256": "TEXT", "metadata": "TEXT"}
+"""The columns that `cas_artifacts` did not have in earlier versions."""
+
+
 async def prepare(store: SqliteStore) -> None:
-    """Create the tables and indexes that do not exist yet.
+    """Create the tables, columns and indexes that do not exist yet.
 
     Args:
         store: the database.
@@ -192,6 +210,7 @@ async def prepare(store: SqliteStore) -> None:
         sqlite3.Error: SQLite failed to create a table or an index.
     """
     await store.run(_execute_all, _SCHEMA)
+    await store.run(_add_columns)
     # Checked before the indexes are created, since its error explains more than SQLite's.
     await store.prepare(TABLES)
     await store.run(_execute_all, _INDEXES)
@@ -200,3 +219,12 @@ async def prepare(store: SqliteStore) -> None:
 def _execute_all(raw: Executes, statements: Sequence[str]) -> None:
     for statement in statements:
         raw.execute(statement)
+
+
+def _add_columns(raw: Executes) -> None:
+    """Add the new columns to a table of an earlier version. Leave any other table as it is."""
+    columns = {name for _, name, *_ in raw.execute("PRAGMA main.table_info(cas_artifacts)")}
+    added = _ADDED_COLUMNS.keys() - columns
+    if columns | added == set(CasArtifact._fields) | {"id"}:
+        for name in sorted(added):
+            raw.execute(f"ALTER TABLE main.cas_artifacts ADD COLUMN {name} {_ADDED_COLUMNS[name]}")
