@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import socket
+import sqlite3
 import ssl
 from pathlib import Path
 
@@ -923,3 +924,40 @@ async def test_a_transfer_that_ends_after_the_batch_was_read_is_not_repeated(
             second_may_end.set()
         assert ["rejected", "slow", "rejected"] == tried
         assert 2 == worker(cache).statistics().runs
+
+
+async def test_two_contents_of_a_key_are_not_uploaded_at_once(tmp_path: Path) -> None:
+    """Otherwise the older one could be the last to arrive."""
+    storage = FakeStorage()
+    storage.stop()
+    async with opened(tmp_path, storage=storage) as cache:
+        await write_file(cache, "k", 1)
+        for sha256 in ("a" * 64, "b" * 64):
+            await cache.transfers.enqueue_upload("acme", "app", "cas", "k", sha256=sha256)
+        await queue(cache, "other")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker(cache).run_once)
+            await until(lambda: storage.running == 2)
+            assert ["k", "other"] == storage.keys
+            storage.gate.set()
+        await worker(cache).run_once()
+        assert ["k", "other", "k"] == storage.keys
+        assert [] == await cache.transfers.pending("upload", 10)
+
+
+async def test_transfers_are_done_while_the_database_is_locked(tmp_path: Path) -> None:
+    """A run reads what is committed, does it once, and does not wait for the lock."""
+    storage = FakeStorage()
+    async with opened(tmp_path, storage=storage) as cache:
+        await queue(cache, "a", "b")
+        await cache.flush()
+        other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await cache.transfers.delete([(await cache.transfers.pending("upload", 1))[0].id])
+        with trio.fail_after(60):
+            await worker(cache).run_once()
+            await worker(cache).run_once()
+        assert ["b"] == storage.keys
+        other.rollback()
+        other.close()
+        assert [] == await cache.transfers.pending("upload", 10)

@@ -36,7 +36,7 @@ async def test_a_transfer_has_all_columns(tmp_path: Path) -> None:
     async with opened(tmp_path) as cache:
         await cache.transfers.enqueue_upload("acme", "app", "module", "k")
         [transfer] = await cache.transfers.pending(UP, 10)
-        assert ("upload", "acme", "app", "module", "k", NOON, 0, 0) == transfer[1:]
+        assert ("upload", "acme", "app", "module", "k", NOON, 0, 0, "") == transfer[1:]
         assert 7 == uuid.UUID(transfer.id).version
         assert transfer.id == str(uuid.UUID(transfer.id))
         await cache.transfers.enqueue_download("other", "web", "cas", "k2")
@@ -163,7 +163,7 @@ async def test_a_key_that_is_queued_twice_is_in_the_queue_once(
         clock.advance(1)
         await cache.transfers.enqueue_upload("other", "web", "module", "k")
         [transfer] = await cache.transfers.pending(UP, 10)
-        assert ("acme", "app", "cas", "k", NOON, 0, 0) == transfer[2:]
+        assert ("acme", "app", "cas", "k", NOON, 0, 0, "") == transfer[2:]
 
 
 async def test_one_key_may_be_queued_for_upload_and_for_download(
@@ -380,3 +380,53 @@ async def test_closing_flushes_the_queue(tmp_path: Path, mock_clock: MockClock) 
         await download(cache, "b")
     async with opened(tmp_path) as cache:
         assert ([], ["b"]) == (await keys(cache, UP), await keys(cache, DOWN))
+
+
+async def test_each_content_of_a_key_is_queued_once(tmp_path: Path) -> None:
+    """Queueing the same SHA-256 again has no effect; another one has a place of its own."""
+    a, b = "a" * 64, "b" * 64
+    async with opened(tmp_path) as cache:
+        for flushed in (False, True):
+            for sha256 in (a, b, a, "", b, ""):
+                await cache.transfers.enqueue_upload("acme", "app", "cas", "k", sha256=sha256)
+            if flushed:
+                await cache.flush()
+            queued = await cache.transfers.pending("upload", 10)
+            assert [a, b, ""] == [transfer.sha256 for transfer in queued]
+        await cache.transfers.delete([queued[0].id])
+        queued = await cache.transfers.pending("upload", 10)
+        assert [b, ""] == [transfer.sha256 for transfer in queued]
+
+
+async def test_a_transfer_is_queued_until_it_is_deleted(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Also a delete that is not flushed counts, and a later transfer of the key is another one."""
+    del mock_clock
+    async with opened(tmp_path) as cache:
+        await upload(cache, "k")
+        [first] = await cache.transfers.pending("upload", 1)
+        assert await cache.transfers.is_queued(first)
+        await cache.transfers.delete([first.id])
+        assert not await cache.transfers.is_queued(first)
+        await upload(cache, "k")
+        assert not await cache.transfers.is_queued(first)
+        await cache.flush()
+        [second] = await cache.transfers.pending("upload", 1)
+        assert await cache.transfers.is_queued(second)
+
+
+async def test_a_deleted_transfer_is_not_read_while_the_database_is_locked(tmp_path: Path) -> None:
+    """Its delete cannot be committed, but it is known."""
+    async with opened(tmp_path) as cache:
+        for key in ("a", "b"):
+            await upload(cache, key)
+        first, second = await cache.transfers.pending("upload", 10)
+        other = sqlite3.connect(tmp_path / "cache.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await cache.transfers.delete([first.id])
+        with trio.fail_after(20):
+            assert [second] == await cache.transfers.pending("upload", 10, flush_timeout=0)
+        other.rollback()
+        other.close()
+        assert [second] == await cache.transfers.pending("upload", 10)

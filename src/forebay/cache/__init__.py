@@ -29,6 +29,7 @@ boto3.
 from __future__ import annotations
 
 from forebay.cache._opening import Cache, CacheStatistics, open_cache
+from forebay.cache._project import ProjectDeletion
 from forebay.cache._workers import CloseGuard
 from forebay.cache.artifact import (
     Artifact,
@@ -80,6 +81,7 @@ __all__ = [
     "KeyValueStore",
     "MissingError",
     "ObjectStorage",
+    "ProjectDeletion",
     "RateLimitedError",
     "Removal",
     "S3Transfer",

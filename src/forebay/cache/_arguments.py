@@ -85,6 +85,20 @@ def checked_utf8(argument: str, value: object) -> str:
     return value
 
 
+def checked_handles(account: object, project: object) -> tuple[str, str]:
+    """Check the handles of an account and of a project of it, and return them.
+
+    Raises:
+        TypeError: a handle is not a str.
+        ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8.
+    """
+    checked = checked_text("account", account), checked_text("project", project)
+    for argument, handle in zip(("account", "project"), checked, strict=True):
+        if "/" in handle:
+            raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
+    return checked
+
+
 def checked_limit(argument: str, value: object) -> int:
     """Check that a value is an int from 1 to 2**63 - 1, and return it.
 

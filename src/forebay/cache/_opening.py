@@ -24,9 +24,10 @@ from forebay import (
     open_sqlite,
     protected_context,
 )
-from forebay.cache._arguments import check_storage, checked_clock
+from forebay.cache._arguments import check_storage, check_timeout, checked_clock, checked_handles
 from forebay.cache._folder import UnsafePathError, create_root, locked_root
 from forebay.cache._orphans import remove_orphans
+from forebay.cache._project import ProjectDeletion, delete_project
 from forebay.cache._workers import CloseGuard, Worker, run_workers
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
@@ -92,6 +93,42 @@ class Cache:
     """Does the queued transfers; None without an object storage."""
     guard: CloseGuard
     """Refuses calls once the cache is being closed. A program's own stores may use it too."""
+
+    async def delete_project(
+        self, account: str, project: str, *, flush_timeout: float = 1.0
+    ) -> ProjectDeletion:
+        """Delete everything of a project: queued transfers, artifacts and key-values.
+
+        Artifacts are those whose keys begin with ``account/project/``. Objects in the object
+        storage stay. What is added meanwhile may remain. Waits while a buffer is full. Cancelled,
+        it may have deleted a part; call it again.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+            flush_timeout: how long to wait for the flush of each buffer, in seconds; at least 0,
+                or infinity. After it, what was added a moment ago may remain.
+
+        Returns:
+            How much was deleted.
+
+        Raises:
+            TypeError: a handle is not a str, or `flush_timeout` is not a number.
+            ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8, or
+                `flush_timeout` is less than 0.
+        """
+        checked_handles(account, project)
+        check_timeout("flush_timeout", flush_timeout)
+        return await delete_project(
+            self.store,
+            self.buffers[KEY_VALUE_ENTRIES],
+            self.key_values,
+            self.artifacts,
+            self.transfers,
+            account=account,
+            project=project,
+            flush_timeout=flush_timeout,
+        )
 
     async def flush(self) -> None:
         """Flush all buffers, and return once everything accepted before is settled.

@@ -49,14 +49,18 @@ class FairQueue:
             if self._last is not None:
                 self._ranges.append((None, self._last))
 
-    async def next(self, in_progress: Container[str]) -> S3Transfer | None:
+    async def next(self, in_progress: Container[tuple[str, str]]) -> S3Transfer | None:
         """Return the next transfer of this run that is due, or None at the end of the run.
 
         Args:
-            in_progress: the ids of transfers that other runs still work on. They are skipped.
+            in_progress: the types and keys of transfers that are in progress. They are skipped,
+                also those of another content, so that the latest content stays in the storage.
         """
         while (transfer := await self._next()) is not None:
-            if transfer.id not in in_progress and transfer.id not in self._finished:
+            if (
+                transfer.type,
+                transfer.key,
+            ) not in in_progress and transfer.id not in self._finished:
                 break
         return transfer
 

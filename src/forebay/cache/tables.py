@@ -79,6 +79,8 @@ class S3Transfer(NamedTuple):
     """How many attempts failed."""
     next_attempt_at: int
     """The transfer is not tried before this time; 0 before its first failure."""
+    sha256: str = ""
+    """The SHA-256 of the content to upload, in hexadecimal digits; empty if it does not matter."""
 
 
 # A later write of a key replaces everything except the time of the first one.
@@ -95,7 +97,7 @@ CAS_ARTIFACTS: Final = Table(
 )
 # Queueing a transfer that is queued already has no effect.
 S3_TRANSFERS: Final = Table(
-    S3Transfer, name="s3_transfers", key=("type", "key"), merge=Keep, delete_by="id"
+    S3Transfer, name="s3_transfers", key=("type", "key", "sha256"), merge=Keep, delete_by="id"
 )
 
 TABLES: Final = (KEY_VALUE_ENTRIES, CAS_ARTIFACTS, S3_TRANSFERS)
@@ -137,7 +139,8 @@ _SCHEMA: Final = (
         inserted_at INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         next_attempt_at INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (type, key)
+        sha256 TEXT NOT NULL DEFAULT '',
+        UNIQUE (type, key, sha256)
     )
     """,
 )

@@ -15,7 +15,12 @@ from forebay.cache._transfer_run import FairQueue, StorageHealth, TransferRun
 from forebay.cache._workers import CloseGuard, log_and_continue, pause
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.files import ArtifactFiles
-from forebay.cache.object_storage import ObjectStorage, TransferResult, classify
+from forebay.cache.object_storage import (
+    MissingError,
+    ObjectStorage,
+    TransferResult,
+    classify,
+)
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import S3Transfer, TransferType
 from forebay.cache.transfers import S3Transfers
@@ -88,8 +93,8 @@ class TransferWorker:
         self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
         self._slots = trio.Semaphore(options.transfer_concurrency)
-        self._in_progress: set[str] = set()
-        """The ids of transfers that are being tried, or that their run has not classified yet."""
+        self._in_progress: set[tuple[str, str]] = set()
+        """The types and keys of transfers that are being tried, or not classified by their run."""
         self._backoffs = 0
         """How many runs in a row backed off without completing a transfer."""
         self._queues = deque(FairQueue(transfers, each, options) for each in TransferType)
@@ -204,7 +209,7 @@ class TransferWorker:
                 health = run.health[queue.transfer_type]
                 if health.healthy and (transfer := await queue.next(self._in_progress)) is not None:
                     queues.append(queue)
-                    self._in_progress.add(transfer.id)
+                    self._in_progress.add((transfer.type, transfer.key))
                     nursery.start_soon(self._transfer, health, transfer)
                     started = True
             finally:
@@ -221,7 +226,7 @@ class TransferWorker:
                 self._finish(transfer)
 
     def _finish(self, transfer: S3Transfer) -> None:
-        self._in_progress.discard(transfer.id)
+        self._in_progress.discard((transfer.type, transfer.key))
         for queue in self._queues:
             if queue.transfer_type == transfer.type:
                 queue.finish(transfer)
@@ -268,6 +273,8 @@ class TransferWorker:
         else:
             async with self._files.writing(transfer.key) as path:
                 await self._storage.download(transfer, path)
+                if not await self._transfers.is_queued(transfer):
+                    raise MissingError("the transfer was removed from the queue meanwhile")
 
     async def _classify_unavailable(self, health: StorageHealth) -> None:
         """Count the transfers in `health.unavailable` as failed, if the storage is healthy."""

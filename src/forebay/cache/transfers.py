@@ -15,6 +15,7 @@ from forebay.cache._arguments import (
     checked_limit,
     checked_text,
     checked_texts,
+    checked_utf8,
 )
 from forebay.cache._call_batcher import CallBatcher
 from forebay.cache._workers import CloseGuard
@@ -22,8 +23,14 @@ from forebay.cache.tables import Clock, Executes, S3Transfer, TransferType
 
 _COLUMNS = (
     "id, type, account_handle, project_handle, artifact_type, key, inserted_at, attempts, "
-    "next_attempt_at"
+    "next_attempt_at, sha256"
 )
+
+_FLUSH_TIMEOUT = 1.0
+"""How long a read waits for a flush, in seconds."""
+
+_BATCH = 500
+"""How many transfers of a project are deleted at a time."""
 
 _START = (-(2**63), "")
 """A position before every transfer."""
@@ -50,8 +57,9 @@ async def latest_insertion(store: SqliteStore) -> int:
 class S3Transfers:
     """The table `s3_transfers`, a queue in the order of insertion.
 
-    A key is in the queue at most once per type. Queueing it again has no effect while it is
-    queued. It may be queued for upload and for download at the same time.
+    Of one content, a key is in the queue at most once per type. Queueing it again has no effect
+    while it is queued. It may be queued for upload and for download at the same time, and for the
+    upload of several contents, of which only the artifact's current one is uploaded.
 
     All methods raise `trio.ClosedResourceError` once the cache is closed, and
     `trio.BrokenResourceError` once the buffer's worker task has failed.
@@ -74,7 +82,7 @@ class S3Transfers:
         self._update_all: CallBatcher[_Failure, None] = CallBatcher(self._record_failures)
 
     async def enqueue_upload(
-        self, account: str, project: str, artifact_type: str, key: str
+        self, account: str, project: str, artifact_type: str, key: str, *, sha256: str = ""
     ) -> None:
         """Queue the upload of an artifact's file to the object storage.
 
@@ -85,12 +93,14 @@ class S3Transfers:
             project: the project's handle.
             artifact_type: the kind of the artifact, as the server names it.
             key: the artifact's key, which is the object's key as well.
+            sha256: the SHA-256 of the artifact's content, in hexadecimal digits. Then another
+                content of the key is queued separately. Empty: whatever the file has is uploaded.
 
         Raises:
             TypeError: an argument is not a str.
             ValueError: an argument is empty or cannot be encoded as UTF-8.
         """
-        await self._enqueue(TransferType.UPLOAD, account, project, artifact_type, key)
+        await self._enqueue(TransferType.UPLOAD, account, project, artifact_type, key, sha256)
 
     async def enqueue_download(
         self, account: str, project: str, artifact_type: str, key: str
@@ -118,6 +128,7 @@ class S3Transfers:
         project: str,
         artifact_type: str,
         key: str,
+        sha256: str = "",
     ) -> None:
         self._guard.check_open()
         transfer = S3Transfer(
@@ -130,6 +141,7 @@ class S3Transfers:
             inserted_at=self._next_insertion(),
             attempts=0,
             next_attempt_at=0,
+            sha256=checked_utf8("sha256", sha256),
         )
         await self._buffer.enqueue(transfer)
 
@@ -145,7 +157,7 @@ class S3Transfers:
         limit: int,
         *,
         after: S3Transfer | None = None,
-        flush_timeout: float = 1.0,
+        flush_timeout: float = _FLUSH_TIMEOUT,
     ) -> list[S3Transfer]:
         """Return the queued transfers of one type, in the order of their insertion.
 
@@ -158,8 +170,7 @@ class S3Transfers:
             limit: the maximum number of transfers.
             after: the last transfer of the previous batch, to continue behind it.
             flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
-                After it, transfers that were queued a moment ago are missing, and deleted ones
-                are included.
+                After it, transfers that were queued a moment ago are missing.
 
         Raises:
             TypeError: `limit` is not an int, `after` is not an S3Transfer, or `flush_timeout` is
@@ -172,14 +183,57 @@ class S3Transfers:
         checked_limit("limit", limit)
         check_row("after", after, S3Transfer)
         check_timeout("flush_timeout", flush_timeout)
-        with trio.move_on_after(flush_timeout):
-            await self._buffer.flush()
-        rows = await self._store.fetch_all(
-            f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? AND (inserted_at, id) > (?, ?) "  # noqa: S608  # no values
-            "ORDER BY inserted_at, id LIMIT ?",
+        return await self._read(
+            "type = ? AND (inserted_at, id) > (?, ?) ORDER BY inserted_at, id LIMIT ?",
             (transfer_type.value, *_position(after), limit),
+            flush_timeout,
+        )
+
+    async def _read(
+        self,
+        where: str,
+        parameters: Sequence[str | int],
+        flush_timeout: float = _FLUSH_TIMEOUT,
+    ) -> list[S3Transfer]:
+        """Flush the buffer, for a limited time, and return transfers of the table.
+
+        If the time does not suffice, deleted transfers are not returned, but those that were queued
+        a moment ago are missing.
+        """
+        flushed = await self._flush(flush_timeout)
+        transfers = await self._select(where, parameters)
+        return transfers if flushed else await self._queued(transfers)
+
+    async def _flush(self, flush_timeout: float) -> bool:
+        """Flush the buffer, and return whether this took no longer than the timeout."""
+        with trio.move_on_after(flush_timeout) as timeout:
+            await self._buffer.flush()
+        return not timeout.cancelled_caught
+
+    async def _select(self, where: str, parameters: Sequence[str | int]) -> list[S3Transfer]:
+        rows = await self._store.fetch_all(
+            f"SELECT {_COLUMNS} FROM s3_transfers WHERE {where}",  # noqa: S608  # no values
+            parameters,
         )
         return [S3Transfer(*row) for row in rows]
+
+    async def _queued(self, transfers: Iterable[S3Transfer]) -> list[S3Transfer]:
+        """Return those of the given transfers whose delete is not pending."""
+        given = list(transfers)
+        rows = await self._buffer.get_many([_key(each) for each in given])
+        ids = {row.id for row in rows.values()}
+        return [each for each in given if each.id in ids]
+
+    async def is_queued(self, transfer: S3Transfer) -> bool:
+        """Return whether a transfer is still in the queue: neither done nor dropped nor deleted.
+
+        Cancelled, it has changed nothing.
+
+        Args:
+            transfer: the transfer, as `pending` returned it.
+        """
+        self._guard.check_open()
+        return bool(await self._queued([transfer]))
 
     async def due(
         self,
@@ -192,7 +246,7 @@ class S3Transfers:
     ) -> list[S3Transfer]:
         """Return queued transfers as `pending` does, without those whose next attempt is not due.
 
-        Flushes the buffer first. Cancelled, it has changed nothing.
+        Flushes the buffer first, for at most a second. Cancelled, it has changed nothing.
 
         Args:
             transfer_type: the type of the transfers.
@@ -203,10 +257,9 @@ class S3Transfers:
                 attempt is later than that is due, since the clock must have been set back.
         """
         self._guard.check_open()
-        await self._buffer.flush()
         now = self._clock()
-        rows = await self._store.fetch_all(
-            f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? AND (inserted_at, id) > (?, ?) "  # noqa: S608  # no values
+        return await self._read(
+            "type = ? AND (inserted_at, id) > (?, ?) "
             "AND (inserted_at, id) <= (?, ?) "
             "AND (next_attempt_at > ? AND next_attempt_at <= ?) IS NOT TRUE "
             "ORDER BY inserted_at, id LIMIT ?",
@@ -219,24 +272,22 @@ class S3Transfers:
                 limit,
             ),
         )
-        return [S3Transfer(*row) for row in rows]
 
     async def newest(self, transfer_type: TransferType) -> S3Transfer | None:
         """Return the transfer of one type that was queued last, or None if there is none.
 
-        Flushes the buffer first. Cancelled, it has changed nothing.
+        Flushes the buffer first, for at most a second. If that does not suffice, the newest one
+        may have left the queue already. Cancelled, it has changed nothing.
 
         Args:
             transfer_type: the type of the transfer.
         """
         self._guard.check_open()
-        await self._buffer.flush()
-        row = await self._store.fetch_one(
-            f"SELECT {_COLUMNS} FROM s3_transfers WHERE type = ? "  # noqa: S608  # no values
-            "ORDER BY inserted_at DESC, id DESC LIMIT 1",
-            (transfer_type.value,),
+        await self._flush(_FLUSH_TIMEOUT)
+        newest = await self._select(
+            "type = ? ORDER BY inserted_at DESC, id DESC LIMIT 1", (transfer_type.value,)
         )
-        return None if row is None else S3Transfer(*row)
+        return newest[0] if newest else None
 
     async def delete(self, ids: Iterable[str]) -> None:
         """Remove transfers from the queue, since they are done or dropped.
@@ -253,6 +304,43 @@ class S3Transfers:
         self._guard.check_open()
         for identifier in checked_texts("ids", ids):
             await self._buffer.enqueue_delete_by(identifier)
+
+    async def delete_project(
+        self, account: str, project: str, *, flush_timeout: float = _FLUSH_TIMEOUT
+    ) -> int:
+        """Remove the transfers of a project from the queue, in both directions.
+
+        A transfer in progress continues; a download that ends after this is discarded. Waits while
+        the buffer is full. Cancelled, it may have removed some of them.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
+                After it, transfers that were queued a moment ago are not removed.
+
+        Returns:
+            How many transfers were removed.
+
+        Raises:
+            TypeError: a handle is not a str, or `flush_timeout` is not a number.
+            ValueError: a handle is empty or cannot be encoded as UTF-8, or `flush_timeout` is less
+                than 0.
+        """
+        self._guard.check_open()
+        handles = (checked_text("account", account), checked_text("project", project))
+        check_timeout("flush_timeout", flush_timeout)
+        await self._flush(flush_timeout)
+        last, deleted = "", 0
+        while transfers := await self._select(
+            "account_handle = ? AND project_handle = ? AND id > ? ORDER BY id LIMIT ?",
+            (*handles, last, _BATCH),
+        ):
+            for each in await self._queued(transfers):
+                await self._buffer.enqueue_delete_by(each.id)
+                deleted += 1
+            last = transfers[-1].id
+        return deleted
 
     async def record_failure(self, transfer: S3Transfer, *, delay: float = 0.0) -> None:
         """Count a failed attempt at a transfer in the table, so that a restart does not forget it.
@@ -283,6 +371,11 @@ def _update(raw: Executes, failures: Sequence[_Failure]) -> None:
         raw.execute(
             "UPDATE main.s3_transfers SET attempts = ?, next_attempt_at = ? WHERE id = ?", failure
         )
+
+
+def _key(transfer: S3Transfer) -> tuple[str, str, str]:
+    """Return the key of a transfer's row."""
+    return transfer.type, transfer.key, transfer.sha256
 
 
 def _position(transfer: S3Transfer | None) -> tuple[int, str]:
