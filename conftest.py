@@ -2,18 +2,21 @@
 
 A `python` block is executed, after the blocks above it on its page. If its first line is a comment
 with a file name, such as `# collector.py`, it is saved under this name instead, for the commands
-below; an `ini` block always is. A `console` block is executed by a shell, and what it prints is
-compared with what the page shows: `…` stands for any text. A command without output on the page
-must exit with 0. Each page has a folder of its own. Commands that need another machine or the
-network are in `sh` blocks, which are not executed.
+below; an `ini` block always is. A `console` block is executed by a shell, and what each command
+prints is compared with what the page shows: `…` stands for any text. A command without output on
+the page must exit with 0. The variable `PORT` has a free port. Each page has a folder of its own.
+Commands that need another machine or the network are in `sh` blocks, which are not executed.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -89,34 +92,47 @@ def _environment(namespace: dict[str, Any]) -> dict[str, str]:
     # The scripts of the packages that Python imports, wherever their environment is.
     scripts = [Path(entry).parents[2] / "bin" for entry in sys.path if "site-packages" in entry]
     path = os.pathsep.join(map(str, (commands, *scripts, os.environ["PATH"])))
-    return {**os.environ, "PATH": path, "COLUMNS": "100"}
+    return {**os.environ, "PATH": path, "COLUMNS": "100", "PORT": str(_free_port())}
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
+_MARK = "--- the end of a command, with the exit code"
 
 
 def _run_commands(example: Example) -> None:
-    """Execute the commands of a console block, and compare what they print."""
-    commands = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
-    assert commands.pop(0) == "", "a console block begins with `$ `"
-    for text in commands:
-        command, _, expected = re.sub(r"\\\n *", "", text).partition("\n")
-        example.namespace.setdefault("_used", []).append(command)
-        done = subprocess.run(
-            ["bash", "-c", command],
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            env=_environment(example.namespace),
-        )
+    """Execute the commands of a console block in one shell, and compare what they print."""
+    blocks = re.split(r"^\$ ", example.parsed, flags=re.MULTILINE)
+    assert blocks.pop(0) == "", "a console block begins with `$ `"
+    commands = [re.sub(r"\\\n *", "", block).partition("\n") for block in blocks]
+    example.namespace.setdefault("_used", []).extend(command for command, _, _ in commands)
+    mark = f"code=$?; echo; echo '{_MARK}' $code"
+    script = "\n".join(f"{command}\n{mark}" for command, _, _ in commands)
+    with subprocess.Popen(
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(example.namespace),
+        start_new_session=True,
+    ) as shell:
+        try:
+            output, _ = shell.communicate(timeout=60)  # until background commands have ended too
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    results = re.findall(rf"(.*?)\n?^{_MARK} (\d+)\n", output, re.DOTALL | re.MULTILINE)
+    for (command, _, expected), (printed, code) in zip(commands, results, strict=True):
         if expected.strip():
-            printed = "\n".join(map(str.rstrip, done.stdout.strip().splitlines()))
-            pattern = "".join(
-                ".*?" if part == "…" else re.escape(part)
-                for part in re.split("(…)", expected.strip())
-            )
-            assert re.fullmatch(pattern, printed, re.DOTALL), f"{command} printed:\n{done.stdout}"
+            text = "\n".join(map(str.rstrip, printed.strip().splitlines()))
+            parts = re.split("(…)", expected.strip())
+            pattern = "".join(".*?" if part == "…" else re.escape(part) for part in parts)
+            assert re.fullmatch(pattern, text, re.DOTALL), f"{command} printed:\n{output}"
         else:
-            assert done.returncode == 0, f"{command} printed:\n{done.stdout}"
+            assert code == "0", f"{command} exited with {code}:\n{output}"
 
 
 def _documents(patterns: list[str], parsers: list[Any]) -> Sybil:
