@@ -31,19 +31,16 @@ root_doc = "index"
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_templates", ".pytest_cache"]
 nitpicky = True
-nitpick_ignore = [
-    ("py:class", "tuple[int"),  # Sphinx splits the type of an attribute at its comma
-    # Private classes in public signatures; the text around them says what they offer.
-    ("py:class", "forebay.cache._workers.CloseGuard"),
-    ("py:class", "forebay.cache.files.Usage"),
-    ("py:class", "forebay.stores.sqlite._attempt.SqliteAttempt"),
-]
 nitpick_ignore_regex = [
     # Other projects: the build reads nothing from the network, so their names are not links.
     (
         "py:.*",
         r"(anyio|collections|contextlib|datetime|opentelemetry|os|pathlib|sqlite3|ssl|trio)\..*",
     ),
+    # Types in annotations: private ones, and what Sphinx makes of `tuple[int, ...]`. Public ones
+    # are found, since the checks compare the inventory with the public names.
+    ("py:class", r"forebay\..+"),
+    ("py:class", r"tuple\[int"),
     # Type variables.
     ("py:.*", r"(forebay\..*\.)?(P|R|T|Ts)(\.(args|kwargs))?"),
 ]
@@ -116,6 +113,15 @@ def without_ranges() -> None:
             value.__init__.__annotations__ = get_type_hints(value.__init__)
 
 
+def keep_colon(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    """Keep a sentence such as "The reason: …" whole, of which Napoleon would make a type."""
+    del app, name, value, options
+    if what in {"attribute", "data", "property"}:
+        lines.insert(0, "")
+
+
 def hide_private_constructor(
     app: Sphinx, what: str, name: str, value: Any, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
@@ -165,6 +171,7 @@ class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
 def setup(app: Sphinx) -> None:
     """Add what is above to Sphinx."""
     without_ranges()
+    app.connect("autodoc-process-docstring", keep_colon, priority=400)  # before Napoleon
     app.connect("autodoc-process-signature", hide_private_constructor)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)

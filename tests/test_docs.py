@@ -71,6 +71,14 @@ def test_the_map_names_files_that_exist() -> None:
     assert [] == sorted(n for n in names if not any((place / n).exists() for place in places))
 
 
+def test_the_comparison_quotes_figures_of_the_benchmark() -> None:
+    """Each ratio in docs/why.md is one of docs/benchmark.md, so a new run changes both."""
+    ratios = re.findall(r"\d+\.\d\dx", (ROOT / "docs" / "why.md").read_text())
+    measured = set(re.findall(r"\d+\.\d\dx", (ROOT / "docs" / "benchmark.md").read_text()))
+    assert len(ratios) > 10
+    assert [] == [ratio for ratio in ratios if ratio not in measured]
+
+
 JOBS = ROOT / "tests" / "typing" / "jobs.py"
 """A copy of the program in docs/types.md, so that mypy and pyright check it."""
 
