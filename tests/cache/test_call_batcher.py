@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 import trio
@@ -102,3 +104,70 @@ async def test_calls_one_after_another_are_not_combined() -> None:
     batcher = CallBatcher(lengths)
     assert [1, 2] == [await batcher(key) for key in ("a", "bb")]
     assert [["a"], ["bb"]] == lengths.calls
+
+
+async def test_a_limit_of_two_lets_two_calls_run(autojump_clock: MockClock) -> None:
+    """A third task waits, and makes the next call with those that wait behind it."""
+    del autojump_clock
+    lengths = Lengths()
+    batcher = CallBatcher(lengths, limit=2)
+    results: list[int] = []
+
+    async def one(key: str) -> None:
+        results.append(await batcher(key))
+
+    async with trio.open_nursery() as nursery:
+        for key in ("a", "bb", "ccc", "dddd"):
+            nursery.start_soon(one, key)
+            await wait_all_tasks_blocked()
+        assert [["a"], ["bb"]] == lengths.calls
+        lengths.gate.set()
+    assert [1, 2, 3, 4] == sorted(results)
+    assert ["ccc", "dddd"] == sorted(key for call in lengths.calls[2:] for key in call)
+    lengths.gate = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for key in ("a", "bb"):
+            nursery.start_soon(one, key)
+        await wait_all_tasks_blocked()
+        assert [["a"], ["bb"]] == sorted(lengths.calls[-2:])
+        lengths.gate.set()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_every_result_is_returned_or_discarded(limit: int) -> None:
+    """Tasks are cancelled at random moments; no result is lost, and none is used twice."""
+    draw = random.Random(limit)
+    made: list[int] = []
+    used: list[int] = []
+
+    async def call(keys: Sequence[int]) -> list[int]:
+        for _ in range(draw.randrange(4)):
+            await trio.lowlevel.checkpoint()
+        if draw.random() < 0.2:
+            raise LookupError
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+        made.extend(keys)
+        return list(keys)
+
+    batcher = CallBatcher(call, limit=limit, discard=used.append)
+
+    async def one(key: int) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_later, nursery.cancel_scope)
+            with suppress(LookupError):
+                used.append(await batcher(key))
+            nursery.cancel_scope.cancel()
+
+    async def cancel_later(scope: trio.CancelScope) -> None:
+        for _ in range(draw.randrange(30)):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for key in range(2_000):
+            nursery.start_soon(one, key)
+            if not draw.randrange(8):
+                await trio.lowlevel.checkpoint()
+    assert sorted(made) == sorted(used)
+    assert len(made) > 100

@@ -149,7 +149,7 @@ class ArtifactContents:
             with trio.fail_after(_PLACE_TIMEOUT) as scope:
                 scope.shield = True
                 stored_ns = (artifact.stored_at or 0) * 1_000
-                await upload.place(self._files.path(artifact.key), stored_ns)
+                await upload.place(*self._files.place_of(artifact.key), stored_ns)
         except BaseException:
             self.forget(artifact.key)
             with trio.move_on_after(_PLACE_TIMEOUT, shield=True):

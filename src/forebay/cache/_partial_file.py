@@ -15,20 +15,21 @@ PARTIAL: Final = "partial"
 
 
 class PartialFile:
-    """A file in the subfolder `partial`. All methods access the disk: call them in a thread.
+    """A file in the subfolder `partial`. All methods access the disk: call them in a thread."""
 
-    Attributes:
-        path: the path of the file, whose name nobody can guess.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        """Choose a name for the file, without creating it.
+    def __init__(self, folder: Path) -> None:
+        """Choose a name that nobody can guess for the file, without creating it.
 
         Args:
-            directory: the folder of the artifacts.
+            folder: the subfolder `partial` of the folder of the artifacts.
         """
-        self._directory = directory
-        self.path = directory / PARTIAL / secrets.token_hex(16)
+        self._folder = folder
+        self._name = secrets.token_hex(16)
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self._folder / self._name
 
     def create(self) -> int:
         """Create the file, empty, and return a descriptor to write to it.
@@ -37,24 +38,50 @@ class PartialFile:
             OSError: the file cannot be created.
         """
         with (
-            opened_folder(self._directory) as parent,
-            opened_folder(self.path.parent, parent=parent) as partial,
+            opened_folder(self._folder.parent) as parent,
+            opened_folder(self._folder, parent=parent) as partial,
         ):
-            return create_file(self.path.name, folder=partial)
+            return create_file(self._name, folder=partial)
 
-    def move(self, path: Path) -> None:
-        """Make it the file at a path in another subfolder, and replace the file that is there.
+    def move(self, subfolder: Path, name: str) -> None:
+        """Make it a file in another subfolder, and replace the file that is there.
 
         Raises:
             OSError: the file cannot be moved.
         """
-        with opened_folder(self._directory) as parent:
-            make_folder(path.parent, parent=parent)
-            with (
-                opened_folder(self.path.parent, parent=parent) as partial,
-                opened_folder(path.parent, parent=parent) as folder,
-            ):
-                os.replace(self.path.name, path.name, src_dir_fd=partial, dst_dir_fd=folder)
+        with (
+            opened_folder(self._folder.parent) as parent,
+            opened_folder(self._folder, parent=parent) as partial,
+        ):
+            self._move(parent, partial, subfolder, name)
+
+    def _move(self, parent: int, partial: int, subfolder: Path, name: str) -> None:
+        make_folder(subfolder, parent=parent)
+        with opened_folder(subfolder, parent=parent) as folder:
+            os.replace(self._name, name, src_dir_fd=partial, dst_dir_fd=folder)
+
+    def write(self, content: bytes, modified_ns: int, subfolder: Path, name: str) -> None:
+        """Do all at once: create the file with this content and modification time, and move it.
+
+        Raises:
+            OSError: the file cannot be written or moved. It does not exist then.
+        """
+        with (
+            opened_folder(self._folder.parent) as parent,
+            opened_folder(self._folder, parent=parent) as partial,
+        ):
+            descriptor = create_file(self._name, folder=partial)
+            try:
+                try:
+                    write_all(descriptor, content)
+                    os.utime(descriptor, ns=(modified_ns, modified_ns))
+                finally:
+                    os.close(descriptor)
+                self._move(parent, partial, subfolder, name)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(self._name, dir_fd=partial)
+                raise
 
     def discard(self) -> None:
         """Remove the file if it exists.
@@ -64,10 +91,10 @@ class PartialFile:
         """
         with (
             suppress(FileNotFoundError),
-            opened_folder(self._directory) as parent,
-            opened_folder(self.path.parent, parent=parent) as partial,
+            opened_folder(self._folder.parent) as parent,
+            opened_folder(self._folder, parent=parent) as partial,
         ):
-            remove_file(self.path.name, folder=partial)
+            remove_file(self._name, folder=partial)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import anyio
-import anyio.to_thread
 import trio
 
+from forebay.cache._disk_threads import DiskThreads
 from forebay.cache._partial_file import PartialFile, write_all
 
 _BLOCK: Final = 64 * 1024
@@ -32,15 +30,15 @@ class Upload:
         size: how many bytes have arrived.
     """
 
-    def __init__(self, directory: Path, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, partial: Path, threads: DiskThreads) -> None:
         """Begin an upload, without accessing the disk.
 
         Args:
-            directory: the folder of the artifacts.
-            threads: limits how many threads access the disk at once.
+            partial: the folder of partial files.
+            threads: where the disk is accessed.
         """
         self._threads = threads
-        self._partial = PartialFile(directory)
+        self._partial = PartialFile(partial)
         self._descriptor: int | None = None
         self._hash = hashlib.sha256()
         self._chunks: list[bytes] = []
@@ -59,58 +57,54 @@ class Upload:
         self._in_memory += len(chunk)
         self._chunks.append(chunk)
         if self._in_memory >= _BLOCK:
-            await self._run(self._write_block)
+            await self._threads.run(self._write_block)
 
     async def complete(self) -> str:
         """Return the SHA-256 of the content, in hexadecimal digits. Nothing can be added after."""
         if self._descriptor is None:
             self._hash.update(b"".join(self._chunks))
         else:
-            await self._run(self._write_block)
+            await self._threads.run(self._write_block)
         return self._hash.hexdigest()
 
-    async def place(self, path: Path, modified_ns: int) -> None:
-        """Make the content the file at a path, and replace the file that is there.
+    async def place(self, subfolder: Path, name: str, modified_ns: int) -> None:
+        """Make the content the file with this name, and replace the file that is there.
 
-        Once this has begun, cancellation waits until it has ended.
+        It must not be cancelled, since nobody would know whether the file was replaced.
 
         Args:
-            path: the path.
+            subfolder: the folder of the file.
+            name: the name of the file.
             modified_ns: the modification time of the file, in nanoseconds since 1970.
 
         Raises:
-            OSError: the file cannot be written or moved. The file at the path is as before.
+            OSError: the file cannot be written or moved. The file of this name is as before.
         """
-        await self._run(lambda: self._place(path, modified_ns))
+        await self._threads.run_short(lambda: self._place(subfolder, name, modified_ns))
 
     async def discard(self) -> None:
         """Remove the partial file if there is one. It delays a cancellation by at most 10 s."""
         if self._unfinished:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-                await self._run(self._discard)
-
-    async def _run(self, call: Callable[[], None]) -> None:
-        await anyio.to_thread.run_sync(call, limiter=self._threads)
+                await self._threads.run(self._discard)
 
     def _write_block(self) -> None:
         block = b"".join(self._chunks)
         self._chunks.clear()
         self._in_memory = 0
         self._hash.update(block)
-        write_all(self._opened(), block)
-
-    def _opened(self) -> int:
         if self._descriptor is None:
             self._unfinished = True
             self._descriptor = self._partial.create()
-        return self._descriptor
+        write_all(self._descriptor, block)
 
-    def _place(self, path: Path, modified_ns: int) -> None:
-        descriptor = self._opened()
-        write_all(descriptor, b"".join(self._chunks))
-        os.utime(descriptor, ns=(modified_ns, modified_ns))
+    def _place(self, subfolder: Path, name: str, modified_ns: int) -> None:
+        if self._descriptor is None:
+            self._partial.write(b"".join(self._chunks), modified_ns, subfolder, name)
+            return
+        os.utime(self._descriptor, ns=(modified_ns, modified_ns))
         self._close()
-        self._partial.move(path)
+        self._partial.move(subfolder, name)
         self._unfinished = False
 
     def _close(self) -> None:

@@ -8,17 +8,15 @@ import logging
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
 import trio
 
 from forebay.cache._arguments import checked_text, checked_texts
-from forebay.cache._call_batcher import CallBatcher
+from forebay.cache._disk_threads import DiskThreads
 from forebay.cache._folder import (
     file_status,
     make_folder,
@@ -38,9 +36,6 @@ SUBFOLDERS = 256
 _SUBFOLDERS = [f"{number:02x}" for number in range(SUBFOLDERS)]
 """Their names: the first byte of the names of their files."""
 
-_THREADS = 8
-"""The maximum number of threads that access files at once."""
-
 _CLEANUP_TIMEOUT = 10.0
 """How long the removal of an unfinished file may delay a cancellation, in seconds."""
 
@@ -58,6 +53,12 @@ class OpenFile:
     modified_ns: int
     content: bytes | None
     """The whole content, unless it has more than 64 KiB."""
+
+    @staticmethod
+    def discard(opened: OpenFile | None) -> None:
+        """Close the file, if there is one."""
+        if opened is not None:
+            opened.file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +107,8 @@ class ArtifactFiles:
         self._directory = directory
         self._guard = guard or CloseGuard()
         self._partial = directory / PARTIAL
-        self._threads = anyio.CapacityLimiter(_THREADS)
-        self._batched_statuses: CallBatcher[str, os.stat_result | None] = CallBatcher(
-            self._statuses
-        )
+        self._subfolders = {name: directory / name for name in _SUBFOLDERS}
+        self._threads = DiskThreads()
 
     def __repr__(self) -> str:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
@@ -123,7 +122,7 @@ class ArtifactFiles:
             OSError: the folder cannot be created or read. The folder or a subfolder is a symbolic
                 link, or belongs to another user.
         """
-        await anyio.to_thread.run_sync(self._prepare, limiter=self._threads)
+        await self._threads.run(self._prepare)
 
     def _prepare(self) -> None:
         with suppress(FileExistsError):
@@ -153,8 +152,13 @@ class ArtifactFiles:
             TypeError: the key is not a str.
             ValueError: the key is empty or has half of a surrogate pair.
         """
+        subfolder, name = self.place_of(key)
+        return subfolder / name
+
+    def place_of(self, key: str) -> tuple[Path, str]:
+        """Return the subfolder of a key's file, and the file's name, as `path` does."""
         name = _name(key)
-        return self._directory / name[:2] / name
+        return self._subfolders[name[:2]], name
 
     @contextmanager
     def opened_subfolder(self, number: int) -> Generator[tuple[int, Path], None, None]:
@@ -196,14 +200,8 @@ class ArtifactFiles:
             TypeError: the key is not a str.
             ValueError: the key is empty or has half of a surrogate pair.
         """
-        checked_text("key", key)  # before the key joins a batch, so that only this caller fails
-        return await self._batched_statuses(key)
-
-    async def _statuses(self, keys: Sequence[str]) -> list[os.stat_result | None]:
-        def statuses() -> list[os.stat_result | None]:
-            return [file_status(self._directory, _name(key)) for key in keys]
-
-        return await anyio.to_thread.run_sync(statuses, limiter=self._threads)
+        name = _name(key)
+        return await self._threads.run_short(lambda: file_status(self._directory, name))
 
     async def remove(self, keys: Iterable[str]) -> Removal:
         """Remove the files of these keys, in one call of a thread.
@@ -217,7 +215,7 @@ class ArtifactFiles:
         """
         self._guard.check_open()
         keys = checked_texts("keys", keys)
-        return await anyio.to_thread.run_sync(self._remove, keys, limiter=self._threads)
+        return await self._threads.run(lambda: self._remove(keys))
 
     def _remove(self, keys: Iterable[str]) -> Removal:
         removal = Removal({}, {})
@@ -267,20 +265,20 @@ class ArtifactFiles:
         """
         self._guard.check_open()
         checked_text("key", key)
-        partial = PartialFile(self._directory)
-        await self._run(lambda: os.close(partial.create()))
+        partial = PartialFile(self._partial)
+        await self._threads.run(lambda: os.close(partial.create()))
         try:
             yield partial.path
             self._guard.check_open()
-            await self._run(lambda: partial.move(self.path(key)))
+            await self._threads.run(lambda: partial.move(*self.place_of(key)))
         except BaseException:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-                await self._run(partial.discard)
+                await self._threads.run(partial.discard)
             raise
 
     def upload(self) -> Upload:
         """Return a new upload, whose content can become the file of a key."""
-        return Upload(self._directory, self._threads)
+        return Upload(self._partial, self._threads)
 
     async def open(self, key: str) -> OpenFile | None:
         """Open the file of a key for reading, in one call of a thread.
@@ -296,13 +294,14 @@ class ArtifactFiles:
             ValueError: the key is empty or has half of a surrogate pair.
             OSError: the file cannot be opened.
         """
-        return await anyio.to_thread.run_sync(self._open, _name(key), limiter=self._threads)
+        subfolder, name = self.place_of(key)
+        return await self._threads.run_short(lambda: self._open(subfolder, name), OpenFile.discard)
 
-    def _open(self, name: str) -> OpenFile | None:
+    def _open(self, subfolder: Path, name: str) -> OpenFile | None:
         try:
             with (
                 opened_folder(self._directory) as parent,
-                self._opened(name[:2], parent) as folder,
+                opened_folder(subfolder, parent=parent) as folder,
             ):
                 descriptor = open_file(name, folder=folder)
         except FileNotFoundError:
@@ -341,10 +340,7 @@ class ArtifactFiles:
                 os.utime(file.file.fileno(), ns=(modified_ns, modified_ns))
             return True
 
-        return await anyio.to_thread.run_sync(compare, limiter=self._threads)
-
-    async def _run(self, call: Callable[[], None]) -> None:
-        await anyio.to_thread.run_sync(call, limiter=self._threads)
+        return await self._threads.run(compare)
 
     async def disk_usage(self) -> Usage:
         """Return the usage of the disk as `df` shows it, without the blocks reserved for root.
@@ -352,7 +348,7 @@ class ArtifactFiles:
         Raises:
             OSError: the file system does not report its usage.
         """
-        return await anyio.to_thread.run_sync(self._disk_usage, limiter=self._threads)
+        return await self._threads.run(self._disk_usage)
 
     def _disk_usage(self) -> Usage:
         with opened_folder(self._directory) as folder:
