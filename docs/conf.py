@@ -113,13 +113,14 @@ def without_ranges() -> None:
             value.__init__.__annotations__ = get_type_hints(value.__init__)
 
 
-def keep_colon(
+def restore_sentence(
     app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
 ) -> None:
-    """Keep a sentence such as "The reason: …" whole, of which Napoleon would make a type."""
+    """Restore a sentence such as "The reason: …", whose beginning Napoleon takes for a type."""
     del app, name, value, options
-    if what in {"attribute", "data", "property"}:
-        lines.insert(0, "")
+    if what in {"attribute", "data", "property"} and lines and lines[-1].startswith(":type: "):
+        beginning = lines.pop().removeprefix(":type: ")
+        lines[0] = f"{beginning}: {lines[0]}"
 
 
 def hide_private_constructor(
@@ -171,7 +172,7 @@ class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
 def setup(app: Sphinx) -> None:
     """Add what is above to Sphinx."""
     without_ranges()
-    app.connect("autodoc-process-docstring", keep_colon, priority=400)  # before Napoleon
+    app.connect("autodoc-process-docstring", restore_sentence, priority=600)  # after Napoleon
     app.connect("autodoc-process-signature", hide_private_constructor)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)
