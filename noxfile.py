@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -74,10 +75,19 @@ def tests_all(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests, and report the lines and branches that no test reaches."""
+    """Run the tests, also their processes, and report the lines and branches that none reaches."""
     session.install(f".[{EXTRAS}]", *group("tests"))
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("coverage", "report")
+    session.run("coverage", "erase")
+    workers = ("-n", "auto", "--dist", "loadfile")
+    session.run("coverage", "run", "-m", "pytest", *workers, *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")  # fails below `fail_under`
+    session.run("coverage", "json", "--quiet", "-o", ".coverage.json")
+    totals = json.loads(Path(".coverage.json").read_text())["totals"]
+    branches = totals["percent_branches_covered"]
+    session.log(f"{branches:.1f} % of the branches")
+    if branches < PROJECT["tool"]["coverage"]["report"]["fail_under"]:
+        session.error("too few branches")
 
 
 @nox.session

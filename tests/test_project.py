@@ -65,3 +65,16 @@ def test_the_urls_are_of_one_repository() -> None:
     urls = PROJECT["urls"]
     assert urls["Homepage"].endswith(f"/{PROJECT['name']}")
     assert [] == [url for url in urls.values() if not url.startswith(urls["Homepage"])]
+
+
+def test_code_that_the_coverage_leaves_out_has_a_reason() -> None:
+    """The reason is a comment beside the pragma."""
+    pragmas = [
+        line.strip()
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for line in path.read_text().splitlines()
+        if "# pragma:" in line
+    ]
+    assert pragmas
+    for line in pragmas:
+        assert re.search(r"  # pragma: no (cover|branch)  # \w.+", line), line

@@ -32,7 +32,7 @@ def _renew_identity() -> None:
 
 
 # A forked child has one thread, whose identity would be that of its parent.
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows cannot fork
     os.register_at_fork(after_in_child=_renew_identity)
 
 

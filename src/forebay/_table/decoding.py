@@ -79,7 +79,7 @@ def decode_values(table: Table[Any], operation: Operation) -> Operation:
             return Update(_decode_key(table, key), dict(zip(columns, values, strict=True)))
         case Delete(key):
             return Delete(_decode_key(table, key))
-        case DeleteBy(value):
+        case DeleteBy(value):  # pragma: no branch  # the last kind
             return DeleteBy(_decode_row(table, (str(table.delete_by),), (value,))[0])
 
 

@@ -49,7 +49,7 @@ def describe_operation(table: Table[Any], operation: Operation) -> str:
             target = _encode_columns((column.name for column in table.columns), row)
         case Update(key) | Delete(key):
             target = _encode_key(table, key)
-        case DeleteBy(value):
+        case DeleteBy(value):  # pragma: no branch  # the last kind
             target = _encode_columns((str(table.delete_by),), (value,))
     text = _dump(target)
     if len(text) > _MAX_DESCRIPTION:
@@ -79,7 +79,7 @@ def encode_operation(table: Table[Any], operation: Operation) -> str:
             }
         case Delete(key):
             body = _encode_key(table, key)
-        case DeleteBy(value):
+        case DeleteBy(value):  # pragma: no branch  # the last kind
             body = _encode_columns((str(table.delete_by),), (value,))
     return _dump({operation_name(operation): body})
 

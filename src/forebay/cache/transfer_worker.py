@@ -252,7 +252,7 @@ class TransferWorker:
                     return False
                 case TransferResult.FAILED:
                     await self._record_failure(transfer, error)
-                case TransferResult.MISSING:
+                case TransferResult.MISSING:  # pragma: no branch  # the last kind
                     self._count("missing")
                     _log.info("%s of %r is dropped: %s", transfer.type, transfer.key, error)
                     await self._transfers.delete([transfer.id])

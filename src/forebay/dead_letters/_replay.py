@@ -204,5 +204,5 @@ async def _enqueue(buffer: Buffer[tuple[Any, ...]], entry: Operation) -> None:
             await buffer.enqueue_update(key, **columns)
         case Delete(key):
             await buffer.enqueue_delete(key)
-        case DeleteBy(value):
+        case DeleteBy(value):  # pragma: no branch  # the last kind
             await buffer.enqueue_delete_by(value)

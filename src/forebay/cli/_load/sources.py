@@ -178,7 +178,7 @@ def _decompress(name: str, file: BufferedReader, stack: ExitStack) -> tuple[Buff
 
 def _open_zstd(file: IO[bytes]) -> BufferedIOBase:
     """Return the decompressed bytes, whose read errors are OSError."""
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14):  # pragma: no cover  # newer Python
         from compression import zstd  # noqa: PLC0415  # few inputs need it
     else:
         from backports import zstd  # noqa: PLC0415  # few inputs need it

@@ -67,7 +67,7 @@ def decompress(data: bytes, compression: str) -> bytes:
 
 def _zstd() -> Any:
     """Return the module for zstd: of the standard library since Python 3.14, or its backport."""
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14):  # pragma: no cover  # newer Python
         from compression import zstd  # noqa: PLC0415  # an option
     else:
         from backports import zstd  # noqa: PLC0415  # an option

@@ -112,7 +112,7 @@ async def open_sqlite(
         raise TypeError(f"alter={alter!r}: pass True or False")
     if alter and not create:
         raise ValueError("alter=True: it changes the tables of create=[…], which is empty")
-    if strict_tables and sqlite3.sqlite_version_info < (3, 37):
+    if strict_tables and sqlite3.sqlite_version_info < (3, 37):  # pragma: no cover  # older SQLite
         raise ValueError(
             f"strict_tables=True: SQLite supports it since 3.37, and this is "
             f"{sqlite3.sqlite_version}"
