@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 import stat
 import sys
@@ -249,6 +250,29 @@ async def test_a_file_is_not_replaced(path: str) -> None:
             async with serve_statistics(path, buffers):
                 pass
     assert "precious" == Path(path).read_text()
+
+
+async def test_a_link_is_not_replaced(path: str) -> None:
+    """It could lead to the socket of another program."""
+    Path(path).symlink_to("elsewhere.sock")
+    async with opened() as buffers:
+        with pytest.raises(FileExistsError, match="exists and is a symbolic link"):
+            async with serve_statistics(path, buffers):
+                pass
+    assert Path(path).is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+async def test_a_socket_of_another_user_is_not_replaced(path: str) -> None:
+    """Nobody serves it, but it is not a file of this user."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+    os.chown(path, 65_534, -1)
+    async with opened() as buffers:
+        with pytest.raises(FileExistsError, match="exists and belongs to user 65534"):
+            async with serve_statistics(path, buffers):
+                pass
+    assert Path(path).is_socket()
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,38 @@ def test_drop_asks_first_and_writes_a_file() -> None:
     assert 0o600 == Path("dropped.jsonl").stat().st_mode & 0o777
 
 
+def test_an_empty_spool_says_so() -> None:
+    """Nothing is listed, dropped or delivered, the exit codes are 0, and the doctor is content."""
+    dropped = run("spool", "drop", SPOOL, "2", "--to", "dropped.jsonl", "--yes", "--json")
+    assert {"blocks": 1, "rows": 1, "file": "dropped.jsonl"} == json.loads(dropped.stdout)
+    Path("dropped.jsonl").unlink()
+    assert 0 == run("spool", "drop", SPOOL, "--all", "--to", "dropped.jsonl", "--yes").exit_code
+    Path("dropped.jsonl").unlink()
+    assert {} == waiting()
+    listed = run("spool", "list", SPOOL)
+    assert (0, f"Nothing waits for database 'app' of {SERVER}.\n") == (
+        listed.exit_code,
+        listed.stdout,
+    )
+    again = run("spool", "drop", SPOOL, "--all", "--to", "dropped.jsonl")
+    assert (0, "There are no such blocks.\n") == (again.exit_code, again.stdout)
+    assert not Path("dropped.jsonl").exists()
+    retried = run("spool", "retry", SPOOL, "--timeout", "3")
+    assert (0, "0 rows delivered, 0 refused, 0 wait.\n") == (retried.exit_code, retried.stdout)
+    examined = json.loads(run("doctor", SPOOL, "--json").stdout)
+    [found] = [finding for finding in examined["findings"] if finding["check"] == "spool"]
+    assert ("ok", "nothing waits for ClickHouse") == (found["verdict"], found["message"])
+
+
+def test_a_list_without_blocks_has_the_sizes_alone() -> None:
+    """All blocks are counted."""
+    shown = run("spool", "list", SPOOL, "--limit", "0")
+    assert 0 == shown.exit_code
+    assert shown.stdout.endswith("3 more are not listed: see --limit.\n")
+    assert "not sent yet" not in shown.stdout
+    assert "more" not in run("spool", "list", SPOOL).stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -196,6 +228,30 @@ def test_retry_tells_what_still_waits() -> None:
     result = json.loads(tried.stdout)
     assert (0, 5) == (result["delivered"], result["waiting"])
     assert "ConnectError" in result["last_error"]
+    shown = run("spool", "retry", SPOOL, "--timeout", "1")
+    assert (1, "0 rows delivered, 0 refused, 5 wait.\n") == (shown.exit_code, shown.stdout)
+    assert "ConnectError" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments"),
+    [
+        ("forebay_spool_target", ["list", SPOOL]),
+        ("forebay_spool_target", ["retry", SPOOL]),
+        ("forebay_spool_tables", ["show", SPOOL, "1"]),
+        ("forebay_spool_tables", ["drop", SPOOL, "--all", "--to", "dropped.jsonl", "--yes"]),
+    ],
+)
+def test_a_spool_that_lost_a_part_of_itself_is_refused(table: str, arguments: list[str]) -> None:
+    """The message says what it lacks, and no block is removed."""
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        raw.execute(f"DELETE FROM {table}")  # noqa: S608  # a name of this test
+        raw.commit()
+    refused = run("spool", *arguments)
+    assert 2 == refused.exit_code
+    assert "the spool does not" in refused.stderr
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        assert [(3,)] == raw.execute("SELECT count(*) FROM forebay_spool").fetchall()
 
 
 @pytest.mark.parametrize("name", ["list", "show", "retry", "drop"])

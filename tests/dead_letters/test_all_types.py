@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ import trio
 from click.testing import CliRunner
 
 from forebay import (
+    Codec,
     Delete,
     DeleteBy,
     FlushError,
@@ -169,3 +171,23 @@ def test_a_letter_of_another_table_is_not_decoded() -> None:
     other = Table.from_columns({"id": UUID}, name="u", key="id")
     with pytest.raises(ValueError, match=r"dead letter 7 is one of table 't', not of 'u'"):
         letter_of(table, '{"delete": {"id": "x"}}').decode(other)
+
+
+HALF: Codec[str] = Codec(encode=float, decode=str, storage=float, keeps_equality=True)
+
+
+def test_a_letter_of_a_table_with_a_key_of_two_columns_is_decoded() -> None:
+    """Each column of the key has its own type. A whole number may be stored for a float."""
+    table: Table[tuple[object, ...]] = Table.from_columns(
+        {"id": UUID, "half": Annotated[str, HALF]}, name="t", key=("id", "half")
+    )
+    letter = letter_of(table, f'{{"delete": {{"id": "{UUID(int=1)}", "half": 2}}}}')
+    assert (table, Delete((UUID(int=1), "2.0"))) == letter.decode(table)
+
+
+def test_a_number_that_is_no_bool_is_not_decoded() -> None:
+    """Another program may have stored it."""
+    table: Table[tuple[object, ...]] = Table.from_columns({"done": bool}, name="t", key="done")
+    assert (table, Delete(True)) == letter_of(table, '{"delete": {"done": 1}}').decode(table)
+    with pytest.raises(ValueError, match="column 'done': cannot decode 2"):
+        letter_of(table, '{"delete": {"done": 2}}').decode(table)

@@ -10,7 +10,17 @@ import sqlite3
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, NamedTuple, NewType, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    TypedDict,
+    TypeVar,
+)
 from uuid import UUID
 
 import msgspec
@@ -73,6 +83,12 @@ class Shape:
 class Sample(msgspec.Struct, rename="camel"):
     taken_at: datetime
     tags: set[str]
+
+
+class Options(TypedDict):
+    depth: int
+    name: str
+    start: NotRequired[Point]
 
 
 class Celsius(NamedTuple):
@@ -355,3 +371,54 @@ def test_a_later_change_of_a_json_value_has_no_effect() -> None:
     ).validate_row((payload,))
     payload["a"] = 2
     assert ('{"a":1}',) == row
+
+
+class Day(date):
+    pass
+
+
+class Hour(time):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "stored"),
+    [(date, Day(2026, 1, 2), "2026-01-02"), (time, Hour(3, 4, 5, 6), "03:04:05.000006")],
+)
+def test_subclasses_of_date_and_time_are_stored_as_their_base_class(
+    annotation: Any, value: Any, stored: str
+) -> None:
+    """They have no more digits than the base class."""
+    for check in checks(RowValidator(Table.from_columns({"c": annotation}, name="t"))):
+        assert stored == check(value)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "stored"),
+    [
+        (time, "03:04:05+02:00"),
+        (Decimal, "NaN"),
+        (Annotated[list[int | str | None], Json], "[1.5]"),
+        (Annotated[list[Annotated[int, "a comment"]], Json], '["a"]'),
+        (Annotated[Options, Json], "[]"),
+    ],
+)
+def test_a_stored_value_that_no_program_wrote_is_not_decoded(annotation: Any, stored: str) -> None:
+    """Another program may have stored it."""
+    [column] = Table.from_columns({"c": annotation}, name="t").columns
+    assert column.type.codec is not None
+    with pytest.raises(ValueError):  # noqa: PT011  # each type has its own message
+        column.type.codec.decode(stored)
+
+
+def test_members_of_json_may_be_unions_and_typed_dictionaries() -> None:
+    """A member comes back as the first type of its union that it fits."""
+    annotation = Annotated[list[Point | int | str | None], Json]
+    [column] = Table.from_columns({"c": annotation}, name="t").columns
+    assert column.type.codec is not None
+    value = [Point(1), 2, "a", None]
+    assert value == column.type.codec.decode(column.type.codec.encode(value))
+    [column] = Table.from_columns({"c": Annotated[Options, Json]}, name="t").columns
+    assert column.type.codec is not None
+    for options in (Options(depth=1, name="a"), Options(depth=1, name="a", start=Point(1, 2.0))):
+        assert options == column.type.codec.decode(column.type.codec.encode(options))

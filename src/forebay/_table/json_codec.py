@@ -108,6 +108,11 @@ def _build(annotation: Any, data: Any) -> Any:
     if isinstance(origin, type) and dataclasses.is_dataclass(origin):
         hints = typing.get_type_hints(origin, include_extras=True)
         return origin(**{name: _build(hints.get(name, Any), data[name]) for name in data})
+    if typing.is_typeddict(origin):
+        if not isinstance(data, dict):
+            raise ValueError(f"expected {origin.__name__}, got {data!r}")
+        hints = typing.get_type_hints(origin)
+        return {name: _build(hints.get(name, Any), item) for name, item in data.items()}
     if origin is dict and len(arguments) == 2 and isinstance(data, dict):
         return {key: _build(arguments[1], item) for key, item in data.items()}
     if origin is list and arguments and isinstance(data, list):
@@ -119,9 +124,7 @@ def _build(annotation: Any, data: Any) -> Any:
         return tuple(map(_build, members, data))
     expected = (int, float) if origin is float else origin
     if isinstance(origin, type) and not isinstance(data, expected):
-        if typing.is_typeddict(origin) and isinstance(data, dict):
-            return data
-        raise ValueError(f"expected {origin.__name__}, got {data!r}")
+        raise ValueError(f"expected {origin.__name__}, got {data!r}")  # noqa: TRY004  # as above
     return data
 
 
