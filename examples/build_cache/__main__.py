@@ -9,6 +9,8 @@ import resource
 import signal
 
 import trio
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
 
 from forebay.cache import CacheOptions, open_cache
 from http_server import HttpServer, Limits
@@ -21,7 +23,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
     limits = Limits(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)})
     options = CacheOptions(budget_bytes=arguments.budget)
-    async with open_cache(arguments.directory, options=options) as cache:
+    metrics = MeterProvider([PrometheusMetricReader()])
+    async with open_cache(arguments.directory, options=options, meter_provider=metrics) as cache:
         server = HttpServer(Routes(cache, Tokens(arguments.token)), limits)
         listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.listen)
         stop = trio.Event()

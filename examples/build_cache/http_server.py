@@ -38,7 +38,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND")
 
 _BLOCK = 64 * 2**10
-"""How many bytes of a body are received at once, and how large a file is sent in one piece."""
+"""How many bytes of a body are received at once."""
 _TICK = 0.5
 """How many seconds after its deadline a request may be cancelled."""
 _LINGER = 2.0
@@ -155,8 +155,17 @@ class Request:
         data = b"" if self.method == "HEAD" else body
         await self._connection.send(head, h11.Data(data=data), h11.EndOfMessage())
 
-    async def respond_file(self, file: BinaryIO, size: int, headers: Headers = ()) -> None:
-        """Send a file, or the range of it that the request asks for."""
+    async def respond_file(
+        self, file: BinaryIO, size: int, headers: Headers = (), content: bytes | None = None
+    ) -> None:
+        """Send a file, or the range of it that the request asks for.
+
+        Args:
+            file: the file.
+            size: its size in bytes.
+            headers: further headers.
+            content: the bytes of the file, if they are in memory.
+        """
         asked = "" if self.header(b"if-range") else self.header(b"range")
         start, stop = parse_range(asked, size) or (0, size)
         headers = [*headers, ("accept-ranges", "bytes")]
@@ -165,8 +174,8 @@ class Request:
         head = self._head(206 if stop - start < size else 200, stop - start, headers)
         if self.method == "HEAD":
             await self._connection.send(head, h11.EndOfMessage())
-        elif stop - start <= _BLOCK:
-            data = h11.Data(data=os.pread(file.fileno(), stop - start, start))
+        elif content is not None:
+            data = h11.Data(data=content[start:stop])
             await self._connection.send(head, data, h11.EndOfMessage())
         else:
             await self._connection.send(head)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-import os
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from xml.sax.saxutils import escape
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from forebay.cache import Cache
+from forebay.cache import Cache, DigestMismatchError
 from http_server import METHODS, HttpError, Request
 
+_MISSING = "there is no such artifact"
+_MAX_VALUE = 2**20
+"""How many bytes a key-value has at most."""
+_KEPT = ("x-artifact-duration", "x-artifact-tag")
+"""The headers of an upload that come back with the artifact: Turborepo's signature."""
+_SHA256 = "x-checksum-sha256"
+"""The header with the SHA-256 of an artifact: checked if a client sends it, always returned."""
 _PROJECT = re.compile(r"[^/=]+/[^/=]+")
 _ALL = ""
 """What a token opens that is not for one project."""
@@ -78,7 +85,7 @@ class Routes:
     async def __call__(self, request: Request) -> None:
         """Answer a request."""
         match request.method, request.segments:
-            case ["GET" | "HEAD", ["up"]]:
+            case ["GET" | "HEAD", ["up" | "status"]]:  # moon asks for the latter
                 return await request.respond(200, b"ok\n")
             case ["OPTIONS", _]:  # a preflight of Turborepo
                 allowed = [
@@ -86,22 +93,22 @@ class Routes:
                     ("access-control-allow-headers", "Authorization, Content-Type, User-Agent"),
                 ]
                 return await request.respond(200, headers=allowed)
+            case ["GET", ["metrics"]]:
+                if self._tokens.project(request) != _ALL:
+                    raise HttpError(403, "the metrics need a token for all projects")
+                headers = [("content-type", CONTENT_TYPE_LATEST)]
+                return await request.respond(200, generate_latest(), headers)
         opened = self._tokens.project(request)
-        if request.segments == ["metrics"] and request.method == "GET":
-            if opened != _ALL:
-                raise HttpError(403, "the metrics need a token for all projects")
-            headers = [("content-type", CONTENT_TYPE_LATEST)]
-            return await request.respond(200, generate_latest(), headers)
-        project, path = _locate(request, opened)
-        if opened not in (_ALL, project):
+        account, project, path = _locate(request, opened)
+        if opened not in (_ALL, f"{account}/{project}"):
             raise HttpError(403, "the token is for another project")
         if request.method != "PUT":
             async for _ in request.body():
                 pass
-        return await self._answer(request, project, path)
+        return await self._answer(request, account, project, path)
 
-    async def _answer(self, request: Request, project: str, path: list[str]) -> None:
-        key = "/".join([project, *path])
+    async def _answer(self, request: Request, account: str, project: str, path: list[str]) -> None:
+        key = "/".join([account, project, *path])
         match request.method, path:
             case "GET" | "HEAD", ["v8", "artifacts", "status"]:
                 await _respond_json(request, 200, {"status": "enabled"})
@@ -110,72 +117,97 @@ class Routes:
             case "PUT", ["v8", "artifacts", _]:
                 await self._store(request, key)
                 await _respond_json(request, 202, {"urls": [request.target]})
-            case "PUT", _:
-                await self._store(request, key)
-                await request.respond(201)
-            case "GET" | "HEAD", _:
-                await self._load(request, key)
-            case "PROPFIND", _:
-                await self._describe(request, key)
+            case "GET" | "HEAD", ["key-values", name]:
+                value = await self._cache.key_values.get_bytes(name, account, project)
+                if value is None:
+                    raise HttpError(404, _MISSING)
+                await request.respond(200, value)
+            case "PUT", ["key-values", name]:
+                if request.size is None or request.size > _MAX_VALUE:
+                    raise HttpError(413, f"a value has at most {_MAX_VALUE} bytes")
+                value = b"".join([chunk async for chunk in request.body()])
+                await self._cache.key_values.put_bytes(name, account, project, value)
+                await request.respond(200)
+            case "DELETE", ["key-values", name]:
+                await self._cache.key_values.delete(name, account, project)
+                await request.respond(204)
             case "DELETE", ["clean"]:
-                account, _, name = project.partition("/")
-                deleted = await self._cache.artifacts.delete_project(account, name)
-                await _respond_json(request, 200, {"deleted": deleted})
-            case "DELETE", _:
+                deletion = await self._cache.delete_project(account, project)
+                await _respond_json(request, 200, asdict(deletion))
+            case "DELETE", [_, *_]:
                 await self._cache.artifacts.delete([key])
                 await request.respond(204)
+            case "GET" | "HEAD", [_, *_]:
+                await self._load(request, key)
+            case "PUT", [_, *_]:
+                await self._store(request, key)
+                await request.respond(200)  # Nx takes no 201
+            case "PROPFIND", _:
+                await self._describe(request, key)
+            case _, []:
+                raise HttpError(404, "expected /account/project/key")
             case _:
                 raise HttpError(405, "method not allowed", ("allow", ", ".join(METHODS)))
 
     async def _store(self, request: Request, key: str) -> None:
-        async with self._cache.files.writing(key) as path:
-            with path.open("wb") as file:
-                async for chunk in request.body():
-                    file.write(chunk)
-        await self._cache.artifacts.track_access(key)
+        kept = {name: request.header(name.encode()) for name in _KEPT}
+        try:
+            await self._cache.artifacts.store(
+                key,
+                request.body(),
+                size=request.size,
+                sha256=request.header(_SHA256.encode()) or None,
+                metadata={name: value for name, value in kept.items() if value},
+            )
+        except DigestMismatchError as error:
+            raise HttpError(422, str(error)) from None
+        except ValueError as error:
+            raise HttpError(400, str(error)) from None
 
     async def _load(self, request: Request, key: str) -> None:
-        try:
-            file = self._cache.files.path(key).open("rb")
-        except FileNotFoundError:
-            raise HttpError(404, "no such artifact") from None
-        with file:
-            await request.respond_file(file, os.fstat(file.fileno()).st_size)
-        await self._cache.artifacts.track_access(key)
+        async with self._cache.artifacts.reading(key) as reader:
+            if reader is None:
+                raise HttpError(404, _MISSING)
+            artifact = reader.artifact
+            headers = [("content-type", "application/octet-stream"), *artifact.metadata.items()]
+            if artifact.sha256 is not None:
+                headers += [("etag", f'"{artifact.sha256}"'), (_SHA256, artifact.sha256)]
+            await request.respond_file(reader.file, artifact.size, headers, reader.content)
 
     async def _describe(self, request: Request, key: str) -> None:
         """Answer sccache, which asks for a folder before it writes into it: each one exists."""
-        kind = "<D:collection/>"
-        length = ""
+        properties = "<D:resourcetype><D:collection/></D:resourcetype>"
         if not request.target.endswith("/"):
-            size = await self._cache.files.size(key)
-            if size is None:
-                raise HttpError(404, "no such artifact")
-            kind, length = "", f"<D:getcontentlength>{size}</D:getcontentlength>"
-        modified = "<D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified>"
+            artifact = await self._cache.artifacts.find(key)
+            if artifact is None:
+                raise HttpError(404, _MISSING)
+            properties = (
+                f"<D:getcontentlength>{artifact.size}</D:getcontentlength><D:resourcetype/>"
+            )
         body = (
             '<?xml version="1.0" encoding="utf-8"?><D:multistatus xmlns:D="DAV:"><D:response>'
-            f"<D:href>{escape(request.target)}</D:href><D:propstat><D:prop>{length}{modified}"
-            f"<D:resourcetype>{kind}</D:resourcetype></D:prop><D:status>HTTP/1.1 200 OK</D:status>"
-            "</D:propstat></D:response></D:multistatus>"
+            f"<D:href>{escape(request.target)}</D:href><D:propstat><D:prop>{properties}"
+            "<D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified></D:prop>"
+            "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>"
         )
         await request.respond(207, body.encode(), [("content-type", "application/xml")])
 
 
-def _locate(request: Request, opened: str) -> tuple[str, list[str]]:
-    """Return the project of a request, and the rest of its path.
+def _locate(request: Request, opened: str) -> tuple[str, str, list[str]]:
+    """Return the account and the project of a request, and the rest of its path.
 
     Turborepo and Nx may have no project in their path. Turborepo has its team.
     """
     match request.segments:
         case ["v1" | "v8", *_] as path:
             team = request.query.get("slug") or request.query.get("teamId") or "default"
-            project = team if "/" in team else opened or f"{team}/default"
-            if not _PROJECT.fullmatch(project):
-                raise HttpError(400, "a team is account/project or a name")
-            return project, list(path)
-        case [account, project, *path] if path or request.method == "PROPFIND":
-            return f"{account}/{project}", list(path)
+            name = team if "/" in team else opened or f"{team}/default"
+            if not _PROJECT.fullmatch(name):
+                raise HttpError(400, "a team is a name, or account/project")
+            account, project = name.split("/")
+            return account, project, list(path)
+        case [account, project, *path]:
+            return account, project, list(path)
     raise HttpError(404, "expected /account/project/key")
 
 

@@ -161,16 +161,24 @@ class ArtifactContents:
 
     async def open(self, key: str) -> ArtifactReader | None:
         """Open the file of an artifact, if its row describes it, and record the access."""
-        file = await self._files.open(key)
-        known = None
-        if file is not None:
+        undescribed = None
+        while (file := await self._files.open(key)) is not None:
+            known = None
             try:
                 known = await self._describing(key, file)
             finally:
                 if known is None:
                     file.file.close()
-        if file is None or known is None:
-            return None
+            if known is not None:
+                return self._reader(known, file)
+            # If the artifact was replaced since the file was opened, there is another file now.
+            seen = (file.size, file.modified_ns)
+            if seen == undescribed:
+                return None
+            undescribed = seen
+        return None
+
+    def _reader(self, known: _Known, file: OpenFile) -> ArtifactReader:
         self.touch(known)
         artifact = known.artifact
         if artifact.size != file.size:

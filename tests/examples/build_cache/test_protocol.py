@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def client(server: Server) -> Iterator[Client]:
 def test_an_artifact_is_returned_as_it_was_stored(client: Client, data: bytes) -> None:
     """PUT stores the bytes, GET returns them, HEAD only their size, all on one connection."""
     assert 404 == client.ask("GET", f"/acme/app/{len(data)}").status
-    assert 201 == client.ask("PUT", f"/acme/app/{len(data)}", data).status
+    assert 200 == client.ask("PUT", f"/acme/app/{len(data)}", data).status
     answer = client.ask("GET", f"/acme/app/{len(data)}")
     assert (200, data) == (answer.status, answer.body)
     answer = client.ask("HEAD", f"/acme/app/{len(data)}")
@@ -48,7 +49,7 @@ def test_an_artifact_is_returned_as_it_was_stored(client: Client, data: bytes) -
 def test_a_later_put_replaces_an_artifact(client: Client) -> None:
     """The last one wins, in size and bytes."""
     for data in (b"first, and longer", b"second"):
-        assert 201 == client.ask("PUT", "/acme/app/replaced", data).status
+        assert 200 == client.ask("PUT", "/acme/app/replaced", data).status
         assert data == client.ask("GET", "/acme/app/replaced").body
 
 
@@ -84,7 +85,7 @@ def test_an_upload_in_chunks_has_no_length(client: Client) -> None:
     """A body in chunks ends with the last one."""
     client.send(request("PUT", "/acme/app/chunks", transfer_encoding="chunked"))
     client.send(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
-    assert 201 == client.answer().status
+    assert 200 == client.answer().status
     assert b"hello world" == client.ask("GET", "/acme/app/chunks").body
 
 
@@ -93,7 +94,7 @@ def test_a_client_may_ask_before_it_sends_a_body(client: Client) -> None:
     client.send(request("PUT", "/acme/app/expected", content_length="4", expect="100-continue"))
     assert 100 == client.answer().status
     client.send(b"body")
-    assert 201 == client.answer().status
+    assert 200 == client.answer().status
     client.send(request("PUT", "/acme/app/large", content_length="1000001", expect="100-continue"))
     assert 413 == client.answer().status
     assert client.is_closed()
@@ -103,7 +104,7 @@ def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """Requests that are sent at once are answered one after the other."""
     names = [f"/acme/app/pipelined-{number}" for number in range(20)]
     client.send(b"".join(request("PUT", name, name.encode()) for name in names))
-    assert [201] * 20 == [client.answer().status for _ in names]
+    assert [200] * 20 == [client.answer().status for _ in names]
     client.send(b"".join(request("GET", name) for name in names))
     assert [name.encode() for name in names] == [client.answer().body for _ in names]
 
@@ -183,7 +184,7 @@ def test_an_upload_in_chunks_may_not_grow_beyond_the_limit(client: Client) -> No
 def test_a_body_that_is_longer_than_its_length_is_no_request(client: Client) -> None:
     """The bytes after the body are the next request, and are refused as such."""
     client.send(request("PUT", "/acme/app/longer", b"1234 and more\r\n\r\n", content_length="4"))
-    assert [201, 400] == [client.answer().status, client.answer().status]
+    assert [200, 400] == [client.answer().status, client.answer().status]
     assert client.is_closed()
     with Client(client.socket.getpeername()[1]) as other:
         assert b"1234" == other.ask("GET", "/acme/app/longer").body
@@ -231,10 +232,10 @@ def test_a_token_for_one_project_opens_no_other(client: Client, target: str) -> 
 def test_a_project_is_cleaned(client: Client) -> None:
     """DELETE …/clean deletes what one project has, and nothing of others."""
     for project in ("clean/app", "clean/app2"):
-        for key in ("a", "b/c"):
-            assert 201 == client.ask("PUT", f"/{project}/{key}", b"x").status
+        for key in ("a", "b/c", "key-values/d"):
+            assert 200 == client.ask("PUT", f"/{project}/{key}", b"x").status
     assert 200 == client.ask("DELETE", "/clean/app/clean").status
-    for key in ("a", "b/c"):
+    for key in ("a", "b/c", "key-values/d"):
         assert 404 == client.ask("GET", f"/clean/app/{key}").status
         assert 200 == client.ask("GET", f"/clean/app2/{key}").status
 
@@ -256,10 +257,45 @@ def test_turborepo_is_answered(client: Client) -> None:
     )
 
 
+def test_turborepo_gets_its_signature_back(client: Client) -> None:
+    """Headers of an artifact are stored with it, also when there are none any more."""
+    target = "/v8/artifacts/signed?slug=acme/app"
+    client.ask("PUT", target, b"log", x_artifact_tag="MAC", x_artifact_duration="12")
+    found = client.ask("GET", target).headers
+    assert ("MAC", "12") == (found["x-artifact-tag"], found["x-artifact-duration"])
+    client.ask("PUT", target, b"log")
+    assert "x-artifact-tag" not in client.ask("GET", target).headers
+
+
+def test_a_digest_is_checked_and_returned(client: Client) -> None:
+    """An upload with another SHA-256 than announced is not stored."""
+    digest = hashlib.sha256(b"data").hexdigest()
+    for announced, status in ((digest, 200), ("0" * 64, 422)):
+        answer = client.ask("PUT", f"/acme/app/{status}", b"data", x_checksum_sha256=announced)
+        assert status == answer.status
+    found = client.ask("GET", "/acme/app/200").headers
+    assert (digest, f'"{digest}"') == (found["x-checksum-sha256"], found["etag"])
+    assert 404 == client.ask("GET", "/acme/app/422").status
+    assert 400 == client.ask("PUT", "/acme/app/x", b"data", x_checksum_sha256="none").status
+
+
+def test_a_key_value_is_kept_per_project(client: Client) -> None:
+    """PUT, GET and DELETE of a short value, which is in the database and in memory."""
+    target = "/acme/app/key-values/cas%3A1"
+    assert 404 == client.ask("GET", target).status
+    assert 200 == client.ask("PUT", target, b"\x00value").status
+    assert b"\x00value" == client.ask("GET", target).body
+    assert 404 == client.ask("GET", "/acme/other/key-values/cas%3A1").status
+    assert 204 == client.ask("DELETE", target).status
+    assert 404 == client.ask("GET", target).status
+    client.send(request("PUT", target, content_length="2000000"))
+    assert 413 == client.answer().status
+
+
 def test_nx_is_answered(client: Client) -> None:
     """The project is that of the token, or `default/default`."""
     bearer = "Bearer a token for acme/app"
-    assert 201 == client.ask("PUT", "/v1/cache/123", b"tar", authorization=bearer).status
+    assert 200 == client.ask("PUT", "/v1/cache/123", b"tar", authorization=bearer).status
     assert b"tar" == client.ask("GET", "/acme/app/v1/cache/123").body
     assert 404 == client.ask("GET", "/v1/cache/123").status
 
@@ -281,6 +317,7 @@ def test_metrics_count_requests(client: Client) -> None:
         text = other.ask("GET", "/metrics").body.decode()
     assert 'request_duration_seconds_count{method="other",status="405"}' in text
     assert "PATCHY" not in text
+    assert "forebay_queue_size{" in text
 
 
 def test_the_access_log_has_no_secret(server: Server, client: Client) -> None:
@@ -311,7 +348,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         assert half.is_closed()
         busy.send(b"body")
         answer = busy.answer()
-        assert (201, "close") == (answer.status, answer.headers["connection"])
+        assert (200, "close") == (answer.status, answer.headers["connection"])
         assert 0 == server.process.wait(60)
     with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
         assert b"body" == client.ask("GET", "/acme/app/x").body
@@ -325,7 +362,7 @@ def test_sigterm_does_not_wait_for_a_client_that_stops(tmp_path: Path) -> None:
         Client(server.port, receive_buffer=4096) as reader,
     ):
         large = bytes(20_000_000)
-        assert 201 == reader.ask("PUT", "/acme/app/large", large).status
+        assert 200 == reader.ask("PUT", "/acme/app/large", large).status
         reader.send(request("GET", "/acme/app/large"))
         writer.send(request("PUT", "/acme/app/x", content_length="4", expect="100-continue"))
         assert 100 == writer.answer().status

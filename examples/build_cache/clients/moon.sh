@@ -1,0 +1,1 @@
+export MOON_CACHE_TOKEN=secret-token

@@ -1,0 +1,1 @@
+export RUSH_BUILD_CACHE_CREDENTIAL=secret-token
