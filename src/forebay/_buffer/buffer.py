@@ -367,7 +367,7 @@ class Buffer(BulkCalls[R]):
         self._channel.check_open()
         self._check_supported("get")
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._reader is None:  # the table has no key, so that no key is valid
+        if self._reader is None:  # pragma: no cover  # no key is valid for a table without a key
             raise TypeError(f"table {self.name!r} has no key")
         return await self._reader.read(stored)
 

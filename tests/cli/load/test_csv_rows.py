@@ -178,3 +178,9 @@ def test_an_input_in_another_dialect_is_refused(
     with pytest.raises(InputError) as caught:
         parsed(data, **options)
     assert caught.value.problem.startswith(problem)
+
+
+def test_a_row_is_compared_with_the_header_that_the_user_gave() -> None:
+    """The message says where the expected number is from."""
+    [(_, message)] = parsed("1,2,3\n", header=("a", "b"))[1]
+    assert "the row has 3 cells; expected 2, as --header has" == message

@@ -92,6 +92,14 @@ def test_a_mark_does_not_delay_a_row() -> None:
         assert "a\n" == next(lines)
 
 
+@pytest.mark.parametrize("data", [b"\xef", b"\xef\xbb", b"\xff"])
+def test_the_begin_of_a_mark_is_no_mark(data: bytes) -> None:
+    """The input ends within it: its bytes are not text."""
+    lines = lines_of(data, None)
+    next(lines)
+    assert (lines.fault or "").startswith(f"byte 1 of the line, 0x{data[0]:02x},")
+
+
 @pytest.mark.parametrize(
     ("name", "known"),
     [("utf8", True), ("UTF-16", True), ("latin1", True), ("nope", False), ("base64", False)],

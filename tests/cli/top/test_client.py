@@ -38,6 +38,7 @@ async def test_a_path_without_a_server_is_an_error(name: str, path: str) -> None
         b'{"time": 1.0, "buffers": ' + b"[" * 100_000 + b"\n",
         answer(pending=10**400),
         answer(pending=float("nan")),
+        answer(spool_entries=float("nan")),
         answer(last_error=1),
         answer(suspended=None),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -188,6 +189,31 @@ async def test_the_target_of_a_view_needs_a_window(
     assert refused.value.sql is not None
     server.execute(refused.value.sql.rstrip(";"))
     await check(server, database, lines)
+
+
+@pytest.mark.parametrize(
+    ("window", "seconds", "is_refused"),
+    [(10_000, 3_600, False), (10_000, 3_599, True), (3_599, 7_200, True), (0, 7_200, True)],
+)
+async def test_a_replicated_table_must_remember_tokens_for_the_longest_outage(
+    server: RealServer, database: str, window: int, seconds: int, is_refused: bool
+) -> None:
+    """Replicas need Keeper, which the tests do not have: the windows take the place of theirs."""
+    server.execute(create_sql(database, lines, OPTIONS))
+    async with Client(
+        server.url, user="default", password="", verify=True, connect_timeout=10
+    ) as client:
+        found = await Inspector(client, timeout=30).find(database, "lines")
+    [part] = found.parts
+    found = replace(found, parts=[replace(part, window=window, window_seconds=seconds)])
+    if not is_refused:
+        check_table(database, lines, found, OPTIONS, longest_outage=3600)
+        return
+    with pytest.raises(SchemaError) as refused:
+        check_table(database, lines, found, OPTIONS, longest_outage=3600)
+    assert refused.value.sql is not None
+    assert "MODIFY SETTING replicated_deduplication_window = 10000" in refused.value.sql
+    assert "replicated_deduplication_window_seconds" in refused.value.sql
 
 
 async def test_other_columns_of_a_table_without_a_key_are_allowed(

@@ -12,7 +12,13 @@ import pytest
 
 from forebay._table.columns import parse_annotation
 from forebay.stores.clickhouse._native import Block, decode_column, encode_column, merge_blocks
-from forebay.stores.clickhouse._server_types import parse_type, split_arguments
+from forebay.stores.clickhouse._server_types import (
+    call_arguments,
+    parse_type,
+    quote_name,
+    split_arguments,
+    unquote_name,
+)
 from forebay.stores.clickhouse._values import ValueRefusedError, find_encoding
 
 UUID_TEXT = "00112233-4455-6677-8899-aabbccddeeff"
@@ -175,3 +181,14 @@ def test_arguments_are_split_at_the_outermost_commas() -> None:
     parsed = parse_type(r"SimpleAggregateFunction(any, LowCardinality(Nullable(String)))")
     assert ("String", True, "any") == (parsed.name, parsed.nullable, parsed.aggregate)
     assert {"a": 1, "b'c\\": -2} == parse_type(r"Enum16('a' = 1, 'b\'c\\' = -2)").members()
+
+
+def test_names_of_types_and_columns_may_be_anything() -> None:
+    """A type that is no call has no arguments, and a name in backquotes has escapes."""
+    odd = parse_type("Object('json') x")
+    assert ("Object('json') x", ()) == (odd.name, odd.arguments)
+    for name in ("plain", "a`b", "a\\b"):
+        assert name == unquote_name(quote_name(name))
+    assert "plain" == unquote_name("plain")
+    assert ["'c'", "'d'"] == call_arguments("Distributed('c', 'd') SETTINGS a = 1")
+    assert [] == call_arguments("MergeTree ORDER BY a")
