@@ -66,6 +66,7 @@ autodoc_default_options = {
     "inherited-members": "BaseException,Enum,Mapping,dict,tuple",
 }
 autodoc_preserve_defaults = True
+maximum_signature_line_length = 76
 napoleon_use_ivar = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
@@ -123,15 +124,18 @@ def restore_sentence(
         lines[0] = f"{beginning}: {lines[0]}"
 
 
-def hide_private_constructor(
+def show_signature(
     app: Sphinx, what: str, name: str, value: Any, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Hide the arguments of a constructor that only forebay calls: they have private types."""
-    del app, name, value, options, returns
-    if what != "class" or not signature:
-        return None
-    types = re.findall(r"forebay\.[\w.]+", signature)
-    return ("", "") if any(name not in DEFINED for name in types) else None
+    """Show a context manager as what `async with` takes, and no constructor that is private."""
+    del app, name, options
+    yields = re.fullmatch(r"AsyncGenerator\[(.*), None\]", returns or "")
+    if yields and not inspect.isasyncgenfunction(value):
+        return (signature, f"AbstractAsyncContextManager[{yields[1]}]")
+    if what == "class" and signature:
+        types = re.findall(r"forebay\.[\w.]+", signature)
+        return ("", "") if any(name not in DEFINED for name in types) else None
+    return None
 
 
 def resolve_private_name(
@@ -159,7 +163,7 @@ class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
             if isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
                 continue
             target = next((n for n in (name, f"forebay.{name}") if n in objects), None)
-            if target is None or objects[target].docname == self.env.docname:
+            if target is None:
                 continue
             page = self.env.docname
             reference = domain.resolve_xref(
@@ -173,6 +177,6 @@ def setup(app: Sphinx) -> None:
     """Add what is above to Sphinx."""
     without_ranges()
     app.connect("autodoc-process-docstring", restore_sentence, priority=600)  # after Napoleon
-    app.connect("autodoc-process-signature", hide_private_constructor)
+    app.connect("autodoc-process-signature", show_signature)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)
