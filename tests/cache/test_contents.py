@@ -350,6 +350,17 @@ async def test_writers_of_one_key_leave_one_complete_upload(tmp_path: Path) -> N
         assert last == await content_of(cache, "a")
 
 
+async def test_after_uploads_of_one_key_at_the_same_time_there_is_one(tmp_path: Path) -> None:
+    """Its row is the one of its file, in whatever order the threads have worked."""
+    contents = [os.urandom(60_000), b"x"]  # the second one is written faster
+    async with opened(tmp_path) as cache:
+        for _ in range(100):
+            async with trio.open_nursery() as nursery:
+                for content in contents:
+                    nursery.start_soon(cache.artifacts.store, "a", content)
+            assert await content_of(cache, "a") in contents
+
+
 async def test_a_full_buffer_delays_an_upload_and_a_cancellation_leaves_the_old_one(
     tmp_path: Path,
 ) -> None:
