@@ -129,9 +129,9 @@ def show_signature(
 ) -> tuple[str, str] | None:
     """Show a context manager as what `async with` takes, and no constructor that is private."""
     del app, name, options
-    yields = re.fullmatch(r"AsyncGenerator\[(.*), None\]", returns or "")
+    yields = re.fullmatch(r"~?[\w.]*\bAsyncGenerator\[(.*), None\]", returns or "")
     if yields and not inspect.isasyncgenfunction(value):
-        return (signature, f"AbstractAsyncContextManager[{yields[1]}]")
+        return (signature, f"~contextlib.AbstractAsyncContextManager[{yields[1]}]")
     if what == "class" and signature:
         types = re.findall(r"forebay\.[\w.]+", signature)
         return ("", "") if any(name not in DEFINED for name in types) else None

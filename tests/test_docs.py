@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import forebay
+import forebay.cache
+
 ROOT = Path(__file__).parent.parent
 PAGES = [
     *(
@@ -77,6 +80,30 @@ def test_the_comparison_quotes_figures_of_the_benchmark() -> None:
     measured = set(re.findall(r"\d+\.\d\dx", (ROOT / "docs" / "benchmark.md").read_text()))
     assert len(ratios) > 10
     assert [] == [ratio for ratio in ratios if ratio not in measured]
+
+
+def test_the_page_of_errors_lists_each_public_class() -> None:
+    """docs/errors.md has a row for each exception that a program can import."""
+    text = (ROOT / "docs" / "errors.md").read_text()
+    modules = [forebay, forebay.cache, forebay.sqlite, forebay.stores]
+    errors = {
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name in module.__all__
+        if isinstance(getattr(module, name), type) and name.endswith("Error")
+    }
+    assert len(errors) > 10
+    assert set() == errors - set(re.findall(r"`([\w.]+)`", text))
+
+
+def test_the_page_of_files_lists_each_table() -> None:
+    """docs/files.md has each table whose name the code mentions."""
+    text = (ROOT / "docs" / "files.md").read_text()
+    code = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS main\.(forebay_\w+)", code))
+    tables |= set(re.findall(r"^_?(?:TABLE|NAME)\b.* = .*\b(forebay_\w+)", code, re.MULTILINE))
+    assert len(tables) == 9
+    assert set() == tables - set(re.findall(r"`(\w+)`", text))
 
 
 JOBS = ROOT / "tests" / "typing" / "jobs.py"
