@@ -60,6 +60,7 @@ from forebay.cache.tables import (
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers
+from forebay.cache.vacuum import DatabaseVacuum
 
 __all__ = [
     "Artifact",
@@ -73,6 +74,7 @@ __all__ = [
     "CasArtifact",
     "Clock",
     "CloseGuard",
+    "DatabaseVacuum",
     "DigestMismatchError",
     "Evictor",
     "EvictorStatistics",

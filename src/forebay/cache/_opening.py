@@ -48,6 +48,7 @@ from forebay.cache.tables import (
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
 from forebay.cache.transfers import S3Transfers, latest_insertion
+from forebay.cache.vacuum import DatabaseVacuum
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Cache:
     """Removes the least recently used artifacts."""
     key_value_evictor: KeyValueEvictor
     """Removes the values of `key_values` that were not used for long."""
+    vacuum: DatabaseVacuum
+    """Shrinks the database file after rows were deleted."""
     transfer_worker: TransferWorker | None
     """Does the queued transfers; None without an object storage."""
     guard: CloseGuard
@@ -239,7 +242,10 @@ async def open_cache(
             await files.prepare()
         except UnsafePathError as error:
             raise StoreError(str(error)) from None
-        async with open_sqlite(root / "cache.db", create=tables) as store:
+        # SQLite can change it in a new database only.
+        is_new = (root / "cache.db").stat().st_size == 0
+        pragmas = {"auto_vacuum": "incremental"} if is_new else None
+        async with open_sqlite(root / "cache.db", create=tables, pragmas=pragmas) as store:
             await prepare(store)
             await remove_orphans(store, files, spill)
             latest = await latest_insertion(store)
@@ -300,9 +306,10 @@ def _assemble(
         clock=clock,
         guard=guard,
     )
+    vacuum = DatabaseVacuum(store, interval=options.eviction_interval, guard=guard)
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
-        workers += [evictor.run, key_value_evictor.run]
+        workers += [evictor.run, key_value_evictor.run, vacuum.run]
     transfer_worker = None
     if storage is not None:
         transfers = S3Transfers(store, queue, clock=clock, latest_insertion=latest)
@@ -318,6 +325,7 @@ def _assemble(
         transfers=S3Transfers(store, queue, clock=clock, latest_insertion=latest, guard=guard),
         evictor=evictor,
         key_value_evictor=key_value_evictor,
+        vacuum=vacuum,
         transfer_worker=transfer_worker,
         guard=guard,
     )

@@ -51,7 +51,8 @@ class CacheOptions(Options):
             are evicted; above `target` and at most 1.
         target: the fraction down to which they are evicted; at least 0.
         eviction_interval: the pause between two checks of the usage; above 0. With `math.inf`,
-            only `Evictor.run_once` and `KeyValueEvictor.run_once` evict.
+            only `Evictor.run_once` and `KeyValueEvictor.run_once` evict, and only
+            `DatabaseVacuum.run_once` shrinks the database.
         transfer_interval: the pause between two runs of the transfer worker; above 0. With
             `math.inf`, it runs only by `TransferWorker.run_once`.
         transfer_batch: how many transfers are read from the table at a time; at least 1.
