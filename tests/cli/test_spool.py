@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 import time
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -129,6 +130,27 @@ def test_show_has_the_statement_the_error_and_the_rows() -> None:
     ] == sorted(map(json.loads, as_json["rows"]), key=str, reverse=True)
     assert ("60", 4, True) == (as_json["error_code"], as_json["attempts"], as_json["in_doubt"])
     assert 2 == run("spool", "show", SPOOL, "99").exit_code
+
+
+def test_a_damaged_block_is_named_and_can_be_dropped() -> None:
+    """Its rows cannot be shown, so its bytes are written to the file."""
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        [block] = raw.execute(
+            "UPDATE forebay_spool SET block = substr(block, 1, 10) WHERE sequence = 1"
+            " RETURNING block"
+        ).fetchone()
+        raw.commit()
+    shown = run("spool", "show", SPOOL, "1")
+    assert (2, 1) == (shown.exit_code, shown.stderr.count("block 1 cannot be read"))
+    dropped = run("spool", "drop", SPOOL, "--all", "--to", "dropped.jsonl", "--yes")
+    assert 0 == dropped.exit_code
+    assert {} == waiting()
+    lines = [json.loads(line) for line in Path("dropped.jsonl").read_text().splitlines()]
+    assert [("lines", 10), ("lines", None), ("pages", None), ("pages", None)] == [
+        (line["table"], len(b64decode(line["block"])) if "block" in line else None)
+        for line in lines
+    ]
+    assert block == b64decode(lines[0]["block"])
 
 
 def test_drop_asks_first_and_writes_a_file() -> None:

@@ -11,7 +11,8 @@ MEANINGS = {
     Meaning.TRANSIENT: (159, 202, 209, 210, 241, 242, 999),
     Meaning.OVERLOADED: (252,),
     Meaning.ROW: (27, 69, 131, 349, 469, 691),
-    Meaning.BLOCKED: (16, 36, 53, 60, 81, 193, 497, 516, 123_456),
+    Meaning.TYPES: (53,),
+    Meaning.BLOCKED: (16, 36, 60, 81, 193, 497, 516, 123_456),
 }
 
 

@@ -111,6 +111,8 @@ async def test_a_wrong_password_is_refused_without_showing_it(
         ({"delivery_timeout": float("inf")}, "delivery_timeout"),
         ({"insert_interval": -1.0}, "insert_interval"),
         ({"password": "a", "password_file": "b"}, "password"),
+        ({"user": "a:b"}, "user"),
+        ({"password": "hidden\ud800"}, "password"),
     ],
 )
 async def test_an_argument_is_checked_where_it_enters(

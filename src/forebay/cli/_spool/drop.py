@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from base64 import b64encode
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from forebay._errors import format_count
+from forebay._errors import StoreError, format_count
 from forebay._own_files import create_file, opened_folder, sync_file, sync_folder
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_json
@@ -90,11 +91,24 @@ def _write(target: Path, raw: sqlite3.Connection, blocks: Sequence[Spooled]) -> 
             raise Failed(f"{str(target)!r} exists; pass the name of a new file") from None
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
             for block in blocks:
-                file.writelines(
-                    f'{{"table": {json.dumps(block.buffer)}, {operation[1:]}\n'
-                    for operation in read_rows(raw, block)
-                )
+                file.writelines(f"{line}\n" for line in _lines(raw, block))
             file.flush()
             doubt = sync_file(file.fileno()) or sync_folder(folder)
     if doubt is not None:
         raise Failed(f"{str(target)!r}: {doubt}")
+
+
+def _lines(raw: sqlite3.Connection, block: Spooled) -> list[str]:
+    """Return the rows of a block as JSON; of one that cannot be read, its bytes."""
+    start = f'{{"table": {json.dumps(block.buffer)}, '
+    try:
+        return [f"{start}{operation[1:]}" for operation in read_rows(raw, block)]
+    except StoreError as error:
+        fields = {
+            "error": str(error),
+            "statement": block.statement,
+            "compression": block.compression,
+            "layout": block.layout,
+            "block": b64encode(rows.read_block(raw, block.sequence)).decode(),
+        }
+        return [f"{start}{json.dumps(fields)[1:]}"]

@@ -123,15 +123,19 @@ def read_rows(raw: sqlite3.Connection, block: Spooled) -> list[str]:
     """Return the operations in a block as JSON.
 
     Raises:
-        StoreError: the spool does not have the declaration of the table.
+        StoreError: the block is damaged, or the spool does not have the declaration of its table.
     """
     known = rows.load_table(raw, block.buffer)
     if known is None:
         raise StoreError(f"the spool does not have the declaration of table {block.buffer!r}")
     table = decode_declaration(known.declaration)
-    encoder = BlockEncoder(table, "", json.loads(known.types), stored=True)
-    body = decompress(rows.read_block(raw, block.sequence), block.compression)
-    operations = encoder.decode(Block.from_bytes(body, block.layout))
+    try:
+        body = decompress(rows.read_block(raw, block.sequence), block.compression)
+        found = Block.from_bytes(body, block.layout)
+        encoder = BlockEncoder(table, "", json.loads(known.types), stored=True).of_block(found)
+        operations = encoder.decode(found)
+    except ValueError as error:
+        raise StoreError(f"block {block.sequence} cannot be read: {error}") from error
     return [encode_operation(table, operation) for operation in operations]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -20,6 +22,8 @@ INSERT_SETTINGS: Final = {
     "insert_deduplicate": "1",
     "deduplicate_blocks_in_dependent_materialized_views": "1",
     "input_format_null_as_default": "0",
+    # A column whose type was changed since its values were checked would get other values.
+    "input_format_native_allow_types_conversion": "0",
     "distributed_foreground_insert": "1",
     "wait_end_of_query": "1",  # or the status is 200 although the INSERT fails later
 }
@@ -27,6 +31,10 @@ INSERT_SETTINGS: Final = {
 
 _MAX_MESSAGE: Final = 2_000
 """How many characters of a server's error are kept."""
+
+_MAX_ANSWER: Final = 1 << 16
+_MAX_RESULT: Final = 1 << 24
+"""How many bytes of an answer, or of a query's result, are read: what answers may be anything."""
 
 
 class _Body:
@@ -61,7 +69,7 @@ class Client:
     Args:
         url: scheme, host and port.
         user: the user.
-        password: the password, which is sent in a header.
+        password: the password.
         verify: how the server's certificate is verified, for an HTTPS URL.
         connect_timeout: how long a connection may take, in seconds.
 
@@ -89,7 +97,10 @@ class Client:
         self._body_type: Any = type("Body", (_Body, httpx.AsyncByteStream), {})
         self._http: httpx.AsyncClient = httpx.AsyncClient(
             base_url=url,
-            headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password},
+            headers={
+                "Authorization": _basic_credentials(user, password),
+                "Accept-Encoding": "identity",  # a small answer could become a large one
+            },
             # A context takes 50 ms to load, and an HTTP URL needs none.
             verify=verify if url.startswith("https:") else False,
             # Each call has a deadline for the request as a whole.
@@ -131,11 +142,12 @@ class Client:
             {"wait_end_of_query": "1", "output_format_json_quote_64bit_integers": "0"},
             f"{sql}\nFORMAT JSON".encode(),
             timeout,
+            limit=_MAX_RESULT,
         )
         try:
             rows: list[dict[str, Any]] = json.loads(answer)["data"]
-        except (ValueError, TypeError, KeyError):
-            raise NoAnswerError("UnexpectedAnswer", _shorten(repr(answer))) from None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise _not_clickhouse("UnexpectedAnswer", answer) from None
         return rows
 
     async def execute(self, sql: str, *, timeout: float) -> None:  # noqa: ASYNC109  # see query
@@ -172,7 +184,7 @@ class Client:
         headers = {"Content-Encoding": compression} if compression else {}
         answer = await self._post(parameters, body, timeout, headers)
         if answer.strip():  # an INSERT has no result, so this is an error after the status 200
-            raise NoAnswerError("UnexpectedAnswer", _shorten(answer.decode(errors="replace")))
+            raise _not_clickhouse("UnexpectedAnswer", answer)
 
     async def _post(
         self,
@@ -180,6 +192,8 @@ class Client:
         body: bytes,
         timeout: float,  # noqa: ASYNC109  # see query
         headers: Mapping[str, str] | None = None,
+        *,
+        limit: int = _MAX_ANSWER,
     ) -> bytes:
         try:
             with trio.fail_after(timeout):
@@ -188,22 +202,54 @@ class Client:
                 )
                 request.headers["Content-Length"] = str(len(body))
                 request.stream = self._body_type(body)
-                response = await self._http.send(request)
+                response = await self._http.send(request, stream=True)
+                try:
+                    answer = await self._read(response, limit)
+                finally:
+                    await response.aclose()
         except trio.TooSlowError:
             raise NoAnswerError("Timeout", f"no answer within {timeout} s") from None
-        except (self._httpx.TransportError, self._httpx.DecodingError) as error:
+        except self._httpx.TransportError as error:
             not_connected = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
             raise NoAnswerError(
                 type(error).__name__, str(error), was_sent=not not_connected
             ) from error
         code = response.headers.get("X-ClickHouse-Exception-Code", "")
-        if code.isdecimal():
-            raise ServerError(int(code), _shorten(response.text))
+        if _CODE.fullmatch(code):
+            raise ServerError(int(code), _shorten(answer))
         if response.status_code != 200:
-            # Not ClickHouse, but a load balancer before it, or a URL that is not ClickHouse's.
-            raise NoAnswerError(f"HTTP_{response.status_code}", _shorten(response.text))
-        content: bytes = response.content
-        return content
+            raise _not_clickhouse(f"HTTP_{response.status_code}", answer)
+        if len(answer) >= limit or not any(map(_OF_CLICKHOUSE.match, response.headers)):
+            # A load balancer before ClickHouse, or a URL that is not ClickHouse's.
+            raise _not_clickhouse("UnexpectedAnswer", answer)
+        return answer
+
+    async def _read(self, response: httpx.Response, limit: int) -> bytes:
+        """Return the body of an answer: all of it, or at least `limit` bytes."""
+        found = bytearray()
+        try:
+            async for part in response.aiter_raw():
+                found += part
+                if len(found) >= limit:
+                    # The next read fails. To leave the loop would leave httpx's generators open.
+                    await response.aclose()
+        except self._httpx.TransportError:
+            if len(found) < limit:
+                raise
+        return bytes(found)
+
+
+_OF_CLICKHOUSE: Final = re.compile("x-clickhouse-", re.IGNORECASE)
+_CODE: Final = re.compile("[0-9]{1,9}")
+
+
+def _basic_credentials(user: str, password: str) -> str:
+    """Return the value of a header. The encoding allows every password, also one of other bytes."""
+    try:
+        pair = f"{user}:{password}".encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # which contains the password
+        raise ValueError("user or password: a lone surrogate cannot be sent") from None
+    return f"Basic {b64encode(pair).decode()}"
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
@@ -211,6 +257,10 @@ def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2])
 
 
-def _shorten(text: str) -> str:
-    text = text.strip()
+def _not_clickhouse(code: str, answer: bytes) -> NoAnswerError:
+    return NoAnswerError(code, _shorten(answer), answered=True)
+
+
+def _shorten(answer: bytes) -> str:
+    text = answer[: 4 * _MAX_MESSAGE].decode(errors="replace").strip()
     return text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}…"

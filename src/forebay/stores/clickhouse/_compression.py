@@ -56,13 +56,14 @@ def decompress(data: bytes, compression: str) -> bytes:
     """Return what `compress` compressed.
 
     Raises:
-        ImportError: the library for it is not installed any more.
+        ValueError: the data is damaged, or the library for it is not installed any more.
     """
-    if compression == "zstd":
-        return bytes(_zstd().decompress(data))
-    if compression == "gzip":
-        return gzip.decompress(data)
-    return data
+    if compression == "none":
+        return data
+    try:
+        return bytes(_zstd().decompress(data) if compression == "zstd" else gzip.decompress(data))
+    except Exception as error:  # each library has errors of its own
+        raise ValueError(f"{compression} cannot decompress a block: {error}") from error
 
 
 def _zstd() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -55,6 +56,8 @@ class BlockEncoder:
     ) -> None:
         self.table = table
         self.kind = kind_of(table)
+        self._database = database
+        self._stored = stored
         self.refused = refused_steps(table)
         """The operations that the table does not allow, with the reason."""
         self._columns = [
@@ -63,6 +66,8 @@ class BlockEncoder:
             for server in (parse_type(types[column.name]),)
         ]
         names = [name for name, _, _ in self._columns]
+        self.types = [(name, str(server)) for name, server, _ in self._columns]
+        """The names of the declared columns, and the types in which their values are sent."""
         if self.kind is Kind.REPLACE:
             names += [VERSION, DELETED]
         listed = ", ".join(map(quote_name, names))
@@ -97,7 +102,7 @@ class BlockEncoder:
 
     def decode(self, block: Block) -> list[Operation]:
         """Return the operations that a block contains, in order."""
-        values = self._values(block)
+        values = self.values_of(block)
         rows = list(zip(*values, strict=True))
         if self.kind is not Kind.REPLACE:
             return [Write(row) for row in rows]
@@ -108,16 +113,41 @@ class BlockEncoder:
             for row, flag in zip(rows, flags, strict=True)
         ]
 
+    def of_block(self, block: Block) -> BlockEncoder:
+        """Return the encoder that encoded a block, perhaps before a column had its type of today.
+
+        Raises:
+            ValueError: the block has other columns than the declaration.
+        """
+        names = [name for name, _ in self.types]
+        types = dict(block.header[: len(names)])
+        if list(types) != names:
+            raise ValueError(f"the block has the columns {list(types)}, the declaration {names}")
+        try:
+            return BlockEncoder(self.table, self._database, types, stored=self._stored)
+        except SchemaError as error:
+            raise ValueError(str(error)) from error
+
+    def encode_again(self, block: Block, source: BlockEncoder) -> Block:
+        """Return the rows of a block with the types of this encoder.
+
+        Args:
+            block: the block.
+            source: the encoder that encoded it.
+
+        Raises:
+            ValueError: a column cannot hold a value.
+        """
+        columns = self._encode(source.values_of(block))
+        return Block(block.rows, (*columns, *block.columns[len(self._columns) :]))
+
     def split(self, block: Block) -> list[Block]:
         """Return the first and the second half of the rows of a block of two rows or more."""
-        values = self._values(block)
+        values = self.values_of(block)
         middle = block.rows // 2
         halves: list[Block] = []
         for rows in (slice(None, middle), slice(middle, None)):
-            columns = [
-                encode_column(name, server, encoding, part[rows])
-                for (name, server, encoding), part in zip(self._columns, values, strict=True)
-            ]
+            columns = self._encode([part[rows] for part in values])
             size = len(range(block.rows)[rows])
             if self.kind is Kind.REPLACE:
                 versions, deleted = block.columns[-2:]
@@ -131,27 +161,43 @@ class BlockEncoder:
             halves.append(Block(size, tuple(columns)))
         return halves
 
-    def _values(self, block: Block) -> list[list[Any]]:
-        columns = block.columns[: len(self._columns)]
-        return [
-            decode_column(column, encoding, block.rows)
-            for column, (_, _, encoding) in zip(columns, self._columns, strict=True)
-        ]
+    def values_of(self, block: Block) -> list[list[Any]]:
+        """Return the values of the declared columns of a block that this encoder encoded.
 
-    def _block(self, rows: Sequence[Row], deleted: bytes, version: int) -> Block:
+        Raises:
+            ValueError: the block is damaged.
+        """
+        columns = block.columns[: len(self._columns)]
+        try:
+            return [
+                decode_column(column, encoding, block.rows)
+                for column, (_, _, encoding) in zip(columns, self._columns, strict=True)
+            ]
+        except (struct.error, LookupError, OverflowError) as error:
+            raise ValueError(f"the block is damaged: {error!r}") from error
+
+    def _encode(self, values: Sequence[Sequence[Any]]) -> list[EncodedColumn]:
+        """Return the declared columns with these values.
+
+        Raises:
+            ValueRefusedError: a column cannot hold a value.
+        """
         columns: list[EncodedColumn] = []
-        width = len(self._columns)
-        # `zip(*rows)` makes an iterator per row, all at once: the garbage collector then visits
-        # the objects of the whole program, which takes ten times as long as the work itself.
-        flat = list(chain.from_iterable(rows))
-        for number, (name, server, encoding) in enumerate(self._columns):
-            values = flat[number::width]
+        for (name, server, encoding), part in zip(self._columns, values, strict=True):
             try:
-                columns.append(encode_column(name, server, encoding, values))
+                columns.append(encode_column(name, server, encoding, part))
             except ValueRefusedError as error:
                 raise ValueRefusedError(
                     f"table {self.table.name!r}, column {name!r}: {error}"
                 ) from None
+        return columns
+
+    def _block(self, rows: Sequence[Row], deleted: bytes, version: int) -> Block:
+        # `zip(*rows)` makes an iterator per row, all at once: the garbage collector then visits
+        # the objects of the whole program, which takes ten times as long as the work itself.
+        flat = list(chain.from_iterable(rows))
+        width = len(self._columns)
+        columns = self._encode([flat[number::width] for number in range(width)])
         if self.kind is Kind.REPLACE:
             columns += (
                 EncodedColumn(VERSION, "UInt64", b"", encode_version(version) * len(rows)),

@@ -26,6 +26,8 @@ class Meaning(enum.Enum):
     """Somebody has to change something: a permission, a table, the program."""
     ROW = "row"
     """The server refused a row."""
+    TYPES = "types"
+    """A column has another type than its values were encoded for. No row is in the table."""
 
 
 _MEANINGS: Final = {
@@ -46,6 +48,7 @@ _MEANINGS: Final = {
     473: Meaning.TRANSIENT,  # DEADLOCK_AVOIDED
     999: Meaning.TRANSIENT,  # KEEPER_EXCEPTION
     252: Meaning.OVERLOADED,  # TOO_MANY_PARTS
+    53: Meaning.TYPES,  # TYPE_MISMATCH
     27: Meaning.ROW,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
     69: Meaning.ROW,  # ARGUMENT_OUT_OF_BOUND
     131: Meaning.ROW,  # TOO_LARGE_STRING_SIZE
@@ -84,15 +87,23 @@ class NoAnswerError(Portable, Exception):
 
     Attributes:
         code: a name of the failure for metrics, such as `ConnectError`.
-        summary: its text.
+        summary: its text, without what answered instead of ClickHouse, for logs.
         was_sent: whether a part of the request was sent, so that it may have been executed.
+
+    Args:
+        code: see above.
+        message: the text of the failure.
+        was_sent: see above.
+        answered: whether the message is what answered instead of ClickHouse. It may contain rows.
     """
 
-    def __init__(self, code: str, message: str, *, was_sent: bool = True) -> None:
+    def __init__(
+        self, code: str, message: str, *, was_sent: bool = True, answered: bool = False
+    ) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.was_sent = was_sent
-        self.summary = str(self)
+        self.summary = f"{code}: not an answer of ClickHouse" if answered else str(self)
 
     @property
     def meaning(self) -> Meaning:

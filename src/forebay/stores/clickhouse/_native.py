@@ -78,11 +78,14 @@ class Block:
         Raises:
             ValueError: they do not belong together.
         """
-        fields = json.loads(layout)
-        rows = int(fields["rows"])
+        try:
+            fields = json.loads(layout)
+            rows, described = int(fields["rows"]), list(fields["columns"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"invalid layout of a block: {layout!r}") from error
         columns: list[EncodedColumn] = []
-        position = len(encode_length(len(fields["columns"]))) + len(encode_length(rows))
-        for name, type_, nulls, data in fields["columns"]:
+        position = len(encode_length(len(described))) + len(encode_length(rows))
+        for name, type_, nulls, data in described:
             for text in (name.encode(), type_.encode()):
                 position += len(encode_length(len(text))) + len(text)
             middle, end = position + nulls, position + nulls + data

@@ -131,6 +131,8 @@ async def open_clickhouse(
     ):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}={value!r}: expected a finite number of seconds of at least 0")
+    if ":" in user:
+        raise ValueError(f"user={user!r}: HTTP allows no colon in the name of a user")
     if spool_bytes < 1:
         raise ValueError(f"spool_bytes={spool_bytes!r}: expected at least 1")
     if synchronous not in get_args(Synchronous):
@@ -254,5 +256,6 @@ def _find_password(password: str | None, file: str | os.PathLike[str] | None) ->
     if password is not None:
         return password
     if file is not None:
-        return Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        # Other bytes are sent as they are; an error of decoding would contain the password.
+        return Path(file).read_bytes().decode(errors="surrogateescape").rstrip("\r\n")
     return os.environ.get(PASSWORD_VARIABLE, "")

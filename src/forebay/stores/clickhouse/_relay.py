@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -58,7 +58,10 @@ class RelayOptions:
     retry: RetryPolicy
 
 
-_SLOWER: Final = {Meaning.OVERLOADED: 0.5, Meaning.BLOCKED: 3.0, Meaning.ROW: 3.0}
+_BLOCKED: Final = (Meaning.BLOCKED, Meaning.ROW, Meaning.TYPES)
+"""The meanings of failures that do not pass until somebody removes the cause."""
+
+_SLOWER: Final = {Meaning.OVERLOADED: 0.5, **dict.fromkeys(_BLOCKED, 3.0)}
 """The shortest wait after a failure, in multiples of the longest wait of the `RetryPolicy`."""
 
 
@@ -72,6 +75,19 @@ class NotVerifiedError(Portable, Exception):
         self.summary = message
 
 
+class TableNow(NamedTuple):
+    """What a table in the server is now.
+
+    Attributes:
+        encoder: encodes for the types that its columns have.
+        has_views: whether an error can leave a part of a block in a table, because of materialized
+            views or shards.
+    """
+
+    encoder: BlockEncoder
+    has_views: bool
+
+
 class Relay:
     """Sends the blocks of one table, in order.
 
@@ -80,8 +96,8 @@ class Relay:
         spool: where the blocks wait.
         client: the client of the server.
         options: how they are sent.
-        encoder: returns what splits a block; None if an error can leave a part of the block in a
-            table, because of materialized views or shards.
+        look_up: looks the table up in the server, and returns what it is now; None if that failed,
+            or if the table does not keep its contract any more.
         verify: checks the table in the server, unless it was checked.
         observers: are told of requests and deliveries.
     """
@@ -93,7 +109,7 @@ class Relay:
         client: Client,
         options: RelayOptions,
         *,
-        encoder: Callable[[], Awaitable[BlockEncoder | None]],
+        look_up: Callable[[], Awaitable[TableNow | None]],
         verify: Callable[[], Awaitable[None]],
         observers: Sequence[DeliveryObserver] = (),
     ) -> None:
@@ -111,7 +127,7 @@ class Relay:
         self._spool = spool
         self._client = client
         self._options = options
-        self._encoder = encoder
+        self._look_up = look_up
         self._verify = verify
         self._observers = observers
         self._work = trio.Event()
@@ -127,6 +143,7 @@ class Relay:
         """Retry now, if a retry is due later."""
         self._hurry.set()
 
+    @trio.lowlevel.enable_ki_protection  # so that Ctrl-C is raised in the program instead
     async def run(self) -> None:
         """Send blocks until the task is cancelled."""
         while True:
@@ -187,8 +204,7 @@ class Relay:
                 self.retries[code] += 1
                 self._report(code, answered=isinstance(error, ServerError))
                 self.last_error = str(error)
-                can_split = meaning is Meaning.ROW and not in_doubt
-                if can_split and await self._split(row, outgoing.block, error):
+                if not in_doubt and await self._replace(row, outgoing.block, error):
                     return
                 await self._spool.note_failure(
                     row, attempts=attempts, code=code, message=str(error), in_doubt=in_doubt
@@ -236,7 +252,7 @@ class Relay:
 
     async def _back_off(self, meaning: Meaning, attempts: int, row: Spooled, summary: str) -> None:
         retry, before = self._options.retry, self.state
-        blocked = meaning in (Meaning.BLOCKED, Meaning.ROW)
+        blocked = meaning in _BLOCKED
         self.state = RelayState.BLOCKED if blocked else RelayState.RETRYING
         shortest = _SLOWER.get(meaning, 0.0) * retry.max_delay
         delay = max(
@@ -258,23 +274,43 @@ class Relay:
         with trio.move_on_after(delay):
             await self._hurry.wait()
 
-    async def _split(self, row: Spooled, stored: bytes, error: Exception) -> bool:
-        """Replace a refused block by its halves, or by a dead letter if it is one row.
+    async def _replace(self, row: Spooled, stored: bytes, error: Exception) -> bool:
+        """Replace a block by blocks that the server may accept, if the error is of that kind.
 
         Returns:
             Whether it was replaced. If not, the same block must be sent again.
         """
-        encoder = await self._encoder()
-        if encoder is None:
+        meaning = error.meaning if isinstance(error, ServerError) else None
+        if meaning not in (Meaning.ROW, Meaning.TYPES):
             return False
-        code = f"CLICKHOUSE_{error.code}" if isinstance(error, ServerError) else "CLICKHOUSE"
+        table = await self._look_up()
+        if table is None or (meaning is Meaning.ROW and table.has_views):
+            return False
         try:
             block = Block.from_bytes(decompress(stored, row.compression), row.layout)
-            halves = encoder.split(block) if block.rows > 1 else []
-            operations = [] if halves else encoder.decode(block)
-        except ValueError as problem:  # the table had other columns when the block was encoded
-            self.last_error = f"{error} (and the block cannot be split: {problem})"
+            encoder = table.encoder.of_block(block)
+            if meaning is Meaning.TYPES:
+                if encoder.types == table.encoder.types:
+                    return False  # a view has other types
+                await self._spool.replace(row, [table.encoder.encode_again(block, encoder)])
+                return True
+            await self._split(row, block, encoder, error)
+        except ValueError as problem:
+            self.last_error = f"{error} (and the block cannot be changed: {problem})"
             return False
+        return True
+
+    async def _split(
+        self, row: Spooled, block: Block, encoder: BlockEncoder, error: Exception
+    ) -> None:
+        """Replace a refused block by its halves, or by a dead letter if it is one row.
+
+        Raises:
+            ValueError: the block is damaged.
+        """
+        code = f"CLICKHOUSE_{error.code}" if isinstance(error, ServerError) else "CLICKHOUSE"
+        halves = encoder.split(block) if block.rows > 1 else []
+        operations = [] if halves else encoder.decode(block)
 
         def insert(raw: sqlite3.Connection) -> None:
             for operation in operations:
@@ -295,4 +331,3 @@ class Relay:
                 self.name,
                 code,
             )
-        return True

@@ -222,12 +222,15 @@ class Spool:
             return
         blocks: list[Block] = []
         for row in chosen:
-            body = decompress(rows.read_block(raw, row.sequence), row.compression)
-            block = Block.from_bytes(body, row.layout)
+            try:
+                body = decompress(rows.read_block(raw, row.sequence), row.compression)
+                block = Block.from_bytes(body, row.layout)
+            except ValueError:
+                break  # the server may still be able to read it as it is
             if blocks and block.header != blocks[0].header:
                 break  # a column has another type since
             blocks.append(block)
-        if len(blocks) == 1:
+        if len(blocks) <= 1:
             return
         rows.update(raw, first.sequence, self._columns_of(merge_blocks(blocks)))
         rows.delete(raw, [row.sequence for row in chosen[1 : len(blocks)]])

@@ -26,10 +26,10 @@ from forebay.stores.clickhouse._declared import CreateOptions, check_declared
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
-from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState
+from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState, TableNow
 from forebay.stores.clickhouse._schema import check_table, describe_types
 from forebay.stores.clickhouse._spool import Spool
-from forebay.stores.clickhouse._spool_table import EMPTY
+from forebay.stores.clickhouse._spool_table import EMPTY, KnownTable
 from forebay.stores.sqlite._database_id import create_id
 
 _logger = logging.getLogger(__name__)
@@ -210,16 +210,21 @@ class ClickHouseStore(Store):
             raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
         else:
             verified = True
-            known = await self._spool.save_table(
-                table.name,
-                declaration=declaration,
-                types=json.dumps(types),
-                has_views=has_views,
-            )
+            known = await self._save(table, types, has_views=has_views)
         encoder = BlockEncoder(table, self.database, types)
         writer = TableWriter(encoder, self._spool, version=known.version)
         self._tables[table.name] = _PreparedTable(writer, has_views=has_views, verified=verified)
         self._relay(table.name)
+
+    async def _save(
+        self, table: Table[Any], types: Mapping[str, str], *, has_views: bool
+    ) -> KnownTable:
+        return await self._spool.save_table(
+            table.name,
+            declaration=encode_declaration(table),
+            types=json.dumps(types),
+            has_views=has_views,
+        )
 
     async def _check(self, table: Table[Any]) -> tuple[dict[str, str], bool]:
         """Check a table in the server.
@@ -362,7 +367,7 @@ class ClickHouseStore(Store):
                 self._spool,
                 self._client,
                 self._relay_options,
-                encoder=partial(self._encoder, name),
+                look_up=partial(self._look_up, name),
                 verify=partial(self._verify, name),
                 observers=self._observers,
             )
@@ -380,16 +385,33 @@ class ClickHouseStore(Store):
             BlockEncoder(self._declared[name], self.database, types)
             prepared.verified = True
 
-    async def _encoder(self, name: str) -> BlockEncoder | None:
-        """Return what splits the blocks of a table; None if they must not be split."""
+    async def _look_up(self, name: str) -> TableNow | None:
+        """Return what a table is now. Later batches are encoded for the types that it has now."""
         prepared = self._tables.get(name)
-        if prepared is not None:
-            return None if prepared.has_views else prepared.writer.encoder
+        try:
+            if prepared is None:
+                return await self._look_up_declaration(name)
+            writer, table = prepared.writer, self._declared[name]
+            types, prepared.has_views = await self._check(table)
+            encoder = BlockEncoder(table, self.database, types)
+            if encoder.types != writer.encoder.types:
+                await self._save(table, types, has_views=prepared.has_views)
+                writer.encoder = encoder
+            return TableNow(encoder, prepared.has_views)
+        except (SchemaError, StoreError, ServerError, NoAnswerError):
+            if prepared is not None:
+                prepared.verified = False  # it is checked before the next attempt, which says why
+            return None
+
+    async def _look_up_declaration(self, name: str) -> TableNow | None:
+        """Do the same for a table to which only an earlier program wrote."""
         known = await self._spool.load_table(name)
-        if known is None or known.has_views:
+        if known is None:
             return None
         table = decode_declaration(known.declaration)
-        try:
-            return BlockEncoder(table, self.database, json.loads(known.types), stored=True)
-        except SchemaError:
+        found = await self._inspector.find(self.database, name)
+        if not {column.name for column in table.columns} <= found.columns.keys():
             return None
+        types = describe_types(table, found.columns)
+        encoder = BlockEncoder(table, self.database, types, stored=True)
+        return TableNow(encoder, found.has_views or found.sharding is not None)

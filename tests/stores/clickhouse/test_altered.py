@@ -1,0 +1,183 @@
+"""What happens when a table, or the spool, is changed while rows wait in the spool."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trio
+
+from forebay import RowError, Table, open_buffers
+from forebay.stores.clickhouse import ClickHouseStore
+from tests.stores.clickhouse.real_server import RealServer
+from tests.stores.clickhouse.test_relay import proxy_to
+from tests.stores.clickhouse.test_store import Line, lines, open_store
+
+
+async def wait_until(store: ClickHouseStore, condition: Callable[[ClickHouseStore], bool]) -> None:
+    """Wait for statistics of which no event tells."""
+    with trio.fail_after(30):
+        while not condition(store):  # noqa: ASYNC110  # see above
+            await trio.sleep(0.01)
+
+
+def alter(server: RealServer, database: str, sql: str) -> None:
+    server.execute(f"ALTER TABLE {database}.lines {sql}")
+
+
+async def test_a_column_that_became_narrower_gets_no_other_value(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """The server would store 300 as 44. The block waits, and later rows are checked anew."""
+    async with (
+        open_store(server, database, tmp_path, lines) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        await buffers[lines].write(Line("before", 1))
+        await store.delivered()
+        alter(server, database, "MODIFY COLUMN size Nullable(Int8)")
+        await buffers[lines].write(Line("fits", 5))
+        await store.delivered()
+        alter(server, database, "MODIFY COLUMN size Nullable(Int64)")
+        await buffers[lines].write(Line("fits", 6))
+        await store.delivered()
+        alter(server, database, "MODIFY COLUMN size Nullable(Int8)")
+        await buffers[lines].write(Line("large", 300))
+        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        assert "300" in str(store.statistics().last_error)
+        with pytest.raises(RowError, match="Int8"):
+            await buffers[lines].write(Line("large", 301))
+        assert [[1], [5], [6]] == server.query(f"SELECT size FROM {database}.lines ORDER BY size")
+        alter(server, database, "MODIFY COLUMN size Nullable(Int128)")
+        await store.delivered()
+        await buffers[lines].write(Line("large", 301))
+    assert [[1], [5], [6], [300], [301]] == server.query(
+        f"SELECT toInt64(size) FROM {database}.lines ORDER BY size"
+    )
+
+
+class Page(NamedTuple):
+    url: str
+    status: int
+
+
+pages = Table(Page, name="lines", key="url")
+
+
+async def test_rows_of_an_earlier_program_get_the_types_of_today(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Its declaration is in the spool. Versions and tombstones stay what they were."""
+    async with proxy_to(server) as proxy:
+        async with (
+            open_store(proxy, database, tmp_path, pages) as store,
+            open_buffers(store, pages) as buffers,
+        ):
+            await buffers[pages].write(Page("/a", 1))
+            await buffers[pages].write(Page("/b", 1))
+        proxy.is_down = True
+        async with (
+            open_store(proxy, database, tmp_path, delivery_timeout=0.0) as store,
+            open_buffers(store, pages) as buffers,
+        ):
+            await buffers[pages].write(Page("/a", 2))
+            await buffers[pages].enqueue_delete("/b")
+        forget_that_blocks_were_sent(tmp_path)
+        alter(server, database, "MODIFY COLUMN status Int128")
+        proxy.is_down = False
+        async with open_store(proxy, database, tmp_path) as store:
+            await store.delivered()
+            assert 2 == store.statistics().delivered
+    assert [["/a", 2]] == server.query(f"SELECT url, toInt64(status) FROM {database}.lines FINAL")
+
+
+def forget_that_blocks_were_sent(folder: Path) -> None:
+    """Let the blocks be changed, which were sent to nobody: the proxy was down."""
+    with closing(sqlite3.connect(folder / "app.spool.db")) as raw:
+        raw.execute("UPDATE forebay_spool SET sent = 0, in_doubt = 0")
+        raw.commit()
+
+
+async def test_a_block_is_not_split_if_the_table_has_a_view_by_now(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """The view was created after the buffers were opened: a part would be there twice."""
+    async with (
+        proxy_to(server) as proxy,
+        open_store(proxy, database, tmp_path, lines) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        window = "SETTINGS non_replicated_deduplication_window = 10000"
+        server.execute(
+            f"CREATE TABLE {database}.small (size Nullable(Int64), CONSTRAINT small CHECK size < 9)"
+            f" ENGINE = MergeTree ORDER BY () {window}"
+        )
+        server.execute(
+            f"CREATE MATERIALIZED VIEW {database}.v TO {database}.small AS"
+            f" SELECT size FROM {database}.lines"
+        )
+        await buffers[lines].enqueue_many([Line("x", 1), Line("x", 10), Line("x", 2)])
+        await buffers.flush()
+        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        assert 1 == len({insert.body for insert in proxy.inserts})
+        server.execute(f"ALTER TABLE {database}.small DROP CONSTRAINT small")
+        await store.delivered()
+        assert 0 == store.statistics().refused
+    for name in ("lines", "small"):
+        assert [[3, 13]] == server.query(f"SELECT count(), sum(size) FROM {database}.{name}")
+
+
+async def test_a_table_that_is_dropped_blocks_until_it_is_there_again(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Nothing is lost, and the error of ClickHouse says which table is missing."""
+    async with (
+        open_store(server, database, tmp_path, lines) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        created = server.execute(f"SHOW CREATE TABLE {database}.lines FORMAT TSVRaw")
+        server.execute(f"DROP TABLE {database}.lines SYNC")
+        await buffers[lines].write(Line("x", 1))
+        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        assert {"60"} == set(store.statistics().retries)
+        server.execute(created)
+        await store.delivered()
+    assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
+async def test_a_damaged_block_stops_its_table_and_nothing_else(
+    server: RealServer, database: str, tmp_path: Path, compression: str
+) -> None:
+    """The server refuses it, and it waits: `forebay spool drop` removes it."""
+    other = Table(Line, name="other")
+    options = {"compression": compression, "delivery_timeout": 0.0}
+    async with proxy_to(server) as proxy:
+        async with (
+            open_store(proxy, database, tmp_path, lines, other, **options) as store,
+            open_buffers(store, lines, other) as buffers,
+        ):
+            proxy.is_down = True
+            for number in range(3):
+                await buffers[lines].write(Line("x", number))
+                await buffers[other].write(Line("x", number))
+        forget_that_blocks_were_sent(tmp_path)
+        with closing(sqlite3.connect(tmp_path / "app.spool.db")) as raw:
+            raw.execute(
+                "UPDATE forebay_spool SET block = substr(block, 1, length(block) - 3)"
+                " WHERE buffer = 'lines'"
+            )
+            raw.commit()
+        proxy.is_down = False
+        async with open_store(proxy, database, tmp_path, **options) as store:
+            await wait_until(store, lambda store: not store.statistics().tables["other"].waiting)
+            await wait_until(
+                store, lambda store: bool(store.statistics().tables["lines"].last_error)
+            )
+            assert 3 == store.statistics().waiting
+    assert [[3]] == server.query(f"SELECT count() FROM {database}.other")
+    assert [[0]] == server.query(f"SELECT count() FROM {database}.lines")
