@@ -22,6 +22,7 @@ from benchmarks.harness import Case
 from benchmarks.questions import (
     batch_size,
     busy_loop,
+    cache_server,
     capacity,
     clickhouse,
     durable_writes,
@@ -75,6 +76,7 @@ _MODULES = (
     proportion,
     overload,
     clickhouse,
+    cache_server,
 )
 
 QUESTIONS: Mapping[str, Callable[[bool], Iterator[Case]]] = {
