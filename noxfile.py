@@ -234,7 +234,7 @@ BENCH_RESULTS = ".bench/bench.json"
 
 
 def _install_for_bench(session: nox.Session) -> None:
-    session.install(".[cache,cli,clickhouse]", *group("bench"))
+    session.install(".[cache,cli,clickhouse]", *group("bench"), *group("examples"))
 
 
 @nox.session

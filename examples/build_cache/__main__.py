@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import resource
 import signal
+from pathlib import Path
 
 import trio
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -19,13 +20,13 @@ from routes import Routes, Tokens
 _log = logging.getLogger("build_cache")
 
 
-async def serve(arguments: argparse.Namespace) -> None:
+async def serve(arguments: argparse.Namespace, tokens: Tokens) -> None:
     """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
     limits = Limits(**{f.name: getattr(arguments, f.name) for f in dataclasses.fields(Limits)})
     options = CacheOptions(budget_bytes=arguments.budget)
     metrics = MeterProvider([PrometheusMetricReader()])
     async with open_cache(arguments.directory, options=options, meter_provider=metrics) as cache:
-        server = HttpServer(Routes(cache, Tokens(arguments.token)), limits)
+        server = HttpServer(Routes(cache, tokens), limits)
         listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.listen)
         stop = trio.Event()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -42,27 +43,32 @@ async def serve(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line, and run the server."""
     parser = argparse.ArgumentParser(description="Serve a build cache over HTTP.")
-    parser.add_argument("directory", help="the folder of the cache")
-    parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--listen", default="127.0.0.1", help="the address (default: loopback)")
-    parser.add_argument(
-        "--token",
-        action="append",
-        required=True,
-        metavar="[ACCOUNT/PROJECT=]TOKEN",
-        help="a token for one project, or for all; may be repeated",
-    )
-    parser.add_argument("--budget", type=int, help="bytes of all artifacts (default: the disk's)")
-    parser.add_argument("--drain-timeout", type=float, default=10.0, metavar="SECONDS")
+    add = parser.add_argument
+    default = "(default: %(default)s)"
+    for_all = "a token for all projects, or ACCOUNT/PROJECT=TOKEN for one; may be repeated"
+    add("directory", help="the folder of the cache")
+    add("--port", type=int, default=8080, help=default)
+    add("--listen", default="127.0.0.1", metavar="HOST", help=default)
+    add("--token", action="append", default=[], help=for_all)
+    add("--token-file", type=Path, metavar="FILE", help="a file with such a token per line")
+    add("--budget", type=int, metavar="BYTES", help="of all artifacts; else that of the disk")
+    add("--drain-timeout", type=float, default=10.0, metavar="SECONDS", help=default)
     for limit in dataclasses.fields(Limits):
         option = "--" + limit.name.replace("_", "-")
-        parser.add_argument(option, type=type(limit.default), default=limit.default, metavar="N")
+        unit = "SECONDS" if limit.name.endswith("timeout") else "N"
+        add(option, type=type(limit.default), default=limit.default, metavar=unit, help=default)
     arguments = parser.parse_args()
+    if arguments.token_file is not None:
+        arguments.token += arguments.token_file.read_text().split("\n")
+    try:
+        tokens = Tokens(filter(None, arguments.token))
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Each connection and each artifact that is being sent needs a file descriptor.
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    trio.run(serve, arguments)
+    trio.run(serve, arguments, tokens)
 
 
 if __name__ == "__main__":

