@@ -383,6 +383,27 @@ async def test_a_full_buffer_delays_an_upload_and_a_cancellation_leaves_the_old_
         assert SMALL == await content_of(cache, "a")
 
 
+async def test_a_project_is_deleted_while_nothing_can_be_written(tmp_path: Path) -> None:
+    """What was stored a moment ago too, and within the timeout although the buffer is full."""
+    small = {"cas_artifacts": BufferOptions(capacity=4)}
+    async with open_cache(tmp_path, options=BY_HAND, buffer_overrides=small) as cache:
+        await cache.artifacts.store("acme/app/committed", SMALL)
+        await cache.flush()
+        async with writer_held(cache):
+            for key in ("acme/app/pending", "acme/other/a", "other/app/a", "acme/app2/a"):
+                await cache.artifacts.store(key, SMALL)
+            with trio.fail_after(20):
+                assert 2 == await cache.artifacts.delete_project("acme", "app", flush_timeout=0.1)
+            assert await content_of(cache, "acme/app/committed") is None
+            assert await content_of(cache, "acme/app/pending") is None
+            assert SMALL == await content_of(cache, "acme/app2/a")
+        await cache.flush()
+        # The deletes of the rows found no capacity. It is safe to repeat.
+        await cache.artifacts.delete_project("acme", "app")
+        keys = {artifact.key for artifact in await cache.artifacts.oldest()}
+        assert {"acme/other/a", "other/app/a", "acme/app2/a"} == keys
+
+
 async def test_stores_are_refused_once_the_cache_is_closed(tmp_path: Path) -> None:
     """An upload that is still being received then stores nothing."""
     resume = trio.Event()

@@ -92,7 +92,8 @@ class ArtifactContents:
             known_artifacts: how many rows are kept in memory.
         """
         self.locks = KeyLocks()
-        self.statistics = ArtifactStatistics()
+        self._hits = self._misses = self._hit_bytes = 0
+        self._stored = self._stored_bytes = 0
         self._buffer = buffer
         self._files = files
         self._clock = clock
@@ -101,8 +102,8 @@ class ArtifactContents:
         self._loads: dict[str, _Loads] = {}
         """The reads of rows in progress, by key. A change of the row removes them, so that the
         older row is not kept."""
-        self._stored_at = 0
-        """When the last artifact was stored."""
+        self._latest = 0
+        """The time of the last artifact that was stored."""
 
     async def store(
         self,
@@ -130,15 +131,13 @@ class ArtifactContents:
                 await self._place(upload, artifact)
         finally:
             await upload.discard()
-        done = self.statistics
-        self.statistics = replace(
-            done, stored=done.stored + 1, stored_bytes=done.stored_bytes + artifact.size
-        )
+        self._stored += 1
+        self._stored_bytes += artifact.size
         return artifact
 
     def _next_stored_at(self) -> int:
-        self._stored_at = max(self._clock(), self._stored_at + 1)
-        return self._stored_at
+        self._latest = max(self._clock(), self._latest + 1)
+        return self._latest
 
     async def _place(self, upload: Upload, artifact: Artifact) -> None:
         """Enqueue the row, then put the file in its place, or undo both."""
@@ -187,13 +186,21 @@ class ArtifactContents:
 
     def count(self, reader: ArtifactReader | None) -> None:
         """Count a hit or a miss."""
-        done = self.statistics
         if reader is None:
-            self.statistics = replace(done, misses=done.misses + 1)
+            self._misses += 1
         else:
-            self.statistics = replace(
-                done, hits=done.hits + 1, hit_bytes=done.hit_bytes + reader.artifact.size
-            )
+            self._hits += 1
+            self._hit_bytes += reader.artifact.size
+
+    def statistics(self) -> ArtifactStatistics:
+        """Return the counts so far."""
+        return ArtifactStatistics(
+            hits=self._hits,
+            misses=self._misses,
+            hit_bytes=self._hit_bytes,
+            stored=self._stored,
+            stored_bytes=self._stored_bytes,
+        )
 
     async def _describing(self, key: str, file: OpenFile) -> _Known | None:
         """Return the row that describes a file; None if there is none."""
@@ -285,6 +292,10 @@ class ArtifactContents:
         """Keep the new row of an artifact in memory."""
         self._loads.pop(known.artifact.key, None)
         self._known[known.artifact.key] = known
+
+    def known_keys(self, prefix: str) -> dict[str, None]:
+        """Return the keys in memory that begin with a prefix."""
+        return {key: None for key in self._known if key.startswith(prefix)}
 
     def forget(self, key: str) -> None:
         """Remove the row of an artifact from memory, since it is being deleted."""

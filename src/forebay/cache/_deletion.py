@@ -75,5 +75,8 @@ class ArtifactDeletion:
         with trio.move_on_at(deadline):
             for key in removal.freed:
                 self._contents.forget(key)
-                await self._buffer.enqueue_delete(key)
+                try:
+                    self._buffer.enqueue_delete_nowait(key)  # also after the deadline
+                except trio.WouldBlock:
+                    await self._buffer.enqueue_delete(key)
         return removal

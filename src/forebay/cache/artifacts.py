@@ -202,7 +202,7 @@ class CacheArtifacts:
 
     def statistics(self) -> ArtifactStatistics:
         """Return the counts since the cache was opened."""
-        return self._contents.statistics
+        return self._contents.statistics()
 
     async def track_access(self, key: str, *, size: int | None = None) -> None:
         """Record that an artifact is used now, and the size of its file.
@@ -387,8 +387,9 @@ class CacheArtifacts:
         Args:
             account: the account's handle.
             project: the project's handle.
-            flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
-                After it, artifacts that were tracked for the first time are not deleted.
+            flush_timeout: how long to wait for the flush, and in each batch of 500 as `delete`
+                waits, in seconds; at least 0, or infinity. Without the flush, artifacts whose
+                rows are neither committed nor in memory are not deleted.
 
         Returns:
             How many artifacts were deleted.
@@ -405,17 +406,21 @@ class CacheArtifacts:
         check_timeout("flush_timeout", flush_timeout)
         prefix = f"{account}/{project}"
         await self._flush(flush_timeout, self._buffer)
-        start = f"{prefix}/"
+        # Those in memory too: without a flush, the table does not have the latest ones.
+        latest = self._contents.known_keys(f"{prefix}/")
         deleted = 0
+        for batch in _batches(latest):
+            deleted += len((await self._deletion.delete(batch, flush_timeout)).freed)
+        start = f"{prefix}/"
         # A range instead of LIKE or GLOB, to which some characters of a handle are wildcards and
         # NUL is the end. "0" is the character after "/".
         while rows := await self._store.fetch_all(
             "SELECT key FROM cas_artifacts WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
             (start, f"{prefix}0", BATCH),
         ):
-            keys = [key for (key,) in rows]
-            deleted += len((await self._deletion.delete(keys)).freed)
-            start = f"{keys[-1]}\0"
+            keys = [key for (key,) in rows if key not in latest]
+            deleted += len((await self._deletion.delete(keys, flush_timeout)).freed)
+            start = f"{rows[-1][0]}\0"
         return deleted
 
 
