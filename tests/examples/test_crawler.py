@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from threading import Event, Thread
 
@@ -14,6 +15,7 @@ from tests.examples.programs import example, rows, run_section, started
 from tests.telemetry.collector import free_port
 
 KNOWN = 100
+BROKEN = '<title>Broken</title><a href="/after"><![x[ y ]]>'
 
 
 @dataclass
@@ -37,8 +39,8 @@ class Site:
             return 200, "User-agent: *\nDisallow: /private\n"
         if path == "/moved":
             return 301, "/page/1"
-        if path == "/broken":  # raises AssertionError in the parser of HTML
-            return 200, '<title>Broken</title><a href="/after"><![x[ y ]]>'
+        if path == "/broken":
+            return 200, BROKEN
         if path == "/after":
             return 200, "no title"
         if path == "/":
@@ -111,12 +113,16 @@ def expected(site: Site) -> dict[str, tuple[int | None, str]]:
     pages: dict[str, tuple[int | None, str]] = {
         f"{site.url}page/{number}": (200, f"page/{number}") for number in range(KNOWN)
     }
-    error = "AssertionError: unknown status keyword 'x' in marked section"
+    broken = (200, "Broken")
+    try:
+        HTMLParser().feed(BROKEN)
+    except AssertionError as error:  # of some versions of Python
+        broken = (0, f"AssertionError: {error}")
     return {
         **pages,
         site.url: (200, "Start"),
         f"{site.url}moved": (301, ""),
-        f"{site.url}broken": (0, error),
+        f"{site.url}broken": broken,
         f"{site.url}after": (200, ""),
     }
 
