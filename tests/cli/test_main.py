@@ -13,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from click.testing import CliRunner
 
 from forebay import cli
+from forebay.cli._command import command
 
 COMMANDS = [
     "alerts export",
@@ -72,6 +74,34 @@ def test_sigint_during_the_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert 130 == caught.value.code
+
+
+def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
+    """A load needs neither the other commands, nor ClickHouse, nor what draws on a terminal."""
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    program = (
+        "import atexit, sys; from forebay import cli;"
+        "atexit.register(lambda: print(*sys.modules));"
+        "sys.argv = ['forebay', 'load', 'in.csv', '--database', 'a.db', '--table', 't', '--quiet'];"
+        "cli.main()"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = {name for name in done.stdout.split() if name.startswith("forebay.cli._")}
+    assert {"_command", "_load", "_errors", "_output", "_signals"} == {
+        name.split(".")[2] for name in imported
+    }
+    assert not {"forebay.stores.clickhouse", "httpx", "rich"} & set(done.stdout.split())
+
+
+def test_help_lists_all_commands_in_their_order() -> None:
+    """With what each does. An unknown one is an error."""
+    result = CliRunner().invoke(command, ["--help"])
+    commands = result.stdout.partition("Commands:\n")[2].splitlines()
+    names = ["alerts", "backup", "dashboard", "dead-letters", "doctor", "load", "spool", "top"]
+    assert names == [line.split()[0] for line in commands]
+    assert all(len(line.split()) > 2 for line in commands)
+    assert 2 == CliRunner().invoke(command, ["lod"]).exit_code
 
 
 @pytest.mark.usefixtures("database")

@@ -11,6 +11,8 @@ def main() -> None:
     """Run the command with the arguments of the process, and exit with its code."""
     try:
         from forebay.cli._command import command  # noqa: PLC0415  # the extra may be missing
+
+        command()  # imports its subcommand
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
@@ -22,4 +24,3 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from typing import Any, NoReturn
@@ -9,18 +10,35 @@ from typing import Any, NoReturn
 import click
 
 import forebay
-from forebay.cli._backup import backup_command
-from forebay.cli._dead_letters.commands import dead_letters_group
-from forebay.cli._doctor import doctor_command
-from forebay.cli._load.command import load_command
-from forebay.cli._monitoring import alerts, dashboard
 from forebay.cli._output import OutputError, echo, guard_streams
-from forebay.cli._spool.commands import spool_group
-from forebay.cli._top.command import top
+
+_COMMANDS = {
+    "alerts": "forebay.cli._monitoring:alerts",
+    "backup": "forebay.cli._backup:backup_command",
+    "dashboard": "forebay.cli._monitoring:dashboard",
+    "dead-letters": "forebay.cli._dead_letters.commands:dead_letters_group",
+    "doctor": "forebay.cli._doctor:doctor_command",
+    "load": "forebay.cli._load.command:load_command",
+    "spool": "forebay.cli._spool.commands:spool_group",
+    "top": "forebay.cli._top.command:top",
+}
+"""Where each subcommand is. Only the one that is run is imported."""
 
 
 class _Group(click.Group):
     """A group whose commands end alike, whatever happens to their output."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's method
+        """Return the names of the subcommands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's method
+        """Import a subcommand, as https://click.palletsprojects.com/complex/ describes it."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        subcommand: click.Command = getattr(importlib.import_module(module), name)
+        return subcommand
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         """Run a command and exit with its code.
@@ -67,16 +85,3 @@ def _show(error: click.ClickException) -> int:
 @click.version_option(forebay.__version__, prog_name="forebay")
 def command() -> None:
     """Buffered writes into the tables of a SQLite file."""
-
-
-for subcommand in (
-    alerts,
-    backup_command,
-    dashboard,
-    dead_letters_group,
-    doctor_command,
-    load_command,
-    spool_group,
-    top,
-):
-    command.add_command(subcommand)

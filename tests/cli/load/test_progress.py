@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from forebay.cli._load.bar import BarDisplay
 from forebay.cli._load.progress import (
-    BarDisplay,
     LineDisplay,
     LoadState,
     QuietDisplay,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from forebay._errors import format_count
-from forebay.cli._output import echo, printable
+from forebay.cli._output import echo
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,45 +104,6 @@ class LineDisplay:
         """Do nothing."""
 
 
-class BarDisplay:
-    """Draws a bar in place.
-
-    Args:
-        console: the terminal.
-        total: the size of all inputs in bytes; None if it is unknown.
-    """
-
-    interval = 0.1
-
-    def __init__(self, console: Console, total: int | None) -> None:
-        # With auto_refresh rich would start a thread that draws.
-        self._progress = Progress(
-            BarColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._progress.add_task("reading", total=total)
-        self._progress.start()
-
-    def show(self, state: LoadState) -> None:
-        """Redraw the bar."""
-        self._progress.update(
-            self._task, completed=state.position, description=printable(str(state)), refresh=True
-        )
-
-    def note(self, line: str) -> None:
-        """Print the line above the bar."""
-        self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-
-    warn = note
-
-    def close(self) -> None:
-        """Remove the bar."""
-        self._progress.stop()
-
-
 def open_display(total: int | None, *, quiet: bool) -> Display:
     """Return the display that suits standard error.
 
@@ -153,7 +113,8 @@ def open_display(total: int | None, *, quiet: bool) -> Display:
     """
     if quiet:
         return QuietDisplay()
-    console = Console(stderr=True)
-    if console.is_terminal and not console.is_dumb_terminal:
-        return BarDisplay(console, total)
-    return LineDisplay()
+    if not (sys.stderr and sys.stderr.isatty()) or os.environ.get("TERM") in {"dumb", "unknown"}:
+        return LineDisplay()
+    from forebay.cli._load import bar  # noqa: PLC0415  # rich is slow to import
+
+    return bar.BarDisplay(bar.Console(stderr=True), total)
