@@ -132,6 +132,13 @@ def test_several_inputs_are_one_load(tmp_path: Path) -> None:
     assert [(1, "x"), (2, "y")] == query("SELECT * FROM t")
 
 
+def test_several_inputs_without_a_header_are_loaded_in_their_order() -> None:
+    """Also the first row of each."""
+    Path("b.csv").write_text("3,z\n4,w\n5,v\n")
+    assert 0 == load("1,x\n2,y\n", "b.csv", "--no-headers", "--stop-after", "4").exit_code
+    assert [(1, "x"), (2, "y"), (3, "z"), (4, "w")] == query("SELECT * FROM t")
+
+
 def test_an_input_with_other_columns_ends_the_load() -> None:
     """The rows before it are in the table."""
     Path("a.csv").write_text("id,v\n1,x\n")

@@ -89,7 +89,7 @@ def loading(*arguments: str, new: bool = False) -> Iterator[Loading]:
 def test_a_signal_ends_the_load_and_loses_nothing(number: signal.Signals, code: int) -> None:
     """The accepted rows are committed, and the exit code is that of the signal."""
     # With an infinite interval, only the drain commits these rows.
-    with loading("--flush-interval", "inf") as load:
+    with loading("--flush-interval", "inf", "--batch-size", "20000") as load:
         load.feed(b"id,v\n" + rows(0, 5000))
         load.wait_for("5,000 rows")
         assert 0 == count()

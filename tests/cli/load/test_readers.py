@@ -133,7 +133,8 @@ def test_the_rows_of_a_block_are_read_as_those_of_its_lines(
             chunks = chunks_of(reader)
         good = [pair for chunk in chunks for pair in zip(chunk.lines, chunk.rows, strict=True)]
         bad = [(e.line, e.problem, e.text) for chunk in chunks for e in chunk.errors]
-        return [good, bad]
+        texts = [chunk.text_of(i) for chunk in chunks for i in range(len(chunk.rows))]
+        return [good, bad, texts]
 
     assert outcome(1) == outcome(block) == outcome(100_000)
 

@@ -46,3 +46,12 @@ class BarDisplay:
     def close(self) -> None:
         """Remove the bar."""
         self._progress.stop()
+
+
+def open_bar(total: int | None) -> BarDisplay:
+    """Return the bar for the terminal of standard error.
+
+    Args:
+        total: the size of all inputs in bytes; None if it is unknown.
+    """
+    return BarDisplay(Console(stderr=True), total)

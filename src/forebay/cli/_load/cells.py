@@ -33,11 +33,13 @@ class _Memo(dict[str, Any]):
 
     Attributes:
         misses: how many texts were converted.
+        overflowed: whether there were more texts than are remembered.
     """
 
     def __init__(self, convert: Callable[[str], Any]) -> None:
         super().__init__()
         self.misses = 0
+        self.overflowed = False
         self._convert = convert
 
     def __missing__(self, text: str) -> Any:
@@ -45,6 +47,7 @@ class _Memo(dict[str, Any]):
         value = self._convert(text)
         if len(text) <= _REMEMBERED_LENGTH:
             if len(self) >= _REMEMBERED:
+                self.overflowed = True
                 self.clear()
             self[text] = value
         return value
@@ -77,15 +80,16 @@ class CellConverter:
         """Return the values of the cells of several rows."""
         column = self._column
         if column.type is ColumnType.TEXT:
-            if self._nulls.isdisjoint(cells):
+            if not self._nulls or self._nulls.isdisjoint(cells):
                 return cells
             if not (column.in_key or column.not_null):
                 return [None if text in self._nulls else text for text in cells]
         if self._values_vary and (numbers := self._plain_numbers(cells)) is not None:
             return numbers
-        before = self._memo.misses
+        memo = self._memo
+        before = memo.misses
         values = list(map(self.convert, cells))
-        self._values_vary = self._memo.misses - before > len(cells) // 2
+        self._values_vary = memo.overflowed and memo.misses - before > len(cells) // 2
         return values
 
     def _plain_numbers(self, cells: Sequence[str]) -> Sequence[int] | Sequence[float] | None:

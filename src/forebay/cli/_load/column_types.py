@@ -182,6 +182,11 @@ class TypeDetector:
             self._has_integers = True
 
     @property
+    def is_text(self) -> bool:
+        """Whether the type is TEXT, whatever the other values are."""
+        return self._has_texts
+
+    @property
     def detected(self) -> DetectedType:
         """The type of the column for the values so far."""
         if self._has_texts or not (self._has_floats or self._has_integers):

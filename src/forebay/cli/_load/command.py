@@ -10,7 +10,7 @@ import click
 import trio
 
 import forebay
-from forebay.cli._load.arguments import DEFAULT_LIMIT, MERGES, TYPES, to_request
+from forebay.cli._load.arguments import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT, MERGES, TYPES, to_request
 from forebay.cli._load.garbage import rare_collections
 from forebay.cli._load.load import load
 from forebay.cli._load.options import DEFAULT_LINE_LIMIT
@@ -165,7 +165,7 @@ _DEFAULTS = forebay.BufferOptions()
     "--batch-size",
     metavar="N",
     type=click.IntRange(min=1),
-    default=_DEFAULTS.batch_size,
+    default=DEFAULT_BATCH_SIZE,
     show_default=True,
     help="The maximum number of rows per transaction.",
 )

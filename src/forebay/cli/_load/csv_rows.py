@@ -11,8 +11,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 from typing import Any
 
 from forebay.cli._errors import InputError
@@ -44,6 +43,7 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
     csv.field_size_limit(sys.maxsize)
     dialect = find_dialect(lines, source, form, options)
     rows = _read_rows(csv.reader(_CsvLines(lines, dialect), **_format(dialect)), lines)
+    first: Record | None = None
     if options.header is not None:
         header = tuple(options.header)
     else:
@@ -56,9 +56,18 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
                 raise InputError(source, problem, line=line)
         else:
             header = tuple(f"column{place}" for place in range(1, len(names) + 1))
-            rows = chain([(line, names)], rows)
-    blocks = _Blocks(lines, dialect, len(header))
+            first = line, names
+    blocks = _Blocks(lines, dialect, len(header), allowed=first is None)
+    if first is not None:
+        rows = _chain(first, rows, blocks)
     return Records(header, _fit_rows(rows, len(header), options), lines, blocks)
+
+
+def _chain(first: Record, rows: Iterator[Record], blocks: _Blocks) -> Iterator[Record]:
+    """Yield the first row, which has been read, and then the others, which may be in blocks."""
+    yield first
+    blocks.allowed = True
+    yield from rows
 
 
 def _format(dialect: Dialect) -> dict[str, Any]:
@@ -130,29 +139,50 @@ class _Blocks:
         lines: the input's lines.
         dialect: how they are written.
         width: the number of cells.
+        allowed: whether the next row is in the lines. It may be set.
+
+    Attributes:
+        text: the text of the rows that `peek` returned last.
     """
 
-    def __init__(self, lines: Lines, dialect: Dialect, width: int) -> None:
+    def __init__(self, lines: Lines, dialect: Dialect, width: int, *, allowed: bool) -> None:
         self._lines = lines
         self._dialect = dialect
         self._width = width
         self._rows = 0
+        self.allowed = allowed
         self.text = ""
 
-    def peek(self) -> Sequence[list[str]]:
-        text = self._lines.peek_block()
+    def peek(self) -> list[list[str]]:
+        text = self._lines.peek_block() if self.allowed else None
         if text is None:
-            return ()
+            return []
+        rows = self._split(text) or self._parse(text)
+        if set(map(len, rows)) != {self._width}:
+            return []
+        self._rows, self.text = len(rows), text
+        return rows
+
+    def _split(self, text: str) -> list[list[str]]:
+        """Return the rows of a text without quotes, faster than `csv`; none if it has a quote."""
+        quotechar, delimiter = self._dialect.quotechar, self._dialect.delimiter
+        # `csv` skips a blank line; here it would be the empty cell of a single column.
+        if (quotechar and quotechar in text) or self._width == 1:
+            return []
+        text = text.replace("\r\n", "\n")
+        if "\r" in text:
+            return []
+        return [line.split(delimiter) for line in text.removesuffix("\n").split("\n")]
+
+    def _parse(self, text: str) -> list[list[str]]:
+        """Return the rows of a text; none if one of them is malformed, or has several lines."""
         # With newline="" a line ends where it ends in `Lines`.
         reader = csv.reader(io.StringIO(text, newline=""), **_format(self._dialect))
         try:
             rows = list(reader)
         except csv.Error:
-            return ()
-        if reader.line_num != len(rows) or set(map(len, rows)) != {self._width}:
-            return ()
-        self._rows, self.text = len(rows), text
-        return rows
+            return []
+        return rows if reader.line_num == len(rows) else []
 
     def skip(self) -> range:
         first = self._lines.number + 1

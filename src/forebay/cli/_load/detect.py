@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from forebay._table.sqlite_rules import INT64
 from forebay.cli._load.column_types import (
@@ -17,13 +16,6 @@ from forebay.cli._load.column_types import (
     exact_number,
 )
 from forebay.cli._load.readers import Chunk
-
-
-class _Null(enum.Enum):
-    NULL = enum.auto()
-
-
-NULL = _Null.NULL
 
 
 def detect(
@@ -41,13 +33,34 @@ def detect(
     """
     header = chunks[0].header
     detectors = {column: TypeDetector() for column in header or ()}
+    texts: dict[str, set[str]] = {}
+
+    def detector_of(column: str) -> TypeDetector | None:
+        if header is None and column not in detectors:
+            detectors[column] = TypeDetector()
+        return detectors.get(column)
+
     for chunk in chunks:
-        for column, number in _numbers_in(chunk, nulls, types=types):
-            if header is None and column not in detectors:
-                detectors[column] = TypeDetector()
-            if column in detectors and number is not NULL:
-                detectors[column].add(number)
+        if chunk.header is None:
+            for row in chunk.rows:
+                for column, value in row.items():
+                    detector = detector_of(column)
+                    if detector is not None and not is_null(value, nulls):
+                        detector.add(number_of(value))
+            continue
+        for place, column in enumerate(chunk.header):
+            if detector_of(column) is not None:
+                texts.setdefault(column, set()).update(row[place] for row in chunk.rows)
+    for column, cells in texts.items():
+        _add_cells(detectors[column], cells.difference(nulls, [""]), types=types)
     return {column: detector.detected for column, detector in detectors.items()}
+
+
+def _add_cells(detector: TypeDetector, cells: Iterable[str], *, types: bool) -> None:
+    for text in cells:
+        if detector.is_text:
+            return
+        detector.add(exact_number(text) if types else None)
 
 
 def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, JsonType]:
@@ -63,24 +76,6 @@ def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, Jso
                 if not is_null(value, nulls):
                     seen.setdefault(column, set()).add(JsonType.of(value))
     return {column: next(t for t in JsonType if t in types) for column, types in seen.items()}
-
-
-def _numbers_in(
-    chunk: Chunk, nulls: Collection[str], *, types: bool
-) -> Iterator[tuple[str, Number | Literal[_Null.NULL] | None]]:
-    """Yield the values of a chunk, each with its column.
-
-    Yields:
-        A number, None for a value that is not a number, or NULL, which has no type.
-    """
-    if chunk.header is None:
-        for row in chunk.rows:
-            for column, value in row.items():
-                yield column, NULL if is_null(value, nulls) else number_of(value)
-        return
-    for place, column in enumerate(chunk.header):
-        for text in {row[place] for row in chunk.rows}.difference(nulls, [""]):
-            yield column, exact_number(text) if types else None
 
 
 def is_null(value: object, nulls: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator
 from contextlib import contextmanager
 
-_OBJECTS = 100_000
+_OBJECTS = 1_000_000
 """How many new objects start a collection. Python's default is some hundred."""
 
 

@@ -115,6 +115,6 @@ def open_display(total: int | None, *, quiet: bool) -> Display:
         return QuietDisplay()
     if not (sys.stderr and sys.stderr.isatty()) or os.environ.get("TERM") in {"dumb", "unknown"}:
         return LineDisplay()
-    from forebay.cli._load import bar  # noqa: PLC0415  # rich is slow to import
+    from forebay.cli._load.bar import open_bar  # noqa: PLC0415  # rich is slow to import
 
-    return bar.BarDisplay(bar.Console(stderr=True), total)
+    return open_bar(total)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader
+from itertools import accumulate
 from typing import Any
 
 from forebay.cli._errors import InputError, InputRowError
@@ -56,14 +57,17 @@ class Chunk:
     def text_of(self, index: int) -> str:
         """Return the text of a row in the input, for an error that is found later."""
         if self.block:
-            # With newline="" a line ends where it ends in `Lines`.
-            lines = io.StringIO(self.block, newline="")
-            self.texts, self.block = [line.rstrip("\r\n") for line in lines], ""
+            self.texts = [line.rstrip("\r\n") for line in _lines_of(self.block)]
+            self.block = ""
         return self.texts[index]
 
     def add_error(self, problem: str, line: int, text: str) -> None:
         """Add an error for the row of this line."""
         self.errors.append(InputRowError(self.source, problem, line=line, text=text))
+
+
+def _lines_of(block: str) -> Iterable[str]:
+    return io.StringIO(block, newline="")  # with newline="" a line ends where it ends in `Lines`
 
 
 def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
@@ -78,10 +82,12 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     done = Chunk(chunk.source, chunk.header, converted=True)
     together = bound.convert_all(chunk.rows)
     if together is not None:
-        done.rows, done.lines, done.texts = together, chunk.lines, chunk.texts
+        done.rows, done.lines = together, chunk.lines
+        done.texts, done.block = chunk.texts, chunk.block
     else:
         lines: list[int] = []
-        for line, row, text in zip(chunk.lines, chunk.rows, chunk.texts, strict=True):
+        for index, (line, row) in enumerate(zip(chunk.lines, chunk.rows, strict=True)):
+            text = chunk.text_of(index)
             try:
                 done.rows.append(bound.convert(row))
             except MisfitError as misfit:
@@ -162,7 +168,7 @@ class Reader:
             chunk = Chunk(source.name, records.header, converted=converter is not None)
             before = progress.characters
             try:
-                if converter is None or not self._fill_block(chunk, records, converter):
+                if not self._fill_block(chunk, records, converter):
                     ended = self._fill(chunk, records, converter)
                 chunk.characters = progress.characters - before
             except InputError:
@@ -171,16 +177,20 @@ class Reader:
             yield chunk
         self._characters += progress.characters
 
-    def _fill_block(self, chunk: Chunk, records: Records, converter: RowConverter) -> bool:
+    def _fill_block(self, chunk: Chunk, records: Records, converter: RowConverter | None) -> bool:
         """Add the rows of a block, if all of them can be loaded; return whether they can."""
-        rows = () if records.blocks is None else records.blocks.peek()
-        if records.blocks is None or not 0 < len(rows) < self._left:
+        blocks = records.blocks
+        rows = [] if blocks is None else blocks.peek()
+        if blocks is None or not 0 < len(rows) < self._left:
             return False
-        converted = converter.convert_all(rows)
-        if converted is None:
+        made = rows if converter is None else converter.convert_all(rows)
+        if made is None:
             return False
-        chunk.rows, chunk.block = converted, records.blocks.text
-        chunk.lines = records.blocks.skip()
+        chunk.rows, chunk.block = made, blocks.text
+        if converter is None:
+            before = self._characters + records.progress.characters
+            chunk.offsets = list(accumulate(map(len, _lines_of(blocks.text)), initial=before))[1:]
+        chunk.lines = blocks.skip()
         self._left -= len(rows)
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -40,7 +40,7 @@ class Blocks(Protocol):
         """The text of the rows that `peek` returned last."""
         ...
 
-    def peek(self) -> Sequence[list[str]]:
+    def peek(self) -> list[list[str]]:
         """Return the next rows, one per line, without moving on; none if one is malformed."""
         ...
 
