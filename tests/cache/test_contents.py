@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -131,6 +132,26 @@ async def test_an_upload_with_another_digest_is_refused(tmp_path: Path, content:
         assert (sha256(b"other"), sha256(content)) == (caught.value.expected, caught.value.received)
         assert await cache.artifacts.find("a") is None
         assert [] == partial_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(60_000, 1), (320, 65_000), (20, 1_000_000)], ids=["tiny", "usual", "large"]
+)
+async def test_an_upload_needs_little_memory(tmp_path: Path, count: int, size: int) -> None:
+    """Whatever its length is, and whatever the length of its chunks is."""
+
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for _ in range(count):
+            yield bytes(size)
+
+    async with opened(tmp_path) as cache:
+        tracemalloc.start()
+        try:
+            await cache.artifacts.store("a", chunks(), size=count * size)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 500_000 + 3 * size
 
 
 class UploadError(Exception):

@@ -107,14 +107,17 @@ async def test_a_store_that_is_cancelled_while_threads_are_busy_changes_all_or_n
     expected = {str(i): b"old content" for i in range(300)}
 
     async def store(cache: Cache, key: str) -> None:
+        steps = draw.randrange(8)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_later, nursery.cancel_scope)
+            if steps == 0:
+                nursery.cancel_scope.cancel()
+            nursery.start_soon(cancel_after, steps, nursery.cancel_scope)
             await cache.artifacts.store(key, b"new content")
             expected[key] = b"new content"
             nursery.cancel_scope.cancel()
 
-    async def cancel_later(scope: trio.CancelScope) -> None:
-        for _ in range(draw.randrange(8)):
+    async def cancel_after(steps: int, scope: trio.CancelScope) -> None:
+        for _ in range(steps):
             await trio.lowlevel.checkpoint()
         scope.cancel()
 

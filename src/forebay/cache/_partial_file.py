@@ -60,7 +60,9 @@ class PartialFile:
         with opened_folder(subfolder, parent=parent) as folder:
             os.replace(self._name, name, src_dir_fd=partial, dst_dir_fd=folder)
 
-    def write(self, content: bytes, modified_ns: int, subfolder: Path, name: str) -> None:
+    def write(
+        self, content: bytes | bytearray, modified_ns: int, subfolder: Path, name: str
+    ) -> None:
         """Do all at once: create the file with this content and modification time, and move it.
 
         Raises:
@@ -97,7 +99,7 @@ class PartialFile:
             remove_file(self._name, folder=partial)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | bytearray) -> None:
     """Write all bytes to a file."""
     left = memoryview(data)
     while left:

@@ -41,8 +41,7 @@ class Upload:
         self._partial = PartialFile(partial)
         self._descriptor: int | None = None
         self._hash = hashlib.sha256()
-        self._chunks: list[bytes] = []
-        self._in_memory = 0
+        self._block = bytearray()
         self._unfinished = False
         """Whether the partial file may exist."""
         self.size = 0
@@ -54,15 +53,14 @@ class Upload:
             OSError: the partial file cannot be written.
         """
         self.size += len(chunk)
-        self._in_memory += len(chunk)
-        self._chunks.append(chunk)
-        if self._in_memory >= _BLOCK:
+        self._block += chunk
+        if len(self._block) >= _BLOCK:
             await self._threads.run(self._write_block)
 
     async def complete(self) -> str:
         """Return the SHA-256 of the content, in hexadecimal digits. Nothing can be added after."""
         if self._descriptor is None:
-            self._hash.update(b"".join(self._chunks))
+            self._hash.update(self._block)
         else:
             await self._threads.run(self._write_block)
         return self._hash.hexdigest()
@@ -89,9 +87,7 @@ class Upload:
                 await self._threads.run(self._discard)
 
     def _write_block(self) -> None:
-        block = b"".join(self._chunks)
-        self._chunks.clear()
-        self._in_memory = 0
+        block, self._block = self._block, bytearray()
         self._hash.update(block)
         if self._descriptor is None:
             self._unfinished = True
@@ -100,7 +96,7 @@ class Upload:
 
     def _place(self, subfolder: Path, name: str, modified_ns: int) -> None:
         if self._descriptor is None:
-            self._partial.write(b"".join(self._chunks), modified_ns, subfolder, name)
+            self._partial.write(self._block, modified_ns, subfolder, name)
             return
         os.utime(self._descriptor, ns=(modified_ns, modified_ns))
         self._close()
