@@ -51,6 +51,24 @@ def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
     assert [] == broken
 
 
+def test_each_page_is_in_the_index() -> None:
+    """A new page has a line in a table of docs/index.md, and a place in the site's navigation."""
+    index = ROOT / "docs" / "index.md"
+    text = index.read_text()
+    names = {path.stem for path in index.parent.glob("*.md")} - {"index"}
+    trees = re.findall(r"^```\{toctree\}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert set() == names - set("\n".join(trees).split())
+    assert set() == names - set(re.findall(r"\]\(([\w-]+)\.md\)", text)) - {"api"}
+
+
+def test_each_block_has_a_language_that_says_whether_it_is_executed() -> None:
+    """conftest.py executes `python`, `ini` and `console`; nobody executes the others."""
+    shown = {"python", "ini", "console", "sh", "sql", "text", "toml"}
+    for page in (ROOT / "docs").glob("*.md"):
+        opening = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)[::2]
+        assert set() == {name for name in opening if not name.startswith("{")} - shown, page.name
+
+
 def test_the_map_names_what_its_files_define() -> None:
     """Each name to look for, in the table "Where is …", is defined in a file of its line."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
