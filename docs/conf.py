@@ -149,6 +149,16 @@ def resolve_private_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
 
 
+def name_other_files(app: Sphinx, page: str, source: list[str]) -> None:
+    """Name a file outside the site, to which GitHub shows a link."""
+    del app, page
+
+    def name(link: re.Match[str]) -> str:
+        return link[1] if link[2] in link[1] else f"{link[1]} (`{link[2]}`)"
+
+    source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./)+([^)]+)\)", name, source[0])
+
+
 class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
     """Link a public name in a text, such as `forebay.Table` or `Buffer.get`, to its reference."""
 
@@ -158,11 +168,13 @@ class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
         """Link the literals of one page."""
         domain = self.env.domains["py"]
         objects = domain.data["objects"]
+        module = self.env.docname.replace("api/", "forebay.")  # the module of a page of the API
         for literal in list(self.document.findall(nodes.literal)):
             name = re.sub(r"\(.*\)$", "", literal.astext())
             if isinstance(literal.parent, nodes.reference | nodes.title | pending_xref):
                 continue
-            target = next((n for n in (name, f"forebay.{name}") if n in objects), None)
+            names = (name, f"forebay.{name}", f"{module}.{name}")
+            target = next((full for full in names if full in objects), None)
             if target is None:
                 continue
             page = self.env.docname
@@ -178,5 +190,6 @@ def setup(app: Sphinx) -> None:
     without_ranges()
     app.connect("autodoc-process-docstring", restore_sentence, priority=600)  # after Napoleon
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("source-read", name_other_files)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)
