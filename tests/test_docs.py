@@ -62,7 +62,7 @@ def test_each_page_is_in_the_index() -> None:
 
 
 def test_each_block_has_a_language_that_says_whether_it_is_executed() -> None:
-    """conftest.py executes `python`, `ini` and `console`; the others are configuration, or shown."""
+    """conftest.py executes `python`, `ini` and `console`; the others are only shown."""
     known = {"python", "ini", "console", "sh", "sql", "text", "toml", "json", "yaml", "groovy"}
     for page in (ROOT / "docs").glob("*.md"):
         opening = re.findall(r"^ *```(.*)$", page.read_text(), re.MULTILINE)[::2]
