@@ -510,7 +510,7 @@ async def test_a_table_with_other_columns_is_refused(tmp_path: Path, table: str)
 
 
 class UploadsOnly:
-    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path, info: object) -> None:
         """Do nothing."""
 
 

@@ -56,7 +56,10 @@ def test_a_replay_evicts(trace: Path, tmp_path: Path) -> None:
     [
         ("DELETE FROM cas_artifacts WHERE key = (SELECT max(key) FROM cas_artifacts)", "missing: "),
         (
-            "INSERT INTO cas_artifacts VALUES (NULL, 'new', 1, 1, 1, 1, NULL, NULL, NULL)",
+            """
+            INSERT INTO cas_artifacts (key, size_bytes, last_accessed_at, inserted_at, updated_at)
+            VALUES ('new', 1, 1, 1, 1)
+            """,
             "extra: new",
         ),
         ("UPDATE cas_artifacts SET size_bytes = size_bytes + 1 WHERE id % 5 = 0", "expected size"),

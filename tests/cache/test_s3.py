@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 
 from forebay.cache import (
     MissingError,
+    ObjectInfo,
     RateLimitedError,
     TransferStatistics,
     TransferType,
@@ -77,7 +78,7 @@ async def test_a_file_is_uploaded_and_downloaded(server: str, bucket: str, tmp_p
     async with open_s3(bucket, endpoint_url=server) as storage:
         for content in (b"first", b"", bytes(range(256)) * 1_000):
             source.write_bytes(content)
-            await storage.upload(transfer("acme/app/a"), source)
+            await storage.upload(transfer("acme/app/a"), source, ObjectInfo())
             await storage.download(transfer("acme/app/a"), target)
             assert content == target.read_bytes()
 
@@ -87,7 +88,7 @@ async def test_a_large_file_is_uploaded_in_parts(server: str, bucket: str, tmp_p
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(os.urandom(20 * 2**20))
     async with open_s3(bucket, endpoint_url=server) as storage:
-        await storage.upload(transfer("large"), source)
+        await storage.upload(transfer("large"), source, ObjectInfo())
         await storage.download(transfer("large"), target)
     assert source.read_bytes() == target.read_bytes()
     client: Any = boto3.client("s3", endpoint_url=server)
@@ -103,7 +104,7 @@ async def test_a_missing_object_differs_from_a_missing_bucket(
         with pytest.raises(MissingError, match="NoSuchKey"):
             await storage.download(transfer("none"), tmp_path / "target")
         with pytest.raises(MissingError, match="does not exist"):
-            await storage.upload(transfer("none"), tmp_path / "none")
+            await storage.upload(transfer("none"), tmp_path / "none", ObjectInfo())
     async with open_s3("no-such-bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="NoSuchBucket"):
             await storage.download(transfer("none"), tmp_path / "target")
@@ -115,7 +116,7 @@ async def test_a_symbolic_link_is_not_uploaded(server: str, bucket: str, tmp_pat
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     async with open_s3(bucket, endpoint_url=server) as storage:
         with pytest.raises(OSError, match="symbolic links") as caught:
-            await storage.upload(transfer("a"), tmp_path / "link")
+            await storage.upload(transfer("a"), tmp_path / "link", ObjectInfo())
         assert errno.ELOOP == caught.value.errno
         with pytest.raises(MissingError):
             await storage.download(transfer("a"), tmp_path / "target")
@@ -128,7 +129,7 @@ async def test_odd_keys_are_different_objects(server: str, bucket: str, tmp_path
     async with open_s3(bucket, endpoint_url=server) as storage:
         for i, key in enumerate(keys):
             (tmp_path / "source").write_text(str(i))
-            await storage.upload(transfer(key), tmp_path / "source")
+            await storage.upload(transfer(key), tmp_path / "source", ObjectInfo())
         for i, key in enumerate(keys):
             await storage.download(transfer(key), tmp_path / "target")
             assert str(i) == (tmp_path / "target").read_text()
@@ -142,26 +143,65 @@ async def test_an_object_exists_once_it_is_uploaded(
         for key, content in (("a", b"x"), ("b", b""), ("../c", bytes(100_000))):
             (tmp_path / "source").write_bytes(content)
             assert not await storage.exists(transfer(key))
-            await storage.upload(transfer(key), tmp_path / "source")
+            await storage.upload(transfer(key), tmp_path / "source", ObjectInfo())
             assert await storage.exists(transfer(key))
     async with open_s3("no-such-bucket", endpoint_url=server) as storage:
         with pytest.raises(UnavailableError, match="NoSuchBucket"):
             await storage.exists(transfer("a"))
 
 
+async def test_an_object_keeps_the_sha256_and_the_metadata_of_its_artifact(
+    server: str, bucket: str, tmp_path: Path
+) -> None:
+    """Also with long keys and texts that are not ASCII. What has no space is refused."""
+    (tmp_path / "source").write_bytes(b"x")
+    infos = [
+        ObjectInfo(),
+        ObjectInfo("a" * 64),
+        ObjectInfo("b" * 64, {"content-type": "text/plain", "tag": "é ü\n", "Ä": ""}),
+        ObjectInfo(None, {"large": "x" * 1_900}),
+    ]
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        for key in ("a", "x" * 1_500, "\0"):
+            for info in infos:
+                await storage.upload(transfer(key), tmp_path / "source", info)
+                assert info == await storage.download(transfer(key), tmp_path / "target")
+        with pytest.raises(ValueError, match="the metadata of artifact 'a' needs 2"):
+            await storage.upload(
+                transfer("a"), tmp_path / "source", ObjectInfo(None, {"n": "x" * 2_048})
+            )
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"forebay-sha256": "abc"}, {"forebay-metadata": "{"}, {"forebay-metadata": "[]"}]
+)
+async def test_metadata_that_cannot_be_read_fails_the_download(
+    server: str, bucket: str, tmp_path: Path, metadata: dict[str, str]
+) -> None:
+    """Objects of other programs have none of ours, and are accepted."""
+    client: Any = boto3.client("s3", endpoint_url=server)
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        client.put_object(Bucket=bucket, Key="other", Body=b"x", Metadata={"mine": "1"})
+        assert ObjectInfo() == await storage.download(transfer("other"), tmp_path / "target")
+        client.put_object(Bucket=bucket, Key="bad", Body=b"x", Metadata=metadata)
+        with pytest.raises(ValueError, match=r"."):
+            await storage.download(transfer("bad"), tmp_path / "target")
+    client.close()
+
+
 async def test_a_long_key_is_in_the_metadata_of_its_object(
     server: str, bucket: str, tmp_path: Path
 ) -> None:
-    """Its name has only a hash. A key of more than 2,000 bytes is not in the metadata either."""
+    """Its name has only a hash. A key of more than some 2,000 bytes is not in the metadata."""
     (tmp_path / "source").write_bytes(b"x")
     client: Any = boto3.client("s3", endpoint_url=server)
     async with open_s3(bucket, endpoint_url=server) as storage:
         for key, expected in (
             ("é/" + "x" * 1_500, {"forebay-key": "%C3%A9%2F" + "x" * 1_500}),
-            ("x" * 2_001, {}),
+            ("x" * 2_100, {}),
             ("x" * 900, {}),
         ):
-            await storage.upload(transfer(key), tmp_path / "source")
+            await storage.upload(transfer(key), tmp_path / "source", ObjectInfo())
             head = client.head_object(Bucket=bucket, Key=object_name(key))
             assert expected == head["Metadata"]
     client.close()
@@ -245,7 +285,7 @@ async def test_a_rate_limited_request_is_not_repeated(answering: Answering, tmp_
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(RateLimitedError):
-            await storage.upload(transfer("k"), tmp_path / "source")
+            await storage.upload(transfer("k"), tmp_path / "source", ObjectInfo())
         with pytest.raises(RateLimitedError):
             await storage.download(transfer("k"), tmp_path / "target")
     assert 2 == answering.requests
@@ -259,7 +299,7 @@ async def test_a_server_that_serves_no_request_is_unavailable(
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(UnavailableError):
-            await storage.upload(transfer("k"), tmp_path / "source")
+            await storage.upload(transfer("k"), tmp_path / "source", ObjectInfo())
         with pytest.raises(UnavailableError):
             await storage.download(transfer("k"), tmp_path / "target")
     assert 2 == answering.requests
@@ -271,7 +311,7 @@ async def test_other_refusals_are_failures(answering: Answering, tmp_path: Path)
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(ClientError):
-            await storage.upload(transfer("k"), tmp_path / "source")
+            await storage.upload(transfer("k"), tmp_path / "source", ObjectInfo())
         with pytest.raises(ClientError):
             await storage.download(transfer("k"), tmp_path / "target")
     assert 2 == answering.requests
@@ -302,7 +342,7 @@ async def test_the_code_of_the_error_counts(
     (tmp_path / "source").write_bytes(b"x")
     async with open_s3("bucket", endpoint_url=answering.url) as storage:
         with pytest.raises(expected):
-            await storage.upload(transfer("k"), tmp_path / "source")
+            await storage.upload(transfer("k"), tmp_path / "source", ObjectInfo())
         with pytest.raises(expected):
             await storage.download(transfer("k"), tmp_path / "target")
 
@@ -346,7 +386,7 @@ async def test_a_server_that_refuses_connections_is_unavailable(tmp_path: Path) 
         with pytest.raises(UnavailableError):
             await storage.download(transfer("k"), tmp_path / "target")
         with pytest.raises(UnavailableError):
-            await storage.upload(transfer("k"), tmp_path / "source")
+            await storage.upload(transfer("k"), tmp_path / "source", ObjectInfo())
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from forebay.cache import (
     Cache,
     CacheOptions,
     MissingError,
+    ObjectInfo,
     ObjectStorage,
     S3Transfer,
     TransferType,
@@ -117,6 +118,7 @@ class FakeStorage:
 
     Attributes:
         objects: the contents of the objects, by key.
+        infos: what was kept with the objects, by key.
         raises: the exceptions that transfers raise, by key.
         calls: the transfers that were tried, in order: the type, the key, the time.
         running: how many transfers are in progress.
@@ -126,6 +128,7 @@ class FakeStorage:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.infos: dict[str, ObjectInfo] = {}
         self.raises: dict[str, BaseException] = {}
         self.calls: list[tuple[str, str, float]] = []
         self.running = 0
@@ -154,20 +157,22 @@ class FakeStorage:
         if key in self.raises:
             raise self.raises[key]
 
-    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None:
         key = transfer.key
         await self._call("upload", key)
         if not path.exists():
             raise MissingError(key)
         self.objects[key] = path.read_bytes()
+        self.infos[key] = info
 
     async def exists(self, transfer: S3Transfer) -> bool:
         await self._call("exists", transfer.key)
         return transfer.key in self.objects
 
-    async def download(self, transfer: S3Transfer, path: Path) -> None:
+    async def download(self, transfer: S3Transfer, path: Path) -> ObjectInfo:
         key = transfer.key
         await self._call("download", key)
         if key not in self.objects:
             raise MissingError(key)
         path.write_bytes(self.objects[key])
+        return self.infos.get(key, ObjectInfo())

@@ -8,6 +8,7 @@ from typing import assert_type
 from forebay import BufferStatistics
 from forebay.cache import (
     CasArtifact,
+    ObjectInfo,
     ObjectStorage,
     Removal,
     S3Transfer,
@@ -22,9 +23,10 @@ from forebay.cache.s3 import S3Storage, open_s3
 class Local:
     """A class with these three methods is an object storage."""
 
-    async def upload(self, transfer: S3Transfer, path: Path) -> None: ...
+    async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None: ...
 
-    async def download(self, transfer: S3Transfer, path: Path) -> None: ...
+    async def download(self, transfer: S3Transfer, path: Path) -> ObjectInfo:
+        return ObjectInfo()
 
     async def exists(self, transfer: S3Transfer) -> bool:
         return transfer.key == ""

@@ -38,6 +38,7 @@ from forebay.cache.artifact import (
     DigestMismatchError,
     SizeMismatchError,
 )
+from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles, Removal
@@ -45,11 +46,13 @@ from forebay.cache.key_value_evictor import KeyValueEvictor
 from forebay.cache.key_values import KeyValueStore
 from forebay.cache.object_storage import (
     MissingError,
+    ObjectInfo,
     ObjectStorage,
     RateLimitedError,
     UnavailableError,
 )
 from forebay.cache.options import CacheOptions
+from forebay.cache.read_through import ReadThrough, ReadThroughStatistics
 from forebay.cache.tables import (
     CasArtifact,
     Clock,
@@ -65,6 +68,7 @@ from forebay.cache.vacuum import DatabaseVacuum
 __all__ = [
     "Artifact",
     "ArtifactFiles",
+    "ArtifactKey",
     "ArtifactReader",
     "ArtifactStatistics",
     "Cache",
@@ -82,9 +86,12 @@ __all__ = [
     "KeyValueEvictor",
     "KeyValueStore",
     "MissingError",
+    "ObjectInfo",
     "ObjectStorage",
     "ProjectDeletion",
     "RateLimitedError",
+    "ReadThrough",
+    "ReadThroughStatistics",
     "Removal",
     "S3Transfer",
     "S3Transfers",

@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from forebay import Buffer
 from forebay.cache._arguments import Chunk, checked_chunk
 from forebay.cache._key_locks import KeyLocks
+from forebay.cache._outbox import InsertionTimes, upload_request
 from forebay.cache._upload import Upload
 from forebay.cache._workers import CloseGuard
 from forebay.cache.artifact import (
@@ -27,6 +28,7 @@ from forebay.cache.artifact import (
     DigestMismatchError,
     SizeMismatchError,
 )
+from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.files import ArtifactFiles, OpenFile
 from forebay.cache.tables import CasArtifact, Clock
 
@@ -81,6 +83,7 @@ class ArtifactContents:
         clock: Clock,
         touch_interval: float,
         known_artifacts: int,
+        insertions: InsertionTimes,
     ) -> None:
         """Set the buffer and the files.
 
@@ -90,6 +93,7 @@ class ArtifactContents:
             clock: returns the times of the rows.
             touch_interval: the shortest time between two recorded accesses, in seconds.
             known_artifacts: how many rows are kept in memory.
+            insertions: the times of queued uploads.
         """
         self.locks = KeyLocks()
         self._hits = self._misses = self._hit_bytes = 0
@@ -97,6 +101,7 @@ class ArtifactContents:
         self._buffer = buffer
         self._files = files
         self._clock = clock
+        self._insertions = insertions
         self._touch_interval = touch_interval * 1_000_000
         self._known: LRUCache[str, _Known] = LRUCache(known_artifacts)
         self._loads: dict[str, _Loads] = {}
@@ -113,6 +118,7 @@ class ArtifactContents:
         size: int | None,
         sha256: str | None,
         metadata: Mapping[str, str],
+        upload_as: ArtifactKey | None,
         guard: CloseGuard,
     ) -> Artifact:
         """Store an artifact: its content, then its row."""
@@ -128,7 +134,10 @@ class ArtifactContents:
             with self.locks.hold([key]):
                 guard.check_open()
                 artifact = Artifact(key, upload.size, digest, metadata, self._next_stored_at())
-                await self._place(upload, artifact)
+                request = None
+                if upload_as is not None:
+                    request = upload_request(upload_as, self._insertions.next())
+                await self._place(upload, artifact, request)
         finally:
             await upload.discard()
         self._stored += 1
@@ -139,10 +148,10 @@ class ArtifactContents:
         self._latest = max(self._clock(), self._latest + 1)
         return self._latest
 
-    async def _place(self, upload: Upload, artifact: Artifact) -> None:
+    async def _place(self, upload: Upload, artifact: Artifact, request: str | None) -> None:
         """Enqueue the row, then put the file in its place, or undo both."""
         now = self._clock()
-        await self._buffer.enqueue(_row(artifact, now))
+        await self._buffer.enqueue(_row(artifact, now, request))
         # From here on the row describes a file that is not there yet, so cancellation waits.
         try:
             with trio.fail_after(_PLACE_TIMEOUT) as scope:
@@ -160,6 +169,23 @@ class ArtifactContents:
 
     async def open(self, key: str) -> ArtifactReader | None:
         """Open the file of an artifact, if its row describes it, and record the access."""
+        found = await self._open(key)
+        if found is None:
+            return None
+        known, file = found
+        self.touch(known)
+        return _reader(known, file)
+
+    async def current(self, key: str) -> Artifact | None:
+        """Return what `open` would find, without recording an access."""
+        found = await self._open(key)
+        if found is None:
+            return None
+        known, file = found
+        file.file.close()
+        return known.artifact
+
+    async def _open(self, key: str) -> tuple[_Known, OpenFile] | None:
         undescribed = None
         while (file := await self._files.open(key)) is not None:
             known = None
@@ -169,20 +195,13 @@ class ArtifactContents:
                 if known is None:
                     file.file.close()
             if known is not None:
-                return self._reader(known, file)
+                return known, file
             # If the artifact was replaced since the file was opened, there is another file now.
             seen = (file.size, file.modified_ns)
             if seen == undescribed:
                 return None
             undescribed = seen
         return None
-
-    def _reader(self, known: _Known, file: OpenFile) -> ArtifactReader:
-        self.touch(known)
-        artifact = known.artifact
-        if artifact.size != file.size:
-            artifact = replace(artifact, size=file.size)
-        return ArtifactReader(artifact, file.file, file.content)
 
     def count(self, reader: ArtifactReader | None) -> None:
         """Count a hit or a miss."""
@@ -308,6 +327,13 @@ class ArtifactContents:
         self._known.clear()
 
 
+def _reader(known: _Known, file: OpenFile) -> ArtifactReader:
+    artifact = known.artifact
+    if artifact.size != file.size:
+        artifact = replace(artifact, size=file.size)
+    return ArtifactReader(artifact, file.file, file.content)
+
+
 async def _receive(upload: Upload, chunks: AsyncIterable[Chunk] | Chunk, size: int | None) -> None:
     """Write all chunks to an upload; stop behind the one that exceeds the size."""
     if not isinstance(chunks, AsyncIterable):
@@ -323,12 +349,20 @@ async def _receive(upload: Upload, chunks: AsyncIterable[Chunk] | Chunk, size: i
             await chunks.aclose()
 
 
-def _row(artifact: Artifact, now: int) -> CasArtifact:
+def _row(artifact: Artifact, now: int, upload: str | None) -> CasArtifact:
     metadata = None
     if artifact.metadata:
         metadata = json.dumps(artifact.metadata, ensure_ascii=False, separators=(",", ":"))
     return CasArtifact(
-        artifact.key, artifact.size, now, now, now, artifact.stored_at, artifact.sha256, metadata
+        key=artifact.key,
+        size_bytes=artifact.size,
+        last_accessed_at=now,
+        inserted_at=now,
+        updated_at=now,
+        stored_at=artifact.stored_at,
+        sha256=artifact.sha256,
+        metadata=metadata,
+        upload=upload,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,22 @@ from forebay import (
     open_sqlite,
     protected_context,
 )
-from forebay.cache._arguments import check_storage, check_timeout, checked_clock, checked_handles
+from forebay.cache._arguments import (
+    Chunk,
+    check_storage,
+    check_timeout,
+    checked_clock,
+    checked_handles,
+)
+from forebay.cache._copying import Copying
 from forebay.cache._folder import UnsafePathError, create_root, locked_root
 from forebay.cache._orphans import remove_orphans
+from forebay.cache._outbox import InsertionTimes
 from forebay.cache._project import ProjectDeletion, delete_project
+from forebay.cache._schema import prepare
 from forebay.cache._workers import CloseGuard, Worker, run_workers
+from forebay.cache.artifact import Artifact, ArtifactReader, ArtifactStatistics
+from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
 from forebay.cache.files import ArtifactFiles
@@ -36,6 +48,7 @@ from forebay.cache.key_value_evictor import KeyValueEvictor
 from forebay.cache.key_values import KeyValueStore
 from forebay.cache.object_storage import ObjectStorage
 from forebay.cache.options import CacheOptions
+from forebay.cache.read_through import ReadThrough, ReadThroughStatistics
 from forebay.cache.tables import (
     CAS_ARTIFACTS,
     KEY_VALUE_ENTRIES,
@@ -43,7 +56,6 @@ from forebay.cache.tables import (
     TABLES,
     Clock,
     checked_tables,
-    prepare,
     utc_now,
 )
 from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
@@ -61,8 +73,12 @@ class CacheStatistics:
     """The work of the evictor of artifacts."""
     key_value_evictor: EvictorStatistics
     """The work of the evictor of key-values."""
+    artifacts: ArtifactStatistics
+    """The use of the artifacts."""
     transfers: TransferStatistics | None
     """The work of the transfer worker; None without an object storage."""
+    read_through: ReadThroughStatistics | None
+    """What was fetched for readers; None without an object storage."""
 
     @property
     def pending(self) -> int:
@@ -94,8 +110,76 @@ class Cache:
     """Shrinks the database file after rows were deleted."""
     transfer_worker: TransferWorker | None
     """Does the queued transfers; None without an object storage."""
+    read_through: ReadThrough | None
+    """Fetches artifacts that are not here; None without an object storage."""
     guard: CloseGuard
     """Refuses calls once the cache is being closed. A program's own stores may use it too."""
+
+    async def store_artifact(
+        self,
+        name: ArtifactKey,
+        chunks: AsyncIterable[Chunk] | Chunk,
+        *,
+        size: int | None = None,
+        sha256: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Store an artifact as `CacheArtifacts.store` does, and queue its upload.
+
+        The upload is queued in the transaction that commits the row of the artifact, unless the
+        object storage has this content or there is no object storage.
+
+        Args:
+            name: the artifact.
+            chunks: as for `CacheArtifacts.store`.
+            size: as for `CacheArtifacts.store`.
+            sha256: as for `CacheArtifacts.store`.
+            metadata: as for `CacheArtifacts.store`.
+
+        Returns:
+            As `CacheArtifacts.store`.
+
+        Raises:
+            Exception: as `CacheArtifacts.store`.
+        """
+        return await self.artifacts.store(
+            str(name),
+            chunks,
+            size=size,
+            sha256=sha256,
+            metadata=metadata,
+            upload_as=None if self.transfer_worker is None else name,
+        )
+
+    @asynccontextmanager
+    async def reading_artifact(
+        self, name: ArtifactKey
+    ) -> AsyncGenerator[ArtifactReader | None, None]:
+        """Open an artifact as `CacheArtifacts.reading` does; fetch it if it is not here.
+
+        If the artifact is not here, the object storage is asked, for at most
+        `CacheOptions.read_through_timeout`, and its object is downloaded and stored. Such a read
+        counts as a miss, and as a hit if the object was there.
+
+        Args:
+            name: the artifact.
+
+        Yields:
+            As `CacheArtifacts.reading`.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        key = str(name)
+        async with self.artifacts.reading(key) as reader:
+            if reader is not None or self.read_through is None:
+                yield reader
+                return
+        if not await self.read_through.fetch(name):
+            yield None
+            return
+        async with self.artifacts.reading(key) as reader:
+            yield reader
 
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = 1.0
@@ -145,12 +229,14 @@ class Cache:
 
     def statistics(self) -> CacheStatistics:
         """Return the current state of the cache."""
-        worker = self.transfer_worker
+        worker, fetches = self.transfer_worker, self.read_through
         return CacheStatistics(
             buffers=self.buffers.statistics(),
             evictor=self.evictor.statistics(),
             key_value_evictor=self.key_value_evictor.statistics(),
+            artifacts=self.artifacts.statistics(),
             transfers=None if worker is None else worker.statistics(),
+            read_through=None if fetches is None else fetches.statistics(),
         )
 
 
@@ -248,7 +334,7 @@ async def open_cache(
         async with open_sqlite(root / "cache.db", create=tables, pragmas=pragmas) as store:
             await prepare(store)
             await remove_orphans(store, files, spill)
-            latest = await latest_insertion(store)
+            insertions = InsertionTimes(clock, await latest_insertion(store))
             async with open_buffers(
                 store,
                 *TABLES,
@@ -261,7 +347,7 @@ async def open_cache(
             ) as buffers:
                 guard = CloseGuard()
                 cache, workers = _assemble(
-                    store, buffers, root / "artifacts", storage, options, clock, guard, latest
+                    store, buffers, root / "artifacts", storage, options, clock, guard, insertions
                 )
                 async with run_workers(workers, guard, options.stop_timeout):
                     yield cache
@@ -275,7 +361,7 @@ def _assemble(
     options: CacheOptions,
     clock: Clock,
     guard: CloseGuard,
-    latest: int,
+    insertions: InsertionTimes,
 ) -> tuple[Cache, list[Worker]]:
     # The workers' stores have no guard, since the workers finish their work while the cache is
     # closed to its users.
@@ -289,6 +375,7 @@ def _assemble(
         clock=clock,
         touch_interval=options.touch_interval,
         known_artifacts=options.known_artifacts,
+        insertions=insertions,
     )
     evictor = Evictor(artifacts, files, options, guard=guard)
     key_values = KeyValueStore(
@@ -310,10 +397,14 @@ def _assemble(
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers += [evictor.run, key_value_evictor.run, vacuum.run]
-    transfer_worker = None
+    transfer_worker = read_through = None
     if storage is not None:
-        transfers = S3Transfers(store, queue, clock=clock, latest_insertion=latest)
-        transfer_worker = TransferWorker(storage, transfers, artifacts, files, options, guard=guard)
+        transfers = S3Transfers(
+            store, queue, buffers[CAS_ARTIFACTS], clock=clock, insertions=insertions
+        )
+        copying = Copying(storage, artifacts, files)
+        transfer_worker = TransferWorker(copying, transfers, artifacts, options, guard=guard)
+        read_through = ReadThrough(storage, copying, options, guard=guard)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
     cache = Cache(
@@ -322,11 +413,19 @@ def _assemble(
         files=ArtifactFiles(directory, guard=guard),
         key_values=key_values.guarded(guard),
         artifacts=artifacts.guarded(guard),
-        transfers=S3Transfers(store, queue, clock=clock, latest_insertion=latest, guard=guard),
+        transfers=S3Transfers(
+            store,
+            queue,
+            buffers[CAS_ARTIFACTS],
+            clock=clock,
+            insertions=insertions,
+            guard=guard,
+        ),
         evictor=evictor,
         key_value_evictor=key_value_evictor,
         vacuum=vacuum,
         transfer_worker=transfer_worker,
+        read_through=read_through,
         guard=guard,
     )
     return cache, workers

@@ -26,8 +26,10 @@ from forebay.cache._arguments import (
 )
 from forebay.cache._contents import ArtifactContents
 from forebay.cache._deletion import ArtifactDeletion
+from forebay.cache._outbox import InsertionTimes
 from forebay.cache._workers import CloseGuard
 from forebay.cache.artifact import Artifact, ArtifactReader, ArtifactStatistics
+from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.files import ArtifactFiles, Removal
 from forebay.cache.tables import CasArtifact, Clock, Executes, S3Transfer
 
@@ -73,6 +75,7 @@ class CacheArtifacts:
         clock: Clock,
         touch_interval: float = 60.0,
         known_artifacts: int = 65_536,
+        insertions: InsertionTimes | None = None,
         guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
@@ -87,6 +90,7 @@ class CacheArtifacts:
             clock=clock,
             touch_interval=touch_interval,
             known_artifacts=known_artifacts,
+            insertions=insertions or InsertionTimes(clock, 0),
         )
         self._deletion = ArtifactDeletion(buffer, files, self._contents)
 
@@ -104,6 +108,7 @@ class CacheArtifacts:
         size: int | None = None,
         sha256: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        upload_as: ArtifactKey | None = None,
     ) -> Artifact:
         """Store an artifact with its SHA-256 and metadata, and replace the one with this key.
 
@@ -126,6 +131,9 @@ class CacheArtifacts:
             size: the announced size, in bytes, to check; None if it is not known.
             sha256: the announced SHA-256, in hexadecimal digits, to check; None not to check it.
             metadata: texts to keep with the artifact, by name.
+            upload_as: queue the upload to the object storage, of the artifact of this account,
+                project and kind, in the transaction that commits the row. Content that is in the
+                storage, or queued, is not uploaded again. None queues nothing.
 
         Returns:
             What was stored, with its size and its SHA-256.
@@ -146,6 +154,7 @@ class CacheArtifacts:
             size=None if size is None else checked_size("size", size),
             sha256=None if sha256 is None else checked_sha256("sha256", sha256),
             metadata=checked_metadata("metadata", metadata),
+            upload_as=upload_as,
             guard=self._guard,
         )
 
@@ -199,6 +208,38 @@ class CacheArtifacts:
             return None
         reader.file.close()
         return reader.artifact
+
+    async def current(self, key: str) -> Artifact | None:
+        """Return what `find` would, without recording an access.
+
+        Args:
+            key: as for `find`.
+
+        Raises:
+            TypeError: as for `find`.
+            ValueError: as for `find`.
+            OSError: as for `find`.
+        """
+        self._guard.check_open()
+        return await self._contents.current(checked_text("key", key))
+
+    async def mark_uploaded(self, key: str, sha256: str) -> None:
+        """Record which content of an artifact is in the object storage.
+
+        Waits while the buffer is full. Cancelled, it has recorded nothing.
+
+        Args:
+            key: the artifact's key.
+            sha256: the SHA-256 of the content, in hexadecimal digits.
+
+        Raises:
+            TypeError: an argument is not a str.
+            ValueError: the key is empty or cannot be encoded as UTF-8, or `sha256` does not have 64
+                hexadecimal digits.
+        """
+        self._guard.check_open()
+        uploaded = checked_sha256("sha256", sha256)
+        await self._buffer.enqueue_update(checked_text("key", key), uploaded_sha256=uploaded)
 
     def statistics(self) -> ArtifactStatistics:
         """Return the counts since the cache was opened."""

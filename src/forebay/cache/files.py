@@ -276,6 +276,24 @@ class ArtifactFiles:
                 await self._threads.run(partial.discard)
             raise
 
+    @asynccontextmanager
+    async def scratch(self) -> AsyncGenerator[Path, None]:
+        """Create a temporary file for the duration of the block.
+
+        Yields:
+            The path of an empty file, which is removed when the block ends.
+
+        Raises:
+            OSError: the file cannot be created.
+        """
+        partial = PartialFile(self._partial)
+        await self._threads.run(lambda: os.close(partial.create()))
+        try:
+            yield partial.path
+        finally:
+            with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+                await self._threads.run(partial.discard)
+
     def upload(self) -> Upload:
         """Return a new upload, whose content can become the file of a key."""
         return Upload(self._partial, self._threads)

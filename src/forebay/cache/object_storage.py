@@ -6,7 +6,8 @@ import enum
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,20 @@ class MissingError(ForebayError):
     """There is nothing to transfer: the object or the file does not exist."""
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What an object storage keeps with the content of an artifact.
+
+    Attributes:
+        sha256: the SHA-256 of the content, in lower-case hexadecimal digits; None if it is not
+            known. A download with another content is refused.
+        metadata: the texts that were stored with the artifact.
+    """
+
+    sha256: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 class ObjectStorage(Protocol):
     """A storage of objects, such as S3. Each artifact key has its own object.
 
@@ -47,12 +62,13 @@ class ObjectStorage(Protocol):
     have taken effect, so the methods must be safe to repeat.
     """
 
-    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None:
         """Copy a file to the object of this artifact, and replace the object if there is one.
 
         Args:
             transfer: the artifact to copy.
             path: the file.
+            info: what to keep with the object, so that `download` returns it.
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.
@@ -65,12 +81,15 @@ class ObjectStorage(Protocol):
         """
         ...
 
-    async def download(self, transfer: S3Transfer, path: Path) -> None:
+    async def download(self, transfer: S3Transfer, path: Path) -> ObjectInfo:
         """Copy the object of this artifact to a file. If this raises, the caller removes the file.
 
         Args:
             transfer: the artifact to copy.
             path: the file, which exists and is empty.
+
+        Returns:
+            What `upload` got; ``ObjectInfo()`` if the storage does not keep it.
 
         Raises:
             RateLimitedError: the storage asks for fewer requests.

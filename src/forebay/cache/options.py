@@ -62,6 +62,8 @@ class CacheOptions(Options):
             the defaults, a transfer is dropped about 5 to 10 hours after its first failure. Its
             `max_attempts` is ignored, since `transfer_attempts` is the limit.
         transfer_timeout: the time limit of one attempt; above 0. `math.inf` means no limit.
+        read_through_timeout: how long a reader waits for an artifact that has to be fetched from
+            the object storage; above 0, and at most `math.inf`.
         transfer_backoff: by how much the pause grows after the first, second, … run in a row that
             the storage ended without any transfer done. Its `max_attempts` is ignored, since
             these transfers stay queued until they are done.
@@ -88,6 +90,7 @@ class CacheOptions(Options):
     transfer_attempts: Annotated[int, _COUNT] = 8
     transfer_retry: Annotated[RetryPolicy, _RETRY] = _TRANSFER_RETRY
     transfer_timeout: Annotated[float, _INTERVAL] = 300.0
+    read_through_timeout: Annotated[float, _INTERVAL] = 30.0
     transfer_backoff: Annotated[RetryPolicy, _RETRY] = _TRANSFER_BACKOFF
     stop_timeout: Annotated[float, _TIMEOUT] = 30.0
 

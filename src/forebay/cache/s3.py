@@ -6,8 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVarTuple, cast
-from urllib.parse import quote
+from typing import Any, BinaryIO, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
 import anyio.from_thread
@@ -20,8 +19,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.cache._arguments import check_seconds, checked_limit
 from forebay.cache._s3_errors import translate
-from forebay.cache.object_names import object_key, object_name
-from forebay.cache.object_storage import MissingError
+from forebay.cache._s3_metadata import info_of, metadata_of
+from forebay.cache.object_names import object_name
+from forebay.cache.object_storage import MissingError, ObjectInfo
 from forebay.cache.tables import S3Transfer
 
 # Each call has a thread already. Threads that boto3 starts would not count in its limiter.
@@ -30,9 +30,7 @@ _ONE_THREAD = TransferConfig(use_threads=False)
 _CHUNK = 16 * 1024
 """How many bytes of a download are read between two checks for cancellation."""
 
-_MAX_METADATA = 2_000
-"""The longest key in the metadata of an object, in bytes."""
-
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
@@ -71,8 +69,11 @@ class S3Storage:
     """One bucket of S3 or of a compatible server. `open_s3` opens it.
 
     The name of an object is `forebay.cache.object_names.object_name` of the artifact's key, which
-    for an ordinary key is the key itself. If the name has only a hash of a long key, the object has
-    the key in its metadata, as `forebay-key`, percent-encoded, unless that is too long as well.
+    for an ordinary key is the key itself. The metadata of an object has, percent-encoded:
+
+    * `forebay-sha256`: the SHA-256 of the content, if it is known;
+    * `forebay-metadata`: the texts that were stored with the artifact, as JSON, if there are any;
+    * `forebay-key`: the artifact's key, if the name has only a hash of it and there is space.
 
     A call is one attempt; the transfer worker retries and backs off.
 
@@ -97,25 +98,28 @@ class S3Storage:
     def __repr__(self) -> str:
         return f"<forebay.cache.s3.S3Storage {self._bucket!r}>"
 
-    async def upload(self, transfer: S3Transfer, path: Path) -> None:
+    async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None:
         """Copy a file to an object, a large file in parts. Cancelled, it may still complete.
 
         Args:
             transfer: the artifact to copy.
             path: the file. A symbolic link is refused with OSError.
+            info: what to keep with the object.
 
         Raises:
             RateLimitedError: the server answered 429 or 503, or with a code for too many requests.
             UnavailableError: the server did not answer in time; it answered 401, 403, 407, 408 or
                 500 and above; credentials are missing or expired; or the bucket does not exist.
             MissingError: the file does not exist.
+            ValueError: `info` has more than the 2,000 bytes that S3 has space for.
             botocore.exceptions.ClientError: the server refused the request for another reason.
             botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
-        await self._call(self._upload, transfer.key, path)
+        await self._call(self._upload, transfer.key, path, info)
 
-    def _upload(self, key: str, path: Path) -> None:
+    def _upload(self, key: str, path: Path, info: ObjectInfo) -> None:
         name = object_name(key)
+        metadata = metadata_of(key, name, info)
         try:
             body = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
         except FileNotFoundError as error:
@@ -127,27 +131,31 @@ class S3Storage:
                 name,
                 Callback=_check_cancelled,
                 Config=_ONE_THREAD,
-                ExtraArgs={"Metadata": _metadata(key, name)},
+                ExtraArgs={"Metadata": metadata},
             )
 
-    async def download(self, transfer: S3Transfer, path: Path) -> None:
+    async def download(self, transfer: S3Transfer, path: Path) -> ObjectInfo:
         """Copy an object to a file. Cancelled, it may still write to the file.
 
         Args:
             transfer: the artifact to copy.
             path: the file.
 
+        Returns:
+            What was kept with the object.
+
         Raises:
             RateLimitedError: the server answered 429 or 503, or with a code for too many requests.
             UnavailableError: the server did not answer in time; it answered 401, 403, 407, 408 or
                 500 and above; credentials are missing or expired; or the bucket does not exist.
             MissingError: the object does not exist.
+            ValueError: the metadata of the object cannot be read.
             botocore.exceptions.ClientError: the server refused the request for another reason.
             botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
         """
-        await self._call(self._download, transfer.key, path)
+        return await self._call(self._download, transfer.key, path)
 
-    def _download(self, key: str, path: Path) -> None:
+    def _download(self, key: str, path: Path) -> ObjectInfo:
         # Not download_fileobj: it requests the head first, whose response is the same for a missing
         # object and a missing bucket.
         response = self._client.get_object(Bucket=self._bucket, Key=object_name(key))
@@ -158,6 +166,7 @@ class S3Storage:
                 while chunk := body.read(_CHUNK):
                     _check_cancelled()
                     file.write(chunk)
+        return info_of(response["Metadata"])
 
     async def exists(self, transfer: S3Transfer) -> bool:
         """Return whether there is an object of this artifact.
@@ -190,9 +199,9 @@ class S3Storage:
         with closing(response["Body"]) as body:
             body.read(1)
 
-    async def _call(self, call: Callable[[*Ts], None], *arguments: *Ts) -> None:
+    async def _call(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
         try:
-            await anyio.to_thread.run_sync(
+            return await anyio.to_thread.run_sync(
                 call, *arguments, limiter=self._threads, abandon_on_cancel=True
             )
         except (ClientError, BotoCoreError) as error:
@@ -200,14 +209,6 @@ class S3Storage:
             if translated is error:
                 raise
             raise translated from error
-
-
-def _metadata(key: str, name: str) -> dict[str, str]:
-    """Return the metadata of an object: its key, if its name has only a hash of the key."""
-    encoded = quote(key, safe="")
-    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html: 2 KB with the names.
-    named = object_key(name) is not None or len(encoded) > _MAX_METADATA
-    return {} if named else {"forebay-key": encoded}
 
 
 class _CancelledError(Exception):

@@ -1,4 +1,4 @@
-"""The three tables of a build cache: their rows, merge rules and schema.
+"""The three tables of a build cache: their rows and merge rules.
 
 Every time is an integer, in microseconds since 1970-01-01T00:00:00 UTC. Integers compare and sort
 exactly, and have no time zone.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from forebay import Keep, Max, SqliteStore, Table
+from forebay import Keep, Max, Table
 
 Clock: TypeAlias = Callable[[], int]
 """Returns the time, in microseconds since 1970-01-01T00:00:00 UTC."""
@@ -63,6 +63,10 @@ class CasArtifact(NamedTuple):
     """The SHA-256 of the content, in lower-case hexadecimal digits."""
     metadata: str | None = None
     """The texts that were stored with the artifact, as a JSON object; None if there are none."""
+    upload: str | None = None
+    """The request of an upload, as the triggers of the table read it; None if there is none."""
+    uploaded_sha256: str | None = None
+    """The SHA-256 of the content in the object storage; None if it is not known."""
 
 
 class S3Transfer(NamedTuple):
@@ -93,7 +97,7 @@ CAS_ARTIFACTS: Final = Table(
     CasArtifact,
     name="cas_artifacts",
     key="key",
-    merge={"inserted_at": Keep, "last_accessed_at": Max},
+    merge={"inserted_at": Keep, "last_accessed_at": Max, "uploaded_sha256": Keep},
 )
 # Queueing a transfer that is queued already has no effect.
 S3_TRANSFERS: Final = Table(
@@ -101,68 +105,6 @@ S3_TRANSFERS: Final = Table(
 )
 
 TABLES: Final = (KEY_VALUE_ENTRIES, CAS_ARTIFACTS, S3_TRANSFERS)
-
-_SCHEMA: Final = (
-    """
-    CREATE TABLE IF NOT EXISTS key_value_entries (
-        id INTEGER PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
-        payload BLOB NOT NULL,
-        size_bytes INTEGER NOT NULL,
-        written_at INTEGER NOT NULL,
-        last_accessed_at INTEGER NOT NULL,
-        inserted_at INTEGER NOT NULL,
-        updated_at INTEGER NOT NULL
-    )
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS cas_artifacts (
-        id INTEGER PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
-        size_bytes INTEGER,
-        last_accessed_at INTEGER NOT NULL,
-        inserted_at INTEGER NOT NULL,
-        updated_at INTEGER NOT NULL,
-        stored_at INTEGER,
-        sha256 TEXT,
-        metadata TEXT
-    )
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS s3_transfers (
-        id TEXT NOT NULL PRIMARY KEY,
-        type TEXT NOT NULL CHECK (type IN ('upload', 'download')),
-        account_handle TEXT NOT NULL,
-        project_handle TEXT NOT NULL,
-        artifact_type TEXT NOT NULL,
-        key TEXT NOT NULL,
-        inserted_at INTEGER NOT NULL,
-        attempts INTEGER NOT NULL DEFAULT 0,
-        next_attempt_at INTEGER NOT NULL DEFAULT 0,
-        sha256 TEXT NOT NULL DEFAULT '',
-        UNIQUE (type, key, sha256)
-    )
-    """,
-)
-
-_INDEXES: Final = (
-    # For eviction. The key makes the order of artifacts with the same time definite, so that a
-    # batch can continue where the previous one ended.
-    """
-    CREATE INDEX IF NOT EXISTS cas_artifacts_last_accessed_at
-    ON cas_artifacts (last_accessed_at, key)
-    """,
-    # It has all columns that eviction reads, which are much smaller than the payloads.
-    """
-    CREATE INDEX IF NOT EXISTS key_value_entries_last_accessed_at
-    ON key_value_entries (last_accessed_at, key, size_bytes)
-    """,
-    # The last column lets the index skip delayed transfers without reading their rows.
-    """
-    CREATE INDEX IF NOT EXISTS s3_transfers_queue
-    ON s3_transfers (type, inserted_at, id, next_attempt_at)
-    """,
-)
 
 
 class Executes(Protocol):
@@ -196,38 +138,3 @@ def checked_tables(tables: Sequence[Table[Any]]) -> tuple[Table[Any], ...]:
             )
         taken.add(each.name.lower())
     return checked
-
-
-_ADDED_COLUMNS: Final = {"stored_at": "INTEGER", "sha256": "TEXT", "metadata": "TEXT"}
-"""The columns that `cas_artifacts` did not have in earlier versions."""
-
-
-async def prepare(store: SqliteStore) -> None:
-    """Create the tables, columns and indexes that do not exist yet.
-
-    Args:
-        store: the database.
-
-    Raises:
-        SchemaError: a table of one of these names exists and has other columns.
-        sqlite3.Error: SQLite failed to create a table or an index.
-    """
-    await store.run(_execute_all, _SCHEMA)
-    await store.run(_add_columns)
-    # Checked before the indexes are created, since its error explains more than SQLite's.
-    await store.prepare(TABLES)
-    await store.run(_execute_all, _INDEXES)
-
-
-def _execute_all(raw: Executes, statements: Sequence[str]) -> None:
-    for statement in statements:
-        raw.execute(statement)
-
-
-def _add_columns(raw: Executes) -> None:
-    """Add the new columns to a table of an earlier version. Leave any other table as it is."""
-    columns = {name for _, name, *_ in raw.execute("PRAGMA main.table_info(cas_artifacts)")}
-    added = _ADDED_COLUMNS.keys() - columns
-    if columns | added == set(CasArtifact._fields) | {"id"}:
-        for name in sorted(added):
-            raw.execute(f"ALTER TABLE main.cas_artifacts ADD COLUMN {name} {_ADDED_COLUMNS[name]}")

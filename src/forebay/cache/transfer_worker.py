@@ -7,20 +7,16 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
 from forebay import RetryPolicy
+from forebay.cache._copying import Copying
 from forebay.cache._transfer_run import FairQueue, StorageHealth, TransferRun
 from forebay.cache._workers import CloseGuard, log_and_continue, pause
 from forebay.cache.artifacts import CacheArtifacts
-from forebay.cache.files import ArtifactFiles
-from forebay.cache.object_storage import (
-    MissingError,
-    ObjectStorage,
-    TransferResult,
-    classify,
-)
+from forebay.cache.object_storage import TransferResult, classify
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import S3Transfer, TransferType
 from forebay.cache.transfers import S3Transfers
@@ -50,7 +46,7 @@ class TransferStatistics:
 
 
 class TransferWorker:
-    """Takes transfers from the queue and copies artifacts by means of an `ObjectStorage`.
+    """Takes transfers from the queue and copies artifacts to and from an `ObjectStorage`.
 
     A run goes through the queue once, in batches, and alternates between uploads and downloads.
     The next run begins at the interval even while slow transfers of earlier runs continue: it
@@ -67,10 +63,9 @@ class TransferWorker:
 
     def __init__(
         self,
-        storage: ObjectStorage,
+        copying: Copying,
         transfers: S3Transfers,
         artifacts: CacheArtifacts,
-        files: ArtifactFiles,
         options: CacheOptions,
         *,
         guard: CloseGuard | None = None,
@@ -78,17 +73,15 @@ class TransferWorker:
         """Create a worker. `open_cache` does this.
 
         Args:
-            storage: where the objects are.
+            copying: uploads and downloads artifacts.
             transfers: the queue.
             artifacts: where downloads are tracked.
-            files: the artifacts' files.
             options: the intervals, limits and delays.
             guard: makes `run_once` raise once the cache is closed.
         """
-        self._storage = storage
+        self._copying = copying
         self._transfers = transfers
         self._artifacts = artifacts
-        self._files = files
         self._options = options
         self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
@@ -239,8 +232,7 @@ class TransferWorker:
             failed or the storage was unavailable.
         """
         try:
-            with trio.fail_after(self._options.transfer_timeout):
-                await self._copy(transfer)
+            done = await self._copy(transfer)
         except Exception as error:  # noqa: BLE001  # no error of one transfer may stop the others
             match classify(error):
                 case TransferResult.RATE_LIMITED:
@@ -258,8 +250,9 @@ class TransferWorker:
                     await self._transfers.delete([transfer.id])
         else:
             health.done += 1
+            if not done:
+                return True
             self._count("done")
-            # Outside the timeout, since waiting for a buffer is not a failure of the transfer.
             if transfer.type == TransferType.DOWNLOAD:
                 # The row is committed before the transfer is deleted. After a crash between the
                 # two, the next opening would otherwise remove the file as an orphan.
@@ -267,14 +260,15 @@ class TransferWorker:
             await self._transfers.delete([transfer.id])
         return True
 
-    async def _copy(self, transfer: S3Transfer) -> None:
+    async def _copy(self, transfer: S3Transfer) -> bool:
+        """Copy the artifact, and return whether the transfer is done or to be repeated."""
+        # The limit is that of the storage: waiting for a buffer is not a failure of the transfer.
+        time_limit = self._options.transfer_timeout
         if transfer.type == TransferType.UPLOAD:
-            await self._storage.upload(transfer, self._files.path(transfer.key))
-        else:
-            async with self._files.writing(transfer.key) as path:
-                await self._storage.download(transfer, path)
-                if not await self._transfers.is_queued(transfer):
-                    raise MissingError("the transfer was removed from the queue meanwhile")
+            return await self._copying.upload(transfer, time_limit)
+        wanted = partial(self._transfers.is_queued, transfer)
+        await self._copying.download(transfer, time_limit, wanted)
+        return True
 
     async def _classify_unavailable(self, health: StorageHealth) -> None:
         """Count the transfers in `health.unavailable` as failed, if the storage is healthy."""

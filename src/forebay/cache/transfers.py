@@ -18,8 +18,9 @@ from forebay.cache._arguments import (
     checked_utf8,
 )
 from forebay.cache._call_batcher import CallBatcher
+from forebay.cache._outbox import InsertionTimes
 from forebay.cache._workers import CloseGuard
-from forebay.cache.tables import Clock, Executes, S3Transfer, TransferType
+from forebay.cache.tables import CasArtifact, Clock, Executes, S3Transfer, TransferType
 
 _COLUMNS = (
     "id, type, account_handle, project_handle, artifact_type, key, inserted_at, attempts, "
@@ -69,16 +70,18 @@ class S3Transfers:
         self,
         store: SqliteStore,
         buffer: Buffer[S3Transfer],
+        artifacts: Buffer[CasArtifact],
         *,
         clock: Clock,
-        latest_insertion: int,
+        insertions: InsertionTimes,
         guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
         self._buffer = buffer
+        self._artifacts = artifacts
         self._clock = clock
         self._guard = guard or CloseGuard()
-        self._latest_insertion = latest_insertion
+        self._insertions = insertions
         self._update_all: CallBatcher[_Failure, None] = CallBatcher(self._record_failures)
 
     async def enqueue_upload(
@@ -93,13 +96,19 @@ class S3Transfers:
             project: the project's handle.
             artifact_type: the kind of the artifact, as the server names it.
             key: the artifact's key, which is the object's key as well.
-            sha256: the SHA-256 of the artifact's content, in hexadecimal digits. Then another
-                content of the key is queued separately. Empty: whatever the file has is uploaded.
+            sha256: the SHA-256 of the artifact's content, in hexadecimal digits. If this content
+                is in the storage already, nothing is queued; another content of the key is queued
+                separately. Empty: whatever the file has is uploaded.
 
         Raises:
             TypeError: an argument is not a str.
             ValueError: an argument is empty or cannot be encoded as UTF-8.
         """
+        self._guard.check_open()
+        if checked_utf8("sha256", sha256):
+            artifact = await self._artifacts.get(checked_text("key", key))
+            if artifact is not None and artifact.uploaded_sha256 == sha256:
+                return
         await self._enqueue(TransferType.UPLOAD, account, project, artifact_type, key, sha256)
 
     async def enqueue_download(
@@ -138,18 +147,12 @@ class S3Transfers:
             project_handle=checked_text("project", project),
             artifact_type=checked_text("artifact_type", artifact_type),
             key=checked_text("key", key),
-            inserted_at=self._next_insertion(),
+            inserted_at=self._insertions.next(),
             attempts=0,
             next_attempt_at=0,
-            sha256=checked_utf8("sha256", sha256),
+            sha256=sha256,
         )
         await self._buffer.enqueue(transfer)
-
-    def _next_insertion(self) -> int:
-        # Always later than the latest one, even within one microsecond or after the clock was set
-        # back, across restarts too: the queue is sorted by this time.
-        self._latest_insertion = max(self._latest_insertion + 1, self._clock())
-        return self._latest_insertion
 
     async def pending(
         self,
@@ -207,6 +210,7 @@ class S3Transfers:
     async def _flush(self, flush_timeout: float) -> bool:
         """Flush the buffer, and return whether this took no longer than the timeout."""
         with trio.move_on_after(flush_timeout) as timeout:
+            await self._artifacts.flush()  # its rows may request uploads
             await self._buffer.flush()
         return not timeout.cancelled_caught
 
