@@ -34,7 +34,7 @@ class Tokens:
         """Read tokens: ``account/project=TOKEN`` for one project, ``TOKEN`` for all.
 
         Raises:
-            ValueError: there is no token, or one has fewer than 8 characters.
+            ValueError: there is no token, or one is short or given twice.
         """
         self._projects: list[tuple[bytes, str]] = []
         for text in tokens:
@@ -43,6 +43,8 @@ class Tokens:
                 project, token = _ALL, text
             if len(token) < 8:
                 raise ValueError(f"a token has {len(token)} characters; it needs at least 8")
+            if token.encode() in dict(self._projects):
+                raise ValueError("a token is given twice: each project has its own")
             self._projects.append((token.encode(), project))
         if not self._projects:
             raise ValueError("no token: without one, nobody could use the server")

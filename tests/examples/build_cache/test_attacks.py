@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,23 @@ async def test_beyond_the_limit_the_longest_waiting_connection_is_closed(tmp_pat
         assert 200 == idle[9].ask("GET", "/up").status
         for each in idle:
             each.__exit__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in /proc")
+def test_memory_does_not_grow_with_the_size_of_an_artifact(tmp_path: Path) -> None:
+    """An upload and a download of 100 MB pass in pieces."""
+    data = bytes(100_000_000)
+    with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
+        status = Path(f"/proc/{server.process.pid}/status")
+        before = memory(status.read_text())
+        assert 200 == client.ask("PUT", "/acme/app/large", data).status
+        assert data == client.ask("GET", "/acme/app/large").body
+        assert memory(status.read_text()) - before < 10_000
+
+
+def memory(status: str) -> int:
+    """Return the highest memory of a process so far, in KiB."""
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 async def put(port: int, target: str, body: bytes) -> Answer | None:

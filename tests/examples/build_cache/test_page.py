@@ -46,6 +46,7 @@ def test_the_page_lists_the_options_and_their_defaults() -> None:
         (["--token", "short"], "5 characters"),
         (["--token", "acme/app="], "0 characters"),
         (["--token-file", "tokens"], "6 characters"),
+        (["--token", "a/b=the-same-one", "--token", "the-same-one"], "given twice"),
     ],
 )
 def test_a_weak_token_is_refused(tmp_path: Path, arguments: list[str], text: str) -> None:
