@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -14,6 +15,7 @@ import trio
 from trio.testing import MockClock
 
 from forebay import Buffer, BufferOptions, Table, Write, open_buffers
+from forebay.stores import Attempt, Batch, Outcome
 from forebay.testing import MemoryStore
 
 
@@ -163,6 +165,35 @@ async def test_a_deadline_is_noticed_at_the_next_schedule_point(mock_clock: Mock
             accepted.append(buffer.statistics().accepted - before)
     assert 10 < accepted[0] < 64
     assert 1 == accepted[1]
+
+
+class InstantStore(MemoryStore):
+    """A store that commits without letting other tasks run."""
+
+    def begin(self, batch: Batch) -> Attempt:
+        return _InstantAttempt(len(batch))
+
+
+class _InstantAttempt:
+    def __init__(self, rows: int) -> None:
+        self._outcome = Outcome({"write": rows})
+
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        return self._outcome
+
+
+async def test_other_tasks_run_between_flushes(autojump_clock: MockClock) -> None:
+    """Also if each flush is due when the last one ends, and the store lets no other task run."""
+    options = BufferOptions(batch_size=10, capacity=10_000, flush_interval=math.inf)
+    async with open_buffers(InstantStore(), NOTES, options=options) as buffers:
+        buffer = buffers[NOTES]
+        await buffer.enqueue_many(Note(str(number)) for number in range(1_000))
+        flushes = []
+        while buffer.statistics().pending >= 10:
+            flushes.append(buffer.statistics().flushes)
+            await trio.lowlevel.checkpoint()
+        assert len(flushes) > 50
+        assert max(after - before for before, after in pairwise(flushes)) <= 2
 
 
 async def produce(buffer: Buffer[Note], number: int, accepted: Counter[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -37,6 +38,18 @@ class Gated(WrappedMemoryStore):
 
     def let_through(self, table: Table[Letter]) -> None:
         self.gates[table.name][0].send_nowait(None)
+
+
+async def test_a_flush_requested_as_the_buffer_closes(autojump_clock: MockClock) -> None:
+    """The drain is that flush."""
+    options = BufferOptions(flush_interval=math.inf)
+    for _ in range(20):  # tasks of one turn of the loop run in a random order
+        async with trio.open_nursery() as nursery:
+            async with open_buffers(MemoryStore(), LETTERS, options=options) as buffers:
+                buffers[LETTERS].enqueue_nowait(Letter("a"))
+                await wait_all_tasks_blocked()
+                nursery.start_soon(buffers[LETTERS].flush)
+            assert 1 == buffers[LETTERS].statistics().committed
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

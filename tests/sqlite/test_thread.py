@@ -162,6 +162,32 @@ async def test_a_short_call_is_a_checkpoint() -> None:
     assert 200 == len(turns)
 
 
+async def test_an_eager_call_that_is_short_returns_before_other_tasks_run() -> None:
+    """Its caller can act on the result first. It is a cancellation point as each call is."""
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    turns = 0
+    promptly = 0
+    async with sqlite.connect(":memory:") as connection, trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        for _ in range(100):  # a call that is not short lets other tasks run, as on a busy machine
+            await trio.lowlevel.checkpoint()
+            before = turns
+            assert threading.current_thread() != await connection.run_eagerly(thread)
+            promptly += turns == before
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await connection.run_eagerly(lambda _raw: pytest.fail("it is cancelled"))
+        assert scope.cancelled_caught
+        nursery.cancel_scope.cancel()
+    assert promptly
+
+
 async def test_a_long_call_after_short_ones_does_not_hold_the_event_loop() -> None:
     """The loop waits for a moment, then it runs other tasks until the call ends."""
     async with sqlite.connect(":memory:") as connection:

@@ -118,17 +118,14 @@ class Coalescer:
 
     def take(self, reason: FlushReason) -> Batch:
         """Return a batch of all pending entries, and start again without any."""
-        steps = tuple(
-            step
-            for segment in (*self._ended, self._segment)
-            for step in segment.steps()
-            if len(step)
-        )
+        steps = self._segment.steps()
+        if self._ended:
+            steps = [step for segment in (*self._ended, self._segment) for step in segment.steps()]
         batch = Batch(
             table=self._table,
             accepted=tuple(self._accepted),
             entries=self._entries,
-            steps=steps,
+            steps=tuple(steps),
             reason=reason,
             stream=self._stream,
             position=self._position,

@@ -30,6 +30,8 @@ class DeadLetterLimit:
         Args:
             now: the time, in seconds of a monotonic clock.
         """
+        if not self._recorded:
+            return self._per_minute
         while self._recorded and self._recorded[0][0] <= now - _WINDOW:
             self._recorded.popleft()
         return self._per_minute - sum(count for _, count in self._recorded)

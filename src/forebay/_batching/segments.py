@@ -95,17 +95,21 @@ class CoalescedSegment:
             pending.pop(key, None)
         self._deletes[key] = None
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the steps of the segment; some may be empty."""
-        return (*self._ended_steps, *self._pending_steps())
+    def steps(self) -> list[Step]:
+        """Return the steps of the segment. None of them is empty."""
+        return [*self._ended_steps, *self._pending_steps()]
 
-    def _pending_steps(self) -> tuple[Step, ...]:
-        return (
-            DeleteStep(tuple(self._deletes)),
-            *_update_steps(self._updates_before),
-            WriteStep(tuple(self._writes.values())),
-            *_update_steps(self._updates_after),
-        )
+    def _pending_steps(self) -> list[Step]:
+        steps: list[Step] = []
+        if self._deletes:
+            steps.append(DeleteStep(tuple(self._deletes)))
+        if self._updates_before:
+            steps += _update_steps(self._updates_before)
+        if self._writes:
+            steps.append(WriteStep(tuple(self._writes.values())))
+        if self._updates_after:
+            steps += _update_steps(self._updates_after)
+        return steps
 
     def _end_pending(self) -> None:
         self._ended_steps += self._pending_steps()
@@ -137,6 +141,8 @@ class OrderedSegment:
         return self._len
 
     def _add(self, kind: _Kind, items: Sequence[Any]) -> None:
+        if not items:
+            return
         if not self._runs or self._runs[-1][0] != kind:
             self._runs.append((kind, []))
         self._runs[-1][1].extend(items)
@@ -159,12 +165,12 @@ class OrderedSegment:
         """Add a delete of the rows with this value in the `delete_by` column."""
         self._add(DeleteByStep, [value])
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the steps of the segment; some may be empty."""
-        return tuple(
+    def steps(self) -> list[Step]:
+        """Return the steps of the segment. None of them is empty."""
+        return [
             UpdateStep(kind, tuple(items)) if isinstance(kind, tuple) else kind(tuple(items))
             for kind, items in self._runs
-        )
+        ]
 
 
 class DeleteBySegment:
@@ -180,6 +186,6 @@ class DeleteBySegment:
         """Add a delete of the rows with this value."""
         self._values[value] = None
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the steps of the segment; some may be empty."""
-        return (DeleteByStep(tuple(self._values)),)
+    def steps(self) -> list[Step]:
+        """Return the only step of the segment, which is not empty."""
+        return [DeleteByStep(tuple(self._values))]

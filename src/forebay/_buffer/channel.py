@@ -89,14 +89,18 @@ class Channel:
         """Whether producers may append rows to the burst themselves."""
         self.budget: ScheduleBudget = ScheduleBudget(trio.lowlevel.current_clock())
         """When the next call has to let other tasks run."""
+        self._now = trio.lowlevel.current_clock().current_time
         self._closed = False
         self._burst_limit = batch_size
         """The length at which the burst fills a batch."""
         self._worker_waits = False
         """Whether the worker waits for a message. If so, it has received all earlier messages."""
-        self._received: deque[Burst] = deque()
+        self.received: deque[Burst] = deque()
         """Received bursts with entries left. The worker may have taken a part of the first."""
-        self._ended = False
+        self.ended: bool = False
+        """Whether the channel is closed and all its messages were received."""
+        self._unreceived = 0
+        """How many messages were sent and not received."""
         # Each burst has at least one entry. So the memory channel has at most as many bursts as the
         # capacity has entries, one new burst and one wake-up: its `send_nowait` never raises.
         self._send, self._receive = trio.open_memory_channel[Burst | _Wake](capacity.limit + 2)
@@ -259,9 +263,8 @@ class Channel:
         """Append entries for which room is reserved, and return the number of the last one."""
         burst = self._ledger.burst
         if not burst.entries:
-            burst.opened_at = trio.current_time()
-            self._send.send_nowait(burst)
-            self._worker_waits = False
+            burst.opened_at = self._now()
+            self._send_message(burst)
             if self._pending is not None:
                 self._pending.add(burst)
             if self._ledger.oldest is None:
@@ -308,14 +311,19 @@ class Channel:
     def _wake(self) -> None:
         """If the worker waits, make it check again whether a flush is due."""
         if self._worker_waits:
-            self._worker_waits = False
-            self._send.send_nowait(_Wake.WAKE)
+            self._send_message(_Wake.WAKE)
+
+    def _send_message(self, message: Burst | _Wake) -> None:
+        self._unreceived += 1
+        self._worker_waits = False
+        self._send.send_nowait(message)
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """Accept no more entries. The worker can still take those that were accepted."""
         self._closed = True
         self._close_burst()
+        self._worker_waits = False  # closing wakes it
         self._send.close()
         self._capacity.close()
 
@@ -327,11 +335,6 @@ class Channel:
     # The worker's end
 
     @property
-    def ended(self) -> bool:
-        """Whether the channel is closed and all its bursts were received."""
-        return self._ended
-
-    @property
     def exhausted(self) -> bool:
         """Whether the buffer has no room for one more entry."""
         return self._capacity.exhausted
@@ -339,17 +342,13 @@ class Channel:
     @property
     def oldest(self) -> float | None:
         """When the first received burst with entries left was opened; None if there is none."""
-        return self._received[0].opened_at if self._received else None
+        return self.received[0].opened_at if self.received else None
 
     def receive_nowait(self) -> None:
         """Receive all bursts that were sent."""
-        try:
-            while True:
-                self._keep(self._receive.receive_nowait())
-        except trio.WouldBlock:
-            pass
-        except trio.EndOfChannel:
-            self._ended = True
+        while self._unreceived:
+            self._keep(self._receive.receive_nowait())
+        self.ended = self._closed
 
     async def wait(self, deadline: float, *, missing: int) -> None:
         """Wait until a message arrives, the channel is closed, or the deadline passes.
@@ -366,14 +365,15 @@ class Channel:
             try:
                 self._keep(await self._receive.receive())
             except trio.EndOfChannel:
-                self._ended = True
+                self.ended = True
             finally:
                 self._worker_waits = False
                 self._burst_limit = self._batch_size
 
     def _keep(self, message: Burst | _Wake) -> None:
+        self._unreceived -= 1
         if isinstance(message, Burst):
-            self._received.append(message)
+            self.received.append(message)
 
     def take(self, limit: int, *, flush_due: bool) -> Taken | None:
         """Take entries of the first received burst.
@@ -388,16 +388,16 @@ class Channel:
         Returns:
             The entries; None if there are none to take.
         """
-        if not self._received:
+        if not self.received:
             return None
-        burst = self._received[0]
+        burst = self.received[0]
         if burst is self._ledger.burst:
             if not flush_due and burst.left < limit:
                 return None
             self._close_burst()
         taken = burst.take(limit)
         if not burst.left:
-            self._received.popleft()
+            self.received.popleft()
         return taken
 
     def release(self, size: int) -> None:

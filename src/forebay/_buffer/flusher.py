@@ -49,6 +49,7 @@ class Flusher:
     ) -> None:
         self._table = table
         self._store = store
+        self._now = trio.lowlevel.current_clock().current_time
         self._retry = options.retry
         self._ledger = ledger
         self._channel = channel
@@ -73,7 +74,7 @@ class Flusher:
         Raises:
             BatchError: the buffer must stop. It is the error of the last attempt.
         """
-        started = trio.current_time()
+        started = self._now()
         attempt = self._store.begin(flight.batch)
         while True:
             # The store may shield its calls, so the deadline has to be checked between them.
@@ -92,9 +93,10 @@ class Flusher:
                 self._settle(flight, flight.batch.entries, outcome, observer)
                 self.in_flight = self.retry_error = self._ledger.last_error = None
                 self.suspension.end()
-                duration = trio.current_time() - started
+                duration = self._now() - started
                 self._ledger.durations.append(duration)
-                self._log.flushed(attempts=flight.attempts, duration=duration)
+                if flight.attempts > 1:
+                    self._log.flushed(attempts=flight.attempts, duration=duration)
                 observer.committed(outcome)
                 return
 
@@ -117,7 +119,7 @@ class Flusher:
                 raise BatchError(reason, kind=FailureKind.FATAL, code=code) from error
         # The store counts the dead letters of the whole batch, so those that are settled, and
         # counted by the limit, come on top.
-        limit = self.dead_letters.remaining(trio.current_time()) + flight.dead_letters
+        limit = self.dead_letters.remaining(self._now()) + flight.dead_letters
         return await attempt.commit(rejection_limit=limit)
 
     async def _wait_or_fail(self, error: BatchError, attempts: int, *, in_drain: bool) -> None:
@@ -167,7 +169,8 @@ class Flusher:
             return
         self._channel.receive_nowait()
         rejections = part.outcome.rejections
-        self.dead_letters.record(len(rejections), trio.current_time())
+        if rejections:
+            self.dead_letters.record(len(rejections), self._now())
         self._ledger.settle(
             part.entries,
             operations=sum(part.outcome.operations.values()),
@@ -176,4 +179,5 @@ class Flusher:
         )
         self._channel.release(part.size)
         observer.settled(part.outcome)
-        self._log.refused(rejections)
+        if rejections or self._log.holds_refusals:
+            self._log.refused(rejections)

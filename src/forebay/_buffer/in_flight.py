@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from forebay._batching.batch import Batch
 from forebay._batching.coalesce import remaining_batch
@@ -18,6 +18,10 @@ class Part(NamedTuple):
     outcome: Outcome
     size: int
     """The bytes to release for them."""
+
+
+_NOTHING: Final = Outcome({})
+"""The outcome of a batch of which nothing is settled."""
 
 
 class InFlight:
@@ -39,7 +43,7 @@ class InFlight:
         self.attempts = 0
         self._size = size
         self._settled = 0
-        self._outcome = Outcome({})
+        self._outcome = _NOTHING
 
     @property
     def dead_letters(self) -> int:
@@ -60,6 +64,8 @@ class InFlight:
             return None
         before, self._settled = self._settled, entries
         earlier, self._outcome = self._outcome, outcome
+        if earlier is _NOTHING and entries == self.batch.entries:
+            return Part(entries, outcome, self._size)
         operations = {
             name: new
             for name, count in outcome.operations.items()

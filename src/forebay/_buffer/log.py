@@ -129,6 +129,11 @@ class BufferLog:
             )
         self._suspended_at, self._retry_logged = None, False
 
+    @property
+    def holds_refusals(self) -> bool:
+        """Whether entries were refused that are not logged yet."""
+        return bool(self._refused)
+
     @_never_raises
     def refused(self, rejections: Sequence[Rejection]) -> None:
         """Log that the table refused entries: once a second, with those refused since."""

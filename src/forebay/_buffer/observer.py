@@ -108,13 +108,14 @@ class _NoObserver:
         pass
 
     def flush(self, batch: Batch) -> FlushObserver:  # noqa: ARG002  # as the protocol has it
-        return _NO_FLUSH
+        return NO_FLUSH
 
     def closed(self) -> None:
         pass
 
 
-_NO_FLUSH: FlushObserver = _NoFlushObserver()
+NO_FLUSH: FlushObserver = _NoFlushObserver()
+"""The context of a flush that ignores all reports."""
 _NO_OBSERVER: BufferObserver = _NoObserver()
 
 

@@ -88,6 +88,7 @@ class Worker:
             log=self._log,
         )
         self._scope = trio.CancelScope(shield=True)
+        self._now = trio.lowlevel.current_clock().current_time
         self._coalescer = Coalescer(table, stream=stream)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
@@ -149,28 +150,37 @@ class Worker:
         self.channel.fail()
 
     async def _next_batch(self) -> InFlight | None:
-        """Wait until a flush is due and return its batch; None at the end of the channel."""
+        """Wait until a flush is due and return its batch; None at the end of the channel.
+
+        This is always a checkpoint: a store need not let other tasks run while it commits.
+        """
+        others_ran = False
         while True:
             self.channel.receive_nowait()
-            self._coalesce()
-            reason = self._policy.flush_reason(self._state(), trio.current_time())
-            if reason is not None:
+            requested = self.ledger.requested > self.ledger.settled
+            self._coalesce(flush_due=requested)
+            reason = self._policy.flush_reason(self._state(requested=requested), self._now())
+            if reason is not None and others_ran:
                 self._coalesce(flush_due=True)
                 return self._take(reason)
-            if self.channel.ended:
+            if self.channel.ended and reason is None:
                 return None
+            others_ran = True
+            if reason is not None:
+                await trio.lowlevel.checkpoint()
+                continue
             await self.channel.wait(
                 self._policy.deadline(self._oldest()),
                 missing=self._policy.batch_size - len(self._coalescer),
             )
 
-    def _state(self) -> BufferState:
+    def _state(self, *, requested: bool) -> BufferState:
         return BufferState(
-            rows=len(self._coalescer),
-            full=self.channel.exhausted,
-            requested=self.ledger.requested > self.ledger.settled,
-            closing=self.channel.ended,
-            oldest=self._oldest(),
+            len(self._coalescer),
+            self.channel.exhausted,
+            requested,
+            self.channel.ended,
+            self._oldest(),
         )
 
     def _oldest(self) -> float | None:
@@ -178,9 +188,9 @@ class Worker:
 
     def _coalesce(self, *, flush_due: bool = False) -> None:
         """Coalesce the entries received, up to the size of a batch."""
-        while (missing := self._policy.batch_size - len(self._coalescer)) > 0:
-            taken = self.channel.take(missing, flush_due=flush_due)
-            if taken is None:
+        while self.channel.received:
+            missing = self._policy.batch_size - len(self._coalescer)
+            if missing <= 0 or ((taken := self.channel.take(missing, flush_due=flush_due)) is None):
                 return
             if self._coalesced_oldest is None:
                 self._coalesced_oldest = taken.opened_at

@@ -40,6 +40,8 @@ class Instruments:
 
     def __init__(self, meter: metrics.Meter, provider: Callable[[], MeterProvider | None]) -> None:
         self.provider = provider
+        self._checked: MeterProvider | None = None
+        self._recording = False
         self.open_buffers = buffers = OpenBuffers()
         self.flush_duration = meter.create_histogram(
             "forebay.flush.duration",
@@ -107,6 +109,16 @@ class Instruments:
             meter.create_observable_gauge(
                 f"forebay.{name}", [self._callback(read)], unit=unit, description=description
             )
+
+    @property
+    def recording(self) -> bool:
+        """Whether measurements are recorded: a provider other than a no-op one is set by now."""
+        provider = self.provider()
+        if provider is not self._checked:
+            self._checked = provider
+            # The API has only no-op providers, and the proxy for a provider that is set later.
+            self._recording = not type(provider).__module__.startswith(metrics.__name__)
+        return self._recording
 
     def _callback(self, read: Callable[[], list[Reading]]) -> CallbackT:
         def observe(_options: CallbackOptions) -> list[Observation]:

@@ -20,7 +20,14 @@ from opentelemetry.trace import SpanContext, TracerProvider
 
 from forebay._batching.batch import FlushReason
 from forebay._buffer.ledger import Ledger
-from forebay._buffer.observer import BufferObserver, Capture, FlushObserver, Observe, unobserved
+from forebay._buffer.observer import (
+    NO_FLUSH,
+    BufferObserver,
+    Capture,
+    FlushObserver,
+    Observe,
+    unobserved,
+)
 from forebay._telemetry.attributes import database_attributes, encodable
 from forebay._telemetry.deliveries import DeliveryTelemetry
 from forebay._telemetry.guard import logs_errors
@@ -170,6 +177,8 @@ class _BufferTelemetry:
         self.instruments.open_buffers.add(self.buffer)
 
     def flush(self, batch: Batch) -> FlushObserver:
+        if self.tracer is None and not self.instruments.recording:
+            return NO_FLUSH
         return _FlushTelemetry(self, batch, self.producers.take(batch.end))
 
     def closed(self) -> None:

@@ -172,6 +172,15 @@ class Connection:
         self._check_usable()
         return await self._thread.run_sync(fn, self._raw, *args)
 
+    async def run_eagerly(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
+        """Call ``fn(raw, *args)`` like `run`, but let other tasks run only if this has to wait.
+
+        After a short function, no other task has run when this returns. So the caller can act on
+        the result first. It must await a checkpoint of its own soon after.
+        """
+        self._check_usable()
+        return await self._thread.run_sync(fn, self._raw, *args, eager=True)
+
     async def transaction(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Call ``fn(raw, *args)`` in the connection's thread, inside one transaction.
 

@@ -15,7 +15,8 @@ Ctrl-C interrupts nothing here, since a `KeyboardInterrupt` in a system task is 
 Trio. The program's own code gets it.
 
 To wake the event loop costs more than a short statement. So while the calls are short, the event
-loop itself waits for the next one, for 100 µs at most. A call is a checkpoint all the same.
+loop itself waits for the next one, for 100 µs at most. A call is a checkpoint all the same, unless
+its caller has something to do before other tasks run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import CoroutineType
 from typing import Any, TypeAlias, TypeVar, TypeVarTuple
@@ -141,6 +143,7 @@ class ConnectionThread:
         fn: Callable[[*Ts], T],
         *args: *Ts,
         interrupt: Callable[[], object] | None = None,
+        eager: bool = False,
     ) -> T:
         """Wait for this call's turn, then call ``fn(*args)`` in the thread.
 
@@ -154,6 +157,8 @@ class ConnectionThread:
                 runs. Then this raises the cancellation, whatever the function returns or raises.
                 By default, the result or the exception of the function counts, and
                 `trio.from_thread.check_cancelled` raises in the function.
+            eager: whether to let other tasks run only if this has to wait. The caller must await
+                a checkpoint of its own soon.
 
         Returns:
             The result of the function.
@@ -169,7 +174,7 @@ class ConnectionThread:
             await self._turn.acquire()
         try:
             call = _Call(fn, args)
-            await self._run(call, interrupt)
+            await self._run(call, interrupt, eager=eager)
         finally:
             self._turn.release()
         try:
@@ -185,16 +190,9 @@ class ConnectionThread:
             del call  # an error's traceback refers to this frame, so this would be a cycle
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, call: _Call, interrupt: Callable[[], object] | None) -> None:
-        @trio.lowlevel.enable_ki_protection
-        def abort(raise_cancel: RaiseCancel) -> trio.lowlevel.Abort:
-            call.raise_cancel = raise_cancel
-            if interrupt is None:
-                self._scope.cancel()
-            elif self._nursery is not None:
-                self._nursery.start_soon(self._keep_interrupting, call, interrupt)
-            return trio.lowlevel.Abort.FAILED
-
+    async def _run(
+        self, call: _Call, interrupt: Callable[[], object] | None, *, eager: bool
+    ) -> None:
         if self._stopped:
             raise trio.RunFinishedError(f"the thread {self._name!r} has ended with its trio.run")
         self._calls.put(call)
@@ -203,10 +201,23 @@ class ConnectionThread:
             # The thread reads it when the function has returned: that may have been before.
             if not call.returned.acquire(blocking=False):
                 self._gil_releaser.call_begins()
-                await trio.lowlevel.wait_task_rescheduled(abort)
+                await trio.lowlevel.wait_task_rescheduled(partial(self._abort, call, interrupt))
                 return
         call.ended = True
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not eager:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    @trio.lowlevel.enable_ki_protection
+    def _abort(
+        self, call: _Call, interrupt: Callable[[], object] | None, raise_cancel: RaiseCancel
+    ) -> trio.lowlevel.Abort:
+        """Note that the caller's task is cancelled, or interrupted by Ctrl-C."""
+        call.raise_cancel = raise_cancel
+        if interrupt is None:
+            self._scope.cancel()
+        elif self._nursery is not None:
+            self._nursery.start_soon(self._keep_interrupting, call, interrupt)
+        return trio.lowlevel.Abort.FAILED
 
     def stop(self) -> None:
         """End the thread after the calls that it got."""

@@ -96,8 +96,9 @@ class ClickHouseAttempt:
                 code="SPOOL_FULL",
             )
         try:
-            with self._committer.batch_errors():
-                return await spool.connection.run(self._commit, rejection_limit)
+            return await spool.connection.run(self._commit, rejection_limit)
+        except Exception as error:  # noqa: BLE001  # raised as another one
+            self._committer.raise_batch_error(error)
         finally:
             self._wake()  # also after a failure: a part of the batch may be in the spool
 

@@ -51,8 +51,10 @@ class SqliteAttempt:
         """
         committer = self._committer
         try:
-            with committer.batch_errors():
-                return await self._writer.run(self._commit_in_thread, rejection_limit)
+            # The caller settles what is committed before other tasks run.
+            return await self._writer.run_eagerly(self._commit_in_thread, rejection_limit)
+        except Exception as error:  # noqa: BLE001  # raised as another one
+            committer.raise_batch_error(error)
         finally:
             if committer.saved_position:
                 self._saved_positions.add(committer.batch.stream)

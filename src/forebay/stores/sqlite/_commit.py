@@ -15,10 +15,9 @@ violates: see `_sharing.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from forebay._batching.batch import Batch
 from forebay._batching.coalesce import remaining_batch, split_batch
@@ -138,21 +137,17 @@ class BatchCommitter:
         """Whether a COMMIT failed and the file has not been checked for its outcome since."""
         return self._in_doubt is not None
 
-    @contextmanager
-    def batch_errors(self) -> Generator[None, None, None]:
-        """Convert an error of `commit_remaining` into a `BatchError` that says what is settled."""
-        try:
-            yield
-        except BatchError as error:
+    def raise_batch_error(self, error: Exception) -> NoReturn:
+        """Raise an error of `commit_remaining` as a `BatchError` that says what is settled."""
+        if isinstance(error, BatchError):
             error.settled, error.outcome = self.settled_entries, self.outcome()
-            raise
-        except Exception as error:
-            raise batch_error(
-                error,
-                settled=self.settled_entries,
-                outcome=self.outcome(),
-                in_doubt=self.in_doubt,
-            ) from error
+            raise error
+        raise batch_error(
+            error,
+            settled=self.settled_entries,
+            outcome=self.outcome(),
+            in_doubt=self.in_doubt,
+        ) from error
 
     def outcome(self, *, duration: float = 0.0) -> Outcome:
         """Return the outcome of the settled entries."""

@@ -172,6 +172,9 @@ def statements(
         variables: the largest number of parameters that a statement may have.
         shared_inserts: whether rows may share an INSERT.
     """
+    if isinstance(step, WriteStep) and len(step) == 1:  # as after `write`: nothing to divide
+        yield Statement(write_sql(table, 1), step.rows[0])
+        return
     width = step_width(table, step)
     shared = shared_inserts if isinstance(step, WriteStep) else is_coalesced(table)
     limit = variables // width if shared else 1
@@ -192,9 +195,6 @@ def statements(
 
 
 def _split(sql_of: Callable[[int], str], rows: Sequence[Row], limit: int) -> Iterator[Statement]:
-    if len(rows) == 1:  # as after `write`: nothing to split, so this takes a third of the time
-        yield Statement(sql_of(1), rows[0])
-        return
     start = 0
     for size in STATEMENT_SIZES:
         if size > limit and size > 1:

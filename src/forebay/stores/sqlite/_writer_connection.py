@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from typing import Any, NoReturn, TypeVar
-from weakref import WeakSet
+from typing import Any, Final, NoReturn, TypeVar
+from weakref import ref
 
 from forebay._errors import StoreError
 
 Handle = TypeVar("Handle", sqlite3.Cursor, sqlite3.Blob)
+
+_MOST_HANDLES: Final = 1_000
+"""The number of handles after which those that are gone are forgotten."""
 
 
 class _AttachWatch:
@@ -39,8 +42,9 @@ class WriterConnection(sqlite3.Connection):
         self._watch = _AttachWatch()
         super().set_authorizer(self._watch)
         self._lent = False
-        self._handles: WeakSet[sqlite3.Cursor | sqlite3.Blob] = WeakSet()
-        """The cursors and blobs that the function has not closed, and perhaps others."""
+        self._handles: list[ref[sqlite3.Cursor | sqlite3.Blob]] = []
+        """The cursors and blobs that the function opened. Most of them are gone at once."""
+        self._most_handles = _MOST_HANDLES
         self._callbacks_set = False
 
     def begin_loan(self) -> None:
@@ -53,10 +57,11 @@ class WriterConnection(sqlite3.Connection):
         Call it inside the transaction: any of them could make COMMIT and ROLLBACK fail.
         """
         self._lent = False
-        if self._handles:
-            for handle in self._handles:
+        for reference in self._handles:
+            if (handle := reference()) is not None:
                 handle.close()
-            self._handles.clear()
+        self._handles.clear()
+        self._most_handles = _MOST_HANDLES
         self.row_factory = None
         self.text_factory = str
         if self._callbacks_set:
@@ -112,7 +117,10 @@ class WriterConnection(sqlite3.Connection):
 
     def _remembered(self, handle: Handle) -> Handle:
         if self._lent:
-            self._handles.add(handle)
+            self._handles.append(ref(handle))
+            if len(self._handles) > self._most_handles:
+                self._handles = [known for known in self._handles if known() is not None]
+                self._most_handles = 2 * len(self._handles) + _MOST_HANDLES
         return handle
 
     def set_authorizer(self, *args: Any, **kwargs: Any) -> None:
