@@ -11,6 +11,7 @@ import textwrap
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -165,14 +166,15 @@ async def test_a_short_call_is_a_checkpoint() -> None:
 async def test_an_eager_call_that_is_short_returns_before_other_tasks_run() -> None:
     """Its caller can act on the result first. It is a cancellation point as each call is."""
 
+    turns = 0
+    promptly = 0
+
     async def count() -> None:
         nonlocal turns
         while True:
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    turns = 0
-    promptly = 0
     async with sqlite.connect(":memory:") as connection, trio.open_nursery() as nursery:
         nursery.start_soon(count)
         for _ in range(100):  # a call that is not short lets other tasks run, as on a busy machine
@@ -186,6 +188,53 @@ async def test_an_eager_call_that_is_short_returns_before_other_tasks_run() -> N
         assert scope.cancelled_caught
         nursery.cancel_scope.cancel()
     assert promptly
+
+
+async def test_a_begun_call_that_is_short_has_ended() -> None:
+    """It needs no checkpoint. Its error is raised like its result is returned."""
+
+    def fail(_raw: sqlite3.Connection) -> None:
+        raise LookupError
+
+    ended = 0
+    async with sqlite.connect(":memory:") as connection:
+        for _ in range(100):
+            await connection.run(nothing)
+            with suppress(trio.WouldBlock):  # the last call took longer, as on a busy machine
+                begun = connection.begin(thread)
+                ended += begun.has_ended
+                assert threading.current_thread() != await begun.wait()
+            await connection.run(nothing)
+            with suppress(trio.WouldBlock):
+                failing = connection.begin(fail)
+                with pytest.raises(LookupError):
+                    await failing.wait()
+    assert ended
+
+
+async def test_a_begun_call_has_the_turn_until_it_ends() -> None:
+    """Other calls wait, and no other call begins. Nobody needs to wait for it."""
+    async with sqlite.connect(":memory:") as connection:
+        for awaited in (False, True) * 3:
+            gate = Gate()
+            begun = None
+            while begun is None:
+                await connection.run(nothing)
+                with suppress(trio.WouldBlock):
+                    begun = connection.begin(gate)
+            assert not begun.has_ended
+            with pytest.raises(trio.WouldBlock):
+                connection.begin(nothing)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.run, nothing)
+                await wait_all_tasks_blocked(0.001)
+                assert 1 == connection.statistics().waiting
+                with trio.CancelScope() as scope:
+                    scope.cancel()  # it does not cut the wait short
+                    gate.release()
+                    if awaited:
+                        await begun.wait()
+                        assert begun.has_ended
 
 
 async def test_a_long_call_after_short_ones_does_not_hold_the_event_loop() -> None:

@@ -59,5 +59,9 @@ class ScheduleBudget:
             self._paused -= 1
 
     def _renew(self) -> None:
-        self._calls_left = min(MOST_CALLS, max(1, CALLS_PER_TURN // self._paused))
-        self._ends_at = self._now() + SECONDS
+        calls = CALLS_PER_TURN // self._paused
+        if calls > 1:
+            self._calls_left = min(MOST_CALLS, calls)
+            self._ends_at = self._now() + SECONDS
+        else:
+            self._calls_left = 1  # the next call is due, whatever time it is

@@ -10,6 +10,7 @@ import trio
 
 from forebay._buffer.bulk_calls import BulkCalls
 from forebay._buffer.channel import Channel
+from forebay._buffer.direct_writer import DirectWriter
 from forebay._buffer.ledger import Ledger
 from forebay._buffer.reader import Reader
 from forebay._buffer.statistics import BufferStatistics
@@ -45,6 +46,7 @@ class Buffer(BulkCalls[R]):
         channel: Channel,
         ledger: Ledger,
         reader: Reader[R] | None,
+        direct_writer: DirectWriter,
         unsupported: Callable[[], Mapping[str, str]],
         spool_state: Callable[[], SpoolState | None],
     ) -> None:
@@ -55,6 +57,7 @@ class Buffer(BulkCalls[R]):
         self._ledger = ledger
         self._spool_state = spool_state
         self._reader = reader
+        self._direct_writer = direct_writer
         self._clock = trio.lowlevel.current_clock()
 
     @property
@@ -267,12 +270,19 @@ class Buffer(BulkCalls[R]):
             trio.BrokenResourceError: the buffer's worker failed before the row was committed.
             RowError: the table refused this row. It is in the dead letters.
         """
-        entry = self._validator.validate_row(row)
+        entry = self._recognize(row)
+        if entry is None:
+            entry = self._validator.validate_row(row)
         self._channel.check_owner()
         await trio.lowlevel.checkpoint_if_cancelled()
-        number = await self._channel.send(entry)
-        self._channel.request_flush()
-        rejection = await self._ledger.wait_settled(number)
+        flight = self._direct_writer.write_nowait(entry)
+        if flight is not None and flight.settled:
+            rejection = next(iter(flight.rejections), None)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            number = flight.batch.end if flight else await self._channel.send(entry)
+            self._channel.request_flush()
+            rejection = await self._ledger.wait_settled(number)
         if rejection is not None:
             raise RowError(
                 f"table {self.name!r} refused this row: {rejection.code}, {rejection.message}. "

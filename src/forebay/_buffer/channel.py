@@ -31,7 +31,7 @@ from forebay._buffer.ledger import Ledger
 from forebay._buffer.observer import Capture
 from forebay._buffer.pending_entries import PendingEntries
 from forebay._owner import Owner, running
-from forebay._table.operations import Entry, size_of
+from forebay._table.operations import Entry, Row, size_of
 
 
 class _Wake(enum.Enum):
@@ -44,7 +44,8 @@ class Channel:
     """The channel of one buffer.
 
     Producers call `send_nowait`, `checkpoint`, `send`, `acquire`, `send_acquired` and
-    `request_flush`. The worker calls `receive_nowait`, `wait`, `take` and `release`.
+    `request_flush`. The worker calls `receive_nowait`, `wait`, `take` and `release`. `send_alone`
+    is for `DirectWriter`.
 
     The channel closes in two steps. After `close`, producers get `trio.ClosedResourceError`, and
     the worker can still take the entries that were accepted. After `close_receive`, the worker
@@ -180,9 +181,34 @@ class Channel:
         try:
             self._capacity.acquire_nowait(1, size)
         except trio.WouldBlock:
-            self._wake()
+            self.wake()
             raise
         return self._append((entry,), only_rows=is_row, size=size)
+
+    @trio.lowlevel.enable_ki_protection
+    def send_alone(self, row: Row) -> Taken | None:
+        """Accept a row past the worker, for a flush of this row alone.
+
+        Returns:
+            The row, taken; None if it was not accepted, because the worker does not wait, or other
+            entries are pending, or have to be measured, or linked to spans.
+        """
+        burst = self._ledger.burst
+        if (
+            not self._worker_waits  # as it does not once the channel is closed
+            or not self._appendable
+            or burst.base != self._ledger.settled
+            or burst.entries
+            or not self._capacity.room
+        ):
+            return None
+        self._ledger.oldest = burst.opened_at = self._now()
+        following = Burst(burst.base + 1)
+        if self._pending is not None:
+            self._pending.add(burst)
+        burst.entries.append(row)  # now the row is accepted
+        self._ledger.burst = following
+        return burst.take(1)
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, entry: Entry) -> int:
@@ -249,7 +275,7 @@ class Channel:
     async def _acquire_one(self, size: int = 0) -> None:
         """Wait for room for one entry and reserve it, unless the buffer is closed or fails."""
         self._ledger.burst.limit = 0  # later entries must wait behind this one
-        self._wake()
+        self.wake()
         await self._capacity.acquire(size)
         try:
             self.check_open()
@@ -278,10 +304,10 @@ class Channel:
             self._capture(last - len(entries) + 1, last)
         if len(burst.entries) >= self._burst_limit:
             self._close_burst()
-            self._wake()
+            self.wake()
         elif self._capacity.exhausted:
             burst.limit = 0
-            self._wake()
+            self.wake()
         elif self._appendable:
             room = min(self._burst_limit - len(burst.entries), self._capacity.room)
             # The last entry comes to the channel again, which has to wake the worker then.
@@ -305,10 +331,10 @@ class Channel:
         self._owner.check()
         number = self._ledger.accepted
         if self._ledger.request(number):
-            self._wake()
+            self.wake()
         return number
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         """If the worker waits, make it check again whether a flush is due."""
         if self._worker_waits:
             self._send_message(_Wake.WAKE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -17,10 +17,13 @@ from forebay._buffer.suspension import Suspension
 from forebay._errors import SchemaError
 from forebay._options import JITTER, BufferOptions
 from forebay._table.table import Table
-from forebay.stores import Attempt, BatchError, FailureKind, Outcome, Store
+from forebay.stores import Batch, BatchError, FailureKind, Outcome, PromptAttempt, Store
 
 _RETRIED = frozenset({FailureKind.TRANSIENT, FailureKind.IN_DOUBT})
 """The failures that a retry may fix, without anybody who removes a cause."""
+
+_SHORT: Final = 0.001
+"""The longest time for which a store keeps other tasks from running, in seconds."""
 
 
 class Flusher:
@@ -61,55 +64,84 @@ class Flusher:
         """The batch that is being flushed, or will be next; None once it is settled."""
         self.retry_error: BatchError | None = None
         """Why the last attempt at the batch in flight failed; None if none did."""
+        self.last_was_short: bool = True
+        """Whether the last flush was so short that no other task may have run meanwhile."""
 
-    async def flush(self, flight: InFlight, observer: FlushObserver) -> None:
+    def take(self, batch: Batch, size: int, observer: FlushObserver) -> InFlight:
+        """Make a batch the one in flight. From here on the flusher names its entries.
+
+        Args:
+            batch: the batch.
+            size: the bytes to release once it is settled.
+            observer: gets the attempts and their outcome. It is the context of `flush`.
+        """
+        attempt = self._store.begin(batch)
+        flight = InFlight(batch, attempt, observer, size=size, started=self._now())
+        self.in_flight = flight
+        return flight
+
+    async def flush(self, flight: InFlight) -> None:
         """Commit a batch. Retry after failures that waiting, or somebody, may fix.
 
         If this is cancelled, `in_flight` has the entries that are not settled.
 
         Args:
             flight: the batch, which is `in_flight`.
-            observer: gets the attempts and their outcome.
 
         Raises:
             BatchError: the buffer must stop. It is the error of the last attempt.
         """
-        started = self._now()
-        attempt = self._store.begin(flight.batch)
         while True:
-            # The store may shield its calls, so the deadline has to be checked between them.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            in_drain = self.suspension.draining
+            # An attempt of `flush_nowait` began before the drain.
+            in_drain = self.suspension.draining and not flight.begun
             try:
-                outcome = await self._commit(flight, attempt, observer)
+                outcome = await self._commit(flight)
             except BatchError as error:
-                observer.failed(error)
+                flight.observer.failed(error)
                 if error.outcome is not None:
-                    self._settle(flight, error.settled, error.outcome, observer)
+                    self._settle(flight, error.settled, error.outcome)
                 await self._wait_or_fail(error, flight.attempts, in_drain=in_drain)
             else:
                 # There is no checkpoint between COMMIT and this: a cancellation there would name
                 # committed rows as unsettled.
-                self._settle(flight, flight.batch.entries, outcome, observer)
-                self.in_flight = self.retry_error = self._ledger.last_error = None
-                self.suspension.end()
-                duration = self._now() - started
-                self._ledger.durations.append(duration)
-                if flight.attempts > 1:
-                    self._log.flushed(attempts=flight.attempts, duration=duration)
-                observer.committed(outcome)
+                self._finish(flight, outcome)
                 return
 
-    async def _commit(self, flight: InFlight, attempt: Attempt, observer: FlushObserver) -> Outcome:
+    def flush_nowait(self, flight: InFlight) -> None:
+        """Commit a batch if the store can do so at once, without letting other tasks run.
+
+        If it cannot, or if that fails, `flush` goes on with the batch, which is still `in_flight`.
+
+        Args:
+            flight: the batch, which is `in_flight`, and of which there was no attempt.
+        """
+        if not isinstance(flight.attempt, PromptAttempt):
+            return
+        self._begin(flight)
+        try:
+            outcome = flight.attempt.commit_nowait(rejection_limit=self._rejection_limit(flight))
+        except trio.WouldBlock:
+            pass
+        except Exception as error:  # noqa: BLE001  # raised by the next attempt
+            flight.failure = error
+        else:
+            with flight.observer:
+                self._finish(flight, outcome)
+
+    async def _commit(self, flight: InFlight) -> Outcome:
         """Try to commit the part of a batch that is not settled yet.
 
         Raises:
             BatchError: the attempt failed.
         """
-        if flight.attempts:
-            self._ledger.retries += 1
-        flight.attempts += 1
-        observer.attempt()
+        if not flight.begun:
+            # The store may shield its calls, so the deadline has to be checked between them.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._begin(flight)
+        flight.begun = False
+        if flight.failure is not None:
+            failure, flight.failure = flight.failure, None
+            raise failure
         if self.suspension.active:
             try:
                 await self._store.recheck(self._table)
@@ -117,10 +149,32 @@ class Flusher:
                 reason, *_sql = str(error).splitlines()  # the SQL stays in the __cause__
                 code = type(error).__name__
                 raise BatchError(reason, kind=FailureKind.FATAL, code=code) from error
+        return await flight.attempt.commit(rejection_limit=self._rejection_limit(flight))
+
+    def _begin(self, flight: InFlight) -> None:
+        """Count an attempt."""
+        if flight.attempts:
+            self._ledger.retries += 1
+        flight.attempts += 1
+        flight.begun = True
+        flight.observer.attempt()
+
+    def _rejection_limit(self, flight: InFlight) -> float:
         # The store counts the dead letters of the whole batch, so those that are settled, and
         # counted by the limit, come on top.
-        limit = self.dead_letters.remaining(self._now()) + flight.dead_letters
-        return await attempt.commit(rejection_limit=limit)
+        return self.dead_letters.remaining(self._now()) + flight.dead_letters
+
+    def _finish(self, flight: InFlight, outcome: Outcome) -> None:
+        """Settle a batch that is committed."""
+        self._settle(flight, flight.batch.entries, outcome)
+        self.in_flight = self.retry_error = self._ledger.last_error = None
+        self.suspension.end()
+        duration = self._now() - flight.started
+        self._ledger.durations.append(duration)
+        self.last_was_short = duration < _SHORT
+        if flight.attempts > 1:
+            self._log.flushed(attempts=flight.attempts, duration=duration)
+        flight.observer.committed(outcome)
 
     async def _wait_or_fail(self, error: BatchError, attempts: int, *, in_drain: bool) -> None:
         """Wait until the next attempt is due.
@@ -160,9 +214,7 @@ class Flusher:
         self.retry_error = error
         self._ledger.last_error = str(error)
 
-    def _settle(
-        self, flight: InFlight, entries: int, outcome: Outcome, observer: FlushObserver
-    ) -> None:
+    def _settle(self, flight: InFlight, entries: int, outcome: Outcome) -> None:
         """Settle the first entries of a batch, as far as they are not settled yet."""
         part = flight.settle(entries, outcome)
         if part is None:
@@ -178,6 +230,6 @@ class Flusher:
             oldest=self._oldest() if entries == flight.batch.entries else self._ledger.oldest,
         )
         self._channel.release(part.size)
-        observer.settled(part.outcome)
+        flight.observer.settled(part.outcome)
         if rejections or self._log.holds_refusals:
             self._log.refused(rejections)

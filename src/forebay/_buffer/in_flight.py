@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from forebay._batching.batch import Batch
 from forebay._batching.coalesce import remaining_batch
+from forebay._buffer.observer import FlushObserver
 from forebay._table.operations import size_of
-from forebay.stores import Outcome
+from forebay.stores import Attempt, Outcome, Rejection
 
 
 class Part(NamedTuple):
@@ -32,18 +34,46 @@ class InFlight:
 
     Args:
         batch: the batch.
+        attempt: the store's attempt to commit it.
+        observer: the context of the flush.
         size: the bytes to release once the batch is settled.
+        started: when the batch was taken, in seconds of Trio's clock.
 
     Attributes:
         attempts: the number of attempts that have begun.
+        begun: whether the last of them has begun, and may not have ended.
+        failure: the error of the last of them, if it is not handled yet.
     """
 
-    def __init__(self, batch: Batch, size: int) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        attempt: Attempt,
+        observer: FlushObserver,
+        *,
+        size: int,
+        started: float,
+    ) -> None:
         self.batch = batch
-        self.attempts = 0
+        self.attempt = attempt
+        self.observer = observer
+        self.started = started
+        self.attempts: int = 0
+        self.begun: bool = False
+        self.failure: Exception | None = None
         self._size = size
         self._settled = 0
         self._outcome = _NOTHING
+
+    @property
+    def settled(self) -> bool:
+        """Whether the whole batch is settled."""
+        return self._settled == self.batch.entries
+
+    @property
+    def rejections(self) -> Sequence[Rejection]:
+        """The settled entries that are dead letters."""
+        return self._outcome.rejections
 
     @property
     def dead_letters(self) -> int:

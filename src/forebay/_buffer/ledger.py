@@ -133,6 +133,8 @@ class Ledger:
         self.oldest = oldest
         if rejections and self.on_rejections is not None:
             self.on_rejections(rejections)
+        if not self._waiters:
+            return
         rejected = {rejection.number: rejection for rejection in rejections}
         while self._waiters:
             task, waiter = next(iter(self._waiters.items()))

@@ -20,6 +20,7 @@ from forebay._batching.flush_policy import BufferState, FlushPolicy
 from forebay._buffer.buffer import Buffer
 from forebay._buffer.capacity import Capacity
 from forebay._buffer.channel import Channel
+from forebay._buffer.direct_writer import DirectWriter
 from forebay._buffer.flusher import Flusher
 from forebay._buffer.in_flight import InFlight
 from forebay._buffer.ledger import Ledger
@@ -69,14 +70,6 @@ class Worker:
         reader = None
         if pending is not None:
             reader = Reader(table, store, stream=stream, ledger=self.ledger, pending=pending)
-        self.buffer: Buffer[Any] = Buffer(
-            table,
-            self.channel,
-            self.ledger,
-            reader,
-            unsupported=partial(store.unsupported_calls, table),
-            spool_state=partial(store.spool_state, table.name),
-        )
         self._log = BufferLog(table.name)
         self._flusher = Flusher(
             table,
@@ -87,9 +80,18 @@ class Worker:
             oldest=self._oldest,
             log=self._log,
         )
+        self._coalescer = Coalescer(table, stream=stream)
+        self.buffer: Buffer[Any] = Buffer(
+            table,
+            self.channel,
+            self.ledger,
+            reader,
+            DirectWriter(self.channel, self._coalescer, self._flusher, self.observer),
+            unsupported=partial(store.unsupported_calls, table),
+            spool_state=partial(store.spool_state, table.name),
+        )
         self._scope = trio.CancelScope(shield=True)
         self._now = trio.lowlevel.current_clock().current_time
-        self._coalescer = Coalescer(table, stream=stream)
         self._coalesced_oldest: float | None = None
         self._coalesced_size = 0
         self._given_up = False
@@ -129,9 +131,14 @@ class Worker:
     async def _run(self) -> None:
         try:
             with self._scope:
-                while (flight := await self._next_batch()) is not None:
-                    with self.observer.flush(flight.batch) as observer:
-                        await self._flusher.flush(flight, observer)
+                try:
+                    while (flight := await self._next_batch()) is not None:
+                        await self._flush(flight)
+                finally:
+                    # The outcome of a transaction that has begun is awaited in any case.
+                    left = self._flusher.in_flight
+                    if left is not None and left.begun:
+                        await self._flush(left)
         except BaseException as error:  # noqa: BLE001  # the other buffers have to drain
             self.failure = self._failure(error)
             self._stop(self.failure)
@@ -143,6 +150,10 @@ class Worker:
         self.observer.closed()
         self._log.ended()
 
+    async def _flush(self, flight: InFlight) -> None:
+        with flight.observer:
+            await self._flusher.flush(flight)
+
     def _stop(self, why: Exception) -> None:
         """End the waits for a flush or for room: each raises an error with this cause."""
         self._flusher.suspension.end()
@@ -152,10 +163,12 @@ class Worker:
     async def _next_batch(self) -> InFlight | None:
         """Wait until a flush is due and return its batch; None at the end of the channel.
 
-        This is always a checkpoint: a store need not let other tasks run while it commits.
+        This is a checkpoint after each short flush: a store need not let other tasks run then.
         """
-        others_ran = False
+        others_ran = not self._flusher.last_was_short
         while True:
+            if self._flusher.in_flight is not None:  # a direct write has not settled it
+                return self._flusher.in_flight
             self.channel.receive_nowait()
             requested = self.ledger.requested > self.ledger.settled
             self._coalesce(flush_due=requested)
@@ -198,8 +211,8 @@ class Worker:
             self._coalesced_size += taken.size
 
     def _take(self, reason: FlushReason) -> InFlight:
-        flight = InFlight(self._coalescer.take(reason), self._coalesced_size)
-        self._flusher.in_flight = flight  # from here on the flusher names its entries
+        batch = self._coalescer.take(reason)
+        flight = self._flusher.take(batch, self._coalesced_size, self.observer.flush(batch))
         self._coalesced_size, self._coalesced_oldest = 0, None
         return flight
 

@@ -47,9 +47,11 @@ from forebay.sqlite._connection import (
     Result,
     connect,
 )
+from forebay.sqlite._thread import BegunCall
 from forebay.sqlite._transaction import CommitError, TransactionEndedError, transact
 
 __all__ = [
+    "BegunCall",
     "CommitError",
     "Connection",
     "ConnectionState",

@@ -16,7 +16,7 @@ import trio
 from forebay._owner import Owner
 from forebay._protection import protected_context, raise_together, run_to_end
 from forebay.sqlite._opening import make_opener
-from forebay.sqlite._thread import ConnectionThread
+from forebay.sqlite._thread import BegunCall, ConnectionThread
 from forebay.sqlite._transaction import transact
 
 T = TypeVar("T")
@@ -180,6 +180,21 @@ class Connection:
         """
         self._check_usable()
         return await self._thread.run_sync(fn, self._raw, *args, eager=True)
+
+    def begin(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> BegunCall[T]:
+        """Begin to call ``fn(raw, *args)`` in the connection's thread, without waiting for a turn.
+
+        If the function is short, it has ended when this returns. No other task runs meanwhile.
+
+        Returns:
+            The call. `BegunCall.wait` returns the result of the function, or raises its exception.
+
+        Raises:
+            trio.WouldBlock: another call has the turn, or the last one was not short. `fn` is not
+                called.
+        """
+        self._check_usable()
+        return self._thread.begin(fn, self._raw, *args)
 
     async def transaction(self, fn: Callable[[sqlite3.Connection, *Ts], T], *args: *Ts) -> T:
         """Call ``fn(raw, *args)`` in the connection's thread, inside one transaction.

@@ -29,7 +29,7 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import CoroutineType
-from typing import Any, TypeAlias, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeAlias, TypeVar, TypeVarTuple
 
 import trio
 
@@ -60,6 +60,7 @@ class _Call:
         "called",
         "ended",
         "error",
+        "holds_turn",
         "needs_report",
         "raise_cancel",
         "released",
@@ -72,7 +73,8 @@ class _Call:
         self._fn = fn
         self._args = args
         self._context = contextvars.copy_context()
-        self.task = trio.lowlevel.current_task()
+        self.task: trio.lowlevel.Task | None = None
+        """The task that waits for the end."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.raise_cancel: RaiseCancel | None = None
@@ -86,6 +88,8 @@ class _Call:
         """Whether the event loop has to be woken up when the function has returned."""
         self.ended = False
         """Whether the task has been rescheduled, or did not wait."""
+        self.holds_turn = False
+        """Whether the turn ends with the call, not with the task that waits for it."""
 
     def run(self) -> None:
         """Call the function, in the thread."""
@@ -103,6 +107,50 @@ class _Call:
         if not self.called:
             self.called = True
             self.error = error
+
+
+class BegunCall(Generic[T]):
+    """A call of `ConnectionThread.begin`. Its turn ends with it, also if nobody waits for it."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the function has returned, so that `wait` returns at once."""
+        return self._call.ended
+
+    @trio.lowlevel.enable_ki_protection
+    async def wait(self) -> T:
+        """Wait until the function has returned, also if the task is cancelled.
+
+        It is a checkpoint only if it waits. Only one task may wait.
+
+        Returns:
+            The result of the function.
+
+        Raises:
+            BaseException: the exception of the function.
+        """
+        if not self._call.ended:
+            self._call.task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(_cannot_abort)
+        return self.outcome()
+
+    def outcome(self) -> T:
+        """Return the result of the function, or raise its exception. The call must have ended."""
+        error, self._call.error = self._call.error, None
+        if error is None:
+            result: T = self._call.result
+            return result
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame, so this would be a cycle
+
+
+def _cannot_abort(_raise_cancel: RaiseCancel) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
 
 
 class ConnectionThread:
@@ -200,6 +248,7 @@ class ConnectionThread:
             call.needs_report = True
             # The thread reads it when the function has returned: that may have been before.
             if not call.returned.acquire(blocking=False):
+                call.task = trio.lowlevel.current_task()
                 self._gil_releaser.call_begins()
                 await trio.lowlevel.wait_task_rescheduled(partial(self._abort, call, interrupt))
                 return
@@ -218,6 +267,31 @@ class ConnectionThread:
         elif self._nursery is not None:
             self._nursery.start_soon(self._keep_interrupting, call, interrupt)
         return trio.lowlevel.Abort.FAILED
+
+    @trio.lowlevel.enable_ki_protection
+    def begin(self, fn: Callable[[*Ts], T], *args: *Ts) -> BegunCall[T]:
+        """Begin to call ``fn(*args)`` in the thread, and wait for its end for 100 µs at most.
+
+        Meanwhile no other task runs.
+
+        Raises:
+            trio.WouldBlock: another call has the turn, the last one took longer, or the thread has
+                stopped. The function is not called.
+        """
+        if self._stopped or not self._last_was_short:
+            raise trio.WouldBlock
+        call = _Call(fn, args)
+        self._turn.acquire_nowait()
+        call.holds_turn = True
+        self._calls.put(call)
+        if not call.returned.acquire(timeout=_SHORT):
+            call.needs_report = True
+            if not call.returned.acquire(blocking=False):  # as in `_run`
+                self._gil_releaser.call_begins()
+                return BegunCall(call)
+        call.ended = True
+        self._turn.release()
+        return BegunCall(call)
 
     def stop(self) -> None:
         """End the thread after the calls that it got."""
@@ -263,8 +337,11 @@ class ConnectionThread:
 
     @trio.lowlevel.enable_ki_protection
     def _finish(self, call: _Call) -> None:
-        trio.lowlevel.reschedule(call.task)
+        if call.task is not None:
+            trio.lowlevel.reschedule(call.task)
         call.ended = True
+        if call.holds_turn:
+            self._turn.release()
         # Here, not when the task runs again: before that, the loop would sleep once more.
         self._gil_releaser.call_ended()
 

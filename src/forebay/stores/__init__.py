@@ -199,6 +199,31 @@ class Attempt(Protocol):
         ...
 
 
+class PromptAttempt(ABC):
+    """An `Attempt` that may commit at once, before any other task runs. A store need not have it.
+
+    It is no protocol, because it is checked for each batch, and to check a protocol takes long.
+    """
+
+    @abstractmethod
+    async def commit(self, *, rejection_limit: float) -> Outcome:
+        """Commit the part of the batch that is not settled yet, as `Attempt.commit`."""
+
+    @abstractmethod
+    def commit_nowait(self, *, rejection_limit: float) -> Outcome:
+        """Commit the batch if that takes no longer than some 100 µs.
+
+        Args:
+            rejection_limit: as for `Attempt.commit`.
+
+        Raises:
+            trio.WouldBlock: it takes longer, or cannot begin yet. `commit` goes on with it. If a
+                transaction has begun, `commit` waits for its end, also if the task is cancelled.
+            BatchError: as for `Attempt.commit`.
+            FloodError: as for `Attempt.commit`.
+        """
+
+
 class Store(ABC):
     """A database to which buffers write. Derive a store of your own from this class."""
 
@@ -317,6 +342,7 @@ __all__ = [
     "FailureKind",
     "FloodError",
     "Outcome",
+    "PromptAttempt",
     "Rejection",
     "SpoolState",
     "Step",

@@ -88,7 +88,8 @@ class BatchCommitter:
         started = perf_counter()
         self._attempts += 1
         self._rejection_limit = rejection_limit
-        self._resolve_doubt(raw)
+        if self._in_doubt is not None:
+            self._resolve_doubt(raw, self._in_doubt)
         if self._settled.position < self.batch.end:
             batch = self.batch
             if self._settled.position > batch.position:
@@ -157,14 +158,12 @@ class BatchCommitter:
             duration=duration,
         )
 
-    def _resolve_doubt(self, raw: sqlite3.Connection) -> None:
+    def _resolve_doubt(self, raw: sqlite3.Connection, in_doubt: Settled) -> None:
         """Check whether a COMMIT that failed with an I/O error took place."""
-        if self._in_doubt is not None:
-            self._check_files()
-            position = transact(raw, load_position, self.batch.stream)
-            if position == self._in_doubt.position:
-                self._settled = self._in_doubt
-            self._in_doubt = None
+        self._check_files()
+        if transact(raw, load_position, self.batch.stream) == in_doubt.position:
+            self._settled = in_doubt
+        self._in_doubt = None
 
     def _commit_with_isolation(self, raw: sqlite3.Connection, batch: Batch) -> None:
         """Commit a batch in which a row was refused, in one transaction if possible."""

@@ -103,7 +103,9 @@ class FileIdentity:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._identity = _identity(_status(path))
+        status = _status(path)
+        self._device = None if status is None else status.st_dev
+        self._inode = None if status is None else status.st_ino
 
     def check(self) -> os.stat_result | None:
         """Check that the path still leads to the same file.
@@ -115,13 +117,18 @@ class FileIdentity:
             StoreError: the file was deleted, renamed or replaced.
         """
         status = _status(self._path)
-        if _identity(status) != self._identity:
-            happened = "deleted or renamed" if status is None else "replaced"
-            raise StoreError(
-                f"{self._path!r} was {happened} while it was open: rows written now may be lost; "
-                f"put the original file back, or restart the program"
-            )
-        return status
+        if status is None:
+            if self._inode is None:
+                return None
+            happened = "deleted or renamed"
+        elif status.st_ino == self._inode and status.st_dev == self._device:
+            return status
+        else:
+            happened = "replaced"
+        raise StoreError(
+            f"{self._path!r} was {happened} while it was open: rows written now may be lost; "
+            f"put the original file back, or restart the program"
+        )
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -130,10 +137,6 @@ def _status(path: str) -> os.stat_result | None:
         return os.stat(path)  # noqa: PTH116  # faster, see above
     except FileNotFoundError:
         return None
-
-
-def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
-    return None if status is None else (status.st_dev, status.st_ino)
 
 
 class Wal:
@@ -177,5 +180,5 @@ class Wal:
                 status.st_size / 2**20,
             )
             self._warn_at = 2 * status.st_size
-        else:
+        elif self._warn_at > self._limit:
             self._warn_at = min(self._warn_at, max(self._limit, 2 * status.st_size))

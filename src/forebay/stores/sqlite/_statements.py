@@ -160,8 +160,8 @@ def step_width(table: Table[Any], step: Step) -> int:
 
 def statements(
     table: Table[Any], step: Step, *, variables: int, shared_inserts: bool = True
-) -> Iterator[Statement]:
-    """Yield the statements of a step.
+) -> Iterable[Statement]:
+    """Return the statements of a step.
 
     An UPDATE or DELETE has many rows only if the table is coalesced: SQLite executes the rows in an
     order of its own, and checks constraints in between.
@@ -173,8 +173,7 @@ def statements(
         shared_inserts: whether rows may share an INSERT.
     """
     if isinstance(step, WriteStep) and len(step) == 1:  # as after `write`: nothing to divide
-        yield Statement(write_sql(table, 1), step.rows[0])
-        return
+        return (Statement(write_sql(table, 1), step.rows[0]),)
     width = step_width(table, step)
     shared = shared_inserts if isinstance(step, WriteStep) else is_coalesced(table)
     limit = variables // width if shared else 1
@@ -191,7 +190,7 @@ def statements(
             limit = limit if width == 1 else min(limit, _MAX_OR_TERMS)
         case DeleteByStep(values):  # pragma: no branch  # the last kind
             flat = [(value,) for value in values]
-    yield from _split(lambda n: step_sql(table, step, n), flat, limit)
+    return _split(lambda n: step_sql(table, step, n), flat, limit)
 
 
 def _split(sql_of: Callable[[int], str], rows: Sequence[Row], limit: int) -> Iterator[Statement]:

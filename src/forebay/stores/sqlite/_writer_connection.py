@@ -35,13 +35,16 @@ class _AttachWatch:
 
 
 class WriterConnection(sqlite3.Connection):
-    """A connection that can be lent to a function of the program."""
+    """A connection that can be lent to a function of the program.
+
+    While it is lent it has another class, whose methods remember what the function leaves: the
+    statements of the buffers need not pay for that.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._watch = _AttachWatch()
         super().set_authorizer(self._watch)
-        self._lent = False
         self._handles: list[ref[sqlite3.Cursor | sqlite3.Blob]] = []
         """The cursors and blobs that the function opened. Most of them are gone at once."""
         self._most_handles = _MOST_HANDLES
@@ -49,14 +52,14 @@ class WriterConnection(sqlite3.Connection):
 
     def begin_loan(self) -> None:
         """Remember from now on what the function of the program leaves, until `end_loan`."""
-        self._lent = True
+        self.__class__ = _LentConnection
 
     def end_loan(self) -> None:
         """Close cursors and blobs, and reset the authorizer, the progress handler, the factories.
 
         Call it inside the transaction: any of them could make COMMIT and ROLLBACK fail.
         """
-        self._lent = False
+        self.__class__ = WriterConnection
         for reference in self._handles:
             if (handle := reference()) is not None:
                 handle.close()
@@ -67,8 +70,8 @@ class WriterConnection(sqlite3.Connection):
         if self._callbacks_set:
             self._callbacks_set = False
             self._watch.attached = True  # perhaps: it was not asked
-            super().set_authorizer(self._watch)
-            super().set_progress_handler(None, 0)
+            self.set_authorizer(self._watch)
+            self.set_progress_handler(None, 0)
 
     def reset(self) -> None:
         """Reset what cannot be reset in a transaction, and detach databases.
@@ -97,7 +100,16 @@ class WriterConnection(sqlite3.Connection):
                 f"so every later transaction locks it too; close all cursors in the function"
             ) from error
 
-    # The methods that the function may call. No method of the base class calls another one here.
+    def deserialize(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse to replace the database, because the store would go on with a copy in memory."""
+        raise sqlite3.NotSupportedError(
+            "deserialize() would replace the file of the store by a database in memory; open that "
+            "database with sqlite3.connect(':memory:'), and copy its rows"
+        )
+
+
+class _LentConnection(WriterConnection):
+    """A connection that is lent. No method of the base classes calls another one here."""
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a new cursor."""
@@ -116,26 +128,18 @@ class WriterConnection(sqlite3.Connection):
         return self._remembered(super().blobopen(*args, **kwargs))
 
     def _remembered(self, handle: Handle) -> Handle:
-        if self._lent:
-            self._handles.append(ref(handle))
-            if len(self._handles) > self._most_handles:
-                self._handles = [known for known in self._handles if known() is not None]
-                self._most_handles = 2 * len(self._handles) + _MOST_HANDLES
+        self._handles.append(ref(handle))
+        if len(self._handles) > self._most_handles:
+            self._handles = [known for known in self._handles if known() is not None]
+            self._most_handles = 2 * len(self._handles) + _MOST_HANDLES
         return handle
 
     def set_authorizer(self, *args: Any, **kwargs: Any) -> None:
         """Set the function that SQLite asks for permission when it compiles a statement."""
         super().set_authorizer(*args, **kwargs)
-        self._callbacks_set = self._lent
+        self._callbacks_set = True
 
     def set_progress_handler(self, *args: Any, **kwargs: Any) -> None:
         """Set the function that SQLite calls at intervals, and that can interrupt a statement."""
         super().set_progress_handler(*args, **kwargs)
-        self._callbacks_set = self._lent
-
-    def deserialize(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse to replace the database, because the store would go on with a copy in memory."""
-        raise sqlite3.NotSupportedError(
-            "deserialize() would replace the file of the store by a database in memory; open that "
-            "database with sqlite3.connect(':memory:'), and copy its rows"
-        )
+        self._callbacks_set = True
