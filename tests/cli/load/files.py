@@ -189,6 +189,29 @@ SPREADSHEETS = [
         "name its delimiter, such as --delimiter ';', or use --sniff",
     ),
     loads(
+        "a CSV with spaces after its commas, with --sniff",
+        "typed.csv",
+        lines("id, name, place", '1, "Doe, J", here', '2, "Roe, R", there'),
+        "id INTEGER, name TEXT, place TEXT",
+        [(1, "Doe, J", "here"), (2, "Roe, R", "there")],
+        "--sniff",
+    ),
+    refused(
+        "a CSV with spaces after its commas, without an option",
+        "typed.csv",
+        lines("id, name", '1, "Doe, J"'),
+        "line 2: the row has 3 cells; expected 2, as in the header; a quote after a space does not "
+        "begin a quoted cell; --sniff skips spaces",
+    ),
+    loads(
+        "a report with a title above its header",
+        "title.csv",
+        lines("Sales 2024,,", ",,", "id,name,size", "1,Ada,2"),
+        "Sales 2024 TEXT, untitled_2 TEXT, untitled_3 TEXT",
+        [("", "", ""), ("id", "name", "size"), ("1", "Ada", "2")],
+        message="most columns have no name in the first line; if the header is in a later one",
+    ),
+    loads(
         "the same file with --sniff",
         "umsatz.csv",
         lines("Datum;Betrag", "01.02.2024;5", "02.02.2024;1,5"),
@@ -368,6 +391,45 @@ ANSWERS = [
         [("12345678901234567890123",), ("5",)],
     ),
     loads("an empty array", "none.json", "[]", "", []),
+    *(
+        refused(
+            f"an answer of JSON with a name of CSV, {what}",
+            "answer.csv",
+            text,
+            "answer.csv, line 1: the input is JSON; to load it, add --format json",
+        )
+        for what, text in (
+            ("an array", '[{"id": 1, "name": "x"}]'),
+            ("indented", '[\n  {\n    "id": 1\n  }\n]\n'),
+            ("lines", '{"id": 1, "v": 2}\n{"id": 2, "v": 3}\n'),
+        )
+    ),
+    loads(
+        "an object of objects",
+        "users.json",
+        '{"ada": {"id": 1}, "bob": {"id": 2}}',
+        "ada TEXT, bob TEXT",
+        [('{"id": 1}', '{"id": 2}')],
+        message="each of its 2 values is an object; to load these, run: jq '.[]' FILE",
+    ),
+    loads(
+        "an array that was cut off in an object",
+        "cut.json",
+        '[{"id": 1}, {"id":',
+        "id INTEGER",
+        [(1,)],
+        message="cut.json, line 1: the input is not JSON: Expecting value; is the file complete?",
+        exit_code=2,
+    ),
+    loads(
+        "an array with a comma after its last object",
+        "comma.json",
+        '[\n{"id": 1},\n]',
+        "id INTEGER",
+        [(1,)],
+        message="comma.json, line 3: a comma follows the last object; remove it",
+        exit_code=2,
+    ),
     loads(
         "an array that was cut off",
         "cut.json",
@@ -423,6 +485,12 @@ DUMPS = [
         "t.db.csv",
         b"SQLite format 3\0" + bytes(100),
         "the input is an SQLite database; open it, or export its table as CSV",
+    ),
+    refused(
+        "a dump of SQL with a name of CSV",
+        "t.csv",
+        "-- MySQL dump 10.13\nCREATE TABLE t (a int);\n",
+        "t.csv, line 1: the input is SQL, such as a dump of a database",
     ),
     refused("a dump of SQL", "t.sql", "CREATE TABLE t (a);\n", "name the format with --format"),
     refused("a Parquet file", "t.csv", b"PAR1" + bytes(50), "the input is a Parquet file"),

@@ -73,7 +73,7 @@ def test_a_bad_object_costs_no_other(text: str | bytes, problem: str) -> None:
     ("text", "line", "problem"),
     [
         ('[{"a": 1}\n{"a": 2}]', 2, "a comma is missing or too many"),
-        ('[{"a": 1},\n]', 2, "a comma is missing or too many"),
+        ('[{"a": 1},\n]', 2, "a comma follows the last object"),
         ('{"a": 1},\n{"a": 2}', 2, "a comma is missing or too many"),
         ('[{"a": 1}]\n[{"a": 2}]', 2, "text follows the end of the array"),
         ('[{"a": 1},\n', 2, "the array does not end; is the file complete?"),

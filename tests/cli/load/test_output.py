@@ -111,6 +111,21 @@ def test_a_file_of_rejected_rows_that_cannot_be_written_is_an_error() -> None:
     assert not Path("a.db").exists()
 
 
+@pytest.mark.parametrize("name", ["in.csv", "./in.csv", "link", "a.db"])
+def test_the_file_of_rejected_rows_replaces_no_file_of_the_load(name: str) -> None:
+    """Neither an input nor the database, by whatever path."""
+    execute("CREATE TABLE t (a)")
+    Path("link").symlink_to("in.csv")
+    before = Path("a.db").read_bytes()
+    assert 2 == load("a\n1\n", "--rejects", name).exit_code
+    assert ("a\n1\n", before) == (Path("in.csv").read_text(), Path("a.db").read_bytes())
+
+
+def test_the_error_of_a_malformed_row_names_the_option_that_skips_it() -> None:
+    """Without that option, it ends the load."""
+    assert "To skip such rows, use --skip-malformed" in load("a,b\n1\n").stderr
+
+
 def test_the_summary_may_be_json() -> None:
     """For scripts: counts, the first rejected rows, errors and the exit code."""
     result = load("a,b\n1,1\n2\n", "--json", "--quiet", "--skip-malformed")
@@ -166,6 +181,7 @@ def test_a_dry_run_shows_what_an_existing_table_lacks() -> None:
     assert result.stdout.startswith('ALTER TABLE "t" ADD COLUMN "v" TEXT;\n\nid  v\n')
     result = load("id,v\n1,x\n", "--dry-run")
     assert (2, True) == (result.exit_code, 'ADD COLUMN "v" TEXT' in result.stderr)
+    assert "has no column 'v'; to add what is missing, use --alter\n" in result.stderr
     result = load("id\n1\n", "--dry-run")
     assert result.stdout.startswith("The table exists, and has the columns of the input.\n")
     assert [("id",)] == query("SELECT name FROM pragma_table_info('t')")

@@ -60,6 +60,12 @@ def test_an_object_without_a_key_has_the_default() -> None:
         assert [(1, "x", 5), (2, "none", 7)] == query("SELECT * FROM t")
 
 
+def test_float_is_a_name_of_real() -> None:
+    """As in sqlite-utils."""
+    assert 0 == load("price\n1.10\n", "--type", "price", "float").exit_code
+    assert [("price", "REAL")] == [column[:2] for column in columns()]
+
+
 @pytest.mark.parametrize("strict", [(), ("--strict",)])
 def test_alter_adds_the_columns_that_are_missing(strict: Sequence[str]) -> None:
     """Rows that exist have the default, or NULL. Other columns stay as they are."""

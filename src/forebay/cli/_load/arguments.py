@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,7 +18,9 @@ from forebay.cli._load.report import LIMIT_OPTION
 from forebay.cli._load.sources import STANDARD_INPUT, Format
 
 MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
-TYPES = ["INTEGER", "REAL", "TEXT"]
+TYPES = ["INTEGER", "REAL", "FLOAT", "TEXT"]
+_SAME_TYPES = {"FLOAT": "REAL"}
+"""The types that have the name of `sqlite-utils` too."""
 DEFAULT_BATCH_SIZE = 5_000
 """Less than a buffer's: so few rows are still in the processor's cache when they are written, which
 took 14 % less time."""
@@ -55,6 +58,8 @@ def to_request(
             "--strict creates a table that refuses what --keep-misfits stores; leave out one"
         )
     _check_utf_8("--null", nulls)
+    if rejects is not None:
+        _check_rejects(rejects, [*files, database])
     skips = skip_malformed or rejects is not None
     try:
         buffer_options = forebay.BufferOptions(
@@ -139,7 +144,7 @@ def _to_table(
         name=table,
         key=() if key is None else _to_names("--key", key),
         merge=MERGES[merge or "replace"],
-        types=dict(types),
+        types={column: _SAME_TYPES.get(name, name) for column, name in types},
         not_null=not_null,
         defaults=dict(defaults),
         indexes=[_to_names("--index", index) for index in indexes],
@@ -147,6 +152,16 @@ def _to_table(
         alter=alter,
         truncate=truncate,
     )
+
+
+def _check_rejects(path: str, others: Iterable[str]) -> None:
+    """Raise a usage error if the file for rejected rows is one that the load needs."""
+    for other in others:
+        if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):  # noqa: PTH110, PTH121  # shorter
+            raise click.UsageError(
+                f"--rejects names {path!r}, which is an input or the database, and which would be "
+                f"replaced; name another file"
+            )
 
 
 def _check_utf_8(option: str, texts: Iterable[str]) -> None:

@@ -13,3 +13,11 @@ def describe_duplicate(names: Iterable[str]) -> str | None:
     if pair is None:
         return None
     return f"column {pair[1]!r} repeats column {pair[0]!r}; name each column once"
+
+
+def untitled(place: int) -> str:
+    """Return the name of a column that has none, at this place, counted from 1.
+
+    Programs that write a column of row numbers often write no name for it.
+    """
+    return f"untitled_{place}"

@@ -66,7 +66,8 @@ _DEFAULTS = forebay.BufferOptions()
     metavar="COLUMN TYPE",
     type=(str, click.Choice(TYPES, case_sensitive=False)),
     multiple=True,
-    help=f"The type of a new column: {', '.join(TYPES)}. A number may be written in any way then. "
+    help="The type of a new column: INTEGER, REAL (or FLOAT), TEXT. A number may be written in any "
+    "way then. "
     "May be repeated.",
 )
 @click.option(
@@ -120,7 +121,11 @@ _DEFAULTS = forebay.BufferOptions()
     help="The character around cells that contain delimiters or line ends. '' for none.  "
     '[default: "]',
 )
-@click.option("--sniff", is_flag=True, help="Detect the delimiter and the quote character of CSV.")
+@click.option(
+    "--sniff",
+    is_flag=True,
+    help="Detect the delimiter and the quote character of CSV, and spaces after delimiters.",
+)
 @click.option(
     "--no-headers",
     is_flag=True,
@@ -205,7 +210,7 @@ _DEFAULTS = forebay.BufferOptions()
     metavar="FILE",
     type=click.Path(dir_okay=False),
     help="Write all rows that are malformed or that the table refuses to this file, as NDJSON "
-    "with source, line, reason and text. Implies --skip-malformed.",
+    "with source, line, reason and text. It is replaced if it exists. Implies --skip-malformed.",
 )
 @click.option(
     "--dry-run",

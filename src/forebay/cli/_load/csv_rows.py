@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from forebay.cli._errors import InputError
-from forebay.cli._load.column_names import describe_duplicate
+from forebay.cli._load.column_names import describe_duplicate, untitled
 from forebay.cli._load.dialects import Dialect, describe_delimiter, find_dialect
 from forebay.cli._load.limits import LONG, MOST_CELLS, count_outside
 from forebay.cli._load.lines import Lines
@@ -49,8 +49,7 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
     else:
         line, names = _first_row(rows, source, options)
         if options.has_header:
-            # Programs that write a column of row numbers often write no name for it.
-            header = tuple(name or f"untitled_{place}" for place, name in enumerate(names, 1))
+            header = tuple(name or untitled(place) for place, name in enumerate(names, 1))
             problem = describe_duplicate(header) or describe_delimiter(header, dialect)
             if problem is not None:
                 raise InputError(source, problem, line=line)
@@ -60,7 +59,7 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
     blocks = _Blocks(lines, dialect, len(header), allowed=first is None)
     if first is not None:
         rows = _chain(first, rows, blocks)
-    return Records(header, _fit_rows(rows, len(header), options), lines, blocks)
+    return Records(header, _fit_rows(rows, len(header), dialect, options), lines, blocks)
 
 
 def _chain(first: Record, rows: Iterator[Record], blocks: _Blocks) -> Iterator[Record]:
@@ -76,6 +75,7 @@ def _format(dialect: Dialect) -> dict[str, Any]:
         "delimiter": dialect.delimiter,
         "quotechar": dialect.quotechar or None,
         "quoting": csv.QUOTE_MINIMAL if dialect.quotechar else csv.QUOTE_NONE,
+        "skipinitialspace": dialect.skips_spaces,
         "strict": True,
     }
 
@@ -106,7 +106,9 @@ def _read_rows(reader: Iterator[list[str]], lines: Lines) -> Iterator[Record]:
         yield start, fault or row or None
 
 
-def _fit_rows(rows: Iterator[Record], width: int, options: InputOptions) -> Iterator[Record]:
+def _fit_rows(
+    rows: Iterator[Record], width: int, dialect: Dialect, options: InputOptions
+) -> Iterator[Record]:
     """Refuse or pad the rows that have another number of cells than the header."""
     padding = [MISSING_CELL] * width if options.pad_short_rows else []
     for record in rows:
@@ -117,6 +119,8 @@ def _fit_rows(rows: Iterator[Record], width: int, options: InputOptions) -> Iter
             yield line, row + padding[len(row) :]
         else:
             hint = "; --short-rows pad fills it with NULL" if len(row) < width else ""
+            if dialect.quotechar and any(cell.startswith(f" {dialect.quotechar}") for cell in row):
+                hint = "; a quote after a space does not begin a quoted cell; --sniff skips spaces"
             origin = "as in the header" if options.has_header else "as in the first row"
             if options.header is not None:
                 origin = "as --header has"
@@ -164,10 +168,10 @@ class _Blocks:
         return rows
 
     def _split(self, text: str) -> list[list[str]]:
-        """Return the rows of a text without quotes, faster than `csv`; none if it has a quote."""
+        """Return the rows of a text, faster than `csv`; none if that may differ from `csv`."""
         quotechar, delimiter = self._dialect.quotechar, self._dialect.delimiter
         # `csv` skips a blank line; here it would be the empty cell of a single column.
-        if (quotechar and quotechar in text) or self._width == 1:
+        if (quotechar and quotechar in text) or self._width == 1 or self._dialect.skips_spaces:
             return []
         text = text.replace("\r\n", "\n")
         if "\r" in text:

@@ -20,6 +20,12 @@ _DELIMITERS = ",;\t|:"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 """The line with which Excel's own files begin when their delimiter is not that of the system."""
 _HTML = re.compile(r"\s*<(?:!doctype html|html|head|body|\?xml)\b", re.IGNORECASE)
+_SQL = re.compile(
+    r"\s*(?:--|/\*|(?:create table|insert into|drop table|begin transaction|pragma)\b)",
+    re.IGNORECASE,
+)
+_JSON = re.compile(r"\s*(?:[\[{]\s*$|\{\s*\"|\[\s*[\[{])")
+"""The first line of JSON. No header of CSV begins so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +36,13 @@ class Dialect:
         delimiter: the character between cells.
         quotechar: the character around cells; empty if there is none.
         is_certain: whether a person or the input names the delimiter.
+        skips_spaces: whether spaces after a delimiter do not belong to the cell.
     """
 
     delimiter: str
     quotechar: str
     is_certain: bool
+    skips_spaces: bool = False
 
 
 def find_dialect(lines: Lines, source: str, form: Format, options: InputOptions) -> Dialect:
@@ -47,27 +55,43 @@ def find_dialect(lines: Lines, source: str, form: Format, options: InputOptions)
         options: the options, which come first.
 
     Raises:
-        InputError: the input cannot be read, is HTML, or has a dialect that cannot be detected.
+        InputError: the input cannot be read, is not CSV, or has a dialect that cannot be detected.
     """
     first = next(iter(lines.peek()), "")
-    if _HTML.match(first):
-        raise InputError(
-            source, "the input is HTML or XML, such as an error page; expected CSV", line=1
-        )
+    other = _describe_other_format(first)
+    if other is not None:
+        raise InputError(source, f"the input is {other}", line=1)
     named = _SEPARATOR_LINE.fullmatch(first)
     if named:
         next(lines)
     delimiter = options.delimiter or (named.group(1) if named else None)
     quotechar = options.quotechar
+    skips_spaces = False
     if options.sniff and (delimiter is None or quotechar is None):
         found = _sniff(lines, source)
         delimiter = delimiter or found.delimiter
         quotechar = found.quotechar if quotechar is None else quotechar
+        skips_spaces = found.skips_spaces
     return Dialect(
         delimiter or ("\t" if form is Format.TSV else ","),
         '"' if quotechar is None else quotechar,
         is_certain=delimiter is not None,
+        skips_spaces=skips_spaces,
     )
+
+
+def _describe_other_format(first_line: str) -> str | None:
+    """Return what an input is that is not CSV, and what to do, or None."""
+    if _HTML.match(first_line):
+        return "HTML or XML, such as an error page; expected CSV"
+    if _SQL.match(first_line):
+        return "SQL, such as a dump of a database; restore it there, and export its table as CSV"
+    if _JSON.match(first_line):
+        return (
+            "JSON; to load it, add --format json, or --format ndjson if each line is an object of "
+            "its own"
+        )
+    return None
 
 
 def _sniff(lines: Lines, source: str) -> Dialect:
@@ -80,7 +104,12 @@ def _sniff(lines: Lines, source: str) -> Dialect:
         raise InputError(
             source, "the delimiter cannot be detected; name it with --delimiter"
         ) from None
-    return Dialect(found.delimiter, found.quotechar or '"', is_certain=True)
+    return Dialect(
+        found.delimiter,
+        found.quotechar or '"',
+        is_certain=True,
+        skips_spaces=found.skipinitialspace,
+    )
 
 
 def describe_delimiter(header: tuple[str, ...], dialect: Dialect) -> str | None:

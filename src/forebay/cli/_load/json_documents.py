@@ -92,6 +92,8 @@ class _Document:
             elif opened and not comma and following == "]":
                 closed = True
                 self._advance(end + 1)
+            elif comma and opened and count and following == "]":
+                raise self._error("a comma follows the last object; remove it")
             elif bool(comma) != (opened and count > 0) or following == "]":
                 raise self._error("a comma is missing or too many between two objects")
             else:
@@ -108,7 +110,10 @@ class _Document:
                 value, end = self._decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 if self._is_final(error):
-                    raise self._error(f"the input is not JSON: {error.msg}", error.pos) from error
+                    at_end = error.pos >= len(self._text.rstrip())
+                    hint = "; is the file complete?" if at_end else ""
+                    problem = f"the input is not JSON: {error.msg}{hint}"
+                    raise self._error(problem, error.pos) from error
             except ValueError as error:
                 raise self._error(f"the input is not JSON: {error}") from error
             except RecursionError as error:

@@ -11,7 +11,7 @@ import trio
 import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import LoadError
-from forebay.cli._load.advice import describe_wrapped_rows
+from forebay.cli._load.advice import find_advice
 from forebay.cli._load.database import DatabaseState, check_table_in, look_at
 from forebay.cli._load.feed import UsableRows, to_usable, usable_rows
 from forebay.cli._load.kept_inputs import KeptInputs
@@ -117,8 +117,7 @@ class _Load:
         if not self._sample.rows and not has_header_alone(self._sample):
             reject_all(self._sample, self._rejected)
             return
-        advice = describe_wrapped_rows(self._sample)
-        if advice is not None:
+        for advice in find_advice(self._sample):
             self._display.warn(advice)
         plan = await self._plan(before)
         if before.columns and not request.table.alter:

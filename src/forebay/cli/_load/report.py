@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass, field
 
 import forebay
 from forebay._errors import format_count
+from forebay.cli._errors import InputRowError
 from forebay.cli._load.preview import Preview
 from forebay.cli._load.rejects import Reject
 from forebay.cli._output import OutputError, echo, print_columns, print_json, printable
+from forebay.stores.sqlite._schema import ALTER_ADVICE
 
 LIMIT_OPTION = "--dead-letters-per-minute"
 
 _SHOWN_ROWS = 3
 """How many of the first rows are shown, and how many of the last rows."""
 _SHOWN_CHARACTERS = 200
+_SKIP_ADVICE = "To skip such rows, use --skip-malformed; --rejects FILE also writes them to a file."
 
 
 @dataclass(slots=True)
@@ -77,6 +80,10 @@ def print_report(report: LoadReport, *, quiet: bool, as_json: bool) -> None:
 
 def describe_failure(failure: Exception) -> str:
     """Return a message for an error, with some of the rows that are not in the table."""
+    if isinstance(failure, InputRowError):
+        return f"{failure}\n{_SKIP_ADVICE}"
+    if isinstance(failure, forebay.SchemaError):
+        return str(failure).replace(ALTER_ADVICE, "to add what is missing, use --alter")
     if isinstance(failure, OSError) and failure.filename is not None:
         return f"{printable(str(failure.filename))}: {failure.strerror}"
     if isinstance(failure, forebay.FlushError):

@@ -71,9 +71,9 @@ def check_value(column: TargetColumn, value: Any) -> Any:
     """Return the value; raise MisfitError if the column cannot have it."""
     if value is None:
         if column.in_key:
-            raise misfit(column, f"key column {column.name!r} has no value")
+            raise MisfitError(f"key column {column.name!r} has no value")
         if column.not_null:
-            raise misfit(column, f"column {column.name!r} is NOT NULL and has no value")
+            raise MisfitError(f"column {column.name!r} is NOT NULL and has no value")
     elif not (column.holds_others or isinstance(value, column.type.value)):
         kind = "key column" if column.in_key else "column"
         raise misfit(column, f"{kind} {column.name!r} has the value {excerpt(value)}")

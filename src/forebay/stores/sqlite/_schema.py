@@ -16,7 +16,7 @@ from forebay.stores.sqlite._ddl import add_column_sql, can_be_added, create_inde
 from forebay.stores.sqlite._indexes import StoredIndex, missing_indexes, read_indexes
 from forebay.stores.sqlite._statements import quoted
 
-_ALTER: Final = "; to add what is missing, pass create=[…] and alter=True to open_sqlite"
+ALTER_ADVICE: Final = "to add what is missing, pass create=[…] and alter=True to open_sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,8 @@ def check_table(raw: sqlite3.Connection, table: Table[Any]) -> None:
     check_coalescing(raw, table)
     if missing := missing_indexes(raw, table, indexes):
         raise SchemaError(
-            f"table {table.name!r} has no index {', '.join(repr(i.name) for i in missing)}{_ALTER}",
+            f"table {table.name!r} has no index {', '.join(repr(i.name) for i in missing)}; "
+            f"{ALTER_ADVICE}",
             table=table.name,
             sql="\n".join(f"{create_index_sql(table, index)};" for index in missing),
         )
@@ -140,7 +141,7 @@ def _check_columns(
         addable = all(can_be_added(column) and column.name not in table.key for column in missing)
         raise SchemaError(
             f"table {table.name!r} has no column {', '.join(c.label for c in missing)}"
-            f"{_ALTER if addable else ''}",
+            f"{f'; {ALTER_ADVICE}' if addable else ''}",
             table=table.name,
             sql="\n".join(f"{add_column_sql(table, c, strict=strict)};" for c in missing),
         )
