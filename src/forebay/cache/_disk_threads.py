@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, cast
 
-import anyio
-import anyio.to_thread
+import trio
 
 from forebay.cache._call_batcher import CallBatcher
 
@@ -38,7 +37,7 @@ class DiskThreads:
     """Runs blocking functions in threads. A function that has begun is run to its end."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._limiter = trio.CapacityLimiter(_THREADS)
         self._batcher: CallBatcher[_Call[Any], _Outcome] = CallBatcher(
             self._run_all, limit=_SHARED, discard=_discard
         )
@@ -48,7 +47,7 @@ class DiskThreads:
 
         Cancelled, it waits for the end of the function if that has begun.
         """
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter)
+        return await trio.to_thread.run_sync(call, limiter=self._limiter)
 
     async def run_short(
         self, call: Callable[[], T], discard: Callable[[T], object] | None = None

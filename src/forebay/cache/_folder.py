@@ -12,7 +12,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -73,15 +73,17 @@ def opened_folder(path: Path, *, parent: int | None = None) -> Generator[int, No
         UnsafePathError: the path is a symbolic link or a file, or belongs to another user.
         OSError: the folder does not exist or cannot be opened.
     """
-    with _opened(path, parent) as folder:
+    folder = _open(path, parent)
+    try:
         _check_owner(path, os.fstat(folder).st_uid)
         yield folder
+    finally:
+        os.close(folder)
 
 
-@contextmanager
-def _opened(path: Path, parent: int | None) -> Generator[int, None, None]:
+def _open(path: Path, parent: int | None) -> int:
     try:
-        folder = os.open(path if parent is None else path.name, _OPEN_FOLDER, dir_fd=parent)
+        return os.open(path if parent is None else path.name, _OPEN_FOLDER, dir_fd=parent)
     except OSError as error:
         error.filename = os.fspath(path)
         if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
@@ -91,10 +93,6 @@ def _opened(path: Path, parent: int | None) -> Generator[int, None, None]:
                 path, "is not a folder: remove it, or use another folder"
             ) from None
         raise
-    try:
-        yield folder
-    finally:
-        os.close(folder)
 
 
 def make_folder(path: Path, *, parent: int) -> None:
@@ -121,11 +119,11 @@ def create_file(name: str, *, folder: int) -> int:
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
 
 
-def open_file(name: str, *, folder: int) -> int | None:
+def open_file(name: str, *, folder: int) -> tuple[int, os.stat_result] | None:
     """Open a regular file in a folder for reading, without following a link.
 
     Returns:
-        A descriptor; None if there is no regular file of this name.
+        A descriptor and the status of the file; None if there is no regular file of this name.
 
     Raises:
         OSError: the file cannot be opened.
@@ -138,8 +136,9 @@ def open_file(name: str, *, folder: int) -> int | None:
         if error.errno in (errno.ENOENT, errno.ELOOP, errno.EMLINK, errno.ENXIO):
             return None
         raise
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status
     os.close(descriptor)
     return None
 
@@ -215,22 +214,21 @@ def locked_root(root: Path) -> Generator[None, None, None]:
             a regular file, or belongs to another user.
         OSError: a file cannot be created, or the file system does not support locks.
     """
-    with _opened(root, None) as folder:
+    with ExitStack() as opened:
+        folder = _open(root, None)
+        opened.callback(os.close, folder)
         try:
             for name in _FILES:
                 _check_file(root / name, folder)
             handle = _open_or_create(root / "cache.lock", folder)
         except UnsafePathError as error:
             raise StoreError(str(error)) from None
-        try:
-            with _locked(handle, root):
-                # SQLite would create the database, but may follow a link that was put there
-                # meanwhile.
-                with suppress(FileExistsError):
-                    os.close(create_file("cache.db", folder=folder))
-                yield
-        finally:
-            os.close(handle)
+        opened.callback(os.close, handle)
+        opened.enter_context(_locked(handle, root))
+        # SQLite would create the database, but may follow a link that was put there meanwhile.
+        with suppress(FileExistsError):
+            os.close(create_file("cache.db", folder=folder))
+        yield
 
 
 def _check_file(path: Path, folder: int) -> None:

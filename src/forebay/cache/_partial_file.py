@@ -56,7 +56,13 @@ class PartialFile:
             self._move(parent, partial, subfolder, name)
 
     def _move(self, parent: int, partial: int, subfolder: Path, name: str) -> None:
-        make_folder(subfolder, parent=parent)
+        try:
+            self._move_into(partial, parent, subfolder, name)
+        except FileNotFoundError:  # the first file of this subfolder
+            make_folder(subfolder, parent=parent)
+            self._move_into(partial, parent, subfolder, name)
+
+    def _move_into(self, partial: int, parent: int, subfolder: Path, name: str) -> None:
         with opened_folder(subfolder, parent=parent) as folder:
             os.replace(self._name, name, src_dir_fd=partial, dst_dir_fd=folder)
 

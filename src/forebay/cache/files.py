@@ -321,14 +321,14 @@ class ArtifactFiles:
                 opened_folder(self._directory) as parent,
                 opened_folder(subfolder, parent=parent) as folder,
             ):
-                descriptor = open_file(name, folder=folder)
+                opened = open_file(name, folder=folder)
         except FileNotFoundError:
             return None
-        if descriptor is None:
+        if opened is None:
             return None
+        descriptor, status = opened
         file = io.FileIO(descriptor)
         try:
-            status = os.fstat(descriptor)
             content = None
             if status.st_size <= SMALL:
                 content = os.pread(descriptor, status.st_size, 0)
