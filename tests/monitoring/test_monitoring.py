@@ -23,6 +23,7 @@ from tests.telemetry.documented import documented_instruments
 from tests.telemetry.prometheus import Prometheus, prometheus
 
 PROGRAM = Path(__file__).parent / "programs" / "scraped.py"
+CACHE = ("cas_artifacts", "key_value_entries", "s3_transfers")
 VARIABLES = {"$__rate_interval": "5s", "$job": ".*", "$buffer": ".*"}
 
 
@@ -58,11 +59,12 @@ def test_an_output_that_cannot_be_written_has_exit_code_1(what: str) -> None:
 
 
 def documented_metrics() -> set[str]:
-    """Return the names in Prometheus of the instruments that docs/instruments.md lists."""
+    """Return the names in Prometheus of the instruments that the documentation lists."""
     suffixes = {"s": "_seconds", "By": "_bytes"}
     return {
         name.replace(".", "_") + suffixes.get(unit, "") + ("_total" if kind == "counter" else "")
-        for name, (kind, unit) in documented_instruments().items()
+        for page in ("instruments.md", "cache.md")
+        for name, (kind, unit) in documented_instruments(page).items()
     }
 
 
@@ -74,11 +76,15 @@ def test_the_dashboard_shows_every_documented_instrument() -> None:
 
 
 def test_every_query_groups_by_buffer() -> None:
-    """In the metrics of databases the buffer is the collection. The log belongs to a file."""
+    """In the metrics of databases the buffer is the collection. The log belongs to a file.
+
+    The metrics of a cache belong to several buffers.
+    """
     ungrouped = [
         query
         for query in queries().values()
-        if not re.search(r" by \((buffer|db_collection_name)\b", query)
+        if "forebay_cache_" not in query
+        and not re.search(r" by \((buffer|db_collection_name)\b", query)
     ]
     assert [True] == ["forebay_wal_size_bytes" in query for query in ungrouped]
 
@@ -179,9 +185,9 @@ def test_every_query_and_every_alert_finds_its_data(server: Prometheus) -> None:
         if f"forebay_{metric}" in query
     }
     assert {
-        "rows_flushed": {"key_values"},
-        "queue_size": {"key_values", "delivered"},
-        "entries_dead_lettered": {"key_values", "doomed", "delivered"},
+        "rows_flushed": {"key_values", *CACHE},
+        "queue_size": {"key_values", "delivered", *CACHE},
+        "entries_dead_lettered": {"key_values", "doomed", "delivered", *CACHE},
     } == buffers
 
 

@@ -28,8 +28,9 @@ boto3.
 
 from __future__ import annotations
 
-from forebay.cache._opening import Cache, CacheStatistics, open_cache
+from forebay.cache._opening import Cache, open_cache
 from forebay.cache._project import ProjectDeletion
+from forebay.cache._statistics import CacheStatistics
 from forebay.cache._workers import CloseGuard
 from forebay.cache.artifact import (
     Artifact,
@@ -41,9 +42,9 @@ from forebay.cache.artifact import (
 from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.evictor import Evictor, EvictorStatistics
-from forebay.cache.files import ArtifactFiles, Removal
+from forebay.cache.files import ArtifactFiles, Removal, Usage
 from forebay.cache.key_value_evictor import KeyValueEvictor
-from forebay.cache.key_values import KeyValueStore
+from forebay.cache.key_values import KeyValueStatistics, KeyValueStore
 from forebay.cache.object_storage import (
     MissingError,
     ObjectInfo,
@@ -84,6 +85,7 @@ __all__ = [
     "EvictorStatistics",
     "KeyValueEntry",
     "KeyValueEvictor",
+    "KeyValueStatistics",
     "KeyValueStore",
     "MissingError",
     "ObjectInfo",
@@ -100,6 +102,7 @@ __all__ = [
     "TransferType",
     "TransferWorker",
     "UnavailableError",
+    "Usage",
     "open_cache",
     "utc_now",
 ]

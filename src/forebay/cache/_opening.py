@@ -17,7 +17,6 @@ from opentelemetry.trace import TracerProvider
 from forebay import (
     BufferOptions,
     Buffers,
-    BufferStatistics,
     SqliteStore,
     StoreError,
     Table,
@@ -34,21 +33,23 @@ from forebay.cache._arguments import (
 )
 from forebay.cache._copying import Copying
 from forebay.cache._folder import UnsafePathError, create_root, locked_root
+from forebay.cache._metrics import cache_instruments
 from forebay.cache._orphans import remove_orphans
 from forebay.cache._outbox import InsertionTimes
 from forebay.cache._project import ProjectDeletion, delete_project
 from forebay.cache._schema import prepare
+from forebay.cache._statistics import CacheStatistics
 from forebay.cache._workers import CloseGuard, Worker, run_workers
-from forebay.cache.artifact import Artifact, ArtifactReader, ArtifactStatistics
+from forebay.cache.artifact import Artifact, ArtifactReader
 from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.artifacts import CacheArtifacts
-from forebay.cache.evictor import Evictor, EvictorStatistics
+from forebay.cache.evictor import Evictor
 from forebay.cache.files import ArtifactFiles
 from forebay.cache.key_value_evictor import KeyValueEvictor
 from forebay.cache.key_values import KeyValueStore
 from forebay.cache.object_storage import ObjectStorage
 from forebay.cache.options import CacheOptions
-from forebay.cache.read_through import ReadThrough, ReadThroughStatistics
+from forebay.cache.read_through import ReadThrough
 from forebay.cache.tables import (
     CAS_ARTIFACTS,
     KEY_VALUE_ENTRIES,
@@ -58,32 +59,9 @@ from forebay.cache.tables import (
     checked_tables,
     utc_now,
 )
-from forebay.cache.transfer_worker import TransferStatistics, TransferWorker
+from forebay.cache.transfer_worker import TransferWorker
 from forebay.cache.transfers import S3Transfers, latest_insertion
 from forebay.cache.vacuum import DatabaseVacuum
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStatistics:
-    """The state of a cache at one moment."""
-
-    buffers: Mapping[str, BufferStatistics]
-    """The state of each buffer, by the name of its table."""
-    evictor: EvictorStatistics
-    """The work of the evictor of artifacts."""
-    key_value_evictor: EvictorStatistics
-    """The work of the evictor of key-values."""
-    artifacts: ArtifactStatistics
-    """The use of the artifacts."""
-    transfers: TransferStatistics | None
-    """The work of the transfer worker; None without an object storage."""
-    read_through: ReadThroughStatistics | None
-    """What was fetched for readers; None without an object storage."""
-
-    @property
-    def pending(self) -> int:
-        """The number of pending entries in all buffers."""
-        return sum(buffer.pending for buffer in self.buffers.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +90,8 @@ class Cache:
     """Does the queued transfers; None without an object storage."""
     read_through: ReadThrough | None
     """Fetches artifacts that are not here; None without an object storage."""
+    options: CacheOptions
+    """The options that the cache was opened with."""
     guard: CloseGuard
     """Refuses calls once the cache is being closed. A program's own stores may use it too."""
 
@@ -232,10 +212,15 @@ class Cache:
         worker, fetches = self.transfer_worker, self.read_through
         return CacheStatistics(
             buffers=self.buffers.statistics(),
+            key_values=self.key_values.statistics(),
             evictor=self.evictor.statistics(),
             key_value_evictor=self.key_value_evictor.statistics(),
+            usage=self.evictor.usage,
+            key_value_bytes=self.key_value_evictor.total_bytes,
+            key_value_budget_bytes=self.options.key_value_budget_bytes,
             artifacts=self.artifacts.statistics(),
             transfers=None if worker is None else worker.statistics(),
+            queued_transfers={} if worker is None else dict(worker.queued),
             read_through=None if fetches is None else fetches.statistics(),
         )
 
@@ -293,7 +278,8 @@ async def open_cache(
         buffer_options: the options of all buffers; None for the defaults.
         buffer_overrides: other options for some buffers, by the name of the table.
         clock: returns the times that the tables store.
-        meter_provider: as for `open_buffers`.
+        meter_provider: OpenTelemetry's provider of meters, for the metrics of the cache and of its
+            buffers; None for the global one.
         tracer_provider: as for `open_buffers`.
 
     Yields:
@@ -349,8 +335,9 @@ async def open_cache(
                 cache, workers = _assemble(
                     store, buffers, root / "artifacts", storage, options, clock, guard, insertions
                 )
-                async with run_workers(workers, guard, options.stop_timeout):
-                    yield cache
+                with cache_instruments(meter_provider).observing(cache.statistics):
+                    async with run_workers(workers, guard, options.stop_timeout):
+                        yield cache
 
 
 def _assemble(
@@ -426,6 +413,7 @@ def _assemble(
         vacuum=vacuum,
         transfer_worker=transfer_worker,
         read_through=read_through,
+        options=options,
         guard=guard,
     )
     return cache, workers

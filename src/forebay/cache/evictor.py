@@ -86,6 +86,8 @@ class Evictor:
         self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
         self._total = EvictorStatistics()
+        self.usage: Usage | None = None
+        """The usage that the last run found, less what it evicted; None before the first run."""
 
     def statistics(self) -> EvictorStatistics:
         """Return the counts since the cache was opened."""
@@ -132,8 +134,10 @@ class Evictor:
                 _log.warning("nothing is evicted: the usage of the disk cannot be read: %s", error)
                 usage = None
             await self._correct_future_accesses()
+            self.usage = usage
             if usage is not None and usage.used >= self._options.high_watermark * usage.limit:
                 done += await self._evict(usage, stopping)
+                self.usage = Usage(usage.used - done.freed_bytes, usage.limit)
             self._total += done
             return done
 

@@ -63,6 +63,9 @@ class KeyValueEvictor:
         self._guard = guard or CloseGuard()
         self._turn = trio.Lock()
         self._total = EvictorStatistics()
+        self.total_bytes: int | None = None
+        """The size of all values that the last run found, less what it evicted; None before the
+        first run."""
 
     def statistics(self) -> EvictorStatistics:
         """Return the counts since the cache was opened."""
@@ -119,7 +122,7 @@ class KeyValueEvictor:
 
     async def _evict_all(self, stopping: trio.Event, used: Container[str]) -> EvictorStatistics:
         budget = self._options.key_value_budget_bytes
-        size = 0 if budget is None else await self._total_bytes()
+        size = await self._total_bytes()
         cutoff = self._clock() - self._options.key_value_max_age * 1_000_000
         done, last = await self._evict(
             stopping, used, None, lambda use, _: use.last_accessed_at < cutoff
@@ -130,6 +133,8 @@ class KeyValueEvictor:
             # The values behind those that are too old: the deletes may still be pending.
             more, _ = await self._evict(stopping, used, last, lambda _, freed: freed < excess)
             done += more + EvictorStatistics(evictions=1)
+            size -= more.freed_bytes
+        self.total_bytes = size
         return done
 
     async def _evict(

@@ -38,12 +38,40 @@ class KeyValueUse(NamedTuple):
     last_accessed_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeyValueStatistics:
+    """What the values of a cache were used for since the cache was opened."""
+
+    hits: int = 0
+    """Values that were found, in memory or in the table."""
+    misses: int = 0
+    """Keys for which there was no value."""
+    hit_bytes: int = 0
+    """The total size of the values that were found, in bytes."""
+    stored: int = 0
+    """Values that were put, without those that were older than the value of their key."""
+    stored_bytes: int = 0
+    """Their total size, in bytes."""
+    memory_bytes: int = 0
+    """The size of the values in memory after the last change of it, in bytes, with overhead."""
+
+
+class _Counts:
+    """The counts of `KeyValueStatistics`, added up by a store and its copies."""
+
+    def __init__(self) -> None:
+        self.hits = self.misses = self.hit_bytes = self.stored = self.stored_bytes = 0
+        self.memory_bytes = 0
+
+
 @dataclass(slots=True)
 class _CachedValue:
     payload: str | bytes
+    size_bytes: int
     written_at: int
     accessed_at: int
     size: int
+    """The memory that it takes, in bytes."""
 
 
 @dataclass(slots=True)
@@ -99,6 +127,7 @@ class KeyValueStore:
         self._memory: TTLCache[str, _CachedValue] = TTLCache(
             memory_bytes, time_to_live, timer=trio.current_time, getsizeof=_size
         )
+        self._counts = _Counts()
         self._reads: dict[str, _Reads] = {}
         """The reads in progress, by key. A put or delete removes them, so that their older value is
         not cached."""
@@ -193,8 +222,10 @@ class KeyValueStore:
             size = len(payload.encode() if isinstance(payload, str) else payload)
             await self._buffer.enqueue(KeyValueEntry(key, payload, size, written, now, now, now))
             self._reads.pop(key, None)
-            self._cache(key, _cached_value(key, payload, written, now))
+            self._cache(key, _cached_value(key, payload, size, written, now))
             self._note_use(key)
+            self._counts.stored += 1
+            self._counts.stored_bytes += size
             return True
 
     async def _written_at(self, key: str) -> int:
@@ -254,7 +285,10 @@ class KeyValueStore:
         await trio.lowlevel.checkpoint()
         value = self._memory.get(key) or await self._read(key)
         if value is None:
+            self._counts.misses += 1
             return None
+        self._counts.hits += 1
+        self._counts.hit_bytes += value.size_bytes
         self._note_use(key)  # again, for the blocks that began during the read
         self._record_access(key, value)
         return value.payload
@@ -273,9 +307,23 @@ class KeyValueStore:
         if row is None:
             return None
         if reads.value is None:
-            value = _cached_value(key, row.payload, row.written_at, row.last_accessed_at)
+            value = _cached_value(
+                key, row.payload, row.size_bytes, row.written_at, row.last_accessed_at
+            )
             reads.value = self._cache(key, value) if latest else value
         return reads.value
+
+    def statistics(self) -> KeyValueStatistics:
+        """Return the counts since the cache was opened."""
+        counts = self._counts
+        return KeyValueStatistics(
+            hits=counts.hits,
+            misses=counts.misses,
+            hit_bytes=counts.hit_bytes,
+            stored=counts.stored,
+            stored_bytes=counts.stored_bytes,
+            memory_bytes=counts.memory_bytes,
+        )
 
     async def delete(self, cas_id: str, account: str, project: str) -> None:
         """Delete what a key has, in the table and in memory. Without a value nothing happens.
@@ -348,6 +396,7 @@ class KeyValueStore:
         await self._buffer.enqueue_delete(key)
         self._reads.pop(key, None)
         self._memory.pop(key, None)
+        self._counts.memory_bytes = int(self._memory.currsize)
 
     def cached_keys(self, prefix: str) -> list[str]:
         """Return the keys that are cached in memory and begin with a prefix."""
@@ -373,6 +422,8 @@ class KeyValueStore:
         self._memory.pop(key, None)
         if value.size <= self._memory.maxsize:
             self._memory[key] = value
+        # Not read by `statistics`, which any thread may call: it removes what has expired.
+        self._counts.memory_bytes = int(self._memory.currsize)
         return value
 
 
@@ -411,10 +462,10 @@ def _encoded(values: Iterable[str]) -> str:
 
 
 def _cached_value(
-    key: str, payload: str | bytes, written_at: int, accessed_at: int
+    key: str, payload: str | bytes, size_bytes: int, written_at: int, accessed_at: int
 ) -> _CachedValue:
     size = sys.getsizeof(key) + sys.getsizeof(payload) + _OVERHEAD
-    return _CachedValue(payload, written_at, accessed_at, size)
+    return _CachedValue(payload, size_bytes, written_at, accessed_at, size)
 
 
 def _size(value: _CachedValue) -> int:

@@ -92,6 +92,8 @@ class TransferWorker:
         """How many runs in a row backed off without completing a transfer."""
         self._queues = deque(FairQueue(transfers, each, options) for each in TransferType)
         self._total = TransferStatistics()
+        self.queued: dict[str, int] = {}
+        """The number of queued transfers by type, at the beginning of the last run."""
 
     def statistics(self) -> TransferStatistics:
         """Return the counts since the cache was opened."""
@@ -172,6 +174,8 @@ class TransferWorker:
                     rate_limited = self._total.rate_limited
                     for queue in self._queues:
                         await queue.begin()
+                        kind = queue.transfer_type
+                        self.queued[kind.value] = await self._transfers.count(kind)
                     await self._dispatch(run, ends, nursery)
                     self._queues.rotate()
                 run.dispatched.set()

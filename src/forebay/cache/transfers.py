@@ -293,6 +293,18 @@ class S3Transfers:
         )
         return newest[0] if newest else None
 
+    async def count(self, transfer_type: TransferType) -> int:
+        """Return the number of committed transfers of one type. Cancelled, it changes nothing.
+
+        Args:
+            transfer_type: the type of the transfers.
+        """
+        self._guard.check_open()
+        row = await self._store.fetch_one(
+            "SELECT COUNT(*) FROM s3_transfers WHERE type = ?", (transfer_type.value,)
+        )
+        return 0 if row is None else int(row[0])
+
     async def delete(self, ids: Iterable[str]) -> None:
         """Remove transfers from the queue, since they are done or dropped.
 

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from typing import NamedTuple
 
 import prometheus_client
@@ -20,6 +21,14 @@ from opentelemetry.sdk.metrics import MeterProvider
 
 import forebay
 import forebay.testing
+from forebay.cache import (
+    ArtifactKey,
+    CacheOptions,
+    ObjectInfo,
+    S3Transfer,
+    UnavailableError,
+    open_cache,
+)
 from forebay.stores import DeliveryObserver, SpoolState
 
 
@@ -85,6 +94,52 @@ async def deliver(provider: MeterProvider) -> None:
             await trio.sleep(0.02)
 
 
+class Storage:
+    """An object storage that has some objects, fails often, and is unavailable now and then."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None:
+        self.calls += 1
+        if self.calls % 3 == 0:
+            raise UnavailableError("scripted")
+        if self.calls % 3 == 1:
+            raise ValueError("scripted")
+
+    async def download(self, transfer: S3Transfer, path: Path) -> ObjectInfo:
+        return ObjectInfo()
+
+    async def exists(self, transfer: S3Transfer) -> bool:
+        return transfer.key.endswith("0")
+
+
+async def use_cache(folder: Path, provider: MeterProvider) -> None:
+    options = CacheOptions(
+        budget_bytes=2_000,
+        key_value_budget_bytes=2_000,
+        eviction_interval=0.05,
+        transfer_interval=0.05,
+        transfer_attempts=1,
+        transfer_backoff=forebay.RetryPolicy(initial_delay=0.01, max_delay=0.02),
+    )
+    async with open_cache(
+        folder, storage=Storage(), options=options, meter_provider=provider
+    ) as cache:
+        for n in count():
+            name = ArtifactKey("acme", "app", "cas", str(n))
+            await cache.store_artifact(name, bytes(100))
+            async with (
+                cache.reading_artifact(name),
+                cache.reading_artifact(ArtifactKey("acme", "app", "ac", str(n))),
+            ):
+                pass
+            await cache.key_values.put_bytes(str(n), "acme", "app", bytes(100))
+            await cache.key_values.get_bytes(str(n), "acme", "app")
+            await cache.key_values.get_bytes("none", "acme", "app")
+            await trio.sleep(0.02)
+
+
 async def main(path: str) -> None:
     provider = MeterProvider([PrometheusMetricReader()])
     server, _ = prometheus_client.start_http_server(0, "127.0.0.1")
@@ -99,6 +154,7 @@ async def main(path: str) -> None:
         await fail(store, provider)
         nursery.start_soon(hold_the_lock, path)
         nursery.start_soon(deliver, provider)
+        nursery.start_soon(use_cache, Path(path).parent / "cache", provider)
         for n in count():
             await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))
             await buffers[KEY_VALUES].enqueue(KeyValue(f"k{n % 100}", n))
