@@ -55,6 +55,7 @@ class Chaos:
 
     def __init__(self, folder: Path, seed: int, *, same_token: bool = True) -> None:
         self._folder = folder
+        folder.mkdir(exist_ok=True)
         self._random = random.Random(seed)
         self._mode = "write" if same_token else "write-with-new-tokens"
         self._server = RealServer(folder / "server")
@@ -230,7 +231,7 @@ def main() -> int:
         print("no row is there twice: the run proves nothing")
     if arguments.control:
         return 0 if report.twice else 1
-    return 1 if report.problems else 0
+    return 1 if report.problems or report.lacking_in_view else 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import resource
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -225,16 +224,25 @@ def _catch_up(number: int, path: Path) -> Mapping[str, float]:
 
 def _empty(url: str, spool: Path) -> Mapping[str, float]:
     async def main() -> Mapping[str, float]:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _peak_memory()
         started = perf_counter()
         async with open_clickhouse(url, spool=spool, insert_interval=0.0) as store:
             await store.delivered()
             delivered = store.statistics().delivered
         took = perf_counter() - started
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"rate": delivered / took, "growth": (after - before) / 1024}
+        return {"rate": delivered / took, "growth": _peak_memory() - before}
 
     return trio.run(main)
+
+
+def _peak_memory() -> float:
+    """Return the most memory that this process has had, in MiB.
+
+    `ru_maxrss` is that of the process that started this one, if it had more.
+    """
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(peak) / 1024
 
 
 def _small_flushes(seconds: float, path: Path) -> Mapping[str, float]:

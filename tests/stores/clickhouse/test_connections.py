@@ -33,7 +33,7 @@ async def test_https_verifies_the_certificate(
     proxy = Proxy(server.port, tls=context)
     async with trio.open_nursery() as nursery:
         await nursery.start(proxy.run)
-        with pytest.raises(StoreError):
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
             async with (
                 open_store(proxy, database, tmp_path, lines) as store,
                 open_buffers(store, lines),

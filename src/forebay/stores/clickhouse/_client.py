@@ -212,7 +212,7 @@ class Client:
         except self._httpx.TransportError as error:
             not_connected = isinstance(error, self._httpx.ConnectError | self._httpx.ConnectTimeout)
             raise NoAnswerError(
-                type(error).__name__, str(error), was_sent=not not_connected
+                type(error).__name__, _reason(error), was_sent=not not_connected
             ) from error
         code = response.headers.get("X-ClickHouse-Exception-Code", "")
         if _CODE.fullmatch(code):
@@ -259,6 +259,16 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 def _not_clickhouse(code: str, answer: bytes) -> NoAnswerError:
     return NoAnswerError(code, _shorten(answer), answered=True)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the text of an error, or of its cause: httpx has none for a refused certificate."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if str(cause):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _shorten(answer: bytes) -> str:
