@@ -14,6 +14,7 @@ import pytest
 from forebay import BufferOptions, DrainError, Index, SchemaError, StoreError, Table, open_buffers
 from forebay._format import FORMAT
 from forebay.stores.clickhouse import open_clickhouse
+from forebay.stores.clickhouse._client import INSERT_SETTINGS
 from tests.stores.clickhouse.real_server import RealServer
 from tests.stores.clickhouse.test_store import Line, lines, open_store
 
@@ -40,6 +41,7 @@ USERS = """
 CONFIG = """
 <clickhouse>
   <user_directories><users_xml><path>{users}</path></users_xml></user_directories>
+  <query_log><database>system</database><table>query_log</table></query_log>
 </clickhouse>
 """
 
@@ -48,7 +50,7 @@ CONFIG = """
 def locked_server(
     tmp_path_factory: pytest.TempPathFactory, running_server: RealServer
 ) -> Iterator[RealServer]:
-    """Return a server whose user has a password."""
+    """Return a server whose user has a password, and that logs queries."""
     folder = tmp_path_factory.mktemp("locked")
     (folder / "users.xml").write_text(USERS.format(password=SECRET))
     (folder / "config.xml").write_text(CONFIG.format(users=folder / "users.xml"))
@@ -85,6 +87,33 @@ async def test_the_password_has_three_sources_and_is_never_shown(
         texts = [repr(store), str(store.attributes), str(store.statistics()), caplog.text]
     texts.append((tmp_path / "app.spool.db").read_bytes().decode("latin-1"))
     assert [] == [text for text in texts if SECRET in text]
+
+
+async def test_each_setting_of_an_insert_is_in_force(
+    locked_server: RealServer, tmp_path: Path
+) -> None:
+    """ClickHouse's own log has those that are not the default; it has no password."""
+    options = {"user": "writer", "password": SECRET}
+    async with (
+        open_store(locked_server, "default", tmp_path, lines, **options) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        await buffers[lines].write(Line("x", 1))
+        await store.delivered()
+    locked_server.execute("SYSTEM FLUSH LOGS")
+    defaults = dict(locked_server.query("SELECT name, value FROM system.settings"))
+    [[changed]] = locked_server.query(
+        "SELECT Settings FROM system.query_log WHERE type = 'QueryFinish' AND user = 'writer'"
+        " AND query LIKE 'INSERT INTO `default`.`lines` %' ORDER BY event_time_microseconds DESC"
+        " LIMIT 1"
+    )
+    sent = {**INSERT_SETTINGS, "deduplicate_insert": "enable"}
+    del sent["wait_end_of_query"]  # of the HTTP interface, not of the query
+    assert sent == {name: {**defaults, **changed}[name] for name in sent}
+    assert 32 == len(changed["insert_deduplication_token"])
+    assert [[0]] == locked_server.query(
+        f"SELECT count() FROM system.query_log WHERE query LIKE '%{SECRET[:7]}%{SECRET[7:]}%'"
+    )
 
 
 async def test_a_wrong_password_is_refused_without_showing_it(
