@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 import trio
 
+import forebay
 from forebay import (
     Buffer,
     BufferOptions,
@@ -221,3 +226,64 @@ async def test_the_drain_tries_once_more_after_an_attempt_before_it(file: Path) 
                     await buffers[NOTES].write(Note(str(number)))
                 raw.execute(CREATE)
         assert str(number) in names(file)
+
+
+class Interrupter:
+    """Raises SIGINT once, before the n-th line that is executed in a file of forebay."""
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+        self.place = ""
+        """The line, once the signal was raised."""
+
+    def trace(self, frame: FrameType, event: str, _argument: object) -> Any:
+        if not frame.f_code.co_filename.startswith(str(Path(forebay.__file__).parent)):
+            return None
+        if event == "line":
+            self._left -= 1
+            if self._left == 0:
+                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return self.trace
+
+
+async def write_interrupted(file: Path, interrupter: Interrupter) -> None:
+    returned = {f"before {number}" for number in range(5)}
+    async with open_sqlite(file) as store, open_buffers(store, NOTES) as buffers:
+        buffer = buffers[NOTES]
+        await write_some(buffer, len(returned))
+        with suppress(KeyboardInterrupt):
+            sys.settrace(interrupter.trace)
+            await buffer.write(Note("interrupted"))
+            returned.add("interrupted")
+        sys.settrace(None)
+        with suppress(KeyboardInterrupt):
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(PATIENCE):
+            await buffer.flush()
+            await buffer.write(Note("after"))
+        now = buffer.statistics()
+        assert (0, now.accepted) == (now.pending, now.committed)
+        assert now.accepted == len(names(file))
+        assert returned | {"after"} <= names(file)
+
+
+@pytest.mark.usefixtures("_python_handles_sigint")
+def test_an_interrupt_at_any_line_leaves_the_account_exact(tmp_path: Path) -> None:
+    """The row is accepted and committed, or neither."""
+    for line in count(1):
+        file = tmp_path / f"{line}.db"
+        with closing(sqlite3.connect(file)) as raw:
+            raw.execute(CREATE)
+        interrupter = Interrupter(line)
+        try:
+            trio.run(write_interrupted, file, interrupter)
+        except BaseException as error:
+            error.add_note(f"interrupted before {interrupter.place}")
+            raise
+        finally:
+            sys.settrace(None)
+        if not interrupter.place:
+            break
+    assert line > 50
