@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import assert_type
+from typing import BinaryIO, assert_type
 
 from forebay import BufferStatistics
 from forebay.cache import (
+    Artifact,
+    ArtifactReader,
+    ArtifactStatistics,
     CasArtifact,
     ObjectInfo,
     ObjectStorage,
@@ -42,13 +46,29 @@ async def storages() -> None:
         assert_type(s3, S3Storage)
 
 
+async def chunks() -> AsyncGenerator[bytes | bytearray, None]:
+    yield b"a"
+    yield bytearray(b"b")
+
+
 async def calls() -> None:
     async with open_cache("folder") as cache:
         await cache.key_values.put("id", "acme", "app", (value for value in ("a", "b")))
         assert_type(await cache.key_values.get("id", "acme", "app"), str | None)
         assert_type(await cache.key_values.put_bytes("id", "acme", "app", b"", written_at=0), bool)
         assert_type(await cache.key_values.get_bytes("id", "acme", "app"), bytes | None)
-        await cache.artifacts.track_access("key")
+        stored = await cache.artifacts.store("key", b"content", metadata={"tag": "1"})
+        assert_type(stored, Artifact)
+        await cache.artifacts.store("key", chunks(), size=2, sha256=stored.sha256)
+        async with cache.artifacts.reading("key") as reader:
+            assert_type(reader, ArtifactReader | None)
+            if reader is not None:
+                assert_type(reader.file, BinaryIO)
+                assert_type(reader.content, bytes | None)
+        assert_type(await cache.artifacts.find("key"), Artifact | None)
+        assert_type(cache.artifacts.statistics(), ArtifactStatistics)
+        assert_type(await cache.vacuum.run_once(2), int)
+        await cache.artifacts.track_access("key", size=7)
         oldest = await cache.artifacts.oldest(10)
         assert_type(oldest, list[CasArtifact])
         assert_type(oldest[0].size_bytes, int | None)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
 import trio
-from cachetools import LRUCache
 
 from forebay import Buffer
 from forebay.cache._arguments import Chunk, checked_chunk
 from forebay.cache._key_locks import KeyLocks
+from forebay.cache._known_artifacts import KnownArtifact, KnownArtifacts
+from forebay.cache._open_file import FileStatus, OpenFile
 from forebay.cache._outbox import InsertionTimes, upload_request
 from forebay.cache._upload import Upload
 from forebay.cache._workers import CloseGuard
@@ -29,47 +30,11 @@ from forebay.cache.artifact import (
     SizeMismatchError,
 )
 from forebay.cache.artifact_key import ArtifactKey
-from forebay.cache.files import ArtifactFiles, OpenFile
+from forebay.cache.files import ArtifactFiles
 from forebay.cache.tables import CasArtifact, Clock
 
 _PLACE_TIMEOUT: Final = 30.0
 """How long storing an artifact may delay a cancellation, in seconds, while all threads are busy."""
-
-
-class _Found(NamedTuple):
-    """What the file system, or the caller, knows of a file."""
-
-    size: int | None
-    """None: there is no file."""
-    modified_ns: int | None
-    """None: it is not known."""
-
-
-@dataclass(slots=True)
-class _Known:
-    """A row of an artifact: what is in the table, or will be."""
-
-    artifact: Artifact
-    size: int | None
-    accessed_at: int
-
-    def describes(self, file: OpenFile) -> bool:
-        """Return whether a file has the content of this row, as far as the row says."""
-        return self.artifact.stored_at is None or self.agrees(_Found(file.size, file.modified_ns))
-
-    def agrees(self, found: _Found) -> bool:
-        """Return whether the row has nothing to be changed."""
-        stored_at = self.artifact.stored_at
-        return self.size == found.size and (
-            stored_at is None or found.modified_ns is None or stored_at * 1_000 == found.modified_ns
-        )
-
-
-@dataclass(slots=True)
-class _Loads:
-    """The tasks that read the row of one key at the same time."""
-
-    tasks: int = 0
 
 
 class ArtifactContents:
@@ -96,6 +61,7 @@ class ArtifactContents:
             insertions: the times of queued uploads.
         """
         self.locks = KeyLocks()
+        self.known = KnownArtifacts(buffer, known_artifacts)
         self._hits = self._misses = self._hit_bytes = 0
         self._stored = self._stored_bytes = 0
         self._buffer = buffer
@@ -103,10 +69,6 @@ class ArtifactContents:
         self._clock = clock
         self._insertions = insertions
         self._touch_interval = touch_interval * 1_000_000
-        self._known: LRUCache[str, _Known] = LRUCache(known_artifacts)
-        self._loads: dict[str, _Loads] = {}
-        """The reads of rows in progress, by key. A change of the row removes them, so that the
-        older row is not kept."""
         self._latest = 0
         """The time of the last artifact that was stored."""
 
@@ -159,35 +121,37 @@ class ArtifactContents:
                 stored_ns = (artifact.stored_at or 0) * 1_000
                 await upload.place(*self._files.place_of(artifact.key), stored_ns)
         except BaseException:
-            self.forget(artifact.key)
+            self.known.forget(artifact.key)
             with trio.move_on_after(_PLACE_TIMEOUT, shield=True):
                 removal = await self._files.remove([artifact.key])
                 if not removal.failed:
                     await self._buffer.enqueue_delete(artifact.key)
             raise
-        self.remember(_Known(artifact, artifact.size, now))
+        self.known.remember(KnownArtifact(artifact, artifact.size, now))
 
     async def open(self, key: str) -> ArtifactReader | None:
         """Open the file of an artifact, if its row describes it, and record the access."""
-        found = await self._open(key)
+        found = await self._open(key, with_content=True)
         if found is None:
             return None
         known, file = found
         self.touch(known)
-        return _reader(known, file)
+        return ArtifactReader(_described(known, file), file.file, file.content)
 
-    async def current(self, key: str) -> Artifact | None:
-        """Return what `open` would find, without recording an access."""
-        found = await self._open(key)
+    async def find(self, key: str, *, touch: bool) -> Artifact | None:
+        """Return the artifact that `open` would find, and record the access if `touch` is true."""
+        found = await self._open(key, with_content=False)
         if found is None:
             return None
         known, file = found
         file.file.close()
-        return known.artifact
+        if touch:
+            self.touch(known)
+        return _described(known, file)
 
-    async def _open(self, key: str) -> tuple[_Known, OpenFile] | None:
+    async def _open(self, key: str, *, with_content: bool) -> tuple[KnownArtifact, OpenFile] | None:
         undescribed = None
-        while (file := await self._files.open(key)) is not None:
+        while (file := await self._files.open(key, with_content=with_content)) is not None:
             known = None
             try:
                 known = await self._describing(key, file)
@@ -197,7 +161,7 @@ class ArtifactContents:
             if known is not None:
                 return known, file
             # If the artifact was replaced since the file was opened, there is another file now.
-            seen = (file.size, file.modified_ns)
+            seen = file.status
             if seen == undescribed:
                 return None
             undescribed = seen
@@ -221,13 +185,13 @@ class ArtifactContents:
             stored_bytes=self._stored_bytes,
         )
 
-    async def _describing(self, key: str, file: OpenFile) -> _Known | None:
+    async def _describing(self, key: str, file: OpenFile) -> KnownArtifact | None:
         """Return the row that describes a file; None if there is none."""
-        known = self._known.get(key)
-        if known is not None and known.describes(file):
+        known = self.known.get(key)
+        if known is not None and known.describes(file.status):
             return known
-        known = await self.load(key)
-        if known is None or known.describes(file):
+        known = await self.known.load(key)
+        if known is None or known.describes(file.status):
             return known
         artifact = known.artifact
         if artifact.size != file.size or artifact.sha256 is None or artifact.stored_at is None:
@@ -235,24 +199,6 @@ class ArtifactContents:
         # The file may have been copied without its modification time.
         same = await self._files.has_content(file, artifact.sha256, artifact.stored_at * 1_000)
         return known if same else None
-
-    async def load(self, key: str) -> _Known | None:
-        """Return the row of an artifact, pending or committed, and keep it in memory."""
-        loads = self._loads.setdefault(key, _Loads())
-        loads.tasks += 1
-        try:
-            row = await self._buffer.get(key)
-        finally:
-            loads.tasks -= 1
-            latest = self._loads.get(key) is loads
-            if latest and not loads.tasks:
-                del self._loads[key]
-        if row is None:
-            return None
-        known = _Known(_artifact(row), row.size_bytes, row.last_accessed_at)
-        if latest:
-            self._known[key] = known
-        return known
 
     async def track(self, key: str, size: int | None, *, commit: bool) -> None:
         """Record an access, and write the row unless there is one that describes the file.
@@ -263,14 +209,14 @@ class ArtifactContents:
             commit: whether to return only once the row is committed.
         """
         found = await self._found(key, size)
-        known = self._known.get(key)
+        known = self.known.get(key)
         if known is not None and known.agrees(found) and not commit:
             self.touch(known)
             return
         await self.locks.wait_free(key)
         with self.locks.hold([key]):
             found = await self._found(key, size)
-            known = await self.load(key)
+            known = await self.known.load(key)
             if known is not None and known.agrees(found):
                 self.touch(known)
                 if commit:
@@ -278,19 +224,25 @@ class ArtifactContents:
                 return
             now = self._clock()
             row = CasArtifact(key, found.size, now, now, now)
-            if commit:
-                await self._buffer.write(row)
-            else:
-                await self._buffer.enqueue(row)
-            self.remember(_Known(_artifact(row), found.size, now))
+            try:
+                if commit:
+                    await self._buffer.write(row)
+                else:
+                    await self._buffer.enqueue(row)
+            except BaseException:
+                self.known.forget(key)  # the row may be accepted nevertheless
+                raise
+            self.known.remember(KnownArtifact.from_row(row))
 
-    async def _found(self, key: str, size: int | None) -> _Found:
+    async def _found(self, key: str, size: int | None) -> FileStatus:
         if size is not None:
-            return _Found(size, None)
+            return FileStatus(size, None)
         status = await self._files.status(key)
-        return _Found(None, None) if status is None else _Found(status.st_size, status.st_mtime_ns)
+        if status is None:
+            return FileStatus(None, None)
+        return FileStatus(status.st_size, status.st_mtime_ns)
 
-    def touch(self, known: _Known) -> None:
+    def touch(self, known: KnownArtifact) -> None:
         """Record an access, unless one was recorded within the touch interval or there is no room.
 
         An access before the last one is not recorded either: the clock was set back, and the
@@ -307,31 +259,10 @@ class ArtifactContents:
             return
         known.accessed_at = now
 
-    def remember(self, known: _Known) -> None:
-        """Keep the new row of an artifact in memory."""
-        self._loads.pop(known.artifact.key, None)
-        self._known[known.artifact.key] = known
 
-    def known_keys(self, prefix: str) -> dict[str, None]:
-        """Return the keys in memory that begin with a prefix."""
-        return {key: None for key in self._known if key.startswith(prefix)}
-
-    def forget(self, key: str) -> None:
-        """Remove the row of an artifact from memory, since it is being deleted."""
-        self._loads.pop(key, None)
-        self._known.pop(key, None)
-
-    def forget_all(self) -> None:
-        """Remove all rows from memory, since they were changed in the table."""
-        self._loads.clear()
-        self._known.clear()
-
-
-def _reader(known: _Known, file: OpenFile) -> ArtifactReader:
+def _described(known: KnownArtifact, file: OpenFile) -> Artifact:
     artifact = known.artifact
-    if artifact.size != file.size:
-        artifact = replace(artifact, size=file.size)
-    return ArtifactReader(artifact, file.file, file.content)
+    return artifact if artifact.size == file.size else replace(artifact, size=file.size)
 
 
 async def _receive(upload: Upload, chunks: AsyncIterable[Chunk] | Chunk, size: int | None) -> None:
@@ -364,8 +295,3 @@ def _row(artifact: Artifact, now: int, upload: str | None) -> CasArtifact:
         metadata=metadata,
         upload=upload,
     )
-
-
-def _artifact(row: CasArtifact) -> Artifact:
-    metadata = {} if row.metadata is None else json.loads(row.metadata)
-    return Artifact(row.key, row.size_bytes or 0, row.sha256, metadata, row.stored_at)

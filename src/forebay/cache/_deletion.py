@@ -74,7 +74,7 @@ class ArtifactDeletion:
             _log.warning("artifact %r cannot be removed and is skipped: %s", key, error)
         with trio.move_on_at(deadline):
             for key in removal.freed:
-                self._contents.forget(key)
+                self._contents.known.forget(key)
                 try:
                     self._buffer.enqueue_delete_nowait(key)  # also after the deadline
                 except trio.WouldBlock:

@@ -203,11 +203,7 @@ class CacheArtifacts:
             OSError: as for `reading`.
         """
         self._guard.check_open()
-        reader = await self._contents.open(checked_text("key", key))
-        if reader is None:
-            return None
-        reader.file.close()
-        return reader.artifact
+        return await self._contents.find(checked_text("key", key), touch=True)
 
     async def current(self, key: str) -> Artifact | None:
         """Return what `find` would, without recording an access.
@@ -221,7 +217,7 @@ class CacheArtifacts:
             OSError: as for `find`.
         """
         self._guard.check_open()
-        return await self._contents.current(checked_text("key", key))
+        return await self._contents.find(checked_text("key", key), touch=False)
 
     async def mark_uploaded(self, key: str, sha256: str) -> None:
         """Record which content of an artifact is in the object storage.
@@ -418,7 +414,7 @@ class CacheArtifacts:
             "SELECT 1 FROM cas_artifacts WHERE last_accessed_at > ? LIMIT 1", (self._clock(),)
         ):
             await self._store.run(_correct_accesses, self._clock())
-            self._contents.forget_all()
+            self._contents.known.forget_all()
 
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = 1.0
@@ -448,7 +444,7 @@ class CacheArtifacts:
         prefix = f"{account}/{project}"
         await self._flush(flush_timeout, self._buffer)
         # Those in memory too: without a flush, the table does not have the latest ones.
-        latest = self._contents.known_keys(f"{prefix}/")
+        latest = self._contents.known.keys(f"{prefix}/")
         deleted = 0
         for batch in _batches(latest):
             deleted += len((await self._deletion.delete(batch, flush_timeout)).freed)

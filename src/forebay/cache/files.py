@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 import shutil
@@ -17,13 +16,8 @@ import trio
 
 from forebay.cache._arguments import checked_text, checked_texts
 from forebay.cache._disk_threads import DiskThreads
-from forebay.cache._folder import (
-    file_status,
-    make_folder,
-    open_file,
-    opened_folder,
-    remove_file,
-)
+from forebay.cache._folder import file_status, make_folder, opened_folder, remove_file
+from forebay.cache._open_file import OpenFile, close
 from forebay.cache._partial_file import PARTIAL, PartialFile
 from forebay.cache._upload import Upload
 from forebay.cache._workers import CloseGuard
@@ -38,27 +32,6 @@ _SUBFOLDERS = [f"{number:02x}" for number in range(SUBFOLDERS)]
 
 _CLEANUP_TIMEOUT = 10.0
 """How long the removal of an unfinished file may delay a cancellation, in seconds."""
-
-
-SMALL = 64 * 1024
-"""Up to how many bytes a file is read when it is opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A file that is open for reading, and its size and modification time."""
-
-    file: io.FileIO
-    size: int
-    modified_ns: int
-    content: bytes | None
-    """The whole content, unless it has more than 64 KiB."""
-
-    @staticmethod
-    def discard(opened: OpenFile | None) -> None:
-        """Close the file, if there is one."""
-        if opened is not None:
-            opened.file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,11 +271,12 @@ class ArtifactFiles:
         """Return a new upload, whose content can become the file of a key."""
         return Upload(self._partial, self._threads)
 
-    async def open(self, key: str) -> OpenFile | None:
-        """Open the file of a key for reading, in one call of a thread.
+    async def open(self, key: str, *, with_content: bool) -> OpenFile | None:
+        """Open the file of a key for reading, in a call of a thread that concurrent tasks share.
 
         Args:
             key: the artifact's key.
+            with_content: whether to read it as well, if it has at most 64 KiB.
 
         Returns:
             The file, or None if there is no regular file.
@@ -312,53 +286,23 @@ class ArtifactFiles:
             ValueError: the key is empty or has half of a surrogate pair.
             OSError: the file cannot be opened.
         """
-        subfolder, name = self.place_of(key)
-        return await self._threads.run_short(lambda: self._open(subfolder, name), OpenFile.discard)
-
-    def _open(self, subfolder: Path, name: str) -> OpenFile | None:
-        try:
-            with (
-                opened_folder(self._directory) as parent,
-                opened_folder(subfolder, parent=parent) as folder,
-            ):
-                opened = open_file(name, folder=folder)
-        except FileNotFoundError:
-            return None
-        if opened is None:
-            return None
-        descriptor, status = opened
-        file = io.FileIO(descriptor)
-        try:
-            content = None
-            if status.st_size <= SMALL:
-                content = os.pread(descriptor, status.st_size, 0)
-        except BaseException:
-            file.close()
-            raise
-        return OpenFile(file, status.st_size, status.st_mtime_ns, content)
+        place = self.place_of(key)
+        return await self._threads.run_short(
+            lambda: OpenFile.open(*place, with_content=with_content), close
+        )
 
     async def has_content(self, file: OpenFile, sha256: str, modified_ns: int) -> bool:
         """Return whether an open file has this SHA-256, in one call of a thread.
 
         Args:
             file: the file.
-            sha256: the SHA-256, in hexadecimal digits.
-            modified_ns: the modification time that the file gets if it has this SHA-256, in
-                nanoseconds since 1970.
+            sha256: as for `OpenFile.has_content`.
+            modified_ns: as for `OpenFile.has_content`.
 
         Raises:
             OSError: the file cannot be read.
         """
-
-        def compare() -> bool:
-            if hashlib.file_digest(file.file, "sha256").hexdigest() != sha256:
-                return False
-            file.file.seek(0)
-            with suppress(OSError):  # the next reader compares the content again
-                os.utime(file.file.fileno(), ns=(modified_ns, modified_ns))
-            return True
-
-        return await self._threads.run(compare)
+        return await self._threads.run(lambda: file.has_content(sha256, modified_ns))
 
     async def disk_usage(self) -> Usage:
         """Return the usage of the disk as `df` shows it, without the blocks reserved for root.
