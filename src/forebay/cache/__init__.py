@@ -3,11 +3,12 @@
 A build cache keeps the results of build actions, so that other machines need not run the same
 actions again. Its server writes to three tables at every request:
 
-* `KeyValueStore`: the artifacts that each action produced, cached in memory;
+* `KeyValueStore`: the artifacts that each action produced, cached in memory, until the
+  `KeyValueEvictor` removes them;
 * `CacheArtifacts`: the artifacts themselves: their files, and the table with their sizes, digests
   and last accesses, by which the `Evictor` removes files before the disk is full;
 * `S3Transfers`: the queue of artifacts to copy to and from an object storage, which the
-  `TransferWorker` works through.
+  `TransferWorker` works through; `ReadThrough` fetches what a reader misses.
 
 `open_cache` opens all of them::
 
@@ -17,10 +18,10 @@ actions again. Its server writes to three tables at every request:
     ):
         await cache.key_values.put("cas-1", "tuist", "app", ["a", "b"])
         await cache.key_values.get("cas-1", "tuist", "app")  # '{"entries":[{"value":"a"},…]}'
-        await cache.artifacts.store("tuist/app/a", b"…")
-        async with cache.artifacts.reading("tuist/app/a") as reader:
+        name = ArtifactKey("tuist", "app", "cas", "a")
+        await cache.store_artifact(name, b"…")  # and queue its upload
+        async with cache.reading_artifact(name) as reader:  # from the storage, if it is not here
             ...  # reader.file, reader.artifact.size
-        await cache.transfers.enqueue_upload("tuist", "app", "cas", "tuist/app/a")
 
 Install the extra ``forebay[cache]``. `forebay.cache.s3` is not imported here, since it imports
 boto3.
@@ -28,7 +29,8 @@ boto3.
 
 from __future__ import annotations
 
-from forebay.cache._opening import Cache, open_cache
+from forebay.cache._cache import Cache
+from forebay.cache._opening import open_cache
 from forebay.cache._project import ProjectDeletion
 from forebay.cache._statistics import CacheStatistics
 from forebay.cache._workers import CloseGuard

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import trio
 
 from forebay import Buffer, SqliteStore
+from forebay.cache._entries import entry_prefix
 from forebay.cache.artifacts import BATCH, CacheArtifacts
-from forebay.cache.key_values import KeyValueStore, entry_prefix
+from forebay.cache.key_values import KeyValueStore
 from forebay.cache.tables import KeyValueEntry
 from forebay.cache.transfers import S3Transfers
 

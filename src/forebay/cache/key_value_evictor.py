@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
+from typing import NamedTuple
 
 import trio
 
@@ -11,7 +12,7 @@ from forebay import Buffer, SqliteStore
 from forebay.cache._workers import CloseGuard, log_and_continue, pause
 from forebay.cache.artifacts import BATCH
 from forebay.cache.evictor import EvictorStatistics
-from forebay.cache.key_values import KeyValueStore, KeyValueUse
+from forebay.cache.key_values import KeyValueStore
 from forebay.cache.options import CacheOptions
 from forebay.cache.tables import Clock, KeyValueEntry
 
@@ -22,6 +23,15 @@ _TIMEOUT = 1.0
 
 _START = (-(2**63), "")
 """A position before every value."""
+
+
+class KeyValueUse(NamedTuple):
+    """The size and last access of the value of one key, for eviction."""
+
+    key: str
+    """The key of the row, in the table."""
+    size_bytes: int
+    last_accessed_at: int
 
 
 class KeyValueEvictor:

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import copy
-import json
 import reprlib
-import sys
 from collections.abc import Container, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import trio
-from cachetools import TTLCache
 
 from forebay import Buffer
-from forebay.cache._arguments import (
-    check_time,
-    checked_iterable,
-    checked_text,
-    checked_texts,
-    checked_utf8,
-)
+from forebay.cache._arguments import check_time, checked_texts
+from forebay.cache._entries import encoded_values, entry_key
+from forebay.cache._value_memory import CachedValue, ValueMemory, cached_value
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, KeyValueEntry
-
-_OVERHEAD = 400
-"""The memory of a cached value beside its two texts, in bytes: measured as 350 on CPython."""
-
-
-class KeyValueUse(NamedTuple):
-    """The size and last access of the value of one key, for eviction."""
-
-    key: str
-    """The key of the row, as `entry_key` returns it."""
-    size_bytes: int
-    last_accessed_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +41,6 @@ class _Counts:
 
     def __init__(self) -> None:
         self.hits = self.misses = self.hit_bytes = self.stored = self.stored_bytes = 0
-        self.memory_bytes = 0
-
-
-@dataclass(slots=True)
-class _CachedValue:
-    payload: str | bytes
-    size_bytes: int
-    written_at: int
-    accessed_at: int
-    size: int
-    """The memory that it takes, in bytes."""
 
 
 @dataclass(slots=True)
@@ -79,7 +48,7 @@ class _Reads:
     """The tasks that read one key at the same time. One access of them all is recorded."""
 
     tasks: int = 0
-    value: _CachedValue | None = None
+    value: CachedValue | None = None
     """What the first of them found."""
 
 
@@ -124,9 +93,7 @@ class KeyValueStore:
         self._clock = clock
         self._guard = guard or CloseGuard()
         self._touch_interval = touch_interval * 1_000_000
-        self._memory: TTLCache[str, _CachedValue] = TTLCache(
-            memory_bytes, time_to_live, timer=trio.current_time, getsizeof=_size
-        )
+        self._memory = ValueMemory(memory_bytes, time_to_live)
         self._counts = _Counts()
         self._reads: dict[str, _Reads] = {}
         """The reads in progress, by key. A put or delete removes them, so that their older value is
@@ -174,7 +141,7 @@ class KeyValueStore:
             ValueError: a text cannot be encoded as UTF-8, the key or a handle is empty, or
                 `written_at` is before 1970 or too far in the future to add to.
         """
-        return await self._put(cas_id, account, project, _encoded(values), written_at)
+        return await self._put(cas_id, account, project, encoded_values(values), written_at)
 
     async def put_bytes(
         self,
@@ -222,7 +189,7 @@ class KeyValueStore:
             size = len(payload.encode() if isinstance(payload, str) else payload)
             await self._buffer.enqueue(KeyValueEntry(key, payload, size, written, now, now, now))
             self._reads.pop(key, None)
-            self._cache(key, _cached_value(key, payload, size, written, now))
+            self._memory.keep(key, cached_value(key, payload, size, written, now))
             self._note_use(key)
             self._counts.stored += 1
             self._counts.stored_bytes += size
@@ -293,7 +260,7 @@ class KeyValueStore:
         self._record_access(key, value)
         return value.payload
 
-    async def _read(self, key: str) -> _CachedValue | None:
+    async def _read(self, key: str) -> CachedValue | None:
         """Read the value of a key from the buffer, and cache it unless a put was faster."""
         reads = self._reads.setdefault(key, _Reads())
         reads.tasks += 1
@@ -307,10 +274,10 @@ class KeyValueStore:
         if row is None:
             return None
         if reads.value is None:
-            value = _cached_value(
+            value = cached_value(
                 key, row.payload, row.size_bytes, row.written_at, row.last_accessed_at
             )
-            reads.value = self._cache(key, value) if latest else value
+            reads.value = self._memory.keep(key, value) if latest else value
         return reads.value
 
     def statistics(self) -> KeyValueStatistics:
@@ -322,7 +289,7 @@ class KeyValueStore:
             hit_bytes=counts.hit_bytes,
             stored=counts.stored,
             stored_bytes=counts.stored_bytes,
-            memory_bytes=counts.memory_bytes,
+            memory_bytes=self._memory.size,
         )
 
     async def delete(self, cas_id: str, account: str, project: str) -> None:
@@ -348,7 +315,7 @@ class KeyValueStore:
         Cancelled, it may have deleted some of them.
 
         Args:
-            keys: keys as `entry_key` returns them.
+            keys: keys as the table has them.
 
         Raises:
             TypeError: a key is not a str, or `keys` is a single str.
@@ -364,7 +331,7 @@ class KeyValueStore:
         """Note which values are put or read during the block.
 
         Yields:
-            The keys of these values, as `entry_key` returns them. The set grows.
+            The keys of these values, as the table has them. The set grows.
         """
         used: set[str] = set()
         self._notes.append(used)
@@ -379,7 +346,7 @@ class KeyValueStore:
         Waits while the buffer is full. Cancelled, it has deleted nothing.
 
         Args:
-            key: a key as `entry_key` returns it.
+            key: a key as the table has it.
             used: keys of rows that stay, such as the set of `noting_use`.
 
         Returns:
@@ -395,18 +362,17 @@ class KeyValueStore:
     async def _delete(self, key: str) -> None:
         await self._buffer.enqueue_delete(key)
         self._reads.pop(key, None)
-        self._memory.pop(key, None)
-        self._counts.memory_bytes = int(self._memory.currsize)
+        self._memory.remove(key)
 
     def cached_keys(self, prefix: str) -> list[str]:
         """Return the keys that are cached in memory and begin with a prefix."""
-        return [key for key in self._memory if key.startswith(prefix)]
+        return self._memory.keys(prefix)
 
     def _note_use(self, key: str) -> None:
         for used in self._notes:
             used.add(key)
 
-    def _record_access(self, key: str, value: _CachedValue) -> None:
+    def _record_access(self, key: str, value: CachedValue) -> None:
         """Enqueue an access, unless one was recorded within the touch interval."""
         now = self._clock()
         # An access in the future means that the clock was set back, so this one is recorded.
@@ -417,56 +383,3 @@ class KeyValueStore:
         except trio.WouldBlock:
             return
         value.accessed_at = now
-
-    def _cache(self, key: str, value: _CachedValue) -> _CachedValue:
-        self._memory.pop(key, None)
-        if value.size <= self._memory.maxsize:
-            self._memory[key] = value
-        # Not read by `statistics`, which any thread may call: it removes what has expired.
-        self._counts.memory_bytes = int(self._memory.currsize)
-        return value
-
-
-def entry_key(cas_id: str, account: str, project: str) -> str:
-    """Return the key of an entry: ``keyvalue:{account}:{project}:{cas_id}``.
-
-    In a handle, a colon is written as ``%3A`` and a percent sign as ``%25``, so that no two
-    projects share a key.
-
-    Raises:
-        TypeError: an argument is not a str.
-        ValueError: an argument is empty or cannot be encoded as UTF-8.
-    """
-    return entry_prefix(account, project) + checked_text("cas_id", cas_id)
-
-
-def entry_prefix(account: str, project: str) -> str:
-    """Return what the keys of all entries of a project begin with: ``keyvalue:account:project:``.
-
-    Raises:
-        TypeError: an argument is not a str.
-        ValueError: an argument is empty or cannot be encoded as UTF-8.
-    """
-    parts = [
-        checked_text(argument, handle).replace("%", "%25").replace(":", "%3A")
-        for argument, handle in (("account", account), ("project", project))
-    ]
-    return ":".join(("keyvalue", *parts, ""))
-
-
-def _encoded(values: Iterable[str]) -> str:
-    entries = [
-        {"value": checked_utf8("values", value)} for value in checked_iterable("values", values)
-    ]
-    return json.dumps({"entries": entries}, ensure_ascii=False, separators=(",", ":"))
-
-
-def _cached_value(
-    key: str, payload: str | bytes, size_bytes: int, written_at: int, accessed_at: int
-) -> _CachedValue:
-    size = sys.getsizeof(key) + sys.getsizeof(payload) + _OVERHEAD
-    return _CachedValue(payload, size_bytes, written_at, accessed_at, size)
-
-
-def _size(value: _CachedValue) -> int:
-    return value.size
