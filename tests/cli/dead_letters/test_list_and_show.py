@@ -34,6 +34,14 @@ def test_a_list_counts_the_letters_and_lists_the_newest() -> None:
     assert "1 more are not listed" in result.stdout
 
 
+def test_a_list_without_letters_has_the_counts_alone() -> None:
+    """All letters are counted."""
+    lines = run("list", "site.db", "--limit", "0").stdout.splitlines()
+    assert ["letters", "2", "1"] == [line.split()[0] for line in lines[:3]]
+    assert "3 more are not listed" in lines[-1]
+    assert not any("write" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

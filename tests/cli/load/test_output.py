@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.load.runner import execute, load, query
+from tests.cli.load.runner import execute, load, query, run
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +163,24 @@ def test_a_dry_run_shows_the_table_and_changes_nothing() -> None:
     Path("a.db").unlink()
     load(content, *arguments)
     assert shown == query("SELECT sql FROM sqlite_schema WHERE tbl_name = 't'")
+
+
+def test_a_dry_run_without_rows_shows_the_table_alone() -> None:
+    """The input is a header."""
+    result = load("id,name\n", "--dry-run")
+    assert 0 == result.exit_code, result.output
+    assert ["CREATE TABLE"] == [" ".join(result.stdout.split()[:2])]
+    assert "id  name" not in result.stdout
+
+
+def test_many_inputs_are_not_all_named() -> None:
+    """The message has the first three, and how many there are besides."""
+    names = [f"in{number}.csv" for number in range(6)]
+    for name in names:
+        Path(name).write_text("a\n1\n")
+    result = run(*names, "--database", "a.db", "--table", "t")
+    assert "reading in0.csv, in1.csv, in2.csv, 3 more" in result.stderr
+    assert [(6,)] == query("SELECT count(*) FROM t")
 
 
 def test_a_dry_run_finds_the_first_malformed_row() -> None:

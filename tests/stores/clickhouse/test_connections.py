@@ -168,19 +168,32 @@ async def test_a_token_outside_the_window_is_forgotten(
             pass
 
 
-async def test_an_answer_that_is_not_clickhouses_is_no_answer(
-    server: RealServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        ("200 OK", "hello", "hello"),
+        ("502 Bad Gateway", "the proxy knows no server", "the proxy knows no server"),
+        (
+            "200 OK\r\nX-ClickHouse-Format: JSON",
+            '{"data": [{"version": "24.7.9.1"}]}',
+            "24.7.9.1 is older than 24.8",
+        ),
+    ],
+)
+async def test_an_answer_that_is_not_of_a_usable_clickhouse_is_an_error(
+    status: str, body: str, message: str, tmp_path: Path
 ) -> None:
     """Such as that of another web server at the URL: the error says what came."""
 
     async def answer(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        text = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        await stream.send_all(text.encode())
 
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-        with pytest.raises(StoreError, match="hello"):
+        with pytest.raises(StoreError, match=message):
             async with (
                 open_clickhouse(url, spool=tmp_path / "s.db") as store,
                 open_buffers(store, lines),

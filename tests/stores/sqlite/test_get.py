@@ -389,3 +389,15 @@ async def test_a_commit_in_doubt_is_counted_once(path: Path) -> None:
             assert buffer.statistics().pending == 1
             assert await buffer.get("a") == Counter("a", 1, 1, None)
         assert await store.fetch_all("SELECT total FROM sums") == [(1,)]
+
+
+async def test_a_store_reads_any_number_of_keys_as_of_one_moment(path: Path) -> None:
+    """A statement of SQLite has a limited number of parameters."""
+    rows = [Job(uuid4(), State.NEW, {}, datetime.now(UTC), Decimal(1), True) for _ in range(1_200)]
+    async with open_sqlite(path, create=[JOBS]) as store, open_buffers(store, JOBS) as buffers:
+        await buffers[JOBS].enqueue_many(rows)
+        await buffers.flush()
+        keys = [str(row.id) for row in rows]
+        found = await store.read_rows(JOBS, [*keys, "none"], stream="of no buffer")
+    assert set(keys) == set(found.rows)
+    assert found.position == 0
