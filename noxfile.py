@@ -153,11 +153,13 @@ def cache_storage(session: nox.Session) -> None:
 def cache_clients(session: nox.Session) -> None:
     """Build with Turborepo, Nx, moon and Rush, and with Bazel and Gradle if they are installed."""
     session.install(".[cache]", *group("tests"))
-    folder = session.create_tmp()
+    folder = Path(session.create_tmp()).resolve()
     clients = ("turbo", "nx", "@moonrepo/cli", "@microsoft/rush")
-    session.run("npm", "install", "--silent", "--prefix", folder, *clients, external=True)
+    session.run("npm", "install", "--silent", "--prefix", str(folder), *clients, external=True)
     session.env["FOREBAY_NODE_MODULES"] = f"{folder}/node_modules"
-    session.run("pytest", "-m", "cacheclients", "tests/examples/build_cache", *session.posargs)
+    patience = ("-o", "faulthandler_timeout=1200")
+    tests = "tests/examples/build_cache/test_clients.py"
+    session.run("pytest", *patience, tests, *session.posargs)
 
 
 @nox.session
