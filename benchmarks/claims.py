@@ -162,6 +162,13 @@ def _proportion(operation: str, what: str) -> Claim:
     )  # fmt: skip
 
 
+def _cache_server(method: str, case: str, measure: str, at_least: float) -> Claim:
+    return Claim(
+        f"{method} of {case} to examples/build_cache, against turborepo-remote-cache",
+        "cache_server", (case,), measure, "forebay", "turborepo-remote-cache", at_least,
+    )  # fmt: skip
+
+
 CLAIMS = (
     _row_by_row("enqueue_nowait", "sequential", 1.2),
     _row_by_row("enqueue_nowait", "shuffled", 1.7),
@@ -236,4 +243,6 @@ CLAIMS = (
         "memory of an overloaded process, last quarter of the run against the second quarter",
         "overload", ("15 s", "600 s"), "growth", "capacity=100,000", at_most=1.1,
     ),
+    _cache_server("PUT", "4 KiB", "put", 1.0),
+    _cache_server("GET", "4 KiB", "get", 1.0),
 )  # fmt: skip

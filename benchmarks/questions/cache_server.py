@@ -8,7 +8,8 @@ Each server runs in a process of its own, with its files in memory and its log o
 - `100 MB`: one client stores and reads an artifact of 100,000,000 bytes; `growth` is how much the
   memory of the server grows meanwhile.
 
-It needs `wrk`, `nginx` and npm, which installs turborepo-remote-cache in `.bench/npm`.
+It needs `wrk`. npm installs turborepo-remote-cache in `.bench/npm`. Without npm or nginx, that
+server is left out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -43,14 +45,18 @@ UP = Measure("up", "MB/s", more_is_better=True)
 DOWN = Measure("down", "MB/s", more_is_better=True)
 GROWTH = Measure("growth", "MiB", more_is_better=False)
 
-SERVERS: Mapping[str, Starts] = {
-    "forebay": forebay,
-    "turborepo-remote-cache": turborepo_remote_cache,
-    "nginx": nginx,
+SERVERS: Mapping[str, tuple[Starts, str]] = {
+    "forebay": (forebay, "wrk"),
+    "turborepo-remote-cache": (turborepo_remote_cache, "npm"),
+    "nginx": (nginx, "nginx"),
 }
+"""How each server is started, and the program that must be installed."""
 
 
 def cases(full: bool) -> Iterator[Case]:
+    if shutil.which("wrk") is None:
+        print("cache_server: wrk is not installed")
+        return
     rounds = 11 if full else 5
     small = partial(_small, seconds=8 if full else 4)
     for name, run, measures in (
@@ -59,7 +65,8 @@ def cases(full: bool) -> Iterator[Case]:
     ):
         contestants = [
             Contestant(server, partial(run, starts), check=_nothing, prepare=_nothing)
-            for server, starts in SERVERS.items()
+            for server, (starts, program) in SERVERS.items()
+            if shutil.which(program) is not None
         ]
         yield Case("cache_server", name, measures, contestants, folder=MEMORY, rounds=rounds)
 

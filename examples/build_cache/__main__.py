@@ -65,9 +65,10 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Each connection and each artifact that is being sent needs a file descriptor.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Each connection and the artifact that it sends or receives need a file descriptor.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = max(soft, 2 * arguments.max_connections + 100)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(enough, hard), hard))
     trio.run(serve, arguments, tokens)
 
 
