@@ -153,7 +153,8 @@ def cache_storage(session: nox.Session) -> None:
 def cache_clients(session: nox.Session) -> None:
     """Build with Turborepo, Nx, moon and Rush, and with Bazel and Gradle if they are installed."""
     session.install(".[cache]", *group("tests"))
-    folder = Path(session.create_tmp()).resolve()
+    # Not `create_tmp`, in which the tests would run: clients skip the files that git ignores.
+    folder = Path(session.virtualenv.location).resolve() / "clients"
     clients = ("turbo", "nx", "@moonrepo/cli", "@microsoft/rush")
     session.run("npm", "install", "--silent", "--prefix", str(folder), *clients, external=True)
     session.env["FOREBAY_NODE_MODULES"] = f"{folder}/node_modules"

@@ -68,7 +68,8 @@ def main() -> None:
     # Each connection and the artifact that it sends or receives need a file descriptor.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = max(soft, 2 * arguments.max_connections + 100)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(enough, hard), hard))
+    limit = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     trio.run(serve, arguments, tokens)
 
 
