@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache
+from tests.telemetry.collector import free_port
 
 CONFIGURATIONS = EXAMPLE / "clients"
 """The files that docs/build-cache.md quotes."""
@@ -31,26 +32,27 @@ def fills_and_hits(build: Build, folder: Path) -> None:
     server. When everything was evicted, a build misses, and fills the cache again.
     """
     hits: list[bool] = []
+    port = free_port()  # the same for each server, since moon hashes its configuration
 
     def on_a_new_machine(server: Server) -> None:
         machine = folder / f"machine-{len(hits)}"
         machine.mkdir()
         hits.append(build(machine, server) > 0)
 
-    with build_cache(folder / "cache") as server:
+    with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
         on_a_new_machine(server)
     targets = re.findall(r'"PUT (\S+)" 20', "".join(server.log))
     assert targets
-    with build_cache(folder / "cache") as server:
+    with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
-    with build_cache(folder / "cache", "--budget=1") as server, Client(server.port) as client:
+    with build_cache(folder / "cache", "--budget=1", port=port), Client(port) as client:
         while any(client.ask("HEAD", target).status == 200 for target in targets):
             pass
-    with build_cache(folder / "cache") as server:
+    with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
         on_a_new_machine(server)
-    assert [False, True, True, False, True] == hits
+    assert [False, True, True, False, True] == hits, hits
 
 
 def configuration(name: str, server: Server) -> str:
