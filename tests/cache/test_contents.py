@@ -8,6 +8,7 @@ import sqlite3
 import tracemalloc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -259,12 +260,14 @@ async def test_accesses_within_the_touch_interval_are_not_recorded(tmp_path: Pat
         assert sha256(SMALL) == artifact.sha256
 
 
+@pytest.mark.parametrize("known", [1, 100], ids=["from the database", "from memory"])
 @pytest.mark.parametrize("call", ["reading", "find", "track_access", "track_access with a size"])
-async def test_a_read_never_waits_for_a_write(tmp_path: Path, call: str) -> None:
+async def test_a_read_never_waits_for_a_write(tmp_path: Path, call: str, known: int) -> None:
     """While the buffer is full, the access is not recorded."""
     clock = FakeClock()
     small = {"cas_artifacts": BufferOptions(capacity=4)}
-    async with open_cache(tmp_path, options=BY_HAND, buffer_overrides=small, clock=clock) as cache:
+    options = replace(BY_HAND, known_artifacts=known)
+    async with open_cache(tmp_path, options=options, buffer_overrides=small, clock=clock) as cache:
         calls: dict[str, Callable[[], Any]] = {
             "reading": lambda: content_of(cache, "a"),
             "find": lambda: cache.artifacts.find("a"),

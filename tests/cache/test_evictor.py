@@ -313,6 +313,29 @@ async def test_it_does_not_wait_for_a_flush_that_cannot_succeed(
         assert [] == [key for key in await keys(cache) if key in ("k0", "k1")]
 
 
+async def test_an_upload_that_waits_for_the_buffer_does_not_stop_an_eviction(
+    tmp_path: Path,
+) -> None:
+    """On a full disk, the buffer has no capacity before artifacts are evicted."""
+    clock = FakeClock()
+    options = replace(BY_HAND, budget_bytes=100)
+    small = {"cas_artifacts": BufferOptions(capacity=4)}
+    async with open_cache(tmp_path, options=options, buffer_overrides=small, clock=clock) as cache:
+        await fill(cache, clock, *[10] * 10)
+        await cache.flush()
+        async with trio.open_nursery() as nursery, writer_held(cache):
+            for key in ("1", "2", "3", "4"):
+                await cache.artifacts.track_access(key)
+            nursery.start_soon(cache.artifacts.store, "k0", b"new")
+            await until(lambda: cache.buffers[CAS_ARTIFACTS].statistics().waiting == 1)
+            with trio.fail_after(20):
+                assert 3 == (await cache.evictor.run_once()).removed
+            assert ["k0", *(f"k{i}" for i in range(4, 10))] == files(cache, 10)
+        async with cache.artifacts.reading("k0") as reader:
+            assert reader is not None
+            assert b"new" == reader.content
+
+
 async def accesses(cache: Cache) -> dict[str, int]:
     return {each.key: each.last_accessed_at for each in await cache.artifacts.oldest(10_000)}
 
