@@ -41,6 +41,7 @@ from forebay.cli._failures import Failed, Interrupted, Terminated
 from forebay.cli._load.records import RowTooLongError
 from forebay.cli._load.target_columns import MisfitError
 from forebay.cli._output import ClosedPipeError, OutputError
+from forebay.cli._spool.files import DamagedBlockError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
@@ -124,6 +125,7 @@ SAMPLES: list[Exception] = [
     BatchError("locked", kind=FailureKind.TRANSIENT, code="SQLITE_BUSY"),
     FloodError("too many", code="SQLITE_CONSTRAINT_NOTNULL"),
     RowRefusedError(),
+    DamagedBlockError("block 1 cannot be read"),
     NoAnswerError("ConnectError", "refused"),
     ServerError(252, "too many parts"),
     NotVerifiedError(Meaning.BLOCKED, "SchemaError", "no such column"),

@@ -77,6 +77,14 @@ async def test_an_acknowledgement_is_empty_and_clickhouses() -> None:
         pytest.param(always(b"\0\xffgarbage\r\n\r\n"), id="garbage"),
         pytest.param(always(OK + b"Content-Length: 0\r\n\r\n"), id="another web server"),
         pytest.param(always(OK + FROM_CLICKHOUSE + b"Content-Length: 2\r\n\r\nhi"), id="a result"),
+        pytest.param(
+            always(
+                OK
+                + b'X-ClickHouse-Summary: {"read_rows":"0","read_bytes":"0","written_rows":"0"}\r\n'
+                b"Content-Length: 0\r\n\r\n"
+            ),
+            id="nothing was inserted",
+        ),
         pytest.param(always(OK + FROM_CLICKHOUSE + b"Content-Length: 9\r\n\r\n"), id="cut short"),
         pytest.param(
             always(

@@ -95,8 +95,8 @@ async def test_the_size_is_exact_after_each_step(tmp_path: Path) -> None:
         assert EMPTY == spool.sizes["lines"]
 
 
-async def test_a_spool_of_an_earlier_version_is_counted_when_it_opens(tmp_path: Path) -> None:
-    """Such a spool has no table with the counts."""
+async def test_a_spool_of_an_earlier_version_can_be_used(tmp_path: Path) -> None:
+    """Such a spool has no table with the counts, and no checksums."""
     path = tmp_path / "app.spool.db"
     async with opened(path) as spool:
         await write(spool, "a", "b")
@@ -104,6 +104,11 @@ async def test_a_spool_of_an_earlier_version_is_counted_when_it_opens(tmp_path: 
         for name in ("insert", "update", "delete"):
             raw.execute(f"DROP TRIGGER forebay_spool_{name}")
         raw.execute("DROP TABLE forebay_spool_sizes")
+        raw.execute("ALTER TABLE forebay_spool DROP COLUMN checksum")
     async with opened(path) as spool:
         assert {"lines": counted(path)} == spool.sizes
         assert 2 == spool.sizes["lines"].entries
+        await write(spool, "c")
+        outgoing = await spool.take("lines")
+    assert outgoing is not None
+    assert b"\1a\1b\1c" in outgoing.block

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import click
 
-from forebay._errors import StoreError, format_count
+from forebay._errors import format_count
 from forebay._own_files import create_file, opened_folder, sync_file, sync_folder
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_json
-from forebay.cli._spool.files import owned, read_rows, select_blocks, spool_argument
+from forebay.cli._spool.files import (
+    DamagedBlockError,
+    owned,
+    read_rows,
+    select_blocks,
+    spool_argument,
+)
 from forebay.sqlite import transact
 from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._spool_table import Spooled
@@ -103,12 +109,12 @@ def _lines(raw: sqlite3.Connection, block: Spooled) -> list[str]:
     start = f'{{"table": {json.dumps(block.buffer)}, '
     try:
         return [f"{start}{operation[1:]}" for operation in read_rows(raw, block)]
-    except StoreError as error:
+    except DamagedBlockError as error:
         fields = {
             "error": str(error),
             "statement": block.statement,
             "compression": block.compression,
             "layout": block.layout,
-            "block": b64encode(rows.read_block(raw, block.sequence)).decode(),
+            "block": b64encode(rows.read_damaged_block(raw, block.sequence)).decode(),
         }
         return [f"{start}{json.dumps(fields)[1:]}"]

@@ -51,6 +51,10 @@ class Contents:
     blocks: list[Spooled]
 
 
+class DamagedBlockError(StoreError):
+    """The rows of a block cannot be read."""
+
+
 @contextmanager
 def failures() -> Generator[None, None, None]:
     """Convert the errors that a user can understand.
@@ -123,7 +127,8 @@ def read_rows(raw: sqlite3.Connection, block: Spooled) -> list[str]:
     """Return the operations in a block as JSON.
 
     Raises:
-        StoreError: the block is damaged, or the spool does not have the declaration of its table.
+        DamagedBlockError: the block is damaged.
+        StoreError: the spool does not have the declaration of its table.
     """
     known = rows.load_table(raw, block.buffer)
     if known is None:
@@ -135,7 +140,7 @@ def read_rows(raw: sqlite3.Connection, block: Spooled) -> list[str]:
         encoder = BlockEncoder(table, "", json.loads(known.types), stored=True).of_block(found)
         operations = encoder.decode(found)
     except ValueError as error:
-        raise StoreError(f"block {block.sequence} cannot be read: {error}") from error
+        raise DamagedBlockError(f"block {block.sequence} cannot be read: {error}") from error
     return [encode_operation(table, operation) for operation in operations]
 
 

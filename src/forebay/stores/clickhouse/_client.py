@@ -138,7 +138,7 @@ class Client:
             ServerError: ClickHouse refused the query.
             NoAnswerError: ClickHouse did not answer in time.
         """
-        answer = await self._post(
+        answer, _ = await self._post(
             {"wait_end_of_query": "1", "output_format_json_quote_64bit_integers": "0"},
             f"{sql}\nFORMAT JSON".encode(),
             timeout,
@@ -182,9 +182,13 @@ class Client:
             "insert_deduplication_token": token,
         }
         headers = {"Content-Encoding": compression} if compression else {}
-        answer = await self._post(parameters, body, timeout, headers)
+        answer, summary = await self._post(parameters, body, timeout, headers)
         if answer.strip():  # an INSERT has no result, so this is an error after the status 200
             raise _not_clickhouse("UnexpectedAnswer", answer)
+        if _NO_ROWS.search(summary):
+            raise NoAnswerError(
+                "NoRows", "ClickHouse got an INSERT without rows: what is between lost its body"
+            )
 
     async def _post(
         self,
@@ -194,7 +198,8 @@ class Client:
         headers: Mapping[str, str] | None = None,
         *,
         limit: int = _MAX_ANSWER,
-    ) -> bytes:
+    ) -> tuple[bytes, str]:
+        """Send a request. Return the answer of ClickHouse, and its summary of what it did."""
         try:
             with trio.fail_after(timeout):
                 request = self._http.build_request(
@@ -222,7 +227,7 @@ class Client:
         if len(answer) >= limit or not any(map(_OF_CLICKHOUSE.match, response.headers)):
             # A load balancer before ClickHouse, or a URL that is not ClickHouse's.
             raise _not_clickhouse("UnexpectedAnswer", answer)
-        return answer
+        return answer, response.headers.get("X-ClickHouse-Summary", "")
 
     async def _read(self, response: httpx.Response, limit: int) -> bytes:
         """Return the body of an answer: all of it, or at least `limit` bytes."""
@@ -240,6 +245,7 @@ class Client:
 
 
 _OF_CLICKHOUSE: Final = re.compile("x-clickhouse-", re.IGNORECASE)
+_NO_ROWS: Final = re.compile(r'"read_rows":"0".*"written_rows":"0"')
 _CODE: Final = re.compile("[0-9]{1,9}")
 
 

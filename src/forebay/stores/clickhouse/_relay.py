@@ -153,7 +153,7 @@ class Relay:
             except StoreError as error:
                 self.state, self.last_error = RelayState.RETRYING, str(error)
                 _logger.error("table %r: the spool cannot be used: %s", self.name, error)  # noqa: TRY400  # the text says all
-                await trio.sleep(self._options.retry.max_delay)
+                await self._pause(self._options.retry.max_delay)
                 continue
             if not found:
                 self.state = RelayState.IDLE
@@ -270,6 +270,10 @@ class Relay:
                 "table %r: a block of %d rows was not delivered, and is sent again: %s",
                 *(self.name, row.entries, summary),
             )
+        await self._pause(delay)
+
+    async def _pause(self, delay: float) -> None:
+        """Wait until the next attempt is due, or until somebody is in a hurry."""
         self._hurry = trio.Event()
         with trio.move_on_after(delay):
             await self._hurry.wait()

@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -161,10 +162,12 @@ class Spool:
     def _columns_of(self, block: Block) -> dict[str, Any]:
         """Return the columns of the spool that depend on a block, with a new token."""
         body = block.to_bytes()
+        stored = compress(body, self.compression)
         return {
             "token": rows.new_token(),
             "compression": self.compression,
-            "block": compress(body, self.compression),
+            "block": stored,
+            "checksum": zlib.crc32(stored),
             "layout": block.layout(),
             "bytes": len(body),
             "entries": block.rows,
@@ -183,6 +186,9 @@ class Spool:
 
         Blocks that were never sent are merged into one. Before this returns, the disk has the
         block and its token: after a power cut, the same bytes are sent with the same token.
+
+        Raises:
+            StoreError: the spool cannot be used, or the block is damaged.
         """
 
         def take(raw: sqlite3.Connection) -> Outgoing | None:
@@ -206,7 +212,13 @@ class Spool:
                 self._merge(raw, row)
             rows.update(raw, row.sequence, {"sent": 1})
             row = rows.select(raw, buffer=buffer, limit=1)[0]
-        return Outgoing(row, rows.read_block(raw, row.sequence), was_sent)
+        try:
+            return Outgoing(row, rows.read_block(raw, row.sequence), was_sent)
+        except ValueError as error:
+            raise StoreError(
+                f"{error}; `forebay spool drop {self.path} {row.sequence} --to FILE` removes it "
+                f"and saves them"
+            ) from error
 
     def _merge(self, raw: sqlite3.Connection, first: Spooled) -> None:
         """Merge the blocks after the first one into it, as far as it has room for them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS main.forebay_spool (
     statement TEXT NOT NULL,       -- INSERT INTO … FORMAT Native
     layout TEXT NOT NULL,          -- where the columns are in the block, as JSON
     error TEXT,                    -- of the last attempt
+    checksum INTEGER,              -- CRC-32 of the block; NULL if an early version wrote it
     block BLOB NOT NULL            -- last: SQLite reads it to find the columns after it
 )"""
 
@@ -173,6 +175,9 @@ def create_tables(raw: sqlite3.Connection, path: str, server: str, database: str
     for statement in (_SPOOL, _INDEX, _SIZES, *_SIZE_TRIGGERS, _TABLES, _TARGET):
         create_table(raw, statement)
     raw.execute(_COUNT)
+    names = raw.execute("SELECT name FROM pragma_table_info('forebay_spool', 'main')").fetchall()
+    if ("checksum",) not in names:
+        raw.execute("ALTER TABLE main.forebay_spool ADD COLUMN checksum INTEGER")
     row = raw.execute("SELECT server, database FROM main.forebay_spool_target").fetchone()
     if row is not None and tuple(row) != (server, database):
         [waiting] = raw.execute("SELECT count(*) FROM main.forebay_spool").fetchone()
@@ -238,11 +243,26 @@ def _spooled(row: Sequence[Any]) -> Spooled:
 
 
 def read_block(raw: sqlite3.Connection, sequence: int) -> bytes:
-    """Return the bytes of a block."""
-    row = raw.execute(
+    """Return the bytes of a block.
+
+    Raises:
+        ValueError: they are not the bytes that were written.
+    """
+    [block, checksum] = raw.execute(
+        "SELECT block, checksum FROM main.forebay_spool WHERE sequence = ?", (sequence,)
+    ).fetchone()
+    data = bytes(block)
+    if checksum is not None and checksum != zlib.crc32(data):
+        raise ValueError(f"block {sequence} is damaged: its bytes are not those that were written")
+    return data
+
+
+def read_damaged_block(raw: sqlite3.Connection, sequence: int) -> bytes:
+    """Return the bytes of a block, whatever they are."""
+    [block] = raw.execute(
         "SELECT block FROM main.forebay_spool WHERE sequence = ?", (sequence,)
     ).fetchone()
-    return bytes(row[0])
+    return bytes(block)
 
 
 def delete(raw: sqlite3.Connection, sequences: Sequence[int]) -> None:
