@@ -49,14 +49,16 @@ class DirectWriter:
         """Accept a row, and commit it if that can be done at once.
 
         Tasks that write at the same time share transactions. So the row is accepted only if the
-        same task called this before.
+        same task called this before, and its row was alone in its batch.
 
         Returns:
             The batch of the row, which is settled, or which the worker flushes next; None if the
             row was not accepted.
         """
         last, self._last_task = self._last_task, id(trio.lowlevel.current_task())
-        if last != self._last_task or (taken := self._channel.send_alone(row)) is None:
+        if last != self._last_task or self._flusher.last_entries != 1:
+            return None
+        if (taken := self._channel.send_alone(row)) is None:
             return None
         self._coalescer.add(taken.entries, only_rows=True)
         batch = self._coalescer.take(FlushReason.REQUESTED)

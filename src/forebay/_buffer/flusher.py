@@ -64,6 +64,8 @@ class Flusher:
         """The batch that is being flushed, or will be next; None once it is settled."""
         self.retry_error: BatchError | None = None
         """Why the last attempt at the batch in flight failed; None if none did."""
+        self.last_entries: int = 0
+        """The number of entries in the last batch that was flushed."""
         self.last_was_short: bool = True
         """Whether the last flush was so short that no other task may have run meanwhile."""
 
@@ -172,6 +174,7 @@ class Flusher:
         duration = self._now() - flight.started
         self._ledger.durations.append(duration)
         self.last_was_short = duration < _SHORT
+        self.last_entries = flight.batch.entries
         if flight.attempts > 1:
             self._log.flushed(attempts=flight.attempts, duration=duration)
         flight.observer.committed(outcome)
