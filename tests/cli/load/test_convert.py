@@ -415,7 +415,7 @@ def test_an_input_with_other_columns_is_refused(header: tuple[str, ...], problem
     with pytest.raises(InputError) as caught:
         converter.bind("it", header)
     expected = "expected the columns of the first input: a, b"
-    assert f"it, line 1: {problem}; {expected}" == str(caught.value)
+    assert str(caught.value).startswith(f"it, line 1: {problem}; {expected}")
 
 
 def test_a_key_without_a_column_is_refused() -> None:

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 import forebay
 from forebay._table.validation import RowValidator
 from forebay.cli._errors import LoadError
+from forebay.cli._load.column_types import ColumnType, JsonType
 from forebay.cli._load.convert import Converter
 from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.detect import detect
 from forebay.cli._load.options import TableOptions
 from forebay.cli._load.plan import plan_table
 from forebay.cli._load.readers import Chunk
-from forebay.cli._load.target_columns import MisfitError
+from forebay.cli._load.target_columns import COMPUTED, MisfitError, TargetColumn
 
 CELLS = st.one_of(
     st.integers(-(2**65), 2**65).map(str),
@@ -82,6 +83,58 @@ def test_converted_rows_are_valid_as_they_are(
             assert [str(value) for row in valid for value in row] == [
                 str(value) for row in made for value in row
             ]
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**65), 2**65),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["", "x", "NA", "1", "1.5"]),
+    st.just([1]),
+    st.just({"a": 1}),
+)
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from(["c", "d", "unknown"]), VALUES), min_size=1, max_size=5
+    ),
+    kind=st.sampled_from(ColumnType),
+    json=st.sampled_from([None, *JsonType]),
+    key=st.booleans(),
+    not_null=st.booleans(),
+    others=st.booleans(),
+    default=st.sampled_from([None, 5, "five", COMPUTED]),
+)
+def test_objects_are_converted_together_as_alone(
+    rows: list[dict[str, object]],
+    kind: ColumnType,
+    json: JsonType | None,
+    key: bool,
+    not_null: bool,
+    others: bool,
+    default: object,
+) -> None:
+    """The same values of the same types, or a misfit."""
+    column = TargetColumn(
+        name="c",
+        type=kind,
+        reason="as stated",
+        in_key=key,
+        not_null=not_null,
+        holds_others=others,
+        json=json if key else None,
+        default=default,
+    )
+    other = TargetColumn(name="d", type=ColumnType.TEXT, reason="as stated")
+    bound = Converter([column, other], {"NA"}).bind("it", None)
+    try:
+        alone = list(map(bound.convert, rows))
+    except MisfitError:
+        alone = None
+    together = bound.convert_all(rows)
+    assert repr(alone) == repr(together)
 
 
 def test_a_value_that_no_converter_makes_is_refused() -> None:

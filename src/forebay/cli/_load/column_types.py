@@ -72,6 +72,14 @@ class JsonType(enum.Enum):
         return cls.NUMBER if isinstance(value, int | float) else cls.NESTED
 
 
+JSON_TYPES = {
+    ColumnType.INTEGER: JsonType.NUMBER,
+    ColumnType.REAL: JsonType.NUMBER,
+    ColumnType.TEXT: JsonType.TEXT,
+}
+"""The JSON type of the values that a column stores as they are."""
+
+
 class Number(NamedTuple):
     """A number, and the ways to write it as a float that give back its text."""
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, cast
 
+from forebay._table.sqlite_rules import INT64
 from forebay.cli._errors import InputError
 from forebay.cli._load.cells import CellConverter
-from forebay.cli._load.column_types import ColumnType, JsonType, RoundedFloat
+from forebay.cli._load.column_types import JSON_TYPES, ColumnType, JsonType, RoundedFloat
 from forebay.cli._load.target_columns import (
     COMPUTED,
     MisfitError,
@@ -41,9 +42,8 @@ class Converter:
     def __init__(self, columns: Sequence[TargetColumn], nulls: Collection[str]) -> None:
         self._names = [column.name for column in columns]
         self._known = set(self._names)
-        self._missing = [_MISSING] * len(columns)
         self._cells = [CellConverter(column, nulls) for column in columns]
-        self._value_converters = [_value_converter(column, nulls) for column in columns]
+        self._values = [_ValueConverter(column, nulls) for column in columns]
 
     def bind(self, source: str, header: Sequence[str] | None) -> RowConverter:
         """Return what converts the rows of an input.
@@ -56,26 +56,18 @@ class Converter:
             InputError: the input does not have the table's columns.
         """
         if header is None:
-            return RowConverter(self._convert_object)
+            return _ObjectsConverter(self._values)
         expected = f"; expected the columns of the first input: {', '.join(self._names)}"
         for name in self._names:
             if name not in header:
                 raise InputError(source, f"column {name!r} is missing{expected}", line=1)
         for name in header:
             if name not in self._known:
-                raise InputError(source, f"column {name!r} is unknown{expected}", line=1)
+                problem = f"column {name!r} is unknown{expected}"
+                advice = "to add columns, load this input by itself, with --alter"
+                raise InputError(source, f"{problem}; {advice}", line=1)
         places = None if list(header) == self._names else list(map(header.index, self._names))
         return _CellsConverter(self._cells, places)
-
-    def _convert_object(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
-        if not row.keys() <= self._known:
-            for name, value in row.items():
-                if name not in self._known and value is not None:
-                    raise MisfitError(
-                        f"key {name!r} is unknown; expected keys of the first rows, or of the "
-                        f"table; --alter adds the other keys"
-                    )
-        return tuple(map(_call, self._value_converters, map(row.get, self._names, self._missing)))
 
 
 class RowConverter:
@@ -137,13 +129,86 @@ class _CellsConverter(RowConverter):
             return None
 
 
-def _value_converter(column: TargetColumn, nulls: Collection[str]) -> Callable[[Any], Any]:
-    """Return a function that converts the JSON values of a column."""
+class _ObjectsConverter(RowConverter):
+    """Converts JSON objects.
 
-    def convert(value: Any) -> Any:
+    Args:
+        values: the converters of the table's columns.
+    """
+
+    def __init__(self, values: Sequence[_ValueConverter]) -> None:
+        super().__init__(self._convert)
+        self._values = values
+        self._converters = [value.convert for value in values]
+        self._names = [value.column.name for value in values]
+        self._known = frozenset(self._names)
+        self._missing = [value.missing for value in values]
+
+    def _convert(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        if not row.keys() <= self._known:
+            for name, value in row.items():
+                if name not in self._known and value is not None:
+                    raise MisfitError(
+                        f"key {name!r} is unknown; expected keys of the first rows, or of the "
+                        f"table; --alter adds the other keys"
+                    )
+        return tuple(map(_call, self._converters, map(row.get, self._names, self._missing)))
+
+    def convert_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]] | None:
+        if not all(row.keys() <= self._known for row in rows):
+            return super().convert_all(rows)
+        try:
+            columns = [
+                value.convert_all([row.get(name, missing) for row in rows])
+                for value, name, missing in zip(
+                    self._values, self._names, self._missing, strict=True
+                )
+            ]
+        except MisfitError:
+            return None
+        return list(zip(*columns, strict=True))
+
+
+class _ValueConverter:
+    """Converts the JSON values of a column.
+
+    Args:
+        column: the column.
+        nulls: the texts that mean NULL.
+
+    Attributes:
+        column: the column.
+        missing: what stands for the value of an object without the key.
+    """
+
+    def __init__(self, column: TargetColumn, nulls: Collection[str]) -> None:
+        self.column = column
+        self._nulls = frozenset(nulls)
+        nullable = not (column.in_key or column.not_null)
+        self.missing = None if nullable and column.default is None else _MISSING
+        own = JSON_TYPES[column.type]
+        self._plain: frozenset[type] = frozenset()
+        if column.json in {None, own}:
+            self._plain = frozenset({column.type.value, *([_NONE] if nullable else [])})
+
+    def convert_all(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Return the values of several objects; raise MisfitError if one does not fit."""
+        types = set(map(type, values))
+        if types <= self._plain:
+            if int in types:
+                integers = [v for v in values if v is not None] if _NONE in types else values
+                if min(integers) in INT64 and max(integers) in INT64:
+                    return values
+            elif str not in types or not self._nulls or self._nulls.isdisjoint(values):
+                return values
+        return list(map(self.convert, values))
+
+    def convert(self, value: Any) -> Any:
+        """Return the value of the table; raise MisfitError if the value does not fit."""
+        column = self.column
         if value is _MISSING:
             return _default(column)
-        if value is None or (isinstance(value, str) and value in nulls):
+        if value is None or (isinstance(value, str) and value in self._nulls):
             return check_value(column, None)
         if column.json is not None and column.json is not JsonType.of(value):
             problem = f"key column {column.name!r} has the value {excerpt(value)}"
@@ -158,7 +223,8 @@ def _value_converter(column: TargetColumn, nulls: Collection[str]) -> Callable[[
             return value if isinstance(value, str) else json.dumps(value)
         return fit_number(column, value)
 
-    return convert
+
+_NONE = type(None)
 
 
 def _default(column: TargetColumn) -> Any:

@@ -12,7 +12,13 @@ from forebay._table.columns import StoredAs
 from forebay._table.sqlite_rules import affinity, fold_case
 from forebay.cli._errors import LoadError
 from forebay.cli._load.column_names import describe_duplicate
-from forebay.cli._load.column_types import ColumnType, DetectedType, JsonType, equal_number
+from forebay.cli._load.column_types import (
+    JSON_TYPES,
+    ColumnType,
+    DetectedType,
+    JsonType,
+    equal_number,
+)
 from forebay.cli._load.database import ExistingColumn
 from forebay.cli._load.options import TableOptions
 from forebay.cli._load.target_columns import COMPUTED, TargetColumn
@@ -179,7 +185,7 @@ def _target(
         not_null=fold_case(name) in map(fold_case, options.not_null),
         declared=declared is not None,
         spellings=detected.spellings,
-        json=json.get(name, _JSON[column_type]) if in_key and json is not None else None,
+        json=json.get(name, JSON_TYPES[column_type]) if in_key and json is not None else None,
         default=_new_default(name, column_type, options) if there is None else there.default,
     )
 
@@ -214,14 +220,6 @@ def _annotation(target: TargetColumn, merge: forebay.Merge) -> Any:
         return nullable
     # The converter refuses the values that SQLite would change.
     return Annotated[nullable | int | float | str | bytes, StoredAs(own)]
-
-
-_JSON = {
-    ColumnType.INTEGER: JsonType.NUMBER,
-    ColumnType.REAL: JsonType.NUMBER,
-    ColumnType.TEXT: JsonType.TEXT,
-}
-"""The JSON type of a column of the key that has no value in the first rows."""
 
 
 def sample_size(

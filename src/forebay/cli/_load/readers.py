@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from itertools import accumulate
 from typing import Any
@@ -76,28 +76,30 @@ def convert_chunk(chunk: Chunk, converter: Converter) -> Chunk:
     Raises:
         InputError: the input does not have the columns of the table.
     """
-    if chunk.converted:
-        return chunk
-    bound = converter.bind(chunk.source, chunk.header)
-    done = Chunk(chunk.source, chunk.header, converted=True)
-    together = bound.convert_all(chunk.rows)
+    return chunk if chunk.converted else _convert(chunk, converter.bind(chunk.source, chunk.header))
+
+
+def _convert(chunk: Chunk, converter: RowConverter) -> Chunk:
+    done = replace(chunk, converted=True, offsets=[])
+    together = converter.convert_all(chunk.rows)
     if together is not None:
-        done.rows, done.lines = together, chunk.lines
-        done.texts, done.block = chunk.texts, chunk.block
-    else:
-        lines: list[int] = []
-        for index, (line, row) in enumerate(zip(chunk.lines, chunk.rows, strict=True)):
-            text = chunk.text_of(index)
-            try:
-                done.rows.append(bound.convert(row))
-            except MisfitError as misfit:
-                done.add_error(str(misfit), line, text)
-            else:
-                lines.append(line)
-                done.texts.append(text)
-        done.lines = lines
-    done.position, done.characters = chunk.position, chunk.characters
-    done.errors = sorted(chunk.errors + done.errors, key=lambda error: error.line)
+        done.rows = together
+        return done
+    rows: list[Any] = []
+    lines: list[int] = []
+    texts: list[str] = []
+    done.errors = list(chunk.errors)
+    for index, (line, row) in enumerate(zip(chunk.lines, chunk.rows, strict=True)):
+        text = chunk.text_of(index)
+        try:
+            rows.append(converter.convert(row))
+        except MisfitError as misfit:
+            done.add_error(str(misfit), line, text)
+        else:
+            lines.append(line)
+            texts.append(text)
+    done.errors.sort(key=lambda error: error.line)
+    done.rows, done.lines, done.texts, done.block = rows, lines, texts, ""
     return done
 
 
@@ -165,36 +167,35 @@ class Reader:
         while not ended:
             if converter is None and self.converter is not None:
                 converter = self.converter.bind(source.name, records.header)
-            chunk = Chunk(source.name, records.header, converted=converter is not None)
+            chunk = Chunk(source.name, records.header, converted=False)
             before = progress.characters
+            failure: InputError | None = None
             try:
-                if not self._fill_block(chunk, records, converter):
-                    ended = self._fill(chunk, records, converter)
-                chunk.characters = progress.characters - before
-            except InputError:
-                yield chunk
-                raise
-            yield chunk
+                if not self._fill_block(chunk, records, sampled=converter is None):
+                    ended = self._fill(chunk, records)
+            except InputError as error:
+                failure = error
+            chunk.characters = progress.characters - before
+            yield chunk if converter is None else _convert(chunk, converter)
+            if failure is not None:
+                raise failure
         self._characters += progress.characters
 
-    def _fill_block(self, chunk: Chunk, records: Records, converter: RowConverter | None) -> bool:
-        """Add the rows of a block, if all of them can be loaded; return whether they can."""
+    def _fill_block(self, chunk: Chunk, records: Records, *, sampled: bool) -> bool:
+        """Add the rows of a block, if all of them are well-formed; return whether they are."""
         blocks = records.blocks
         rows = [] if blocks is None else blocks.peek()
         if blocks is None or not 0 < len(rows) < self._left:
             return False
-        made = rows if converter is None else converter.convert_all(rows)
-        if made is None:
-            return False
-        chunk.rows, chunk.block = made, blocks.text
-        if converter is None:
+        chunk.rows, chunk.block = rows, blocks.text
+        if sampled:
             before = self._characters + records.progress.characters
             chunk.offsets = list(accumulate(map(len, _lines_of(blocks.text)), initial=before))[1:]
         chunk.lines = blocks.skip()
         self._left -= len(rows)
         return True
 
-    def _fill(self, chunk: Chunk, records: Records, converter: RowConverter | None) -> bool:
+    def _fill(self, chunk: Chunk, records: Records) -> bool:
         """Add the rows that can be read without waiting; return whether they are the last."""
         progress = records.progress
         lines: list[int] = []
@@ -206,19 +207,11 @@ class Reader:
                 if progress.waiting:
                     return False
                 continue
-            elif converter is None:
+            else:
                 chunk.rows.append(row)
                 lines.append(line)
                 chunk.texts.append(progress.row_text)
                 chunk.offsets.append(self._characters + progress.characters)
-            else:
-                try:
-                    chunk.rows.append(converter.convert(row))
-                except MisfitError as misfit:
-                    chunk.add_error(str(misfit), line, progress.row_text)
-                else:
-                    lines.append(line)
-                    chunk.texts.append(progress.row_text)
             self._left -= 1
             if self._left == 0:
                 return True
