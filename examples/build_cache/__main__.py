@@ -7,12 +7,14 @@ import dataclasses
 import logging
 import resource
 import signal
+import sys
 from pathlib import Path
 
 import trio
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 
+from forebay import StoreError
 from forebay.cache import CacheOptions, open_cache
 from http_server import HttpServer, Limits
 from routes import Routes, Tokens
@@ -70,7 +72,10 @@ def main() -> None:
     enough = max(soft, 2 * arguments.max_connections + 100)
     limit = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    trio.run(serve, arguments, tokens)
+    try:
+        trio.run(serve, arguments, tokens)
+    except (OSError, StoreError) as error:  # the port or the folder is in use, for example
+        sys.exit(f"cannot serve {arguments.directory} at port {arguments.port}: {error}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND")
 
+_END = h11.EndOfMessage()
 _BLOCK = 64 * 2**10
 """How many bytes of a body are received at once."""
 _TICK = 0.5
@@ -153,7 +154,7 @@ class Request:
         """Send a response whose body is in memory."""
         head = self._head(status, len(body), headers)
         data = b"" if self.method == "HEAD" else body
-        await self._connection.send(head, h11.Data(data=data), h11.EndOfMessage())
+        await self._connection.send(head, h11.Data(data=data), _END)
 
     async def respond_file(
         self, file: BinaryIO, size: int, headers: Headers = (), content: bytes | None = None
@@ -173,10 +174,10 @@ class Request:
             headers.append(("content-range", f"bytes {start}-{stop - 1}/{size}"))
         head = self._head(206 if stop - start < size else 200, stop - start, headers)
         if self.method == "HEAD":
-            await self._connection.send(head, h11.EndOfMessage())
+            await self._connection.send(head, _END)
         elif content is not None:
             data = h11.Data(data=content[start:stop])
-            await self._connection.send(head, data, h11.EndOfMessage())
+            await self._connection.send(head, data, _END)
         else:
             await self._connection.send(head)
             await self._connection.send_file(file, start, stop)
@@ -269,7 +270,7 @@ class Connection:
             text = str(error).encode()
             headers = [("content-length", str(len(text))), ("connection", "close")]
             response = h11.Response(status_code=error.error_status_hint, headers=headers)
-            await self.send(response, h11.Data(data=text), h11.EndOfMessage())
+            await self.send(response, h11.Data(data=text), _END)
             return None
         if not isinstance(head, h11.Request):
             return None
@@ -333,7 +334,7 @@ class Connection:
                 raise EOFError(f"a file ends {stop - start} bytes early")
             start += sent
             self._progress(sent)
-        self._h11.send(h11.EndOfMessage())
+        self._h11.send(_END)
 
     def _progress(self, size: int) -> None:
         """Move the deadline of a request in progress."""

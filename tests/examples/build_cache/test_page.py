@@ -58,6 +58,20 @@ def test_a_weak_token_is_refused(tmp_path: Path, arguments: list[str], text: str
     assert text in done.stderr
 
 
+def test_a_folder_or_a_port_in_use_is_an_error(tmp_path: Path) -> None:
+    """The program says so, and exits with 1."""
+    with build_cache(tmp_path / "cache") as server:
+        for folder, text in (("cache", "open already"), ("other", "Address already in use")):
+            command = [sys.executable, str(EXAMPLE), folder, f"--port={server.port}"]
+            command.append("--token=opens-all")
+            done = subprocess.run(
+                command, cwd=tmp_path, check=False, capture_output=True, text=True
+            )
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"cannot serve {folder} at port {server.port}: ")
+            assert text in done.stderr
+
+
 def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
     """A line each, as on the command line."""
     (tmp_path / "tokens").write_text("acme/app=opens-the-app\n\n")
