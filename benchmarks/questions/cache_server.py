@@ -38,6 +38,7 @@ from benchmarks.results import Measure
 SIZE = 4096
 LARGE = 100_000_000
 KEYS = 500
+CONNECTIONS = 32
 
 PUT = Measure("put", "requests/s", more_is_better=True)
 GET = Measure("get", "requests/s", more_is_better=True)
@@ -98,27 +99,31 @@ def _small(starts: Starts, path: Path, *, seconds: int) -> Mapping[str, float]:
     data = os.urandom(SIZE)
     (folder / "body").write_bytes(data)
     with starts(folder) as server:
-        put = _wrk(server, folder, "PUT", seconds)
-        get = _wrk(server, folder, "GET", seconds)
-        for number in (2, KEYS):
+        stored, put = _wrk(server, folder, "PUT", seconds, 0)
+        # The last requests may have been cut off. A slow machine may not store as many keys.
+        keys = max(2, min(KEYS, stored - 2 * CONNECTIONS))
+        _, get = _wrk(server, folder, "GET", seconds, keys)
+        for number in (2, keys):
             _check(server, str(number), data)
     return {"put": put, "get": get}
 
 
-def _wrk(server: CacheServer, folder: Path, method: str, seconds: int) -> float:
-    """Return how many requests per second a server answers; none may fail."""
+def _wrk(
+    server: CacheServer, folder: Path, method: str, seconds: int, keys: int
+) -> tuple[int, float]:
+    """Return how many requests a server answers, in all and per second; none may fail."""
     headers = ", ".join(f"[{json.dumps(k)}] = {json.dumps(v)}" for k, v in server.headers.items())
     script = folder / "script.lua"
     script.write_text(
         _SCRIPT.format(
-            keys=KEYS,
+            keys=keys,
             method=method,
             body=folder / "body",
             target=server.target.replace("%s", "%d"),
             headers=headers,
         )
     )
-    command = ["wrk", "-t1", "-c32", f"-d{seconds}", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--timeout=60", "-s", str(script)]
     output = subprocess.run(  # noqa: S603  # wrk, with our script
         [*command, f"http://127.0.0.1:{server.port}/"], check=True, capture_output=True, text=True
     ).stdout
@@ -127,8 +132,7 @@ def _wrk(server: CacheServer, folder: Path, method: str, seconds: int) -> float:
         raise AssertionError(output)
     requests, duration, failed = map(int, found.groups())
     _require(failed == 0, output)
-    _require(method == "GET" or requests >= KEYS, output)
-    return requests / duration * 1e6
+    return requests, requests / duration * 1e6
 
 
 def _check(server: CacheServer, name: str, data: bytes) -> None:
