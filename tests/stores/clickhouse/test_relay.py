@@ -288,3 +288,31 @@ async def test_delivered_makes_a_retry_that_is_due_later(
         with trio.fail_after(30):
             await store.delivered()
     assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+class Watcher:
+    """Notes whether Ctrl-C could be raised in the task that delivers."""
+
+    def __init__(self) -> None:
+        self.protected: list[bool] = []
+
+    def requested(self, table: str, *, duration: float, code: str | None, answered: bool) -> None:
+        self.protected.append(trio.lowlevel.currently_ki_protected())
+
+    def delivered(self, table: str, *, age: float) -> None:
+        self.protected.append(trio.lowlevel.currently_ki_protected())
+
+
+async def test_ctrl_c_is_raised_in_the_program_and_not_in_a_relay(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """Otherwise it would end the relay, and the end of the block would wait for it in vain."""
+    watcher = Watcher()
+    async with (
+        open_store(server, database, tmp_path, lines) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        store.observe_deliveries(watcher)
+        await buffers[lines].write(Line("x", 1))
+        await store.delivered()
+    assert [True, True] == watcher.protected
