@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -69,6 +71,18 @@ class Workload:
     def first(self, count: int) -> Workload:
         """Return this workload with its first rows only, for contestants that would take hours."""
         return replace(self, rows=self.rows[:count])
+
+    def shares(self, count: int) -> list[list[Any]]:
+        """Divide the rows into parts of about the same size. All rows of a key are in one part."""
+        rows_of: dict[Any, list[Any]] = defaultdict(list)
+        for row in self.rows:
+            rows_of[row[0]].append(row)
+        parts: list[tuple[int, int, list[Any]]] = [(0, number, []) for number in range(count)]
+        for rows in sorted(rows_of.values(), key=len, reverse=True):
+            size, number, part = parts[0]  # the smallest one
+            part.extend(rows)
+            heapq.heapreplace(parts, (size + len(rows), number, part))
+        return [part for _size, _number, part in parts]
 
     def upsert(self, rows: int = 1, parameter: Callable[[str], str] = lambda _: "?") -> str:
         """Return the upsert that all contestants with SQL written by hand execute.

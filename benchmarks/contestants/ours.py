@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
@@ -76,23 +76,23 @@ def enqueue_nowait(path: Path, work: Workload) -> float:
 def enqueue(path: Path, work: Workload, *, tasks: int = 100) -> float:
     """Enqueue row by row from many tasks, and wait for the last COMMIT.
 
-    The clock does not measure how long it takes to start the tasks.
+    All rows of a key come from one task, since the order of rows from several tasks is not known.
+    The clock does not measure how long it takes to divide the rows and to start the tasks.
     """
+    shares = work.shares(tasks)
 
     async def main() -> float:
         async with open_buffer(path, work) as buffer:
-            rows = iter(work.rows)
-
             begin = trio.Event()
 
-            async def produce() -> None:
+            async def produce(rows: Sequence[Any]) -> None:
                 await begin.wait()
                 for row in rows:
                     await buffer.enqueue(row)
 
             async with trio.open_nursery() as nursery:
-                for _ in range(tasks):
-                    nursery.start_soon(produce)
+                for rows in shares:
+                    nursery.start_soon(produce, rows)
                 await trio.testing.wait_all_tasks_blocked()
                 started = perf_counter()
                 begin.set()
