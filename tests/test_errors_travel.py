@@ -98,6 +98,11 @@ def command_error(kind: type[Failed]) -> Failed:
         return kind("the file is locked")
 
 
+def without_spill(error: DrainError) -> DrainError:
+    error.spill_failed = True
+    return error
+
+
 def flush_error(cause: BaseException, **more: Any) -> FlushError:
     error = FlushError("why", buffer="t", unsettled=unsettled(**more), cause=cause, attempts=3)
     return with_cause(error, sqlite_error())
@@ -117,6 +122,7 @@ SAMPLES: list[Exception] = [
     flush_error(StoreError("the file was deleted")),
     flush_error(ValueError("why"), last_error=in_doubt()),
     DrainError({"t": unsettled()}),
+    without_spill(DrainError({"t": unsettled()})),
     spilled(DrainError({"t": unsettled(in_doubt()), "u": unsettled()})),
     DrainError(
         {"t": unsettled(BatchError("full", kind=FailureKind.TRANSIENT, code="SQLITE_FULL"))}

@@ -127,6 +127,7 @@ class FlushError(ForebayError):
         unsettled: the entries that are not in the table. If the error is `in_doubt`, they may be.
         in_doubt: whether the entries may be in the table, or in a database file that was lost.
         spill: the spill file that also has these entries; None if there is none.
+        spill_failed: whether the spill that was asked for could not be written.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class FlushError(ForebayError):
         self.unsettled = unsettled
         self.in_doubt: bool = _in_doubt(*errors)
         self.spill: str | None = None
+        self.spill_failed: bool = False
         self._attempts = attempts
         self._first_step = _first_step(*errors) or "Fix the cause"
 
@@ -155,7 +157,7 @@ class FlushError(ForebayError):
             f"buffer {self.buffer!r} stopped{attempts}: {self.reason}. "
             f"{_where(self.in_doubt)} in the table: {_pending(self.unsettled)}. "
             f"{_kept_in('unsettled.entries', self.spill)} {self._first_step}, "
-            f"then {_recover(self.spill)}."
+            f"then {_recover(self.spill, failed=self.spill_failed)}."
         )
 
 
@@ -167,6 +169,7 @@ class DrainError(ForebayError):
             the error is `in_doubt`, some of them may be.
         in_doubt: whether some of the entries may be in the database.
         spill: the spill file that also has these entries; None if there is none.
+        spill_failed: whether the spill that was asked for could not be written.
     """
 
     def __init__(self, unsettled: Mapping[str, Unsettled]) -> None:
@@ -175,6 +178,7 @@ class DrainError(ForebayError):
         self.unsettled: dict[str, Unsettled] = dict(unsettled)
         self.in_doubt: bool = _in_doubt(*errors)
         self.spill: str | None = None
+        self.spill_failed: bool = False
         self._first_step = _first_step(*errors) or "Find out what blocks the database"
 
     @property
@@ -194,7 +198,7 @@ class DrainError(ForebayError):
             f"{_DRAIN_TIMED_OUT}. {_where(self.in_doubt)} in the database:\n"
             + "\n".join(lines)
             + f"\n{_kept_in('unsettled', self.spill)} {self._first_step}, or raise "
-            f"BufferOptions.drain_timeout, then {_recover(self.spill)}."
+            f"BufferOptions.drain_timeout, then {_recover(self.spill, failed=self.spill_failed)}."
         )
 
 
@@ -233,11 +237,12 @@ def _kept_in(attribute: str, spill: str | None) -> str:
     return f"They are kept in {file}this error's `{attribute}`."
 
 
-def _recover(spill: str | None) -> str:
+def _recover(spill: str | None, *, failed: bool) -> str:
     if spill is None:
-        return (
-            "pass them to `enqueue_again` of a new buffer; "
-            "`open_buffers(..., spill=FILE)` would keep them in a file"
+        return "pass them to `enqueue_again` of a new buffer; " + (
+            "the spill could not be written, so choose a file on a disk that has room"
+            if failed
+            else "`open_buffers(..., spill=FILE)` would keep them in a file"
         )
     return "replay them with `forebay dead-letters replay DB --spill FILE`"
 

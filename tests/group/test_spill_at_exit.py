@@ -138,7 +138,7 @@ async def test_a_drain_that_succeeds_writes_no_spill(tmp_path: Path) -> None:
 
 
 async def test_a_spill_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
-    """If the spill cannot be written, a note on the error says so. The error has the entries."""
+    """A note on the error and its advice say so. The error has the entries."""
     store = MemoryStore()
     store.stop()
     folder = tmp_path / "folder"
@@ -152,6 +152,9 @@ async def test_a_spill_that_cannot_be_written_is_noted(tmp_path: Path) -> None:
     assert (Write(("a", 1)),) == caught.value.unsettled["letters"].entries
     [note] = caught.value.__notes__
     assert "in no file: writing the spill failed with FileNotFoundError" in note
+    assert caught.value.spill is None
+    assert caught.value.spill_failed
+    assert "spill=" not in str(caught.value)  # one was asked for: the advice must be another
 
 
 @pytest.mark.parametrize("path", ["", ".", "a\0b", "\ud800", "no such folder/left.spill"])

@@ -45,6 +45,7 @@ async def spill_unsettled(
     except Exception as error:  # noqa: BLE001  # whatever it is, the entries must be named
         log_lost_spill(path, error)
         for each in errors:
+            each.spill_failed = True
             each.add_note(
                 f"the entries are only in this error, in no file: writing the spill failed with "
                 f"{error!r}"
