@@ -12,12 +12,12 @@ from forebay.cache._call_batcher import CallBatcher
 
 T = TypeVar("T")
 
-_THREADS: Final = 8
-"""The maximum number of threads that access files at once."""
+_LONG: Final = 8
+"""The maximum number of threads that make long calls at once."""
 
-_SHARED: Final = 2
-"""How many of them make short calls. With more of them, each makes fewer calls at a time, and the
-threads wait longer for Python's lock."""
+_SHORT: Final = 2
+"""The maximum number of threads that make short calls at once. With more of them, each makes fewer
+calls at a time, and the threads wait longer for Python's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ class DiskThreads:
     """Runs blocking functions in threads. A function that has begun is run to its end."""
 
     def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(_THREADS)
+        self._long = trio.CapacityLimiter(_LONG)
+        self._short = trio.CapacityLimiter(_SHORT)  # so that they do not wait for long calls
         self._batcher: CallBatcher[_Call[Any], _Outcome] = CallBatcher(
-            self._run_all, limit=_SHARED, discard=_discard
+            self._run_all, limit=_SHORT, discard=_discard
         )
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -47,7 +48,7 @@ class DiskThreads:
 
         Cancelled, it waits for the end of the function if that has begun.
         """
-        return await trio.to_thread.run_sync(call, limiter=self._limiter)
+        return await trio.to_thread.run_sync(call, limiter=self._long)
 
     async def run_short(
         self, call: Callable[[], T], discard: Callable[[T], object] | None = None
@@ -69,7 +70,9 @@ class DiskThreads:
         return cast("T", outcome.value)
 
     async def _run_all(self, calls: Sequence[_Call[Any]]) -> Sequence[_Outcome]:
-        return await self.run(lambda: [_capture(call) for call in calls])
+        return await trio.to_thread.run_sync(
+            lambda: [_capture(call) for call in calls], limiter=self._short
+        )
 
 
 def _capture(call: _Call[Any]) -> _Outcome:
