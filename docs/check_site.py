@@ -6,13 +6,16 @@ import functools
 import importlib.util
 import re
 import zlib
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import click
 import pytest
 
 import forebay
+from forebay.cli._command import command as forebay_command
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "build" / "docs"
@@ -65,6 +68,30 @@ def test_links_lead_to_a_file_and_an_anchor(page: Path) -> None:
 def test_a_page_says_with_which_version_it_was_tested(page: Path) -> None:
     """It is the version of the package that was installed when the site was built."""
     assert f"Tested with forebay {forebay.__version__}" in read(page).text
+
+
+def commands(name: str, command: click.Command | None) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command and all commands in it, each with its name."""
+    assert command is not None
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for child in command.list_commands(context):
+            yield from commands(f"{name} {child}", command.get_command(context, child))
+
+
+COMMANDS = dict(commands("forebay", forebay_command))
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_the_command_line_has_each_help_text(command: click.Command) -> None:
+    """Each word, sign and metavar is on the page as `--help` prints it, so it can be copied."""
+    page = " ".join(read(SITE / "command-line.html").text.split())
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    texts = [command.help or "", *(option.help or "" for option in options)]
+    blocks = [" ".join(text.replace("\b", "").split()) for text in texts]
+    metavars = [f"<{option.metavar}>" for option in options if option.metavar]
+    assert [] == [text for text in blocks + metavars if text not in page]
 
 
 def public_names() -> set[str]:

@@ -21,6 +21,8 @@ author = "The forebay maintainers"
 release = forebay.__version__
 html_title = f"forebay {release}"
 
+smartquotes = False  # a command can be copied as it is
+
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -159,6 +161,30 @@ def name_other_files(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^\]]+)\]\((?:\.\./)+([^)]+)\)", name, source[0])
 
 
+def show_help(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Show the examples and the exit codes of a command as they are, and its other text too."""
+    del app, context
+    shown: list[str] = []
+    for line, before in zip(lines, ["", *lines], strict=False):
+        if not line.startswith("| "):
+            shown.append(line.replace("\\", r"\\"))
+        elif not before.startswith("| "):
+            shown += [line.removeprefix("| "), "", ".. code-block:: text", ""]
+        else:
+            shown.append("   " + line.removeprefix("| "))
+    lines[:] = shown
+
+
+def show_options(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Restore what sphinx-click takes away from the end of `A[:B]`, and show backslashes."""
+    del app, context
+    for number, line in enumerate(lines):
+        if line.startswith(".. option::"):
+            lines[number] = re.sub(r"(<[^\]>]*\[[^\]>]*)>", r"\1]>", line)
+        elif ":default:" not in line:
+            lines[number] = line.replace("\\", r"\\")
+
+
 class LinkPublicNames(SphinxPostTransform):  # type: ignore[misc]
     """Link a public name in a text, such as `forebay.Table` or `Buffer.get`, to its reference."""
 
@@ -190,6 +216,8 @@ def setup(app: Sphinx) -> None:
     without_ranges()
     app.connect("autodoc-process-docstring", restore_sentence, priority=600)  # after Napoleon
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("sphinx-click-process-description", show_help)
+    app.connect("sphinx-click-process-options", show_options)
     app.connect("source-read", name_other_files)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)
