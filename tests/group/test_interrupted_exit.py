@@ -311,7 +311,7 @@ def test_an_interrupt_at_calls_of_the_exit_of_a_cache(tmp_path: Path) -> None:
     ("block", "step"),
     [
         pytest.param(lambda folder: open_sqlite(folder / "a.db", create=[LETTERS]), 5, id="file"),
-        pytest.param(lambda folder: open_cache(folder / "cache"), 61, id="cache"),
+        pytest.param(lambda folder: open_cache(folder / "cache"), 2503, id="cache"),
         pytest.param(lambda _: export_telemetry(set_global=False), 1, id="export"),
     ],
 )
