@@ -117,7 +117,7 @@ class FlushError(ForebayError):
     The store's error is the `__cause__`.
 
     Args:
-        reason, buffer, unsettled: the attributes.
+        reason, buffer, unsettled: the values of the attributes below.
         cause: the error that stopped the buffer, by which `in_doubt` is decided.
         attempts: the number of attempts to commit the batch.
 

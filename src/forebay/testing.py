@@ -1,6 +1,6 @@
 """`MemoryStore`: a store for tests, without a file or a thread, that is slow or fails as scripted.
 
-Since it uses no threads, times of Trio's `autojump_clock` are exact in tests that use it.
+Since it uses no threads, times of pytest-trio's `autojump_clock` are exact in tests that use it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class BufferStatistics:
     committed: int
     """Entries whose own operation was committed."""
     superseded: int
-    """Entries merged into another entry of their key, which was committed in their place."""
+    """Entries merged into a later entry of their key, and that entry is settled."""
     dead_lettered: int
     """Entries whose operation the table refused. They are in the dead letters."""
     pending: int
