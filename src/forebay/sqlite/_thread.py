@@ -281,17 +281,22 @@ class ConnectionThread:
         if self._stopped or not self._last_was_short:
             raise trio.WouldBlock
         call = _Call(fn, args)
-        self._turn.acquire_nowait()
         call.holds_turn = True
-        self._calls.put(call)
+        begun: BegunCall[T] = BegunCall(call)
+        self._turn.acquire_nowait()
+        try:
+            self._calls.put(call)
+        except MemoryError:  # otherwise the turn would not end
+            self._turn.release()
+            raise
         if not call.returned.acquire(timeout=_SHORT):
             call.needs_report = True
             if not call.returned.acquire(blocking=False):  # as in `_run`
                 self._gil_releaser.call_begins()
-                return BegunCall(call)
+                return begun
         call.ended = True
         self._turn.release()
-        return BegunCall(call)
+        return begun
 
     def stop(self) -> None:
         """End the thread after the calls that it got."""
