@@ -28,8 +28,11 @@ from forebay import (
     open_buffers,
     open_sqlite,
 )
+from forebay.stores import Attempt, Batch
+from forebay.testing import MemoryStore
 
 PATIENCE = 20.0
+PACKAGE = str(Path(forebay.__file__).parent)
 
 
 class Note(NamedTuple):
@@ -241,7 +244,7 @@ class Interrupter:
         """The line, once the signal was raised."""
 
     def trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(str(Path(forebay.__file__).parent)):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         if event == "line":
             self._left -= 1
@@ -291,3 +294,97 @@ def test_an_interrupt_at_any_line_leaves_the_account_exact(tmp_path: Path) -> No
         if not interrupter.place:
             break
     assert line > 50
+
+
+class OutOfMemory(trio.abc.Instrument):
+    """Raises MemoryError once, in the n-th call of a function of forebay in the turn of a task."""
+
+    def __init__(self, call: int) -> None:
+        self._left = call
+        self.place = ""
+        """The function, once the error was raised."""
+
+    def trace(self, frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(PACKAGE):
+            self._left -= 1
+            if self._left == 0:
+                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                sys.settrace(None)
+                raise MemoryError
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        sys.settrace(None)
+
+
+async def write_out_of_memory(file: Path, failure: OutOfMemory) -> None:
+    named = set[str]()
+    try:
+        async with open_sqlite(file) as store, open_buffers(store, NOTES) as buffers:
+            buffer = buffers[NOTES]
+            await write_some(buffer, 5)
+            trio.lowlevel.add_instrument(failure)
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
+                with suppress(MemoryError):
+                    sys.settrace(failure.trace)
+                    await buffer.write(Note("last"))
+                await buffer.flush()
+                await buffer.write(Note("after"))
+    except FlushError as error:
+        named |= {entry.row[0] for entry in error.unsettled.entries if isinstance(entry, Write)}
+    finally:
+        sys.settrace(None)
+    assert len(names(file) | named) == buffer.statistics().accepted
+
+
+def test_a_lack_of_memory_at_any_call_leaves_each_accepted_row_named(tmp_path: Path) -> None:
+    """The row is not accepted, or it is committed, or the buffer stops and names it."""
+    for call in count(1):
+        file = tmp_path / f"{call}.db"
+        with closing(sqlite3.connect(file)) as raw:
+            raw.execute(CREATE)
+        failure = OutOfMemory(call)
+        try:
+            trio.run(write_out_of_memory, file, failure)
+        except BaseException as error:
+            error.add_note(f"no memory in {failure.place}")
+            raise
+        if not failure.place:
+            break
+    assert call > 20
+
+
+class Unready(MemoryStore):
+    """A store that cannot begin the next batches."""
+
+    ready = True
+
+    def begin(self, batch: Batch) -> Attempt:
+        if not self.ready:
+            raise ConnectionRefusedError
+        return super().begin(batch)
+
+
+async def test_a_store_that_cannot_begin_a_batch_raises_its_error_in_write() -> None:
+    """The row is not accepted."""
+    store = Unready()
+    async with open_buffers(store, NOTES) as buffers:
+        buffer = buffers[NOTES]
+        await write_some(buffer)
+        store.ready = False
+        with pytest.raises(ConnectionRefusedError):
+            await buffer.write(Note("refused"))
+        store.ready = True
+        with trio.fail_after(PATIENCE):
+            await buffer.write(Note("after"))
+    assert (21, 21) == (buffer.statistics().accepted, buffer.statistics().committed)
+
+
+async def test_a_store_that_cannot_begin_a_batch_of_the_worker_stops_the_buffer() -> None:
+    """The error names the entries."""
+    store = Unready()
+    with pytest.raises(FlushError) as caught:
+        async with open_buffers(store, NOTES) as buffers:
+            store.ready = False
+            with pytest.raises(trio.BrokenResourceError):
+                await buffers[NOTES].write(Note("first"))
+    assert [Write(("first", 0))] == list(caught.value.unsettled.entries)

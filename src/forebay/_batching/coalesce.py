@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, cast
 
-from forebay._batching.batch import Batch, FlushReason
+from forebay._batching.batch import Batch, FlushReason, WriteStep
 from forebay._batching.segments import CoalescedSegment, DeleteBySegment, OrderedSegment
 from forebay._table.operations import DeleteBy, Entry, Row, Update
 from forebay._table.row_merger import RowMerger
@@ -53,7 +53,8 @@ class Coalescer:
         self._table = table
         self._merger = RowMerger(table) if is_coalesced(table) else None
         self._stream = stream
-        self._position = position
+        self.position: int = position
+        """How many entries of the buffer precede the next batch."""
         self._reset()
 
     def _reset(self) -> None:
@@ -128,11 +129,26 @@ class Coalescer:
             steps=tuple(steps),
             reason=reason,
             stream=self._stream,
-            position=self._position,
+            position=self.position,
         )
-        self._position += self._entries
+        self.position += self._entries
         self._reset()
         return batch
+
+    def batch_of_row(self, row: Row, reason: FlushReason) -> Batch:
+        """Return a batch of one row, while no entries are pending.
+
+        Set `position` to its end if this is the next batch.
+        """
+        return Batch(
+            table=self._table,
+            accepted=((row,),),
+            entries=1,
+            steps=(WriteStep((row,)),),
+            reason=reason,
+            stream=self._stream,
+            position=self.position,
+        )
 
 
 def remaining_batch(batch: Batch, position: int) -> Batch:

@@ -44,8 +44,8 @@ class Channel:
     """The channel of one buffer.
 
     Producers call `send_nowait`, `checkpoint`, `send`, `acquire`, `send_acquired` and
-    `request_flush`. The worker calls `receive_nowait`, `wait`, `take` and `release`. `send_alone`
-    is for `DirectWriter`.
+    `request_flush`. The worker calls `receive_nowait`, `wait`, `take` and `release`. `idle` and
+    `send_alone` are for `DirectWriter`.
 
     The channel closes in two steps. After `close`, producers get `trio.ClosedResourceError`, and
     the worker can still take the entries that were accepted. After `close_receive`, the worker
@@ -185,30 +185,36 @@ class Channel:
             raise
         return self._append((entry,), only_rows=is_row, size=size)
 
-    @trio.lowlevel.enable_ki_protection
-    def send_alone(self, row: Row) -> Taken | None:
-        """Accept a row past the worker, for a flush of this row alone.
+    @property
+    def idle(self) -> bool:
+        """Whether a row can be accepted past the worker, for a flush of this row alone.
 
-        Returns:
-            The row, taken; None if it was not accepted, because the worker does not wait, or other
-            entries are pending, or have to be measured, or linked to spans.
+        It cannot while the worker does not wait, or other entries are pending, or if entries have
+        to be measured, or linked to spans.
         """
         burst = self._ledger.burst
-        if (
-            not self._worker_waits  # as it does not once the channel is closed
-            or not self._appendable
-            or burst.base != self._ledger.settled
-            or burst.entries
-            or not self._capacity.room
-        ):
-            return None
-        self._ledger.oldest = burst.opened_at = self._now()
-        following = Burst(burst.base + 1)
+        return (
+            self._worker_waits  # as it does not once the channel is closed
+            and self._appendable
+            and burst.base == self._ledger.settled
+            and not burst.entries
+            and self._capacity.room > 0
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    def send_alone(self, row: Row) -> None:
+        """Accept a row past the worker. The channel must be `idle`.
+
+        If this raises an error, for want of memory, the row was not accepted.
+        """
+        base, opened_at = self._ledger.burst.base, self._now()
+        following = Burst(base + 1)
         if self._pending is not None:
-            self._pending.add(burst)
-        burst.entries.append(row)  # now the row is accepted
-        self._ledger.burst = following
-        return burst.take(1)
+            alone = Burst(base)
+            alone.entries.append(row)
+            self._pending.add(alone)
+        self._ledger.oldest = opened_at
+        self._ledger.burst = following  # now the row is accepted
 
     @trio.lowlevel.enable_ki_protection
     async def send(self, entry: Entry) -> int:

@@ -26,7 +26,7 @@ class DirectWriter:
 
     Args:
         channel: the channel of the buffer.
-        coalescer: the worker's. It is empty whenever the channel accepts a row past the worker.
+        coalescer: the worker's. It is empty whenever the channel is idle.
         flusher: the worker's.
         observer: the observer of the buffer.
     """
@@ -54,15 +54,24 @@ class DirectWriter:
         Returns:
             The batch of the row, which is settled, or which the worker flushes next; None if the
             row was not accepted.
+
+        Raises:
+            Exception: an error of the store, or a lack of memory. The row was not accepted.
         """
         last, self._last_task = self._last_task, id(trio.lowlevel.current_task())
         if last != self._last_task or self._flusher.last_entries != 1:
             return None
-        if (taken := self._channel.send_alone(row)) is None:
+        if not self._channel.idle:
             return None
-        self._coalescer.add(taken.entries, only_rows=True)
-        batch = self._coalescer.take(FlushReason.REQUESTED)
-        flight = self._flusher.take(batch, 0, self._observer.flush(batch))
+        batch = self._coalescer.batch_of_row(row, FlushReason.REQUESTED)
+        try:
+            flight = self._flusher.take(batch, 0, self._observer.flush(batch))
+            self._channel.send_alone(row)
+        except BaseException:
+            self._flusher.in_flight = None
+            raise
+        # The row is accepted, and the flusher names it.
+        self._coalescer.position = batch.end
         self._flusher.flush_nowait(flight)
         if not flight.settled:
             self._channel.wake()

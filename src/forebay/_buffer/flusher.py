@@ -77,9 +77,9 @@ class Flusher:
             size: the bytes to release once it is settled.
             observer: gets the attempts and their outcome. It is the context of `flush`.
         """
-        attempt = self._store.begin(batch)
-        flight = InFlight(batch, attempt, observer, size=size, started=self._now())
+        flight = InFlight(batch, observer, size=size, started=self._now())
         self.in_flight = flight
+        flight.attempt = self._store.begin(batch)  # a store may raise any error
         return flight
 
     async def flush(self, flight: InFlight) -> None:
@@ -119,16 +119,17 @@ class Flusher:
         """
         if not isinstance(flight.attempt, PromptAttempt):
             return
-        self._begin(flight)
+        flight.begun = True
         try:
-            outcome = flight.attempt.commit_nowait(rejection_limit=self._rejection_limit(flight))
+            self._begin(flight)
+            limit = self._rejection_limit(flight)
+            outcome = flight.attempt.commit_nowait(rejection_limit=limit)
+            with flight.observer:
+                self._finish(flight, outcome)
         except trio.WouldBlock:
             pass
         except Exception as error:  # noqa: BLE001  # raised by the next attempt
             flight.failure = error
-        else:
-            with flight.observer:
-                self._finish(flight, outcome)
 
     async def _commit(self, flight: InFlight) -> Outcome:
         """Try to commit the part of a batch that is not settled yet.
@@ -158,7 +159,6 @@ class Flusher:
         if flight.attempts:
             self._ledger.retries += 1
         flight.attempts += 1
-        flight.begun = True
         flight.observer.attempt()
 
     def _rejection_limit(self, flight: InFlight) -> float:

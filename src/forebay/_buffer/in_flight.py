@@ -34,12 +34,12 @@ class InFlight:
 
     Args:
         batch: the batch.
-        attempt: the store's attempt to commit it.
         observer: the context of the flush.
         size: the bytes to release once the batch is settled.
         started: when the batch was taken, in seconds of Trio's clock.
 
     Attributes:
+        attempt: the store's attempt to commit it. `Flusher.take` sets it.
         attempts: the number of attempts that have begun.
         begun: whether the last of them has begun, and may not have ended.
         failure: the error of the last of them, if it is not handled yet.
@@ -48,14 +48,13 @@ class InFlight:
     def __init__(
         self,
         batch: Batch,
-        attempt: Attempt,
         observer: FlushObserver,
         *,
         size: int,
         started: float,
     ) -> None:
         self.batch = batch
-        self.attempt = attempt
+        self.attempt: Attempt
         self.observer = observer
         self.started = started
         self.attempts: int = 0
@@ -67,8 +66,8 @@ class InFlight:
 
     @property
     def settled(self) -> bool:
-        """Whether the whole batch is settled."""
-        return self._settled == self.batch.entries
+        """Whether the whole batch is settled, and no error is left to handle."""
+        return self._settled == self.batch.entries and self.failure is None
 
     @property
     def rejections(self) -> Sequence[Rejection]:
