@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,17 +178,25 @@ def test_every_query_and_every_alert_finds_its_data(server: Prometheus) -> None:
     server.wait_for_data(
         {rule["name"]: rule["query"] for rule in rules if rule["name"] in happened}
     )
-    buffers = {
-        metric: {series["metric"].get("buffer") for series in server.query(query)}
-        for metric in ("rows_flushed", "queue_size", "entries_dead_lettered")
-        for query in queries().values()
-        if f"forebay_{metric}" in query
-    }
-    assert {
+    expected = {
         "rows_flushed": {"key_values", *CACHE},
         "queue_size": {"key_values", "delivered", *CACHE},
         "entries_dead_lettered": {"key_values", "doomed", "delivered", *CACHE},
-    } == buffers
+    }
+    deadline = time.monotonic() + 60
+    while expected != (found := buffers_of(server, expected)):  # a late scrape leaves a gap
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def buffers_of(server: Prometheus, metrics: Iterable[str]) -> dict[str, set[Any]]:
+    """Return the buffers that the panel of each metric shows now."""
+    return {
+        metric: {series["metric"].get("buffer") for series in server.query(query)}
+        for metric in metrics
+        for query in queries().values()
+        if f"forebay_{metric}" in query
+    }
 
 
 def wait_for_rules(server: Prometheus) -> list[Any]:
