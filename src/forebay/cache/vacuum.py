@@ -49,6 +49,8 @@ class DatabaseVacuum:
         self._store = store
         self._interval = interval
         self._guard = guard or CloseGuard()
+        self._copied = True
+        """Whether the file itself has become smaller by all pages that were freed."""
 
     async def run(self, stopping: trio.Event) -> None:
         """Shrink the file at every interval until stopped, for at most a second each time.
@@ -89,16 +91,20 @@ class DatabaseVacuum:
         freed = 0
         deadline = trio.current_time() + max_seconds
         with trio.move_on_at(deadline):
-            if await self._share() <= _START:
-                return 0
-            while trio.current_time() < deadline and not stopping.is_set():
-                slice_bytes = await self._store.run(_free_pages)
+            least = _START
+            while (
+                trio.current_time() < deadline
+                and not stopping.is_set()
+                and await self._share() > least
+                and (slice_bytes := await self._store.run(_free_pages))
+            ):
                 freed += slice_bytes
-                if not slice_bytes or await self._share() <= _END:
-                    break
-        if freed:
-            # The file shrinks when the write-ahead log is copied into it.
-            await self._store.checkpoint("PASSIVE")
+                least = _END
+        if freed or not self._copied:
+            # The file shrinks when the write-ahead log is copied into it. While a reader needs the
+            # file as it was, that is not possible: then the next run copies it.
+            result = await self._store.checkpoint("PASSIVE")
+            self._copied = result.wal_pages is not None and result.wal_pages == result.copied_pages
         return freed
 
     async def _share(self) -> float:
