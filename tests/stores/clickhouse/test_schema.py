@@ -166,6 +166,86 @@ async def test_what_breaks_the_contract_is_refused_with_what_corrects_it(
     await check(server, database, table)
 
 
+async def correct(server: RealServer, database: str, table: Table[Any]) -> None:
+    """Execute the statements of the error."""
+    with pytest.raises(SchemaError) as refused:
+        await check(server, database, table)
+    assert refused.value.sql is not None
+    for statement in filter(str.strip, refused.value.sql.split(";")):
+        server.execute(statement)
+    await check(server, database, table)
+
+
+@pytest.mark.parametrize(
+    ("order", "rows"),
+    [
+        # More than the key: the latest version counts, and a delete, whatever the order was.
+        (
+            "(url, site, ifNull(status, 0))",
+            [
+                "('a', 's', 200, 1, 0), ('a', 's', 500, 2, 0), ('gone', 's', 7, 1, 0)",
+                "('gone', 's', NULL, 2, 1)",
+            ],
+        ),
+        # Less than the key, as of an earlier declaration: its deletes know less than the key.
+        (
+            "url",
+            [
+                "('a', 'old', 200, 1, 0), ('gone', 's', 7, 1, 0)",
+                "('a', 's', 500, 2, 0), ('gone', '', NULL, 2, 1)",
+            ],
+        ),
+    ],
+    ids=["more than the key", "less than the key"],
+)
+async def test_a_table_made_anew_has_the_rows_of_the_old_one(
+    server: RealServer, database: str, order: str, rows: list[str]
+) -> None:
+    """Replaced and deleted rows do not return, also if the old table has not merged them."""
+    server.execute(
+        f"CREATE TABLE {database}.pages (url String, site String, status Nullable(Int64),"
+        f" _version UInt64, _deleted UInt8)"
+        f" ENGINE = ReplacingMergeTree(_version, _deleted) ORDER BY {order} {WINDOW}"
+    )
+    server.execute(f"SYSTEM STOP MERGES {database}.pages")
+    for values in rows:
+        server.execute(f"INSERT INTO {database}.pages VALUES {values}")
+    await correct(server, database, pages)
+    found = server.execute(f"SELECT url, site, status FROM {database}.pages FINAL FORMAT Values")
+    assert "('a','s',500)" == found.strip()
+
+
+async def test_a_table_made_anew_has_the_sums_of_the_old_one(
+    server: RealServer, database: str
+) -> None:
+    """Rows that the old table has not added up yet are added up for the new one."""
+    server.execute(create_sql(database, counts, OPTIONS))
+    server.execute(f"SYSTEM STOP MERGES {database}.counts")
+    for total in (1, 2, 3):
+        server.execute(
+            f"INSERT INTO {database}.counts (name, total, first) VALUES ('a', {total}, 'x')"
+        )
+    await correct(server, database, Table(Count, name="counts", key="name"))
+    found = server.execute(f"SELECT name, total FROM {database}.counts FINAL FORMAT Values")
+    assert "('a',6)" == found.strip()
+
+
+async def test_the_statements_never_use_a_table_that_an_earlier_correction_left(
+    server: RealServer, database: str
+) -> None:
+    """It has other rows, which the exchange would bring back."""
+    server.execute(f"CREATE TABLE {database}.pages_new (url String) ENGINE = Memory")
+    server.execute(
+        f"CREATE TABLE {database}.pages (url String, site String, status Nullable(Int64))"
+        f" ENGINE = MergeTree ORDER BY url {WINDOW}"
+    )
+    with pytest.raises(SchemaError) as refused:
+        await check(server, database, pages)
+    create, *_ = (refused.value.sql or "").split(";")
+    with pytest.raises(AssertionError, match="TABLE_ALREADY_EXISTS"):
+        server.execute(create)
+
+
 @pytest.mark.parametrize("to", ["inner", "another table"])
 async def test_the_target_of_a_view_needs_a_window(
     server: RealServer, database: str, to: str

@@ -6,7 +6,7 @@ What would lose or change rows in silence is refused, with the statement that co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,28 +94,57 @@ def check_table(
                 )
             )
     if problems:
+        lines = [f"- {problem.text}" for problem in problems]
+        statements = [problem.sql for problem in problems if problem.sql is not None]
+        if len(statements) < len(problems):
+            lines.append(
+                f"Stop all programs that write to the table before you execute these statements. "
+                f"Compare the rows of both tables, and then drop "
+                f"{full_name(database, f'{table.name}_new')}, which has the old ones."
+            )
+            statements = _copy_statements(database, table, found, options)
         raise SchemaError(
             f"the table {target} does not keep the contract of its declaration:\n"
-            + "\n".join(f"- {problem.text}" for problem in problems),
+            + "\n".join(lines),
             table=table.name,
-            sql=_fix(database, table, problems, options),
+            sql=";\n".join(dict.fromkeys(statements)) + ";",
         )
 
 
-def _fix(
-    database: str, table: Table[Any], problems: Sequence[Problem], options: CreateOptions
-) -> str:
-    statements = [problem.sql for problem in problems if problem.sql is not None]
-    if len(statements) == len(problems):
-        return ";\n".join(dict.fromkeys(statements)) + ";"
-    copied = ", ".join(quote_name(column.name) for column in table.columns)
+_MERGING: Final = re.compile("Replacing|Aggregating|Summing|Collapsing|Coalescing")
+"""The engines that merge the rows of one sorting key."""
+
+
+def _copy_statements(
+    database: str, table: Table[Any], found: Found, options: CreateOptions
+) -> list[str]:
+    """Return the statements that make the table anew, with the rows that it has.
+
+    A merging engine keeps several rows of a key until it merges them, so they are read with FINAL.
+    But if it is ordered by more than the key, FINAL would not choose among all rows of the key:
+    then all of them are copied, with the versions by which the new table chooses.
+    """
+    columns = [quote_name(column.name) for column in table.columns]
+    final = ""
+    if any(_MERGING.search(part.engine) for part in found.parts):
+        order = {
+            unquote_name(name) for part in found.parts for name in split_arguments(part.sorting_key)
+        }
+        versioned = {VERSION, DELETED} <= found.columns.keys()
+        if versioned and kind_of(table) is Kind.REPLACE and not order <= set(table.key):
+            columns += [quote_name(VERSION), quote_name(DELETED)]
+        else:
+            final = " FINAL"
     target = full_name(database, table.name)
     new = full_name(database, f"{table.name}_new")
-    return (
-        f"{create_sql(database, table, options, name=f'{table.name}_new')};\n"
-        f"INSERT INTO {new} ({copied}) SELECT {copied} FROM {target};\n"
-        f"EXCHANGE TABLES {target} AND {new};"
-    )
+    create = create_sql(database, table, options, name=f"{table.name}_new")
+    listed = ", ".join(columns)
+    return [
+        # A table that an earlier fix left has other rows.
+        create.replace("CREATE TABLE IF NOT EXISTS", "CREATE TABLE", 1),
+        f"INSERT INTO {new} ({listed}) SELECT {listed} FROM {target}{final}",
+        f"EXCHANGE TABLES {target} AND {new}",
+    ]
 
 
 def _column_problems(table: Table[Any], target: str, found: Found) -> list[Problem]:
