@@ -52,14 +52,15 @@ class WriterConnection(sqlite3.Connection):
 
     def begin_loan(self) -> None:
         """Remember from now on what the function of the program leaves, until `end_loan`."""
-        self.__class__ = _LentConnection
+        # Both classes have the same attributes. pyright would have only a subclass of this one.
+        self.__class__ = _LentConnection  # pyright: ignore[reportAttributeAccessIssue]
 
     def end_loan(self) -> None:
         """Close cursors and blobs, and reset the authorizer, the progress handler, the factories.
 
         Call it inside the transaction: any of them could make COMMIT and ROLLBACK fail.
         """
-        self.__class__ = WriterConnection
+        self.__class__ = WriterConnection  # pyright: ignore[reportAttributeAccessIssue]
         for reference in self._handles:
             if (handle := reference()) is not None:
                 handle.close()
