@@ -58,8 +58,8 @@ class Flusher:
         self._channel = channel
         self._oldest = oldest
         self._log = log
-        self.dead_letters = DeadLetterLimit(options.dead_letters_per_minute)
-        self.suspension = Suspension(options, ledger)
+        self.dead_letters: DeadLetterLimit = DeadLetterLimit(options.dead_letters_per_minute)
+        self.suspension: Suspension = Suspension(options, ledger)
         self.in_flight: InFlight | None = None
         """The batch that is being flushed, or will be next; None once it is settled."""
         self.retry_error: BatchError | None = None

@@ -44,7 +44,7 @@ class Upload:
         self._block = bytearray()
         self._unfinished = False
         """Whether the partial file may exist."""
-        self.size = 0
+        self.size: int = 0
 
     async def write(self, chunk: bytes) -> None:
         """Add bytes at the end. Cancelled, the upload is incomplete: discard it.

@@ -79,16 +79,16 @@ class _Call:
         self.error: BaseException | None = None
         self.raise_cancel: RaiseCancel | None = None
         """What the caller has to raise, if its task was cancelled, or interrupted by Ctrl-C."""
-        self.called = False
-        self.returned = threading.Lock()
+        self.called: bool = False
+        self.returned: threading.Lock = threading.Lock()
         """Locked until the function has returned."""
         self.returned.acquire()
-        self.released = False
-        self.needs_report = False
+        self.released: bool = False
+        self.needs_report: bool = False
         """Whether the event loop has to be woken up when the function has returned."""
-        self.ended = False
+        self.ended: bool = False
         """Whether the task has been rescheduled, or did not wait."""
-        self.holds_turn = False
+        self.holds_turn: bool = False
         """Whether the turn ends with the call, not with the task that waits for it."""
 
     def run(self) -> None:
