@@ -135,7 +135,12 @@ def server_type(table: Table[Any], column: Column) -> str:
 
 
 def create_sql(
-    database: str, table: Table[Any], options: CreateOptions, *, name: str | None = None
+    database: str,
+    table: Table[Any],
+    options: CreateOptions,
+    *,
+    name: str | None = None,
+    if_not_exists: bool = True,
 ) -> str:
     """Return the statement that creates a table that passes the checks of the store.
 
@@ -144,7 +149,10 @@ def create_sql(
         table: the declaration.
         options: how tables are created.
         name: another name for the table, or None.
+        if_not_exists: whether the statement leaves a table of that name as it is. Otherwise it
+            fails if there is one.
     """
+    create = "CREATE TABLE IF NOT EXISTS" if if_not_exists else "CREATE TABLE"
     kind = kind_of(table)
     columns = [f"{quote_name(c.name)} {server_type(table, c)}" for c in table.columns]
     engine = f"Replicated{kind.value}" if options.replicated else kind.value
@@ -156,7 +164,7 @@ def create_sql(
     settings = ", ".join(f"{name} = {value}" for name, value in options.settings().items())
     body = ",\n    ".join(columns)
     return (
-        f"CREATE TABLE IF NOT EXISTS {full_name(database, name or table.name)}{cluster} (\n"
+        f"{create} {full_name(database, name or table.name)}{cluster} (\n"
         f"    {body}\n) ENGINE = {engine}\nORDER BY ({order})\nSETTINGS {settings}"
     )
 

@@ -137,11 +137,10 @@ def _copy_statements(
             final = " FINAL"
     target = full_name(database, table.name)
     new = full_name(database, f"{table.name}_new")
-    create = create_sql(database, table, options, name=f"{table.name}_new")
     listed = ", ".join(columns)
     return [
         # A table that an earlier fix left has other rows.
-        create.replace("CREATE TABLE IF NOT EXISTS", "CREATE TABLE", 1),
+        create_sql(database, table, options, name=f"{table.name}_new", if_not_exists=False),
         f"INSERT INTO {new} ({listed}) SELECT {listed} FROM {target}{final}",
         f"EXCHANGE TABLES {target} AND {new}",
     ]
