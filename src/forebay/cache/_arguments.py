@@ -85,18 +85,16 @@ def checked_utf8(argument: str, value: object) -> str:
     return value
 
 
-def checked_handles(account: object, project: object) -> tuple[str, str]:
-    """Check the handles of an account and of a project of it, and return them.
+def check_handles(account: object, project: object) -> None:
+    """Check the handles of an account and of a project of it.
 
     Raises:
         TypeError: a handle is not a str.
         ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8.
     """
-    checked = checked_text("account", account), checked_text("project", project)
-    for argument, handle in zip(("account", "project"), checked, strict=True):
-        if "/" in handle:
+    for argument, handle in (("account", account), ("project", project)):
+        if "/" in checked_text(argument, handle):
             raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
-    return checked
 
 
 def checked_limit(argument: str, value: object) -> int:

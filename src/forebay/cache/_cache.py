@@ -12,8 +12,8 @@ from forebay import (
 )
 from forebay.cache._arguments import (
     Chunk,
+    check_handles,
     check_timeout,
-    checked_handles,
 )
 from forebay.cache._project import ProjectDeletion, delete_project
 from forebay.cache._statistics import CacheStatistics
@@ -155,7 +155,7 @@ class Cache:
             ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8, or
                 `flush_timeout` is less than 0.
         """
-        checked_handles(account, project)
+        check_handles(account, project)
         check_timeout("flush_timeout", flush_timeout)
         return await delete_project(
             self.store,

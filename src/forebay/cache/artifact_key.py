@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forebay.cache._arguments import checked_handles, checked_text
+from forebay.cache._arguments import check_handles, checked_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ArtifactKey:
 
     def __post_init__(self) -> None:
         """Check the parts."""
-        checked_handles(self.account, self.project)
+        check_handles(self.account, self.project)
         if "/" in checked_text("kind", self.kind):
             raise ValueError(f"kind {self.kind!r} has a slash, which ends a kind in a key")
         checked_text("name", self.name)

@@ -15,6 +15,7 @@ from forebay import Buffer, RowError, SqliteStore
 from forebay.cache._arguments import (
     Chunk,
     check_chunks,
+    check_handles,
     check_row,
     check_timeout,
     checked_limit,
@@ -437,9 +438,7 @@ class CacheArtifacts:
                 `flush_timeout` is less than 0.
         """
         self._guard.check_open()
-        for argument, handle in (("account", account), ("project", project)):
-            if "/" in checked_text(argument, handle):
-                raise ValueError(f"{argument} {handle!r} has a slash, which ends a handle in a key")
+        check_handles(account, project)
         check_timeout("flush_timeout", flush_timeout)
         prefix = f"{account}/{project}"
         await self._flush(flush_timeout, self._buffer)
