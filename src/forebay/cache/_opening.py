@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -164,7 +163,7 @@ async def open_cache(
             ) as buffers:
                 guard = CloseGuard()
                 cache, workers = _assemble(
-                    store, buffers, root / "artifacts", storage, options, clock, guard, insertions
+                    store, buffers, files, storage, options, clock, guard, insertions
                 )
                 with cache_instruments(meter_provider).observing(cache.statistics):
                     async with run_workers(workers, guard, options.stop_timeout):
@@ -174,7 +173,7 @@ async def open_cache(
 def _assemble(
     store: SqliteStore,
     buffers: Buffers,
-    directory: Path,
+    files: ArtifactFiles,
     storage: ObjectStorage | None,
     options: CacheOptions,
     clock: Clock,
@@ -183,7 +182,6 @@ def _assemble(
 ) -> tuple[Cache, list[Worker]]:
     # The workers' stores have no guard, since the workers finish their work while the cache is
     # closed to its users.
-    files = ArtifactFiles(directory)
     queue = buffers[S3_TRANSFERS]
     artifacts = CacheArtifacts(
         store,
@@ -228,7 +226,7 @@ def _assemble(
     cache = Cache(
         store=store,
         buffers=buffers,
-        files=ArtifactFiles(directory, guard=guard),
+        files=files.guarded(guard),
         key_values=key_values.guarded(guard),
         artifacts=artifacts.guarded(guard),
         transfers=S3Transfers(

@@ -91,7 +91,8 @@ async def remove_orphans(store: SqliteStore, files: ArtifactFiles, spill: Path) 
         )
         return
     removed = size = 0
-    for number in range(SUBFOLDERS):
+    # A small cache has few subfolders, and each one takes a call of a thread.
+    for number in await anyio.to_thread.run_sync(files.subfolders, limiter=threads):
         freed = await anyio.to_thread.run_sync(
             _remove_from, files, number, kept.prefixes(number), limiter=threads
         )

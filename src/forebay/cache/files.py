@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import os
@@ -86,6 +87,12 @@ class ArtifactFiles:
     def __repr__(self) -> str:
         return f"<forebay.cache.ArtifactFiles in {str(self._directory)!r}>"
 
+    def guarded(self, guard: CloseGuard) -> ArtifactFiles:
+        """Return these files with another guard, and with the same threads."""
+        guarded = copy.copy(self)
+        guarded._guard = guard  # noqa: SLF001  # a copy of this class
+        return guarded
+
     async def prepare(self) -> None:
         """Create the folder, check its subfolders, and remove unfinished files of a crash.
 
@@ -132,6 +139,16 @@ class ArtifactFiles:
         """Return the subfolder of a key's file, and the file's name, as `path` does."""
         name = _name(key)
         return self._subfolders[name[:2]], name
+
+    def subfolders(self) -> list[int]:
+        """Return the numbers of the `SUBFOLDERS` that exist; called in a thread.
+
+        Raises:
+            OSError: the folder cannot be read, is a symbolic link, or belongs to another user.
+        """
+        with opened_folder(self._directory) as folder:
+            names = set(os.listdir(folder))  # noqa: PTH208  # Path takes no descriptor
+        return [number for number, name in enumerate(_SUBFOLDERS) if name in names]
 
     @contextmanager
     def opened_subfolder(self, number: int) -> Generator[tuple[int, Path], None, None]:
