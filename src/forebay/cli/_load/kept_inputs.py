@@ -7,8 +7,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from io import BufferedReader
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from forebay.cli._load.sources import STANDARD_INPUT, open_file, source_size
 
@@ -33,12 +32,7 @@ class KeptInputs:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._stack.close()
 
     def open(self, path: str) -> BufferedReader:
@@ -55,8 +49,9 @@ class KeptInputs:
         if path not in self._kept:
             if not self._keeps:
                 return open_file(path)
-            kept = _KeptInput(self._stack.enter_context(open_file(path)))
-            self._kept[path] = self._stack.enter_context(kept)
+            source = self._stack.enter_context(open_file(path))
+            copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # the stack closes it
+            self._kept[path] = _KeptInput(source, self._stack.enter_context(copy))
         return BufferedReader(_KeptReader(self._kept[path]))
 
     def stop_keeping(self) -> None:
@@ -69,21 +64,19 @@ class KeptInputs:
 class _KeptInput:
     """What has been read of an input, in a temporary file.
 
+    Args:
+        source: the input.
+        file: the temporary file, which is empty.
+
     Attributes:
         keeps: whether to keep what is read from now on.
     """
 
-    def __init__(self, source: BufferedReader) -> None:
+    def __init__(self, source: BufferedReader, file: IO[bytes]) -> None:
         self.keeps = True
         self._source = source
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # see __exit__
+        self._file = file
         self._size = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._file.close()
 
     def read(self, position: int, size: int) -> bytes:
         """Return some bytes of the input from a position; nothing at its end.
