@@ -184,8 +184,10 @@ class Reader:
     def _fill_block(self, chunk: Chunk, records: Records, *, sampled: bool) -> bool:
         """Add the rows of a block, if all of them are well-formed; return whether they are."""
         blocks = records.blocks
-        rows = [] if blocks is None else blocks.peek()
-        if blocks is None or not 0 < len(rows) < self._left:
+        if blocks is None:
+            return False
+        rows = blocks.peek()
+        if not 0 < len(rows) < self._left:
             return False
         chunk.rows, chunk.block = rows, blocks.text
         if sampled:
