@@ -23,7 +23,6 @@ nox.options.sessions = ["tests", "lint", "typing"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
 
-
 SITE = "build/docs"
 
 
