@@ -173,19 +173,19 @@ class Worker:
             requested = self.ledger.requested > self.ledger.settled
             self._coalesce(flush_due=requested)
             reason = self._policy.flush_reason(self._state(requested=requested), self._now())
-            if reason is not None and others_ran:
+            if reason is None:
+                if self.channel.ended:
+                    return None
+                await self.channel.wait(
+                    self._policy.deadline(self._oldest()),
+                    missing=self._policy.batch_size - len(self._coalescer),
+                )
+            elif others_ran:
                 self._coalesce(flush_due=True)
                 return self._take(reason)
-            if self.channel.ended and reason is None:
-                return None
-            others_ran = True
-            if reason is not None:
+            else:
                 await trio.lowlevel.checkpoint()
-                continue
-            await self.channel.wait(
-                self._policy.deadline(self._oldest()),
-                missing=self._policy.batch_size - len(self._coalescer),
-            )
+            others_ran = True
 
     def _state(self, *, requested: bool) -> BufferState:
         return BufferState(
