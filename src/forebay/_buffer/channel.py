@@ -98,8 +98,6 @@ class Channel:
         """Whether the worker waits for a message. If so, it has received all earlier messages."""
         self.received: deque[Burst] = deque()
         """Received bursts with entries left. The worker may have taken a part of the first."""
-        self.ended: bool = False
-        """Whether the channel is closed and all its messages were received."""
         self._unreceived = 0
         """How many messages were sent and not received."""
         # Each burst has at least one entry. So the memory channel has at most as many bursts as the
@@ -367,6 +365,11 @@ class Channel:
     # The worker's end
 
     @property
+    def ended(self) -> bool:
+        """Whether the channel is closed and all its messages were received."""
+        return self._closed and not self._unreceived
+
+    @property
     def exhausted(self) -> bool:
         """Whether the buffer has no room for one more entry."""
         return self._capacity.exhausted
@@ -380,7 +383,6 @@ class Channel:
         """Receive all bursts that were sent."""
         while self._unreceived:
             self._keep(self._receive.receive_nowait())
-        self.ended = self._closed
 
     async def wait(self, deadline: float, *, missing: int) -> None:
         """Wait until a message arrives, the channel is closed, or the deadline passes.
@@ -397,7 +399,7 @@ class Channel:
             try:
                 self._keep(await self._receive.receive())
             except trio.EndOfChannel:
-                self.ended = True
+                pass  # now it has `ended`
             finally:
                 self._worker_waits = False
                 self._burst_limit = self._batch_size
