@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.results import CaseResult, Measure
 
@@ -114,6 +114,16 @@ def in_new_process(
     """Call a function of a module in a new process, whose memory no other contestant has used."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def memory_of(pid: int | Literal["self"], name: Literal["VmRSS", "VmHWM"]) -> int:
+    """Return the resident memory of a process (VmRSS), or its peak (VmHWM), in bytes.
+
+    It is read from Linux's /proc, since `ru_maxrss` is that of the process that started this one,
+    if it had more.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition(f"{name}:")[2].split()[0]) << 10
 
 
 def select(case: Case, name: str | None, contestants: Sequence[str] | None) -> Case | None:

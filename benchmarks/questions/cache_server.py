@@ -32,7 +32,7 @@ from benchmarks.contestants.cache_servers import (
     nginx,
     turborepo_remote_cache,
 )
-from benchmarks.harness import MEMORY, Case, Contestant
+from benchmarks.harness import MEMORY, Case, Contestant, memory_of
 from benchmarks.results import Measure
 
 SIZE = 4096
@@ -146,7 +146,7 @@ def _check(server: CacheServer, name: str, data: bytes) -> None:
 def _large(starts: Starts, path: Path) -> Mapping[str, float]:
     data = os.urandom(LARGE)
     with starts(path.parent) as server:
-        before = _memory(server.pid, "VmRSS")
+        before = memory_of(server.pid, "VmRSS")
         connection = HTTPConnection("127.0.0.1", server.port)
         started = perf_counter()
         connection.request("PUT", server.target % "large", data, server.headers)
@@ -157,22 +157,16 @@ def _large(starts: Starts, path: Path) -> Mapping[str, float]:
         connection.request("GET", server.target % "large", headers=server.headers)
         received = connection.getresponse().read()
         done = perf_counter()
-        growth = _memory(server.pid, "VmHWM") - before
+        growth = memory_of(server.pid, "VmHWM") - before
     _require(received == data, "the artifact was changed")
     megabytes = LARGE / 1e6
     return {
         "up": megabytes / (stored - started),
         "down": megabytes / (done - stored),
-        "growth": growth / 1024,
+        "growth": growth / (1 << 20),
     }
 
 
 def _require(condition: bool, otherwise: object) -> None:
     if not condition:
         raise AssertionError(otherwise)
-
-
-def _memory(pid: int, name: str) -> int:
-    """Return the resident memory of a process, or its peak, in KiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition(f"{name}:")[2].split()[0])

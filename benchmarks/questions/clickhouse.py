@@ -31,7 +31,7 @@ import trio
 from asynch import Connection
 
 import forebay
-from benchmarks.harness import Case, Contestant, in_new_process
+from benchmarks.harness import Case, Contestant, in_new_process, memory_of
 from benchmarks.results import RATE, Measure
 from forebay.stores import Store
 from forebay.stores.clickhouse import ClickHouseStore, open_clickhouse
@@ -224,25 +224,16 @@ def _catch_up(number: int, path: Path) -> Mapping[str, float]:
 
 def _empty(url: str, spool: Path) -> Mapping[str, float]:
     async def main() -> Mapping[str, float]:
-        before = _peak_memory()
+        before = memory_of("self", "VmHWM")
         started = perf_counter()
         async with open_clickhouse(url, spool=spool, insert_interval=0.0) as store:
             await store.delivered()
             delivered = store.statistics().delivered
         took = perf_counter() - started
-        return {"rate": delivered / took, "growth": _peak_memory() - before}
+        growth = memory_of("self", "VmHWM") - before
+        return {"rate": delivered / took, "growth": growth / (1 << 20)}
 
     return trio.run(main)
-
-
-def _peak_memory() -> float:
-    """Return the most memory that this process has had, in MiB.
-
-    `ru_maxrss` is that of the process that started this one, if it had more.
-    """
-    status = Path("/proc/self/status").read_text()
-    [peak] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
-    return int(peak) / 1024
 
 
 def _small_flushes(seconds: float, path: Path) -> Mapping[str, float]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from time import perf_counter
 
-from benchmarks.harness import Case, Contestant, in_new_process
+from benchmarks.harness import Case, Contestant, in_new_process, memory_of
 from benchmarks.results import RATE, Measure
 
 CPU = Measure("CPU time", "s", more_is_better=False)
@@ -113,8 +113,7 @@ def _load(file: Path, database: Path, rows: int) -> Mapping[str, float]:
     with suppress(SystemExit):
         command(_forebay(file, database)[3:])
     seconds = perf_counter() - started
-    peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
-    return {RATE.name: rows / seconds, MEMORY.name: int(peak) * 1024 / 1e6}
+    return {RATE.name: rows / seconds, MEMORY.name: memory_of("self", "VmHWM") / 1e6}
 
 
 def _nothing(database: Path) -> None:
