@@ -170,9 +170,11 @@ class Request:
         asked = "" if self.header(b"if-range") else self.header(b"range")
         start, stop = parse_range(asked, size) or (0, size)
         headers = [*headers, ("accept-ranges", "bytes")]
+        status = 200
         if stop - start < size:
+            status = 206
             headers.append(("content-range", f"bytes {start}-{stop - 1}/{size}"))
-        head = self._head(206 if stop - start < size else 200, stop - start, headers)
+        head = self._head(status, stop - start, headers)
         if self.method == "HEAD":
             await self._connection.send(head, _END)
         elif content is not None:
@@ -392,6 +394,10 @@ class HttpServer:
             connections.cancel_scope.deadline = trio.current_time() + drain_timeout
 
     async def _enforce_deadlines(self) -> None:
+        """Cancel requests and connections whose deadline has passed.
+
+        Each block of a body moves a deadline. To move that of a scope of Trio would take longer.
+        """
         while True:
             await trio.sleep(_TICK)
             now = trio.current_time()

@@ -141,9 +141,7 @@ async def put(port: int, target: str, body: bytes) -> Answer | None:
             await stream.send_all(request("PUT", target, body))
             data = await stream.receive_some(4096)
             return Answer(int(data.split()[1]), {}, b"") if data else None
-    except OSError:
-        return None
-    except trio.BrokenResourceError:
+    except (OSError, trio.BrokenResourceError):
         return None
 
 
