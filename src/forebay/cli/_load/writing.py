@@ -117,7 +117,7 @@ class TableWriter:
     ) -> LoadError | None:
         worker = worker_of(buffers, table)
         self._pending = pending = PendingRows(worker.ledger)
-        send_checked = BulkSender[Row](
+        enqueue_converted = BulkSender[Row](
             worker.channel,
             method="load",
             item="row",
@@ -133,7 +133,7 @@ class TableWriter:
                 pending.add(rows.chunk, len(rows.rows))
                 # The converter of cells makes stored values only, which need no other check.
                 is_csv = rows.chunk.header is not None
-                await (send_checked if is_csv else buffer.enqueue_many)(rows.rows)
+                await (enqueue_converted if is_csv else buffer.enqueue_many)(rows.rows)
             self._record_refused()
             self._status.position = rows.position
             unflushed += rows.characters
