@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from forebay import Buffer
 from forebay.cache._open_file import FileStatus
+from forebay.cache._row_reads import RowRead, RowReads
 from forebay.cache.artifact import Artifact
 from forebay.cache.tables import CasArtifact
 
@@ -42,13 +43,6 @@ class KnownArtifact:
         )
 
 
-@dataclass(slots=True)
-class _Loads:
-    """The tasks that read the row of one key at the same time."""
-
-    tasks: int = 0
-
-
 class KnownArtifacts:
     """The rows of artifacts that were used last."""
 
@@ -61,9 +55,7 @@ class KnownArtifacts:
         """
         self._buffer = buffer
         self._rows: LRUCache[str, KnownArtifact] = LRUCache(count)
-        self._loads: dict[str, _Loads] = {}
-        """The reads of rows in progress, by key. A change of the row removes them, so that the
-        older row is not kept."""
+        self._reads = RowReads(RowRead)
 
     def get(self, key: str) -> KnownArtifact | None:
         """Return the row of an artifact if it is in memory."""
@@ -71,35 +63,28 @@ class KnownArtifacts:
 
     async def load(self, key: str) -> KnownArtifact | None:
         """Return the row of an artifact, pending or committed, and keep it in memory."""
-        loads = self._loads.setdefault(key, _Loads())
-        loads.tasks += 1
-        try:
+        with self._reads.reading(key) as read:
             row = await self._buffer.get(key)
-        finally:
-            loads.tasks -= 1
-            latest = self._loads.get(key) is loads
-            if latest and not loads.tasks:
-                del self._loads[key]
         if row is None:
             return None
         known = KnownArtifact.from_row(row)
-        if latest:
+        if read.latest:
             self._rows[key] = known
         return known
 
     def remember(self, known: KnownArtifact) -> None:
         """Keep the new row of an artifact."""
-        self._loads.pop(known.artifact.key, None)
+        self._reads.changed(known.artifact.key)
         self._rows[known.artifact.key] = known
 
     def forget(self, key: str) -> None:
         """Remove the row of an artifact from memory, since it is being changed or deleted."""
-        self._loads.pop(key, None)
+        self._reads.changed(key)
         self._rows.pop(key, None)
 
     def forget_all(self) -> None:
         """Remove all rows from memory, since they were changed in the table."""
-        self._loads.clear()
+        self._reads.all_changed()
         self._rows.clear()
 
     def keys(self, prefix: str) -> dict[str, None]:

@@ -13,6 +13,7 @@ import trio
 from forebay import Buffer
 from forebay.cache._arguments import check_time, checked_texts
 from forebay.cache._entries import encoded_values, entry_key
+from forebay.cache._row_reads import RowRead, RowReads
 from forebay.cache._value_memory import CachedValue, ValueMemory, cached_value
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import Clock, KeyValueEntry
@@ -44,10 +45,9 @@ class _Counts:
 
 
 @dataclass(slots=True)
-class _Reads:
+class _ValueRead(RowRead):
     """The tasks that read one key at the same time. One access of them all is recorded."""
 
-    tasks: int = 0
     value: CachedValue | None = None
     """What the first of them found."""
 
@@ -95,9 +95,7 @@ class KeyValueStore:
         self._touch_interval = touch_interval * 1_000_000
         self._memory = ValueMemory(memory_bytes, time_to_live)
         self._counts = _Counts()
-        self._reads: dict[str, _Reads] = {}
-        """The reads in progress, by key. A put or delete removes them, so that their older value is
-        not cached."""
+        self._reads = RowReads(_ValueRead)
         self._notes: list[set[str]] = []
         """The sets of the `noting_use` blocks."""
         self._write_lock = trio.Lock()
@@ -188,7 +186,7 @@ class KeyValueStore:
             written = now if written_at is None else written_at
             size = len(payload.encode() if isinstance(payload, str) else payload)
             await self._buffer.enqueue(KeyValueEntry(key, payload, size, written, now, now, now))
-            self._reads.pop(key, None)
+            self._reads.changed(key)
             self._memory.keep(key, cached_value(key, payload, size, written, now))
             self._note_use(key)
             self._counts.stored += 1
@@ -262,23 +260,16 @@ class KeyValueStore:
 
     async def _read(self, key: str) -> CachedValue | None:
         """Read the value of a key from the buffer, and cache it unless a put was faster."""
-        reads = self._reads.setdefault(key, _Reads())
-        reads.tasks += 1
-        try:
+        with self._reads.reading(key) as read:
             row = await self._buffer.get(key)
-        finally:
-            reads.tasks -= 1
-            latest = self._reads.get(key) is reads
-            if latest and not reads.tasks:
-                del self._reads[key]
         if row is None:
             return None
-        if reads.value is None:
+        if read.value is None:
             value = cached_value(
                 key, row.payload, row.size_bytes, row.written_at, row.last_accessed_at
             )
-            reads.value = self._memory.keep(key, value) if latest else value
-        return reads.value
+            read.value = self._memory.keep(key, value) if read.latest else value
+        return read.value
 
     def statistics(self) -> KeyValueStatistics:
         """Return the counts since the cache was opened."""
@@ -361,7 +352,7 @@ class KeyValueStore:
 
     async def _delete(self, key: str) -> None:
         await self._buffer.enqueue_delete(key)
-        self._reads.pop(key, None)
+        self._reads.changed(key)
         self._memory.remove(key)
 
     def cached_keys(self, prefix: str) -> list[str]:
