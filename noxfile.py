@@ -48,16 +48,15 @@ PYTHONS = installed_pythons()
 def _test(session: nox.Session) -> None:
     # Not editable: the tests must see the package as it would be published.
     session.install(f".[{EXTRAS}]", *group("tests"))
-    # Tests of collectors, full disks, killed processes, long waits, the documentation and the
-    # examples do not depend on the version of Python. They run on one version, so that the session
-    # takes minutes.
+    # Tests of collectors, full disks, killed processes, long waits and the examples do not depend
+    # on the version of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
     outside = "clickhouse or compilers or prometheus or root or rotel or slow or strace"
     # `cache-storage` and `cache-clients` are sessions of their own.
     elsewhere = "cacheclients or seaweedfs"
     selected = ["-m", f"not ({elsewhere})" if first else f"not ({elsewhere} or {outside})"]
-    if not first:
-        selected += ["--ignore=docs", "--ignore=tests/examples"]
+    if not first and not session.posargs:
+        selected += ["--ignore=tests/examples"]
     # A file stays with one worker, which keeps the code blocks of a document in their order.
     session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)
 
