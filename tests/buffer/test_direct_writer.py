@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import sys
 from collections import Counter
@@ -11,7 +10,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -30,6 +29,7 @@ from forebay import (
 )
 from forebay.stores import Attempt, Batch
 from forebay.testing import MemoryStore
+from tests.buffer.interrupter import Interrupter
 
 PATIENCE = 20.0
 PACKAGE = str(Path(forebay.__file__).parent)
@@ -235,33 +235,13 @@ async def test_the_drain_tries_once_more_after_an_attempt_before_it(file: Path) 
         assert str(number) in names(file)
 
 
-class Interrupter:
-    """Raises SIGINT once, before the n-th line that is executed in a file of forebay."""
-
-    def __init__(self, line: int) -> None:
-        self._left = line
-        self.place = ""
-        """The line, once the signal was raised."""
-
-    def trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        if event == "line":
-            self._left -= 1
-            if self._left == 0:
-                self.place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
-        return self.trace
-
-
 async def write_interrupted(file: Path, interrupter: Interrupter) -> None:
     returned = {f"before {number}" for number in range(5)}
     async with open_sqlite(file) as store, open_buffers(store, NOTES) as buffers:
         buffer = buffers[NOTES]
         await write_some(buffer, len(returned))
         with suppress(KeyboardInterrupt):
-            sys.settrace(interrupter.trace)
+            interrupter.start()
             await buffer.write(Note("interrupted"))
             returned.add("interrupted")
         sys.settrace(None)
@@ -283,7 +263,7 @@ def test_an_interrupt_at_any_line_leaves_the_account_exact(tmp_path: Path) -> No
         file = tmp_path / f"{line}.db"
         with closing(sqlite3.connect(file)) as raw:
             raw.execute(CREATE)
-        interrupter = Interrupter(line)
+        interrupter = Interrupter(line, counts=lambda file: file.startswith(PACKAGE))
         try:
             trio.run(write_interrupted, file, interrupter)
         except BaseException as error:

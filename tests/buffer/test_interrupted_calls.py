@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import trio
@@ -18,6 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import forebay._buffer
 from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
+from tests.buffer.interrupter import Interrupter
 
 pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
 
@@ -34,29 +33,6 @@ class Letter(NamedTuple):
 
 LETTERS = Table(Letter, name="letters")
 CAPACITY = 3
-
-
-class Interrupter:
-    """Raises SIGINT once, before the n-th line that is executed in the files above."""
-
-    def __init__(self, line: int) -> None:
-        self._left = line
-        self.place = ""
-        """The line, once the signal was raised."""
-
-    def start(self) -> None:
-        sys.settrace(self._trace)
-
-    def _trace(self, frame: FrameType, event: str, _argument: object) -> Any:
-        if frame.f_code.co_filename not in FILES:
-            return None
-        if event == "line":
-            self._left -= 1
-            if self._left == 0:
-                self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-                sys.settrace(None)
-                signal.raise_signal(signal.SIGINT)
-        return self._trace
 
 
 class Program:
@@ -130,7 +106,7 @@ def test_a_signal_at_each_line() -> None:
     """In the methods of the capacity, the channel and the ledger, whichever task runs."""
     lines = interrupts = 0
     for line in count(1):
-        program = Program(Interrupter(line))
+        program = Program(Interrupter(line, counts=FILES.__contains__))
         try:
             trio.run(program.run, clock=MockClock(autojump_threshold=0))
         except BaseException as error:
