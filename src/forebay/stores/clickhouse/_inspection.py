@@ -73,6 +73,14 @@ class Found:
     has_views: bool
     """Whether views read what is inserted, also if their targets cannot be seen."""
 
+    @property
+    def has_views_or_shards(self) -> bool:
+        """Whether an error can leave a part of a block in a table.
+
+        If a view, or one of several shards, fails, other tables may have the block already.
+        """
+        return self.has_views or self.sharding is not None
+
 
 class Inspector:
     """Asks one server.

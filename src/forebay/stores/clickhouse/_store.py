@@ -250,9 +250,7 @@ class ClickHouseStore(Store):
                     "fsync_after_insert = 1, fsync_part_directory = 1",
                     *(part.full_name, part.full_name),
                 )
-        # If a view, or one of several shards, fails, other tables may have the block already.
-        has_views = found.has_views or found.sharding is not None
-        return describe_types(table, found.columns), has_views
+        return describe_types(table, found.columns), found.has_views_or_shards
 
     async def _check_version(self) -> None:
         """Check the version of the server, and send the settings that it knows from now on."""
@@ -414,4 +412,4 @@ class ClickHouseStore(Store):
             return None
         types = describe_types(table, found.columns)
         encoder = BlockEncoder(table, self.database, types, stored=True)
-        return TableNow(encoder, found.has_views or found.sharding is not None)
+        return TableNow(encoder, found.has_views_or_shards)
