@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +24,8 @@ from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from sybil.sybil import SybilCollection
+
+from tests.telemetry.collector import free_port
 
 _SCRIPTS = {
     "python": '#!/bin/sh\nexec {python} "$@"\n',
@@ -92,12 +93,7 @@ def _environment(namespace: dict[str, Any]) -> dict[str, str]:
     # The scripts of the packages that Python imports, wherever their environment is.
     scripts = [Path(entry).parents[2] / "bin" for entry in sys.path if "site-packages" in entry]
     path = os.pathsep.join(map(str, (commands, *scripts, os.environ["PATH"])))
-    return {**os.environ, "PATH": path, "COLUMNS": "100", "PORT": str(_free_port())}
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        return int(server.getsockname()[1])
+    return {**os.environ, "PATH": path, "COLUMNS": "100", "PORT": str(free_port())}
 
 
 _MARK = "--- the end of a command, with the exit code"
