@@ -26,32 +26,21 @@ from forebay.cache import (
     open_cache,
 )
 from forebay.cache.tables import CAS_ARTIFACTS
-from tests.cache.tools import BY_HAND, NOON, SECOND, FakeClock, opened, until, writer_held
+from tests.cache.tools import (
+    BY_HAND,
+    NOON,
+    SECOND,
+    FakeClock,
+    content_of,
+    opened,
+    pieces,
+    sha256,
+    until,
+    writer_held,
+)
 
 SMALL = b"content"
 LARGE = os.urandom(200_000)
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-async def pieces(content: bytes, size: int = 30_000) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(content), size):
-        await trio.lowlevel.checkpoint()
-        yield content[start : start + size]
-
-
-async def content_of(cache: Cache, key: str) -> bytes | None:
-    """Read an artifact, and check its digest."""
-    async with cache.artifacts.reading(key) as reader:
-        if reader is None:
-            return None
-        content = reader.file.read()
-        assert len(content) == reader.artifact.size
-        assert sha256(content) == reader.artifact.sha256
-        assert reader.content in (None, content)
-        return content
 
 
 def partial_files(directory: Path) -> list[Path]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,24 +16,7 @@ import pytest
 import trio
 
 from forebay.cache import Cache
-from tests.cache.tools import opened
-
-
-async def pieces(content: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(content), 50_000):
-        await trio.lowlevel.checkpoint()
-        yield content[start : start + 50_000]
-
-
-async def content_of(cache: Cache, key: str) -> bytes | None:
-    """Read an artifact, and check its size and digest."""
-    async with cache.artifacts.reading(key) as reader:
-        if reader is None:
-            return None
-        content = reader.file.read()
-        assert len(content) == reader.artifact.size
-        assert hashlib.sha256(content).hexdigest() == reader.artifact.sha256
-        return content
+from tests.cache.tools import content_of, opened, pieces
 
 
 class CancelAfter(trio.abc.Instrument):
@@ -84,7 +66,7 @@ async def test_a_store_that_is_cancelled_has_stored_nothing(
                 await cache.artifacts.store(key, old)
             returned = False
             with cancelled_after(steps) as scope:
-                await cache.artifacts.store(key, pieces(new), size=size)
+                await cache.artifacts.store(key, pieces(new, 50_000), size=size)
                 returned = True
             expected[key] = new if returned else old
             assert expected[key] == await content_of(cache, key)
@@ -218,7 +200,7 @@ async def test_an_upload_that_the_disk_refuses_leaves_no_row_without_its_file(
         if stored_before:
             await cache.artifacts.store("a", b"old")
         with largest_file(20_000), pytest.raises(OSError, match="File too large"):
-            await cache.artifacts.store("a", pieces(os.urandom(size)))
+            await cache.artifacts.store("a", pieces(os.urandom(size), 50_000))
         kept = b"old" if stored_before and size > 65_536 else None
         assert kept == await content_of(cache, "a")
         assert ({"a"} if kept else set()) == await cache.artifacts.existing_keys(["a"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import sqlite3
 import subprocess
@@ -15,20 +14,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from forebay.cache import ArtifactKey, Cache, TransferStatistics, TransferWorker
+from forebay.cache import ArtifactKey, Cache, TransferStatistics
 from forebay.cache.object_storage import ObjectInfo
-from tests.cache.tools import FakeClock, FakeStorage, opened, until
+from tests.cache.tools import FakeClock, FakeStorage, opened, sha256, until, worker
 
 NAME = ArtifactKey("acme", "app", "cas", "x")
-
-
-def worker(cache: Cache) -> TransferWorker:
-    assert cache.transfer_worker is not None
-    return cache.transfer_worker
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 async def queued(cache: Cache) -> list[tuple[str, str]]:

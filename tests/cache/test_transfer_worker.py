@@ -23,7 +23,6 @@ from forebay.cache import (
     S3Transfer,
     TransferStatistics,
     TransferType,
-    TransferWorker,
     UnavailableError,
     open_cache,
 )
@@ -33,6 +32,7 @@ from tests.cache.tools import (
     FakeStorage,
     opened,
     until,
+    worker,
     write_file,
     writer_held,
 )
@@ -52,11 +52,6 @@ async def left(
     cache: Cache, transfer_type: TransferType = TransferType.UPLOAD
 ) -> list[tuple[str, int]]:
     return [(t.key, t.attempts) for t in await cache.transfers.pending(transfer_type, 10_000)]
-
-
-def worker(cache: Cache) -> TransferWorker:
-    assert cache.transfer_worker is not None
-    return cache.transfer_worker
 
 
 async def test_an_upload_that_is_done_leaves_the_queue(tmp_path: Path) -> None:

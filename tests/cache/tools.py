@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -20,6 +21,7 @@ from forebay.cache import (
     ObjectStorage,
     S3Transfer,
     TransferType,
+    TransferWorker,
     open_cache,
 )
 
@@ -80,11 +82,40 @@ def transfer(key: str, transfer_type: TransferType = TransferType.UPLOAD) -> S3T
     return S3Transfer(f"id of {key}", transfer_type, "acme", "app", "cas", key, 1, 0, 0)
 
 
+def worker(cache: Cache) -> TransferWorker:
+    """Return the transfer worker of a cache with an object storage."""
+    assert cache.transfer_worker is not None
+    return cache.transfer_worker
+
+
 async def write_file(cache: Cache, key: str, size: int) -> None:
     """Create a sparse file of this size for an artifact."""
     async with cache.files.writing(key) as path:
         with path.open("wb") as file:
             file.truncate(size)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def pieces(content: bytes, size: int = 30_000) -> AsyncGenerator[bytes, None]:
+    """Yield a content in pieces, with a checkpoint before each one."""
+    for start in range(0, len(content), size):
+        await trio.lowlevel.checkpoint()
+        yield content[start : start + size]
+
+
+async def content_of(cache: Cache, key: str) -> bytes | None:
+    """Read an artifact, and check its digest."""
+    async with cache.artifacts.reading(key) as reader:
+        if reader is None:
+            return None
+        content = reader.file.read()
+        assert len(content) == reader.artifact.size
+        assert sha256(content) == reader.artifact.sha256
+        assert reader.content in (None, content)
+        return content
 
 
 async def until(holds: Callable[[], bool]) -> None:
