@@ -36,6 +36,7 @@ from tests.cache.tools import (
     write_file,
     writer_held,
 )
+from tests.log_records import own_records
 
 
 async def fill(cache: Cache, clock: FakeClock, *sizes: int, start: int = 0) -> None:
@@ -82,7 +83,7 @@ async def test_artifacts_are_evicted_from_the_watermark_down_to_the_target(
         assert len(sizes) - len(expected) == done.removed
         assert sum(sizes[: len(sizes) - len(expected)]) == done.freed_bytes
         assert int(sum(sizes) >= 85) == done.evictions
-        assert [] == [record for record in caplog.records if record.name == "forebay.cache"]
+        assert [] == own_records(caplog)
 
 
 async def test_an_artifact_that_was_just_used_stays(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ async def test_files_that_cannot_be_removed_are_skipped(
         with caplog.at_level(logging.WARNING, "forebay.cache"):
             done = await cache.evictor.run_once()
         assert (1, stuck) == (done.removed, done.skipped)
-        assert stuck == sum("is skipped" in record.getMessage() for record in caplog.records)
+        assert stuck == sum("is skipped" in record.getMessage() for record in own_records(caplog))
         assert [*(f"stuck{i}" for i in range(stuck)), "k1", "k2"] == await keys(cache)
 
 
@@ -198,7 +199,7 @@ async def test_an_evictor_with_nothing_left_to_evict_logs_a_warning(
             done = await evictor.run_once()
         assert (2, 2) == (done.removed, done.freed_bytes)
         assert ["the usage is still 97 of 100 bytes, but no artifact is left to evict"] == [
-            record.getMessage() for record in caplog.records
+            record.getMessage() for record in own_records(caplog)
         ]
 
 
@@ -401,7 +402,7 @@ async def test_future_accesses_that_cannot_be_corrected_do_not_stop_an_eviction(
         with caplog.at_level(logging.WARNING, "forebay.cache"):
             assert 2 == (await cache.evictor.run_once()).removed
         assert ["k4", "k5", "k6", "k7", "k8", "k0", "k1"] == await keys(cache)
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert "last accesses in the future cannot be corrected: disk full" == record.getMessage()
 
 
@@ -445,7 +446,7 @@ async def test_a_run_that_fails_is_retried_at_the_next_interval(
         await wait_all_tasks_blocked()
         mock_clock.jump(60)
         await until(lambda: cache.evictor.statistics().removed == 1)
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert "no such table: cas_artifacts" in record.getMessage()
 
 
@@ -476,7 +477,7 @@ async def test_artifacts_that_are_queued_for_upload_are_evicted_last(
             assert 7 == (await cache.evictor.run_once()).removed
         assert [] == await keys(cache)
         assert ["3 artifacts were evicted before their queued upload, which is lost"] == [
-            record.getMessage() for record in caplog.records
+            record.getMessage() for record in own_records(caplog)
         ]
 
 

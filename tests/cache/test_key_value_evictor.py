@@ -17,6 +17,7 @@ from forebay import OptionsError
 from forebay.cache import Cache, CacheOptions, EvictorStatistics
 from forebay.cache.tables import KEY_VALUE_ENTRIES
 from tests.cache.tools import FakeClock, opened, until
+from tests.log_records import own_records
 
 DAY = 24 * 3600.0
 
@@ -183,7 +184,7 @@ async def test_nothing_is_evicted_while_the_database_is_locked(
 
             await until(ended)
         assert [EvictorStatistics(runs=1)] == done
-        assert logging.WARNING in {record.levelno for record in caplog.records}
+        assert logging.WARNING in {record.levelno for record in own_records(caplog)}
         other.rollback()
         other.close()
         mock_clock.rate = 1.0

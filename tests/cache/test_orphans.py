@@ -16,6 +16,7 @@ from forebay import BufferOptions, DrainError, dead_letters
 from forebay.cache import Cache, open_cache
 from forebay.cache import _orphans as orphans
 from tests.cache.tools import BY_HAND, ODD_TEXTS, FakeStorage, opened, write_file, writer_held
+from tests.log_records import own_records
 
 
 def there(folder: Path) -> list[Path]:
@@ -63,7 +64,7 @@ async def test_a_file_without_a_row_after_a_crash_is_removed(
             assert [cache.files.path("stored")] == there(tmp_path)
             assert {"stored"} == await cache.artifacts.existing_keys(["stored", "lost"])
     assert ["removed 1 files without a row, of 5 bytes"] == [
-        record.getMessage() for record in caplog.records
+        record.getMessage() for record in own_records(caplog)
     ]
 
 
@@ -111,7 +112,7 @@ async def test_other_files_are_left_alone(tmp_path: Path, caplog: pytest.LogCapt
         async with opened(tmp_path) as cache:
             assert sorted([*others, cache.files.path("a")]) == there(tmp_path)
             assert stuck.is_dir()
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert f"file '{stuck}' without a row cannot be removed" in record.getMessage()
 
 
@@ -222,7 +223,7 @@ async def test_an_unfinished_file_that_cannot_be_removed_is_left(
     with caplog.at_level(logging.WARNING, "forebay.cache"):
         async with opened(tmp_path):
             assert [partial / "folder"] == list(partial.iterdir())
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert f"unfinished file '{partial / 'folder'}' cannot be removed" in record.getMessage()
 
 

@@ -22,6 +22,7 @@ from forebay.cache import (
 )
 from forebay.cache.object_storage import ObjectInfo
 from tests.cache.tools import FakeStorage, opened, until
+from tests.log_records import own_records
 
 NAME = ArtifactKey("acme", "app", "cas", "ab/x")
 
@@ -143,9 +144,7 @@ async def test_an_unavailable_storage_is_not_asked_each_time(
             assert await read(cache) is None
             expected = ReadThroughStatistics(failed=failed, skipped=skipped)
             assert expected == cache.statistics().read_through
-        assert [logging.WARNING] == [
-            record.levelno for record in caplog.records if record.name == "forebay.cache"
-        ]
+        assert [logging.WARNING] == [record.levelno for record in own_records(caplog)]
         mock_clock.jump(11)
         assert await read(cache) is None
         mock_clock.jump(6)

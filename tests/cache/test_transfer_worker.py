@@ -36,6 +36,7 @@ from tests.cache.tools import (
     write_file,
     writer_held,
 )
+from tests.log_records import own_records
 
 DAY = 24 * 3600
 HOUR = 3600
@@ -428,7 +429,7 @@ async def test_an_outage_is_logged_once_per_run(
                 await until(lambda: storage.running == 3)
                 storage.gate.set()
         statistics = worker(cache).statistics()
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert "the storage is unavailable: 3 transfers stay in the queue" in record.getMessage()
     assert "UnavailableError('down')" in record.getMessage()
     assert TransferStatistics(runs=1, unavailable=3) == statistics

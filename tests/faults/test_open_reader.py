@@ -10,6 +10,7 @@ import pytest
 
 from forebay import open_buffers, open_sqlite
 from tests.faults.tables import EVENTS, PATIENT, TABLES, Event
+from tests.log_records import own_records
 
 
 async def test_commits_continue_while_a_reader_is_open(tmp_path: Path) -> None:
@@ -57,13 +58,13 @@ async def test_a_wal_above_its_limit_logs_a_warning(
             reader.execute("SELECT count(*) FROM events").fetchall()
             while (store.wal_size() or 0) < 150_000:
                 await events.write(Event("x" * 3000, 1))
-            assert 1 == len(caplog.records)
+            assert 1 == len(own_records(caplog))
             while (store.wal_size() or 0) < 250_000:
                 await events.write(Event("x" * 3000, 1))
     assert [("forebay.stores.sqlite._files", "WARNING")] * 2 == [
-        (record.name, record.levelname) for record in caplog.records
+        (record.name, record.levelname) for record in own_records(caplog)
     ]
-    first, second = caplog.messages
+    first, second = [record.getMessage() for record in own_records(caplog)]
     assert first.startswith(f"the WAL of {str(path)!r} has grown to 0 MiB: a reader")
     assert first == second
 
@@ -83,7 +84,7 @@ async def test_a_wal_that_grows_again_after_a_truncation_is_warned_of_again(
             with closing(sqlite3.connect(path, isolation_level=None)) as reader:
                 reader.execute("BEGIN")
                 reader.execute("SELECT count(*) FROM events").fetchall()
-                while not caplog.records and (store.wal_size() or 0) < 4 * limit:
+                while not own_records(caplog) and (store.wal_size() or 0) < 4 * limit:
                     await buffers[EVENTS].write(Event("x" * 3000, 1))
                 sizes.append(store.wal_size() or 0)
                 reader.execute("ROLLBACK")

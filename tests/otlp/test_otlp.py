@@ -14,6 +14,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from forebay.otlp import Providers, _metric_exporters, export_telemetry
+from tests.log_records import own_records
 
 ALREADY_GLOBAL = (
     "the process already has global providers: pass set_global=False to export_telemetry, and the "
@@ -117,11 +118,17 @@ async def test_values_that_the_sdk_does_not_check_are_checked(
 
 
 @pytest.mark.usefixtures("endpoint")
-async def test_an_error_of_the_sdk_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The providers that were set up before the error are shut down."""
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_METRIC_EXPORT_INTERVAL", "-5"), ("OTEL_METRICS_EXEMPLAR_FILTER", "some")],
+)
+async def test_an_error_of_the_sdk_leaves_no_thread(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The readers and providers that were set up before the error are shut down."""
     before = set(threading.enumerate())
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "-5")
-    with pytest.raises(ValueError, match="OTEL_METRIC_EXPORT_INTERVAL"):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=variable):
         await set_up()
     started = set(threading.enumerate()) - before
     assert [] == [t.name for t in started if t.name.startswith("Otel")]
@@ -188,8 +195,8 @@ async def test_a_signal_without_an_endpoint_is_not_exported(
         monkeypatch.setenv(variable, value)
     with trio.CancelScope() as scope:
         async with export_telemetry(set_global=False):
-            found = caplog.messages
-            levels = {(record.name, record.levelname) for record in caplog.records}
+            found = [record.getMessage() for record in own_records(caplog)]
+            levels = {(record.name, record.levelname) for record in own_records(caplog)}
             scope.cancel()
     assert len(found) == (warning is not None)
     assert levels <= {("forebay.otlp", "WARNING")}

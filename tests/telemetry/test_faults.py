@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from forebay import Table, open_buffers
 from forebay._telemetry.registry import OpenBuffers
 from forebay.testing import MemoryStore
+from tests.log_records import own_records
 
 if TYPE_CHECKING:
     from tests.telemetry.conftest import Meters
@@ -169,7 +170,7 @@ def assert_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Assert that the log has the exception, with its buffer, as an error."""
     assert {("forebay._telemetry.guard", "ERROR", ("pairs",), BrokenError)} == {
         (record.name, record.levelname, record.args, record.exc_info and record.exc_info[0])
-        for record in caplog.records
+        for record in own_records(caplog)
     }
 
 

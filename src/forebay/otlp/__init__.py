@@ -122,11 +122,14 @@ async def export_telemetry(
             shutdowns.append(tracer_provider.shutdown)
             for exporter in span_exporters:
                 tracer_provider.add_span_processor(BatchSpanProcessor(exporter))
-            meter_provider = MeterProvider(
-                [PeriodicExportingMetricReader(exporter) for exporter in metric_exporters],
-                resource=resource,
-                shutdown_on_exit=False,
-            )
+            readers: list[PeriodicExportingMetricReader] = []
+            try:
+                for metric_exporter in metric_exporters:
+                    readers.append(PeriodicExportingMetricReader(metric_exporter))  # noqa: PERF401  # keeps those before an error
+                meter_provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+            except BaseException:
+                shutdowns += [reader.shutdown for reader in readers]  # each has started a thread
+                raise
             shutdowns.append(
                 partial(meter_provider.shutdown, timeout_millis=shutdown_timeout * 1000)
             )

@@ -13,6 +13,7 @@ import pytest
 
 from forebay import Keep, Table, open_buffers, open_sqlite
 from forebay.stores.sqlite._own_triggers import own_triggers
+from tests.log_records import own_records
 
 COLUMNS: dict[str, Any] = {"k": int, "parent": int | None, "n": int}
 TREE = Table.from_columns(COLUMNS, name="t", key="k", delete_by="parent")
@@ -94,7 +95,7 @@ async def test_a_trigger_that_writes_its_table_causes_a_warning(
             for _ in range(2):
                 async with open_buffers(store, TREE):
                     pass
-    [record] = caplog.records
+    [record] = own_records(caplog)
     assert ("forebay.stores.sqlite._store", "WARNING") == (record.name, record.levelname)
     message = record.getMessage()
     assert message.startswith("table 't': the trigger 'cascade' writes the table itself")

@@ -12,6 +12,7 @@ import pytest
 
 from forebay import Table, open_buffers, open_sqlite
 from forebay.stores.sqlite._silent_rules import silent_rules
+from tests.log_records import own_records
 
 IGNORE = "table 't' has a constraint with ON CONFLICT IGNORE"
 REPLACE = "table 't' has a constraint with ON CONFLICT REPLACE"
@@ -69,7 +70,7 @@ async def test_a_table_that_drops_rows_causes_a_warning(
             async with open_buffers(store, table) as buffers:
                 await buffers[table].write((None,))
         assert [] == await store.fetch_all("SELECT * FROM t")
-        [record] = caplog.records
+        [record] = own_records(caplog)
         assert ("forebay.stores.sqlite._store", "WARNING") == (record.name, record.levelname)
         assert record.getMessage().startswith(
             f"{IGNORE}: SQLite drops rows because of it without an error"
@@ -79,4 +80,4 @@ async def test_a_table_that_drops_rows_causes_a_warning(
         await store.run(lambda raw: raw.execute("CREATE TABLE t (a)").close())
         async with open_buffers(store, table):
             pass
-        assert [] == caplog.messages
+        assert [] == own_records(caplog)

@@ -27,6 +27,7 @@ from forebay import (
     open_sqlite,
 )
 from forebay._spill.writing import write_spill
+from tests.log_records import own_records
 from tests.stores.sqlite.another_connection import query
 
 HITS = Table.from_columns(
@@ -145,5 +146,5 @@ async def test_a_temp_trigger_that_drops_rows_causes_a_warning(
     async with opened(tmp_path / "a.db", script) as (store, _):
         with caplog.at_level(logging.WARNING, "forebay"):
             await store.prepare([HITS])
-    [message] = caplog.messages
-    assert message.startswith("table 'hits' has a trigger 'drops' with RAISE(IGNORE)")
+    [record] = own_records(caplog)
+    assert record.getMessage().startswith("table 'hits' has a trigger 'drops' with RAISE(IGNORE)")
