@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import logging
 import resource
-import signal
 import sys
 from pathlib import Path
 
@@ -19,8 +18,6 @@ from forebay.cache import CacheOptions, open_cache
 from http_server import HttpServer, Limits
 from routes import Routes, Tokens
 
-_log = logging.getLogger("build_cache")
-
 
 async def serve(arguments: argparse.Namespace, tokens: Tokens) -> None:
     """Serve until SIGTERM or SIGINT, and then finish the requests in progress."""
@@ -29,17 +26,7 @@ async def serve(arguments: argparse.Namespace, tokens: Tokens) -> None:
     metrics = MeterProvider([PrometheusMetricReader()])
     async with open_cache(arguments.directory, options=options, meter_provider=metrics) as cache:
         server = HttpServer(Routes(cache, tokens), limits)
-        listeners = await trio.open_tcp_listeners(arguments.port, host=arguments.listen)
-        stop = trio.Event()
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(server.serve, listeners, stop, arguments.drain_timeout)
-                for listener in listeners:
-                    _log.info("listening on %s port %d", *listener.socket.getsockname()[:2])
-                async for received in signals:
-                    _log.info("%s: draining", signal.Signals(received).name)
-                    stop.set()
-                    break
+        await server.serve(arguments.listen, arguments.port, arguments.drain_timeout)
 
 
 def main() -> None:
@@ -69,9 +56,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Each connection and the artifact that it sends or receives need a file descriptor.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = max(soft, 2 * arguments.max_connections + 100)
-    limit = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
     try:
         trio.run(serve, arguments, tokens)
     except (OSError, StoreError) as error:  # the port or the folder is in use, for example

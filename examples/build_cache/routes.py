@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-import hmac
+import hashlib
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from xml.sax.saxutils import escape
 
@@ -15,7 +16,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from forebay.cache import Cache, DigestMismatchError
 from http_server import METHODS, HttpError, Request
 
-_MISSING = "there is no such artifact"
 _MAX_VALUE = 2**20
 """How many bytes a key-value has at most."""
 _KEPT = ("x-artifact-duration", "x-artifact-tag")
@@ -25,57 +25,55 @@ _SHA256 = "x-checksum-sha256"
 _PROJECT = re.compile(r"[^/=]+/[^/=]+")
 _ALL = ""
 """What a token opens that is not for one project."""
+_PREFLIGHT = (
+    ("access-control-allow-methods", ", ".join(METHODS)),
+    ("access-control-allow-headers", "Authorization, Content-Type, User-Agent"),
+)
+_FOLDER = """<?xml version="1.0" encoding="utf-8"?>
+<D:multistatus xmlns:D="DAV:"><D:response><D:href>{}</D:href><D:propstat><D:prop>
+<D:resourcetype><D:collection/></D:resourcetype>
+<D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified>
+</D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>
+"""
+"""What sccache gets, which asks for a folder before it writes into it: each one exists."""
 
 
 class Tokens:
     """The secrets of clients. Each opens one project, or all."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
-        """Read tokens: ``account/project=TOKEN`` for one project, ``TOKEN`` for all.
-
-        Raises:
-            ValueError: there is no token, or one is short or given twice.
-        """
-        self._projects: list[tuple[bytes, str]] = []
+        """Read tokens: ``account/project=TOKEN`` for one project, ``TOKEN`` for all."""
+        self._projects: dict[bytes, str] = {}
         for text in tokens:
             project, equals, token = text.partition("=")
             if not equals or not _PROJECT.fullmatch(project):
                 project, token = _ALL, text
             if len(token) < 8:
                 raise ValueError(f"a token has {len(token)} characters; it needs at least 8")
-            if token.encode() in dict(self._projects):
+            if self._projects.setdefault(_digest(token.encode()), project) != project:
                 raise ValueError("a token is given twice: each project has its own")
-            self._projects.append((token.encode(), project))
         if not self._projects:
             raise ValueError("no token: without one, nobody could use the server")
 
     def project(self, request: Request) -> str:
-        """Return the project that the request's token opens, or `_ALL`.
-
-        Raises:
-            HttpError: no token, or an unknown one.
-        """
-        given = _secret(request.header(b"authorization"))
-        found = None
-        for token, project in self._projects:  # all of them, so that the time tells nothing
-            if hmac.compare_digest(token, given):
-                found = project
-        if found is None:
+        """Return the project that the token of a request opens, or `_ALL`."""
+        authorization = request.header("authorization")
+        secret = authorization.encode("latin-1")  # the token alone, as Rush sends it
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            secret = value.strip().encode("latin-1")
+        elif scheme.lower() == "basic":
+            with suppress(ValueError):
+                secret = base64.b64decode(value, validate=True).partition(b":")[2]
+        project = self._projects.get(_digest(secret))
+        if project is None:
             raise HttpError(401, "unknown token", ("www-authenticate", 'Basic realm="build cache"'))
-        return found
+        return project
 
 
-def _secret(authorization: str) -> bytes:
-    """Return the token of a Bearer, the password of a Basic, or the value as it is (Rush)."""
-    scheme, _, value = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip().encode("latin-1")
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(value, validate=True).partition(b":")[2]
-        except ValueError:
-            return b""
-    return authorization.encode("latin-1")
+def _digest(secret: bytes) -> bytes:
+    """Return what is compared instead of a secret, so that the time tells nothing about it."""
+    return hashlib.sha256(secret).digest()
 
 
 class Routes:
@@ -89,51 +87,41 @@ class Routes:
     async def __call__(self, request: Request) -> None:
         """Answer a request."""
         match request.method, request.segments:
-            case ["GET" | "HEAD", ["up" | "status"]]:  # moon asks for the latter
-                return await request.respond(200, b"ok\n")
-            case ["OPTIONS", _]:  # a preflight of Turborepo
-                allowed = [
-                    ("access-control-allow-methods", ", ".join(METHODS)),
-                    ("access-control-allow-headers", "Authorization, Content-Type, User-Agent"),
-                ]
-                return await request.respond(200, headers=allowed)
-            case ["GET", ["metrics"]]:
+            case "GET" | "HEAD", ["up" | "status"]:  # moon asks for the latter
+                await request.respond(200, b"ok\n")
+            case "OPTIONS", _:  # a preflight of Turborepo
+                await request.respond(200, headers=_PREFLIGHT)
+            case "GET", ["metrics"]:
                 if self._tokens.project(request) != _ALL:
                     raise HttpError(403, "the metrics need a token for all projects")
-                headers = [("content-type", CONTENT_TYPE_LATEST)]
-                return await request.respond(200, generate_latest(), headers)
-        opened = self._tokens.project(request)
-        account, project, path = _locate(request, opened)
-        if opened not in (_ALL, f"{account}/{project}"):
-            raise HttpError(403, "the token is for another project")
-        if request.method != "PUT":
-            async for _ in request.body():
-                pass
-        return await self._answer(request, account, project, path)
+                content_type = ("content-type", CONTENT_TYPE_LATEST)
+                await request.respond(200, generate_latest(), [content_type])
+            case _:
+                await self._answer(request, *self._locate(request))
 
     async def _answer(self, request: Request, account: str, project: str, path: list[str]) -> None:
         key = "/".join([account, project, *path])
+        values = self._cache.key_values
         match request.method, path:
             case "GET" | "HEAD", ["v8", "artifacts", "status"]:
                 await _respond_json(request, 200, {"status": "enabled"})
             case "POST", ["v8", "artifacts", "events"]:
+                await request.read(_MAX_VALUE)
                 await _respond_json(request, 200, {})
             case "PUT", ["v8", "artifacts", _]:
                 await self._store(request, key)
                 await _respond_json(request, 202, {"urls": [request.target]})
             case "GET" | "HEAD", ["key-values", name]:
-                value = await self._cache.key_values.get_bytes(name, account, project)
+                value = await values.get_bytes(name, account, project)
                 if value is None:
-                    raise HttpError(404, _MISSING)
+                    raise HttpError(404, "there is no such artifact")
                 await request.respond(200, value)
             case "PUT", ["key-values", name]:
-                if request.size is None or request.size > _MAX_VALUE:
-                    raise HttpError(413, f"a value has at most {_MAX_VALUE} bytes")
-                value = b"".join([chunk async for chunk in request.body()])
-                await self._cache.key_values.put_bytes(name, account, project, value)
+                value = await request.read(_MAX_VALUE)
+                await values.put_bytes(name, account, project, value)
                 await request.respond(200)
             case "DELETE", ["key-values", name]:
-                await self._cache.key_values.delete(name, account, project)
+                await values.delete(name, account, project)
                 await request.respond(204)
             case "DELETE", ["clean"]:
                 deletion = await self._cache.delete_project(account, project)
@@ -141,78 +129,61 @@ class Routes:
             case "DELETE", [_, *_]:
                 await self._cache.artifacts.delete([key])
                 await request.respond(204)
-            case "GET" | "HEAD", [_, *_]:
+            case "GET" | "HEAD", _:
                 await self._load(request, key)
             case "PUT", [_, *_]:
                 await self._store(request, key)
                 await request.respond(200)  # Nx takes no 201
             case "PROPFIND", _:
-                await self._describe(request, key)
-            case _, []:
-                raise HttpError(404, "expected /account/project/key")
+                await request.read(_MAX_VALUE)
+                folder = _FOLDER.format(escape(request.target)).encode()
+                await request.respond(207, folder, [("content-type", "application/xml")])
             case _:
                 raise HttpError(405, "method not allowed", ("allow", ", ".join(METHODS)))
 
+    def _locate(self, request: Request) -> tuple[str, str, list[str]]:
+        """Return the account and the project of a request, and its path there.
+
+        Turborepo and Nx may have no project in their path. Turborepo has its team.
+        """
+        opened = self._tokens.project(request)
+        path = request.segments
+        if path[:1] in (["v1"], ["v8"]):
+            team = request.query.get("slug") or request.query.get("teamId") or "default"
+            name = team if "/" in team else opened or f"{team}/default"
+            if not _PROJECT.fullmatch(name):
+                raise HttpError(400, "a team is a name, or account/project")
+            path = [*name.split("/"), *path]
+        if len(path) < 2:
+            raise HttpError(404, "expected /account/project/key")
+        if opened not in (_ALL, "/".join(path[:2])):
+            raise HttpError(403, "the token is for another project")
+        return path[0], path[1], path[2:]
+
     async def _store(self, request: Request, key: str) -> None:
-        kept = {name: request.header(name.encode()) for name in _KEPT}
+        kept = {name: request.header(name) for name in _KEPT}
         try:
             await self._cache.artifacts.store(
                 key,
                 request.body(),
                 size=request.size,
-                sha256=request.header(_SHA256.encode()) or None,
+                sha256=request.header(_SHA256) or None,
                 metadata={name: value for name, value in kept.items() if value},
             )
-        except DigestMismatchError as error:
-            raise HttpError(422, str(error)) from None
-        except ValueError as error:
-            raise HttpError(400, str(error)) from None
+        except (DigestMismatchError, ValueError) as error:
+            status = 422 if isinstance(error, DigestMismatchError) else 400
+            raise HttpError(status, str(error)) from None
 
     async def _load(self, request: Request, key: str) -> None:
         async with self._cache.artifacts.reading(key) as reader:
             if reader is None:
-                raise HttpError(404, _MISSING)
-            artifact = reader.artifact
-            headers = [("content-type", "application/octet-stream"), *artifact.metadata.items()]
-            if artifact.sha256 is not None:
-                headers += [("etag", f'"{artifact.sha256}"'), (_SHA256, artifact.sha256)]
-            await request.respond_file(reader.file, artifact.size, headers, reader.content)
-
-    async def _describe(self, request: Request, key: str) -> None:
-        """Answer sccache, which asks for a folder before it writes into it: each one exists."""
-        properties = "<D:resourcetype><D:collection/></D:resourcetype>"
-        if not request.target.endswith("/"):
-            artifact = await self._cache.artifacts.find(key)
-            if artifact is None:
-                raise HttpError(404, _MISSING)
-            properties = (
-                f"<D:getcontentlength>{artifact.size}</D:getcontentlength><D:resourcetype/>"
-            )
-        body = (
-            '<?xml version="1.0" encoding="utf-8"?><D:multistatus xmlns:D="DAV:"><D:response>'
-            f"<D:href>{escape(request.target)}</D:href><D:propstat><D:prop>{properties}"
-            "<D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified></D:prop>"
-            "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>"
-        )
-        await request.respond(207, body.encode(), [("content-type", "application/xml")])
-
-
-def _locate(request: Request, opened: str) -> tuple[str, str, list[str]]:
-    """Return the account and the project of a request, and the rest of its path.
-
-    Turborepo and Nx may have no project in their path. Turborepo has its team.
-    """
-    match request.segments:
-        case ["v1" | "v8", *_] as path:
-            team = request.query.get("slug") or request.query.get("teamId") or "default"
-            name = team if "/" in team else opened or f"{team}/default"
-            if not _PROJECT.fullmatch(name):
-                raise HttpError(400, "a team is a name, or account/project")
-            account, project = name.split("/")
-            return account, project, list(path)
-        case [account, project, *path]:
-            return account, project, list(path)
-    raise HttpError(404, "expected /account/project/key")
+                raise HttpError(404, "there is no such artifact")
+            headers = [("content-type", "application/octet-stream")]
+            headers += reader.artifact.metadata.items()
+            if (sha256 := reader.artifact.sha256) is not None:
+                headers += [("etag", f'"{sha256}"'), (_SHA256, sha256)]
+            body = reader.file if reader.content is None else reader.content
+            await request.respond(200, body, headers)
 
 
 async def _respond_json(request: Request, status: int, content: object) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache
+from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache, until
 from tests.telemetry.collector import free_port
 
 CONFIGURATIONS = EXAMPLE / "clients"
@@ -47,8 +47,7 @@ def fills_and_hits(build: Build, folder: Path) -> None:
     with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
     with build_cache(folder / "cache", "--budget=1", port=port), Client(port) as client:
-        while any(client.ask("HEAD", target).status == 200 for target in targets):
-            pass
+        until(lambda: all(client.ask("HEAD", target).status == 404 for target in targets))
     with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
         on_a_new_machine(server)

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,13 @@ class Client:
             return not self._stream.read(1)
         except ConnectionError:
             return True
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Ask again until a condition holds."""
+    deadline = time.monotonic() + TIMEOUT
+    while not holds():
+        assert time.monotonic() < deadline, "the condition never held"
 
 
 def request(method: str, target: str, body: bytes | None = None, **headers: str) -> bytes:

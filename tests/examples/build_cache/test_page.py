@@ -35,7 +35,7 @@ def test_the_page_lists_the_options_and_their_defaults() -> None:
     defaults = dict(
         re.findall(r"^  (--[\w-]+) \S+\s+\(default: (\S+)\)", done.stdout, re.MULTILINE)
     )
-    assert len(defaults) == 10
+    assert len(defaults) == 9
     assert defaults == {name: listed[name] for name in defaults}
 
 

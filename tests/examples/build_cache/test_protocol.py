@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.build_cache.site import TOKEN, Client, Server, build_cache, request
+from tests.examples.build_cache.site import TOKEN, Client, Server, build_cache, request, until
 
+APP = "a token for acme/app"
 DATA = bytes(range(256)) * 1024
 """An artifact that is sent in several pieces."""
 
@@ -21,7 +22,7 @@ DATA = bytes(range(256)) * 1024
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a server with a token for all projects, and one for acme/app."""
     folder = tmp_path_factory.mktemp("cache")
-    limits = ("--max-body", "1000000", "--token", "acme/app=a token for acme/app")
+    limits = ("--max-body", "1000000", "--token", f"acme/app={APP}")
     with build_cache(folder, *limits) as server:
         yield server
 
@@ -51,42 +52,6 @@ def test_a_later_put_replaces_an_artifact(client: Client) -> None:
     for data in (b"first, and longer", b"second"):
         assert 200 == client.ask("PUT", "/acme/app/replaced", data).status
         assert data == client.ask("GET", "/acme/app/replaced").body
-
-
-@pytest.mark.parametrize(
-    ("asked", "status", "part", "content_range"),
-    [
-        ("bytes=0-0", 206, slice(0, 1), f"bytes 0-0/{len(DATA)}"),
-        ("bytes=100000-", 206, slice(100_000, None), f"bytes 100000-262143/{len(DATA)}"),
-        ("bytes=-5", 206, slice(-5, None), f"bytes 262139-262143/{len(DATA)}"),
-        ("bytes=5-999999", 206, slice(5, None), f"bytes 5-262143/{len(DATA)}"),
-        ("bytes=0-", 200, slice(None), None),
-        ("bytes=0-1,5-6", 200, slice(None), None),
-        ("bytes=7-6", 200, slice(None), None),
-        ("bytes=-", 200, slice(None), None),
-        ("lines=1-2", 200, slice(None), None),
-        (f"bytes={'9' * 5000}-", 200, slice(None), None),
-        ("bytes=262144-", 416, None, f"bytes */{len(DATA)}"),
-        ("bytes=-0", 416, None, f"bytes */{len(DATA)}"),
-    ],
-)
-def test_a_range_is_a_part_of_the_file(
-    client: Client, asked: str, status: int, part: slice | None, content_range: str | None
-) -> None:
-    """One range is answered; several, and those that make no sense, are ignored: RFC 9110, 14.2."""
-    client.ask("PUT", "/acme/app/ranges", DATA)
-    answer = client.ask("GET", "/acme/app/ranges", range=asked)
-    assert (status, content_range) == (answer.status, answer.headers.get("content-range"))
-    assert part is None or DATA[part] == answer.body
-    assert 200 == client.ask("GET", "/acme/app/ranges", range=asked, if_range="x").status
-
-
-def test_an_upload_in_chunks_has_no_length(client: Client) -> None:
-    """A body in chunks ends with the last one."""
-    client.send(request("PUT", "/acme/app/chunks", transfer_encoding="chunked"))
-    client.send(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
-    assert 200 == client.answer().status
-    assert b"hello world" == client.ask("GET", "/acme/app/chunks").body
 
 
 def test_a_client_may_ask_before_it_sends_a_body(client: Client) -> None:
@@ -157,9 +122,9 @@ def test_a_path_without_a_key_is_unknown(client: Client) -> None:
         (request("PUT", "/acme/app/x", content_length="-1"), 400),
         (request("PUT", "/acme/app/x", content_length="1, 2"), 400),
         (request("PUT", "/acme/app/x", content_length="1000001"), 413),
-        (request("PUT", "/acme/app/x", b"0\r\n\r\n", transfer_encoding="chunked"), 400),
+        (request("PUT", "/acme/app/x", b"0\r\n\r\n", transfer_encoding="chunked"), 411),
         (request("PUT", "/acme/app/x", transfer_encoding="gzip"), 501),
-        (request("PUT", "/acme/app/x", transfer_encoding="chunked") + b"zz\r\n", 400),
+        (request("PUT", "/acme/app/x", transfer_encoding="chunked") + b"1\r\nx\r\n0\r\n\r\n", 411),
         (request("PATCH", "/acme/app/x"), 405),
         (request("POST", "/acme/app/x", b"body"), 405),
     ],
@@ -170,15 +135,6 @@ def test_a_wrong_message_is_refused(client: Client, message: bytes, status: int)
     assert status == client.answer().status
     with Client(client.socket.getpeername()[1]) as other:
         assert 404 == other.ask("GET", "/acme/app/x").status
-
-
-def test_an_upload_in_chunks_may_not_grow_beyond_the_limit(client: Client) -> None:
-    """The limit holds for bodies whose length is not known before."""
-    client.send(request("PUT", "/acme/app/grows", transfer_encoding="chunked"))
-    for _ in range(40):
-        client.send(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
-    assert 413 == client.answer().status
-    assert client.is_closed()
 
 
 def test_a_body_that_is_longer_than_its_length_is_no_request(client: Client) -> None:
@@ -201,7 +157,7 @@ def basic(password: str) -> str:
         (f"Bearer {TOKEN}", 404),
         (basic(TOKEN), 404),
         (TOKEN, 404),
-        ("bearer a token for acme/app", 404),
+        (f"bearer {APP}", 404),
         ("", 401),
         ("Bearer", 401),
         ("Bearer ", 401),
@@ -222,7 +178,7 @@ def test_a_token_is_asked_for(client: Client, authorization: str, status: int) -
 @pytest.mark.parametrize("target", ["/acme/other/x", "/other/app/x", "/acme/app%20/x"])
 def test_a_token_for_one_project_opens_no_other(client: Client, target: str) -> None:
     """Neither reading nor writing nor deleting."""
-    bearer = "Bearer a token for acme/app"
+    bearer = f"Bearer {APP}"
     assert 403 == client.ask("GET", target, authorization=bearer).status
     assert 403 == client.ask("DELETE", "/acme/other/clean", authorization=bearer).status
     assert 403 == client.ask("GET", "/metrics", authorization=bearer).status
@@ -245,7 +201,7 @@ def test_turborepo_is_answered(client: Client) -> None:
     assert b'{"status": "enabled"}' == client.ask("GET", "/v8/artifacts/status").body
     assert 202 == client.ask("PUT", "/v8/artifacts/abc?slug=acme/app", b"log").status
     assert b"log" == client.ask("GET", "/acme/app/v8/artifacts/abc").body
-    bearer = "Bearer a token for acme/app"
+    bearer = f"Bearer {APP}"
     found = client.ask("HEAD", "/v8/artifacts/abc?teamId=team_1", authorization=bearer)
     assert 200 == found.status
     assert 404 == client.ask("GET", "/v8/artifacts/abc?slug=acme/other").status
@@ -294,20 +250,18 @@ def test_a_key_value_is_kept_per_project(client: Client) -> None:
 
 def test_nx_is_answered(client: Client) -> None:
     """The project is that of the token, or `default/default`."""
-    bearer = "Bearer a token for acme/app"
+    bearer = f"Bearer {APP}"
     assert 200 == client.ask("PUT", "/v1/cache/123", b"tar", authorization=bearer).status
     assert b"tar" == client.ask("GET", "/acme/app/v1/cache/123").body
     assert 404 == client.ask("GET", "/v1/cache/123").status
 
 
 def test_sccache_finds_every_folder(client: Client) -> None:
-    """PROPFIND describes folders, which all exist, and artifacts."""
-    folder = client.ask("PROPFIND", "/acme/app/a/b/", b"<xml/>", depth="0")
+    """PROPFIND describes a folder, which need not exist, and repeats its name as XML."""
+    folder = client.ask("PROPFIND", "/acme/app/a&b/", b"<xml/>", depth="0")
     assert (207, True) == (folder.status, b"<D:collection/>" in folder.body)
-    assert 404 == client.ask("PROPFIND", "/acme/app/a/b/c").status
-    client.ask("PUT", "/acme/app/a/b/c", b"four")
-    described = client.ask("PROPFIND", "/acme/app/a/b/c")
-    assert (207, True) == (described.status, b"length>4<" in described.body)
+    assert b">/acme/app/a&amp;b/<" in folder.body
+    assert 403 == client.ask("PROPFIND", "/acme/other/a/", authorization=f"Bearer {APP}").status
 
 
 def test_metrics_count_requests(client: Client) -> None:
@@ -324,8 +278,13 @@ def test_the_access_log_has_no_secret(server: Server, client: Client) -> None:
     """A line for each request, without headers."""
     client.ask("GET", "/acme/app/logged", authorization=f"Bearer {TOKEN}")
     client.ask("GET", "/acme/app/logged2", authorization=basic("not a token"))
-    while '"GET /acme/app/logged2" 401' not in (text := "".join(server.log)):
+
+    def is_logged() -> bool:
         assert 200 == client.ask("GET", "/up").status  # the log arrives by a pipe
+        return '"GET /acme/app/logged2" 401' in "".join(server.log)
+
+    until(is_logged)
+    text = "".join(server.log)
     assert '127.0.0.1 "GET /acme/app/logged" 404' in text
     assert TOKEN not in text
     assert "not a token" not in text
