@@ -82,9 +82,8 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *workers, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")  # fails below `fail_under`
-    session.run("coverage", "json", "--quiet", "-o", ".coverage.json")
-    totals = json.loads(Path(".coverage.json").read_text())["totals"]
-    branches = totals["percent_branches_covered"]
+    report = session.run("coverage", "json", "--quiet", "-o", "-", silent=True)
+    branches = json.loads(str(report))["totals"]["percent_branches_covered"]
     session.log(f"{branches:.1f} % of the branches")
     if branches < PROJECT["tool"]["coverage"]["report"]["fail_under"]:
         session.error("too few branches")

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 
+@contextmanager
+def trace_function_replaced() -> Iterator[None]:
+    """Remove the trace function, which is coverage's or a debugger's, and restore it at the end.
+
+    A block that sets a trace function of its own belongs into it: without it, no test that comes
+    later in the same process would be measured.
+    """
+    before = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
 class Interrupter:
     """Raises SIGINT once, before the n-th line that is executed in some files.
+
+    To be started in a block of `trace_function_replaced`.
 
     Args:
         line: the number of the line, from 1.

@@ -29,7 +29,7 @@ from forebay import (
 )
 from forebay.stores import Attempt, Batch
 from forebay.testing import MemoryStore
-from tests.buffer.interrupter import Interrupter
+from tests.buffer.interrupter import Interrupter, trace_function_replaced
 
 PATIENCE = 20.0
 PACKAGE = str(Path(forebay.__file__).parent)
@@ -265,12 +265,11 @@ def test_an_interrupt_at_any_line_leaves_the_account_exact(tmp_path: Path) -> No
             raw.execute(CREATE)
         interrupter = Interrupter(line, counts=lambda file: file.startswith(PACKAGE))
         try:
-            trio.run(write_interrupted, file, interrupter)
+            with trace_function_replaced():
+                trio.run(write_interrupted, file, interrupter)
         except BaseException as error:
             error.add_note(f"interrupted before {interrupter.place}")
             raise
-        finally:
-            sys.settrace(None)
         if not interrupter.place:
             break
     assert line > 50
@@ -324,7 +323,8 @@ def test_a_lack_of_memory_at_any_call_leaves_each_accepted_row_named(tmp_path: P
             raw.execute(CREATE)
         failure = OutOfMemory(call)
         try:
-            trio.run(write_out_of_memory, file, failure)
+            with trace_function_replaced():
+                trio.run(write_out_of_memory, file, failure)
         except BaseException as error:
             error.add_note(f"no memory in {failure.place}")
             raise

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import forebay._buffer
 from forebay import Buffer, BufferOptions, Table, open_buffers
 from forebay.testing import MemoryStore
-from tests.buffer.interrupter import Interrupter
+from tests.buffer.interrupter import Interrupter, trace_function_replaced
 
 pytestmark = pytest.mark.usefixtures("_python_handles_sigint")
 
@@ -108,12 +108,11 @@ def test_a_signal_at_each_line() -> None:
     for line in count(1):
         program = Program(Interrupter(line, counts=FILES.__contains__))
         try:
-            trio.run(program.run, clock=MockClock(autojump_threshold=0))
+            with trace_function_replaced():
+                trio.run(program.run, clock=MockClock(autojump_threshold=0))
         except BaseException as error:
             error.add_note(f"interrupted before {program.interrupter.place}")
             raise
-        finally:
-            sys.settrace(None)
         if not program.interrupter.place:
             break
         lines += 1
