@@ -191,6 +191,17 @@ def refused_steps(table: Table[Any]) -> dict[type[Step], str]:
     return refused
 
 
+def unsupported_calls(table: Table[Any]) -> dict[str, str]:
+    """Return the methods of `Buffer` that ClickHouse cannot serve for a table, with reasons."""
+    reads = "blocks in the spool have no index of keys; read the table with FINAL"
+    calls = {"get": reads, "get_many": reads}
+    for step, reason in refused_steps(table).items():
+        calls[f"enqueue_{step.operation}"] = reason
+    if not table.key:
+        calls.pop("enqueue_delete", None)
+    return calls
+
+
 def check_declared(table: Table[Any]) -> None:
     """Check what can be checked of a declaration without a server.
 

@@ -22,7 +22,7 @@ from forebay._table.table import Table
 from forebay.stores import Attempt, DeliveryObserver, SpoolState, Store
 from forebay.stores.clickhouse._attempt import ClickHouseAttempt, TableWriter
 from forebay.stores.clickhouse._client import Client
-from forebay.stores.clickhouse._declared import CreateOptions, check_declared
+from forebay.stores.clickhouse._declared import CreateOptions, check_declared, unsupported_calls
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
@@ -90,6 +90,7 @@ class _PreparedTable:
 
     def __init__(self, writer: TableWriter, *, has_views: bool, verified: bool) -> None:
         self.writer = writer
+        self.unsupported = unsupported_calls(writer.encoder.table)
         self.has_views = has_views
         self.verified = verified
 
@@ -263,14 +264,7 @@ class ClickHouseStore(Store):
 
     def unsupported_calls(self, table: Table[Any]) -> Mapping[str, str]:
         """Return the methods of `Buffer` that ClickHouse cannot serve for a table, with reasons."""
-        encoder = self._tables[table.name].writer.encoder
-        reads = "blocks in the spool have no index of keys; read the table with FINAL"
-        calls = {"get": reads, "get_many": reads}
-        for step, reason in encoder.refused.items():
-            calls[f"enqueue_{step.operation}"] = reason
-        if not table.key:
-            calls.pop("enqueue_delete", None)
-        return calls
+        return self._tables[table.name].unsupported
 
     # Commits
 
