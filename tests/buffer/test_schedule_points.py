@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -93,6 +94,21 @@ async def test_a_call_after_a_millisecond_lets_other_tasks_run(
                 await call(buffers[NOTES])
                 seen.append(steps.mine - before)
     assert [0, 0, 1, 0, 1, 0] == seen
+
+
+@each_call
+async def test_a_real_millisecond_counts(call: Enqueue) -> None:
+    """Without a `MockClock`, real time counts."""
+    async with open_buffers(MemoryStore(), NOTES, options=OPTIONS) as buffers:
+        with counted_steps() as steps:
+            for _ in range(10):
+                await call(buffers[NOTES])
+                works_until = time.perf_counter() + 0.001
+                while time.perf_counter() <= works_until:
+                    pass
+                before = steps.mine
+                await call(buffers[NOTES])
+                assert steps.mine > before
 
 
 async def test_the_time_of_other_tasks_does_not_count(mock_clock: MockClock) -> None:

@@ -131,7 +131,12 @@ class Buffer(BulkCalls[R]):
             values = self._validator.validate_row(row)
         if running.identity is not self._owner_identity:
             self._channel.check_owner()
-        await self._budget.checkpoint()
+        budget = self._budget
+        budget.calls_left -= 1
+        if budget.calls_left > 0 and budget.now() < budget.ends_at:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await budget.let_others_run()
         burst = self._ledger.burst
         if len(burst.entries) < burst.limit:
             burst.entries.append(values)  # as in `enqueue_nowait`
