@@ -6,7 +6,7 @@ the buffer, and `trio.BrokenResourceError`, with its cause, if the buffer's work
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,8 +29,8 @@ class SchemaError(ForebayError):
     """A table in the database does not match its declaration.
 
     Attributes:
-        table: the table's name.
-        sql: SQL that fixes the table; read it before you run it. None if no SQL is safe.
+        table: the table's name; if several tables do not match, the first one's.
+        sql: SQL that fixes all of them; read it before you run it. None if no SQL is safe.
     """
 
     def __init__(self, message: str, *, table: str, sql: str | None = None) -> None:
@@ -39,6 +39,18 @@ class SchemaError(ForebayError):
         super().__init__(message)
         self.table = table
         self.sql = sql
+
+
+def raise_schema_errors(errors: Sequence[SchemaError]) -> None:
+    """Raise one error with the messages and the SQL of all errors, unless there is none."""
+    if not errors:
+        return
+    if len(errors) == 1:
+        raise errors[0]
+    joined = SchemaError("\n\n".join(map(str, errors)), table=errors[0].table)
+    statements = [error.sql.rstrip(";\n") for error in errors if error.sql is not None]
+    joined.sql = ";\n".join(dict.fromkeys(statements)) + ";" if statements else None
+    raise joined
 
 
 class DecodeError(ForebayError, ValueError):

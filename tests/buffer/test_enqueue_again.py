@@ -236,7 +236,7 @@ async def test_values_of_the_row_type_are_refused(autojump_clock: MockClock) -> 
     row = Typed(AT, UUID(int=1), Colour.BLUE, None, flag=True, share=1.0, more={}, mixed=1)
     async with open_buffers(MemoryStore(), TYPED) as buffers:
         with pytest.raises(
-            TypeError, match=r"column 'at': SQLite cannot store .+ of type datetime; expected str"
+            TypeError, match=r"column 'at': .+ of type datetime cannot be stored; expected str"
         ):
             await buffers[TYPED].enqueue_again([Write(tuple(row))])
 

@@ -191,6 +191,8 @@ def test_an_empty_spool_says_so() -> None:
     examined = json.loads(run("doctor", SPOOL, "--json").stdout)
     [found] = [finding for finding in examined["findings"] if finding["check"] == "spool"]
     assert ("ok", "nothing waits for ClickHouse") == (found["verdict"], found["message"])
+    assert "open_clickhouse" in str(examined)
+    assert "open_sqlite" not in str(examined)
 
 
 def test_a_list_without_blocks_has_the_sizes_alone() -> None:

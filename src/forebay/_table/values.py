@@ -33,12 +33,12 @@ def check_value(
     value = _plain(value)
     if type(value) not in _PLAIN:
         raise TypeError(
-            f"{where}: SQLite cannot store {value!r} of type {type(value).__name__}; "
+            f"{where}: {value!r} of type {type(value).__name__} cannot be stored; "
             f"expected {column.expected}"
         )
     if type(value) is int and value not in INT64:
         raise ValueError(
-            f"{where}: {value!r} does not fit into SQLite's 64-bit integer; "
+            f"{where}: {value!r} does not fit into a 64-bit integer; "
             f"store larger numbers as str or float"
         )
     accepts = column.type.stored
@@ -46,11 +46,11 @@ def check_value(
         value = _exact_float(value, where)
     if value != value:  # NaN
         if in_key:
-            raise ValueError(f"{where}: SQLite would store NaN as NULL, which a key cannot be")
+            raise ValueError(f"{where}: NaN cannot be stored; it would be NULL, which no key is")
         if not (nan_as_null and column.nullable):
             raise ValueError(
-                f"{where}: SQLite would store NaN as NULL; pass None, or declare the table "
-                f"with nan_as_null=True (in both cases the column must allow None)"
+                f"{where}: NaN cannot be stored; SQLite makes it NULL. Pass None, or declare the "
+                f"table with nan_as_null=True (in both cases the column must allow None)"
             )
         value = None
     if value is None:

@@ -16,7 +16,7 @@ from forebay._errors import SchemaError
 from forebay._table.table import Table
 from forebay.doctor._dead_letter_checks import check_dead_letters
 from forebay.doctor._findings import Finding, Verdict
-from forebay.doctor._spool_checks import check_spool
+from forebay.doctor._spool_checks import check_spool, is_spool
 from forebay.doctor._sqlite_errors import CORRUPT_ADVICE, finding_of
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._schema import check_table
@@ -85,19 +85,23 @@ def _journal(raw: sqlite3.Connection, *, journal_mode: JournalMode) -> Iterator[
         yield Finding(
             "journal",
             Verdict.ADVICE,
-            f"journal mode {mode!r}: open_sqlite will change it to WAL. If it was WAL before, "
-            f"another program has changed it",
+            f"journal mode {mode!r}: {_opened_by(raw)} will change it to WAL. If it was WAL "
+            f"before, another program has changed it",
             values,
         )
 
 
-def _synchronous(_raw: sqlite3.Connection) -> Iterator[Finding]:
+def _opened_by(raw: sqlite3.Connection) -> str:
+    return "open_clickhouse" if is_spool(raw) else "open_sqlite"
+
+
+def _synchronous(raw: sqlite3.Connection) -> Iterator[Finding]:
     yield Finding(
         "synchronous",
         Verdict.OK,
-        "the setting `synchronous` is not stored in the file: each connection has its own. The "
-        "default of open_sqlite is NORMAL: a power failure may lose the last transactions, but "
-        "never corrupts the file",
+        f"the setting `synchronous` is not stored in the file: each connection has its own. The "
+        f"default of {_opened_by(raw)} is NORMAL: a power failure may lose the last transactions, "
+        f"but never corrupts the file",
     )
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.stores.clickhouse.real_server import RealServer, why_no_clickhouse
+from tests.stores.clickhouse.real_server import RealServer, running, why_no_clickhouse
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,10 +23,8 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSer
     reason = why_no_clickhouse()
     if reason is not None:
         pytest.skip(f"clickhouse: {reason}")
-    server = RealServer(tmp_path_factory.mktemp("clickhouse"))
-    server.start()
-    yield server
-    server.kill()
+    with running(tmp_path_factory.mktemp("clickhouse")) as server:
+        yield server
 
 
 @pytest.fixture

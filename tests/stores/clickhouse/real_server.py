@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -122,3 +124,14 @@ class RealServer:
         )
         rows: list[list[Any]] = json.loads(text)["data"]
         return rows
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[RealServer]:
+    """Run a ClickHouse for the time of a block. The arguments are those of `RealServer`."""
+    server = RealServer(folder, *arguments)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()

@@ -14,7 +14,7 @@ from forebay import SchemaError, StoreError, open_buffers
 from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from tests.stores.clickhouse.proxy import Fault, Proxy
-from tests.stores.clickhouse.real_server import RealServer
+from tests.stores.clickhouse.real_server import RealServer, running
 from tests.stores.clickhouse.test_relay import planned
 from tests.stores.clickhouse.test_store import Line, Page, lines, open_store, pages
 
@@ -67,15 +67,13 @@ def shards(
     folder = tmp_path_factory.mktemp("shards")
     config = folder / "config.xml"
     first = RealServer(folder / "first", f"--config-file={config}")
-    second = RealServer(folder / "second")
-    config.write_text(CLUSTER.format(first=first.tcp_port, second=second.tcp_port))
-    try:
-        first.start()
-        second.start()
-        yield first, second
-    finally:
-        first.kill()
-        second.kill()
+    with running(folder / "second") as second:
+        config.write_text(CLUSTER.format(first=first.tcp_port, second=second.tcp_port))
+        try:
+            first.start()
+            yield first, second
+        finally:
+            first.kill()
 
 
 def distribute(shards: tuple[RealServer, RealServer], database: str, sharding: str) -> None:

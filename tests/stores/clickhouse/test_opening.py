@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trio
+from click.testing import CliRunner, Result
 
 from forebay import BufferOptions, DrainError, Index, SchemaError, StoreError, Table, open_buffers
 from forebay._format import FORMAT
+from forebay.cli._command import command
 from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._client import INSERT_SETTINGS
-from tests.stores.clickhouse.real_server import RealServer
+from forebay.stores.clickhouse._opening import PASSWORD_VARIABLE
+from tests.stores.clickhouse.real_server import RealServer, running
 from tests.stores.clickhouse.test_store import Line, lines, open_store
 
 SECRET = "s3cret-and-long"  # noqa: S105  # of a server on loopback
@@ -54,10 +61,8 @@ def locked_server(
     folder = tmp_path_factory.mktemp("locked")
     (folder / "users.xml").write_text(USERS.format(password=SECRET))
     (folder / "config.xml").write_text(CONFIG.format(users=folder / "users.xml"))
-    server = RealServer(folder, f"--config-file={folder / 'config.xml'}")
-    server.start()
-    yield server
-    server.kill()
+    with running(folder, f"--config-file={folder / 'config.xml'}") as server:
+        yield server
 
 
 @pytest.mark.parametrize("source", ["argument", "file", "environment"])
@@ -119,12 +124,46 @@ async def test_each_setting_of_an_insert_is_in_force(
 async def test_a_wrong_password_is_refused_without_showing_it(
     locked_server: RealServer, tmp_path: Path
 ) -> None:
-    """The server's error is raised when the store opens."""
+    """The server's error is raised when the store opens, and says where a password belongs."""
     wrong = {"user": "writer", "password": SECRET[::-1]}
     with pytest.raises(StoreError, match="AUTHENTICATION_FAILED") as refused:
         async with open_store(locked_server, "default", tmp_path, lines, **wrong):
             pass
     assert SECRET[::-1] not in str(refused.value)
+    assert PASSWORD_VARIABLE in str(refused.value)
+
+
+async def test_a_retry_with_a_wrong_password_says_so_at_once(
+    locked_server: RealServer, tmp_path: Path
+) -> None:
+    """The code of the server and what to do, also in the list; nothing is lost."""
+    options: dict[str, Any] = {"user": "writer", "password": SECRET, "insert_interval": 3600.0}
+    async with (
+        open_store(
+            locked_server, "default", tmp_path, lines, delivery_timeout=0.0, **options
+        ) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        await buffers[lines].write(Line("x", 1))
+        await buffers[lines].write(Line("x", 2))
+        waiting = store.statistics().waiting
+    spool = str(tmp_path / "app.spool.db")
+    (tmp_path / "password").write_text(SECRET[::-1])
+    login = ["--user", "writer", "--password-file", str(tmp_path / "password")]
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(command, ["spool", *arguments])
+
+    retried = await trio.to_thread.run_sync(
+        partial(run, "retry", spool, "--timeout", "86400", *login)
+    )
+    assert 1 == retried.exit_code, retried.output
+    assert "Code: 516" in retried.stderr
+    assert "--password-file" in retried.stderr
+    assert SECRET[::-1] not in retried.output
+    listed = json.loads((await trio.to_thread.run_sync(run, "list", spool, "--json")).stdout)
+    assert "516" == listed["blocks"][0]["error_code"]
+    assert 0 < listed["tables"]["lines"]["entries"] <= waiting
 
 
 @pytest.mark.parametrize(
@@ -142,6 +181,9 @@ async def test_a_wrong_password_is_refused_without_showing_it(
         ({"password": "a", "password_file": "b"}, "password"),
         ({"user": "a:b"}, "user"),
         ({"password": "hidden\ud800"}, "password"),
+        ({"verify": "authorities.pem"}, "verify"),
+        ({"verify": ssl.create_default_context()}, "verify"),
+        ({"start_timeout": 0.0}, "start_timeout"),
     ],
 )
 async def test_an_argument_is_checked_where_it_enters(
@@ -150,7 +192,7 @@ async def test_an_argument_is_checked_where_it_enters(
     """The error has the name of the argument; a URL, which may contain a password, is not shown."""
     options = {"url": "http://127.0.0.1:1", "spool": tmp_path / "s.db", **options}
     url = options.pop("url")
-    with pytest.raises(ValueError, match=name) as refused:
+    with pytest.raises((TypeError, ValueError), match=name) as refused:
         async with open_clickhouse(url, **options):
             pass
     assert "hidden" not in str(refused.value)
@@ -207,6 +249,15 @@ async def test_a_file_that_is_no_spool_is_refused(tmp_path: Path, kind: str) -> 
         async with open_clickhouse("http://127.0.0.1:1", spool=path):
             pass
     assert before == path.read_bytes()
+
+
+async def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    """It is not created, since the path may be wrong."""
+    folder = tmp_path / "missing"
+    with pytest.raises(FileNotFoundError, match="create it") as refused:
+        async with open_clickhouse("http://127.0.0.1:1", spool=folder / "s.db"):
+            pass
+    assert str(folder) == refused.value.filename
 
 
 async def test_a_table_that_was_never_checked_needs_the_server(tmp_path: Path) -> None:

@@ -420,3 +420,25 @@ def test_a_column_that_converts_values_is_refused(
     with pytest.raises(SchemaError) as caught:
         check_table(raw, Table.from_columns({"k": str, "v": kind}, name="t", key="k"))
     assert "'v'" in str(caught.value)
+
+
+async def test_all_tables_that_are_wrong_are_in_one_error(
+    raw: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """The SQL of the error creates and corrects all of them."""
+    raw.execute("CREATE TABLE t (k TEXT PRIMARY KEY, n INTEGER)")
+    tables = [declared(), Table.from_columns({"k": str}, name="u", key="k")]
+
+    async def start() -> None:
+        async with (
+            forebay.open_sqlite(tmp_path / "t.db") as store,
+            forebay.open_buffers(store, *tables),
+        ):
+            pass
+
+    with pytest.raises(SchemaError) as caught:
+        await start()
+    assert ("t", True) == (caught.value.table, "'u'" in str(caught.value))
+    assert caught.value.sql is not None
+    raw.executescript(caught.value.sql)
+    await start()

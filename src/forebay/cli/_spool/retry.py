@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 import trio
 
+from forebay._errors import StoreError
 from forebay.cli._failures import Failed, json_option
 from forebay.cli._output import echo, print_json
 from forebay.cli._spool.files import failures, inspect, read_contents, spool_argument
-from forebay.stores.clickhouse import DeliveryStatistics, open_clickhouse
+from forebay.stores.clickhouse import (
+    ClickHouseStatistics,
+    ClickHouseStore,
+    DeliveryStatistics,
+    open_clickhouse,
+)
+
+_PAUSE: Final = 0.1
+"""Seconds between two looks at the state of the delivery."""
 
 
 @click.command(name="retry", short_help="Deliver now what waits in a spool that no program uses.")
@@ -36,7 +46,9 @@ def retry_command(
 ) -> None:
     """Deliver to ClickHouse what waits in SPOOL. No program may be using the spool.
 
-    A program delivers its spool by itself. Use this if the program does not run any more.
+    A program delivers its spool by itself. Use this if the program does not run any more. The
+    command ends early if ClickHouse refuses all that waits, for example because of a wrong
+    password.
 
     \b
     Exit codes:
@@ -58,7 +70,7 @@ def retry_command(
             delivery_timeout=0.0,
         ) as store:
             with trio.move_on_after(timeout):
-                await store.delivered()
+                await _deliver(store)
             return store.statistics()
 
     with failures():
@@ -83,3 +95,32 @@ def retry_command(
             echo(end.last_error, err=True)
     if end.waiting:
         raise SystemExit(1)
+
+
+async def _deliver(store: ClickHouseStore) -> None:
+    """Wait until nothing waits, or until ClickHouse refuses all that waits.
+
+    Raises:
+        StoreError: the spool cannot be read.
+    """
+    errors: list[StoreError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def deliver() -> None:
+            try:
+                await store.delivered()
+            except StoreError as error:
+                errors.append(error)  # the nursery would put it into a group
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(deliver)
+        while not _is_blocked(store.statistics()):  # noqa: ASYNC110  # the state has no event
+            await trio.sleep(_PAUSE)
+        nursery.cancel_scope.cancel()
+    for error in errors:
+        raise error
+
+
+def _is_blocked(statistics: ClickHouseStatistics) -> bool:
+    waiting = [table for table in statistics.tables.values() if table.waiting]
+    return bool(waiting) and all(table.state == "blocked" for table in waiting)

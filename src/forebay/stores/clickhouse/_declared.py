@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final
@@ -127,6 +128,16 @@ def full_name(database: str, name: str) -> str:
     return f"{quote_name(database)}.{quote_name(name)}"
 
 
+def on_cluster(options: CreateOptions) -> str:
+    """Return the clause that executes a statement on all servers of the cluster, or nothing."""
+    return "" if options.cluster is None else f" ON CLUSTER {quote_name(options.cluster)}"
+
+
+def create_database_sql(database: str, options: CreateOptions) -> str:
+    """Return the statement that creates a database."""
+    return f"CREATE DATABASE {quote_name(database)}{on_cluster(options)}"
+
+
 def server_type(table: Table[Any], column: Column) -> str:
     """Return the type of a column in ClickHouse, with its merge function if it has one."""
     if kind_of(table) is Kind.AGGREGATE and column.name not in table.key:
@@ -159,12 +170,11 @@ def create_sql(
     if kind is Kind.REPLACE:
         columns += [f"{quote_name(VERSION)} UInt64", f"{quote_name(DELETED)} UInt8"]
         engine += f"({quote_name(VERSION)}, {quote_name(DELETED)})"
-    cluster = "" if options.cluster is None else f" ON CLUSTER {quote_name(options.cluster)}"
     order = ", ".join(map(quote_name, table.key))
     settings = ", ".join(f"{name} = {value}" for name, value in options.settings().items())
     body = ",\n    ".join(columns)
     return (
-        f"{create} {full_name(database, name or table.name)}{cluster} (\n"
+        f"{create} {full_name(database, name or table.name)}{on_cluster(options)} (\n"
         f"    {body}\n) ENGINE = {engine}\nORDER BY ({order})\nSETTINGS {settings}"
     )
 
@@ -202,21 +212,31 @@ def unsupported_calls(table: Table[Any]) -> dict[str, str]:
     return calls
 
 
-def check_declared(table: Table[Any]) -> None:
-    """Check what can be checked of a declaration without a server.
+_POSSIBLE: Final = (
+    "str, int, float, bytes, bool, datetime, date, time, UUID, Decimal, an Enum, JSON or a type "
+    "with a codec"
+)
 
-    Raises:
-        SchemaError: the declaration promises what ClickHouse cannot do.
-    """
+
+def declaration_errors(table: Table[Any]) -> Iterator[SchemaError]:
+    """Yield an error for each promise of a declaration that ClickHouse cannot keep."""
     if table.delete_by is not None:
-        raise SchemaError(
+        yield SchemaError(
             f"table {table.name!r} has delete_by={table.delete_by!r}, but ClickHouse has no delete "
             f"by another column that keeps its order among INSERTs; declare it without delete_by",
             table=table.name,
         )
+    for column in table.columns:
+        if not column.has_one_type:
+            yield SchemaError(
+                f"table {table.name!r}, column {column.label}: it is declared as "
+                f"{column.expected}, but a column in ClickHouse has values of one type; declare it "
+                f"as one of {_POSSIBLE}, with or without None",
+                table=table.name,
+            )
     for index in table.indexes:
         if index.unique:
-            raise SchemaError(
+            yield SchemaError(
                 f"table {table.name!r} has a unique index on ({', '.join(index.columns)}), but "
                 f"ClickHouse has no unique indexes; declare it without this index",
                 table=table.name,

@@ -59,6 +59,19 @@ _MEANINGS: Final = {
 """The meanings by code. Every other code blocks the table: nothing is lost, and somebody looks."""
 
 
+UNKNOWN_DATABASE: Final = 81
+
+_LOG_IN: Final = (
+    "to log in, pass user= and one of password=, password_file= and the environment variable "
+    "FOREBAY_CLICKHOUSE_PASSWORD, or --user and --password-file to `forebay spool retry`"
+)
+_ADVICE: Final = {
+    192: _LOG_IN,  # UNKNOWN_USER
+    193: _LOG_IN,  # WRONG_PASSWORD
+    516: _LOG_IN,  # AUTHENTICATION_FAILED
+}
+"""What to do, by code, where the server's own text does not say it."""
+
 _NAME: Final = re.compile(r"\(([A-Z][A-Z0-9_]+)\)(?: \(version.*)?\s*$")
 
 
@@ -67,14 +80,15 @@ class ServerError(Portable, Exception):
 
     Attributes:
         code: ClickHouse's number of the error.
-        summary: its number and its name, without the values of rows, for logs.
+        summary: its number, its name and what to do, without the values of rows, for logs.
     """
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(message or f"Code: {code}")
+        advice = f"; {_ADVICE[code]}" if code in _ADVICE else ""
+        super().__init__(f"{message or f'Code: {code}'}{advice}")
         self.code = code
         name = _NAME.search(message)
-        self.summary = f"code {code}" if name is None else f"code {code} ({name[1]})"
+        self.summary = (f"code {code}" if name is None else f"code {code} ({name[1]})") + advice
 
     @property
     def meaning(self) -> Meaning:

@@ -72,6 +72,8 @@ class Found:
     view_targets: Sequence[FoundTable]
     has_views: bool
     """Whether views read what is inserted, also if their targets cannot be seen."""
+    has_database: bool = True
+    """Whether the user can see the database."""
 
     @property
     def has_views_or_shards(self) -> bool:
@@ -106,7 +108,10 @@ class Inspector:
             f"SELECT name, type, default_kind FROM system.columns WHERE {where} ORDER BY position"
         )
         if not columns:
-            return Found({}, (), None, (), has_views=False)
+            databases = await self._query(
+                f"SELECT name FROM system.databases WHERE name = {quote_text(database)}"
+            )
+            return Found({}, (), None, (), has_views=False, has_database=bool(databases))
         [row] = await self._tables("system.tables", database, name)
         sharding, parts = None, [row]
         if row["engine"] == "Distributed":

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from forebay._errors import StoreError, format_count
+from forebay._errors import StoreError, format_count, raise_schema_errors
 from forebay._options import RetryPolicy
 from forebay._protection import protected_context, raise_together, run_to_end
 from forebay._table.table import Table
@@ -24,12 +24,14 @@ from forebay.stores.clickhouse._declared import (
     WINDOW,
     WINDOW_SECONDS,
     CreateOptions,
-    check_declared,
     create_sql,
+    declaration_errors,
 )
-from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
+from forebay.stores.clickhouse._failures import UNKNOWN_DATABASE, NoAnswerError, ServerError
 from forebay.stores.clickhouse._relay import RelayOptions
+from forebay.stores.clickhouse._schema import missing_database
 from forebay.stores.clickhouse._spool import Spool, Synchronous, open_spool
+from forebay.stores.clickhouse._start_limit import StartLimit
 from forebay.stores.clickhouse._store import ClickHouseStore
 
 _logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ async def open_clickhouse(
     verify: bool | ssl.SSLContext = True,
     connect_timeout: float = 10.0,
     request_timeout: float = 60.0,
+    start_timeout: float = 60.0,
     insert_interval: float = 1.0,
     retry: RetryPolicy = DEFAULT_RETRY,
     longest_outage: float = 3600.0,
@@ -96,6 +99,9 @@ async def open_clickhouse(
         connect_timeout: how long a connection may take, in seconds.
         request_timeout: how long a request may take, in seconds. A block of up to 16 MiB, before
             compression, must reach the server in this time; after it, it is sent again.
+        start_timeout: how long the start may wait for the server in all, to create and to check the
+            tables, in seconds. After that, and after the first request without an answer, tables
+            that were checked before are used unchecked: see "Scaling out" in the docs.
         insert_interval: how long after the start of an INSERT the next one of the same table may
             start, in seconds. Meanwhile small batches are merged. Each INSERT makes a part, which
             the server must merge with others.
@@ -113,14 +119,16 @@ async def open_clickhouse(
         ImportError: the extra `clickhouse` is not installed.
         StoreError: another program uses the spool; it is not a spool, or is for another server or
             database; it cannot be read or written; or the server refuses to create a table.
-        SchemaError: ClickHouse cannot keep the contract of a table in `create`.
+        SchemaError: ClickHouse cannot keep the contract of a table in `create`, or there is no such
+            database; the error has the statement that creates it.
         OSError: the spool cannot be created, or the password file cannot be read.
-        ValueError: an argument is invalid.
+        TypeError, ValueError: an argument is invalid.
     """
     server = _check_url(url)
     for name, value in (
         ("connect_timeout", connect_timeout),
         ("request_timeout", request_timeout),
+        ("start_timeout", start_timeout),
     ):
         if not 0 < value < math.inf:
             raise ValueError(f"{name}={value!r}: expected a finite number of seconds above 0")
@@ -137,8 +145,8 @@ async def open_clickhouse(
         raise ValueError(f"spool_bytes={spool_bytes!r}: expected at least 1")
     if synchronous not in get_args(Synchronous):
         raise ValueError(f"synchronous={synchronous!r}: expected one of {get_args(Synchronous)}")
-    for table in create:
-        check_declared(table)
+    _check_verify(verify, server)
+    raise_schema_errors([error for table in create for error in declaration_errors(table)])
     name = os.path.join(os.getcwd(), os.fsdecode(spool))  # noqa: PTH109, PTH118  # no access to the disk
     path = await trio.to_thread.run_sync(os.path.realpath, name)
     secret = await trio.to_thread.run_sync(_find_password, password, password_file)
@@ -169,7 +177,9 @@ async def open_clickhouse(
     ):
         # An error of the body is raised after the nursery, which would put it into a group.
         try:
-            await _create_tables(client, server, database, create, options, request_timeout)
+            limit = StartLimit(start_timeout)
+            timeout = request_timeout
+            await _create_tables(client, server, database, create, options, timeout, limit)
             store = ClickHouseStore(
                 url=server,
                 database=database,
@@ -179,6 +189,8 @@ async def open_clickhouse(
                 create_options=options,
                 relay_options=relay_options,
                 longest_outage=longest_outage,
+                start_timeout=start_timeout,
+                first_limit=limit,
             )
             store.start_waiting()
             yield store
@@ -214,15 +226,19 @@ async def _create_tables(
     tables: Sequence[Table[Any]],
     options: CreateOptions,
     timeout: float,  # noqa: ASYNC109  # of one request
+    limit: StartLimit,
 ) -> None:
     for table in tables:
         try:
-            await client.execute(create_sql(database, table, options), timeout=timeout)
+            with limit.spend():
+                await client.execute(create_sql(database, table, options), timeout=timeout)
         except NoAnswerError as error:
             # A table that was checked before can be used during an outage; `prepare` decides.
             _logger.warning("%s does not answer, so no table is created: %s", server, error)
             return
         except ServerError as error:
+            if error.code == UNKNOWN_DATABASE:
+                raise missing_database(database, table, options) from error
             raise StoreError(
                 f"{server}: the table {table.name!r} cannot be created: {error}"
             ) from error
@@ -248,6 +264,25 @@ def _check_url(url: str) -> str:
     port = parts.port if parts.port is not None else (8443 if parts.scheme == "https" else 8123)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
+
+
+def _check_verify(verify: object, server: str) -> None:
+    """Check how a certificate is verified.
+
+    Raises:
+        TypeError: `verify` is neither a bool nor a context.
+        ValueError: it is a context, and there will be no certificate.
+    """
+    if not isinstance(verify, bool | ssl.SSLContext):
+        raise TypeError(
+            f"verify={verify!r}: expected True, False or an ssl.SSLContext; for a file with "
+            f"authorities, pass ssl.create_default_context(cafile=…)"
+        )
+    if isinstance(verify, ssl.SSLContext) and not server.startswith("https:"):
+        raise ValueError(
+            f"verify: an ssl.SSLContext was passed, but {server} is not encrypted and has no "
+            f"certificate; pass the https URL of the server"
+        )
 
 
 def _find_password(password: str | None, file: str | os.PathLike[str] | None) -> str:

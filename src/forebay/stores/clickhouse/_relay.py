@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from forebay._errors import SchemaError, StoreError
+from forebay._errors import SchemaError, StoreError, format_count
 from forebay._options import JITTER, RetryPolicy
 from forebay._portable import Portable
 from forebay.stores import DeliveryObserver
@@ -231,8 +231,10 @@ class Relay:
         """Check the table before the first block, unless it is checked."""
         try:
             await self._verify()
-        except (SchemaError, StoreError, ServerError) as error:
+        except (SchemaError, StoreError) as error:
             raise NotVerifiedError(Meaning.BLOCKED, type(error).__name__, str(error)) from error
+        except ServerError as error:
+            raise NotVerifiedError(error.meaning, str(error.code), str(error)) from error
         except NoAnswerError as error:
             raise NotVerifiedError(Meaning.TRANSIENT, error.code, str(error)) from error
 
@@ -261,14 +263,14 @@ class Relay:
         )
         if self.state is not before and blocked:
             _logger.error(
-                "table %r is blocked: ClickHouse refuses a block of %d rows, which waits in the "
-                "spool with all that follow: %s",
-                *(self.name, row.entries, summary),
+                "table %r is blocked: ClickHouse refuses a block of %s, which waits in the spool "
+                "with all that follow: %s",
+                *(self.name, format_count(row.entries, "row"), summary),
             )
         elif self.state is not before:
             _logger.warning(
-                "table %r: a block of %d rows was not delivered, and is sent again: %s",
-                *(self.name, row.entries, summary),
+                "table %r: a block of %s was not delivered, and is sent again: %s",
+                *(self.name, format_count(row.entries, "row"), summary),
             )
         await self._pause(delay)
 

@@ -19,6 +19,7 @@ from forebay.stores.clickhouse._declared import (
     CreateOptions,
     Kind,
     aggregates_of,
+    create_database_sql,
     create_sql,
     full_name,
     kind_of,
@@ -71,6 +72,9 @@ def check_table(
             correct it.
     """
     target = full_name(database, table.name)
+    if not found.has_database:
+        create = create_sql(database, table, options)
+        raise missing_database(database, table, options, create)
     if not found.columns:
         raise SchemaError(
             f"the table {target} does not exist; create it, or pass it to "
@@ -109,6 +113,25 @@ def check_table(
             table=table.name,
             sql=";\n".join(dict.fromkeys(statements)) + ";",
         )
+
+
+def missing_database(
+    database: str, table: Table[Any], options: CreateOptions, *statements: str
+) -> SchemaError:
+    """Return the error for a table whose database does not exist.
+
+    Args:
+        database: the database.
+        table: the declaration.
+        options: how tables are created.
+        statements: what to execute after the database was created.
+    """
+    return SchemaError(
+        f"the database {quote_name(database)} of table {table.name!r} does not exist, or the user "
+        f"has no right to it",
+        table=table.name,
+        sql=";\n".join((create_database_sql(database, options), *statements)) + ";",
+    )
 
 
 _MERGING: Final = re.compile("Replacing|Aggregating|Summing|Collapsing|Coalescing")

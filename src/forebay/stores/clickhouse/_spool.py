@@ -363,7 +363,11 @@ def lock_spool(path: str) -> int:
         OSError: the lock cannot be created.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(f"{path}.lock", flags, 0o600)
+    try:
+        descriptor = os.open(f"{path}.lock", flags, 0o600)
+    except FileNotFoundError as error:
+        text = "the folder of the spool does not exist; create it"
+        raise FileNotFoundError(error.errno, text, os.path.dirname(path)) from None  # noqa: PTH120
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

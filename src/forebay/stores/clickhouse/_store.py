@@ -15,14 +15,18 @@ import trio
 
 from forebay._batching.batch import Batch
 from forebay._database import Database
-from forebay._errors import SchemaError, StoreError
+from forebay._errors import SchemaError, StoreError, raise_schema_errors
 from forebay._owner import Owner
 from forebay._table.json_format import decode_declaration, encode_declaration
 from forebay._table.table import Table
 from forebay.stores import Attempt, DeliveryObserver, SpoolState, Store
 from forebay.stores.clickhouse._attempt import ClickHouseAttempt, TableWriter
 from forebay.stores.clickhouse._client import Client
-from forebay.stores.clickhouse._declared import CreateOptions, check_declared, unsupported_calls
+from forebay.stores.clickhouse._declared import (
+    CreateOptions,
+    declaration_errors,
+    unsupported_calls,
+)
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
@@ -30,6 +34,7 @@ from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState, Ta
 from forebay.stores.clickhouse._schema import check_table, describe_types
 from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_table import EMPTY, KnownTable
+from forebay.stores.clickhouse._start_limit import StartLimit
 from forebay.stores.sqlite._database_id import create_id
 
 _logger = logging.getLogger(__name__)
@@ -117,6 +122,8 @@ class ClickHouseStore(Store):
         create_options: CreateOptions,
         relay_options: RelayOptions,
         longest_outage: float,
+        start_timeout: float,
+        first_limit: StartLimit,
     ) -> None:
         self.url = url
         self.database = database
@@ -127,6 +134,8 @@ class ClickHouseStore(Store):
         self._create_options = create_options
         self._relay_options = relay_options
         self._longest_outage = longest_outage
+        self._start_timeout = start_timeout
+        self._start_limit = first_limit
         self._inspector = Inspector(client, timeout=relay_options.request_timeout)
         self._owner = Owner(f"the store of {url!r}", calls="trio.from_thread.run(…)")
         self._tables: dict[str, _PreparedTable] = {}
@@ -175,47 +184,77 @@ class ClickHouseStore(Store):
         """Check that the tables in ClickHouse keep the contracts of their declarations.
 
         `open_buffers` calls it. If the server does not answer, a table that was checked before with
-        this declaration is accepted: it is checked again before the first block is sent.
+        this declaration is accepted: it is checked again before the first block is sent. After the
+        first request without an answer, the server is not asked about the other tables.
 
         Raises:
-            SchemaError: a table does not keep the contract; the error has the SQL that corrects it.
+            SchemaError: tables do not keep the contract; the error has the SQL that corrects them.
             StoreError: the server is too old, refuses the user, or does not answer, and the table
                 was never checked.
         """
+        limit, self._start_limit = self._start_limit, StartLimit(self._start_timeout)
+        errors: list[SchemaError] = []
+        no_answer: NoAnswerError | None = None
         for table in tables:
-            await self._prepare(table)
+            refused = list(declaration_errors(table))
+            if not refused:
+                try:
+                    no_answer = await self._prepare(table, limit, no_answer)
+                except SchemaError as error:
+                    refused = [error]
+            errors += refused
+        raise_schema_errors(errors)
 
     async def recheck(self, table: Table[Any]) -> None:  # noqa: ARG002  # commits need only the spool
         """Do nothing: a suspended buffer waits for its spool, not for a table."""
         await trio.lowlevel.checkpoint()
 
-    async def _prepare(self, table: Table[Any]) -> None:
-        check_declared(table)
-        declaration = encode_declaration(table)
+    async def _prepare(
+        self, table: Table[Any], limit: StartLimit, no_answer: NoAnswerError | None
+    ) -> NoAnswerError | None:
+        """Check one table, or use what the spool knows about it.
+
+        Args:
+            table: the table.
+            limit: the time that is left.
+            no_answer: why the server is not asked; None if it is.
+
+        Returns:
+            Why the server is not to be asked about other tables.
+        """
         self._declared[table.name] = table
-        try:
-            types, has_views = await self._check(table)
-        except NoAnswerError as error:
-            known = await self._spool.load_table(table.name)
-            if known is None or known.declaration != declaration:
-                raise StoreError(
-                    f"{self.url} does not answer ({error}), and the table {table.name!r} was never "
-                    f"checked with this declaration; start the server, or correct the URL"
-                ) from error
-            _logger.warning(
-                "%s does not answer (%s); rows of table %r wait in the spool %r",
-                *(self.url, error, table.name, self.spool),
-            )
-            verified, types, has_views = False, json.loads(known.types), known.has_views
-        except ServerError as error:
-            raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
-        else:
-            verified = True
+        if no_answer is None:
+            try:
+                with limit.spend():
+                    types, has_views = await self._check(table)
+            except NoAnswerError as error:
+                no_answer = error
+            except ServerError as error:
+                raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
+        if no_answer is None:
             known = await self._save(table, types, has_views=has_views)
-        encoder = BlockEncoder(table, self.database, types)
+        else:
+            known = await self._load(table, no_answer)
+        encoder = BlockEncoder(table, self.database, json.loads(known.types))
         writer = TableWriter(encoder, self._spool, version=known.version)
-        self._tables[table.name] = _PreparedTable(writer, has_views=has_views, verified=verified)
+        self._tables[table.name] = _PreparedTable(
+            writer, has_views=known.has_views, verified=no_answer is None
+        )
         self._relay(table.name)
+        return no_answer
+
+    async def _load(self, table: Table[Any], no_answer: NoAnswerError) -> KnownTable:
+        known = await self._spool.load_table(table.name)
+        if known is None or known.declaration != encode_declaration(table):
+            raise StoreError(
+                f"{self.url} does not answer ({no_answer}), and the table {table.name!r} was never "
+                f"checked with this declaration; start the server, or correct the URL"
+            ) from no_answer
+        _logger.warning(
+            "%s does not answer (%s); rows of table %r wait in the spool %r",
+            *(self.url, no_answer, table.name, self.spool),
+        )
+        return known
 
     async def _save(
         self, table: Table[Any], types: Mapping[str, str], *, has_views: bool

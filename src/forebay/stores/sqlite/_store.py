@@ -11,7 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 from forebay import sqlite
 from forebay._batching.batch import Batch
 from forebay._database import Database
-from forebay._errors import SchemaError
+from forebay._errors import SchemaError, raise_schema_errors
 from forebay._owner import Owner
 from forebay._table.columns import join_alternatives
 from forebay._table.operations import Key
@@ -122,8 +122,13 @@ class SqliteStore(Reading, Maintenance, Store):
             self._check_tables(raw, [table])
 
     def _check_tables(self, raw: sqlite3.Connection, tables: Sequence[Table[Any]]) -> None:
+        errors: list[SchemaError] = []
         for table in tables:
-            check_table(raw, table)
+            try:
+                check_table(raw, table)
+            except SchemaError as error:
+                errors.append(error)
+                continue
             self._conversions[table.name] = conversions(raw, table)
             for rule in silent_rules(raw, table.name):
                 if self._is_new(rule):
@@ -142,6 +147,7 @@ class SqliteStore(Reading, Maintenance, Store):
                         table.name,
                         trigger,
                     )
+        raise_schema_errors(errors)
 
     def _is_new(self, *warning: str) -> bool:
         """Return whether this warning was not logged before, and note that it is logged now."""
