@@ -8,7 +8,7 @@ from typing import IO, Any
 import click
 
 from forebay._portable import Portable
-from forebay.cli._output import print_json
+from forebay.cli._output import print_json, printable
 
 json_option = click.option(
     "--json",
@@ -49,7 +49,7 @@ class Terminated(Failed):
 def describe_os_error(error: OSError) -> str:
     """Return a message with the name of the file, if the error has one."""
     reason = error.strerror or str(error)
-    return reason if error.filename is None else f"{error.filename}: {reason}"
+    return reason if error.filename is None else f"{printable(str(error.filename))}: {reason}"
 
 
 def check_database(path: str) -> None:

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 import forebay
 from forebay._errors import format_count
 from forebay.cli._errors import InputRowError
+from forebay.cli._failures import describe_os_error
 from forebay.cli._load.preview import Preview
 from forebay.cli._load.rejects import Reject
-from forebay.cli._output import OutputError, echo, print_columns, print_json, printable
+from forebay.cli._output import OutputError, echo, print_columns, print_json
 from forebay.stores.sqlite._schema import ALTER_ADVICE
 
 LIMIT_OPTION = "--dead-letters-per-minute"
@@ -84,8 +85,8 @@ def describe_failure(failure: Exception) -> str:
         return f"{failure}\n{_SKIP_ADVICE}"
     if isinstance(failure, forebay.SchemaError):
         return str(failure).replace(ALTER_ADVICE, "to add what is missing, use --alter")
-    if isinstance(failure, OSError) and failure.filename is not None:
-        return f"{printable(str(failure.filename))}: {failure.strerror}"
+    if isinstance(failure, OSError):
+        return describe_os_error(failure)
     if isinstance(failure, forebay.FlushError):
         reason = f"table {failure.buffer!r} refuses the rows: {failure.reason}"
         reason = reason.replace("BufferOptions.dead_letters_per_minute", LIMIT_OPTION)
