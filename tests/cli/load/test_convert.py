@@ -427,7 +427,6 @@ def test_a_key_without_a_column_is_refused() -> None:
 
 def test_the_memory_of_converted_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unique and long values do not fill the memory, and are converted correctly."""
-    monkeypatch.setattr(cells, "_REMEMBERED", 10)
     monkeypatch.setattr(cells, "_REMEMBERED_LENGTH", 3)
     converted_texts: list[str] = []
 
@@ -435,8 +434,39 @@ def test_the_memory_of_converted_texts_is_bounded(monkeypatch: pytest.MonkeyPatc
         converted_texts.append(text)
         return int(text)
 
-    memo = cells._Memo(to_int)
+    memo = cells._Memo(to_int, bound=10)
     for text in [*map(str, range(25)), "1000", "1000"]:
         assert int(text) == memo[text]
         assert len(memo) <= 10
     assert ["1000", "1000"] == converted_texts[-2:]
+
+
+@pytest.mark.parametrize(
+    ("second", "text", "problem"),
+    [
+        (column_of(INTEGER, name="b"), "x", "column 'b' has the value 'x'"),
+        (column_of(INTEGER, name="b", not_null=True), "", "column 'b' is NOT NULL"),
+        (column_of(INTEGER, name="b", in_key=True), "", "key column 'b' has no value"),
+        (column_of(INTEGER, name="b"), "1e3", "SQLite would change '1e3' in column 'b'"),
+    ],
+)
+def test_columns_of_integers_that_share_a_memory_keep_their_own_rules(
+    second: TargetColumn, text: str, problem: str
+) -> None:
+    """What the first column has taken is refused by the second, in an error that names it."""
+    first = column_of(INTEGER, name="a", holds_others=text == "x", declared=text == "1e3")
+    bound = Converter([first, second], ()).bind("it", ["a", "b"])
+    rows = [["7", "7"], [text, text]]
+    assert bound.convert_all(rows[:1]) == [(7, 7)]
+    assert bound.convert_all(rows) is None
+    with pytest.raises(MisfitError, match=re.escape(problem)):
+        bound.convert(rows[1])
+    assert bound.convert(["7", "7"]) == (7, 7)
+
+
+def test_a_misfit_names_its_own_column_among_columns_that_share_a_memory() -> None:
+    """The memory belongs to no column."""
+    columns = [column_of(INTEGER, name="a"), column_of(INTEGER, name="b")]
+    bound = Converter(columns, ()).bind("it", ["a", "b"])
+    with pytest.raises(MisfitError, match="column 'b' has the value 'x'"):
+        bound.convert(["7", "x"])

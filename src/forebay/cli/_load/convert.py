@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from forebay._table.sqlite_rules import INT64
 from forebay.cli._errors import InputError
-from forebay.cli._load.cells import CellConverter
+from forebay.cli._load.cells import CellConverter, SharedMemos
 from forebay.cli._load.column_types import JSON_TYPES, ColumnType, JsonType, RoundedFloat
 from forebay.cli._load.target_columns import (
     COMPUTED,
@@ -42,7 +42,8 @@ class Converter:
     def __init__(self, columns: Sequence[TargetColumn], nulls: Collection[str]) -> None:
         self._names = [column.name for column in columns]
         self._known = set(self._names)
-        self._cells = [CellConverter(column, nulls) for column in columns]
+        shared = SharedMemos(nulls)
+        self._cells = [CellConverter(column, shared) for column in columns]
         self._values = [_ValueConverter(column, nulls) for column in columns]
 
     def bind(self, source: str, header: Sequence[str] | None) -> RowConverter:

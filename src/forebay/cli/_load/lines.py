@@ -8,7 +8,7 @@ from forebay.cli._load.limits import LONG
 from forebay.cli._load.records import RowTooLongError
 from forebay.cli._load.sources import READ_ERRORS, read_problem
 
-BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 128 * 1024
 
 ENCODING_ADVICE = (
     "; if the input has another encoding, name it with --encoding, such as cp1252 or utf-16"

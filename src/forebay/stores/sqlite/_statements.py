@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from forebay._batching.batch import DeleteByStep, DeleteStep, Step, UpdateStep, WriteStep
@@ -201,5 +200,8 @@ def _split(sql_of: Callable[[int], str], rows: Sequence[Row], limit: int) -> Ite
         sql = sql_of(size) if len(rows) - start >= size else ""
         while len(rows) - start >= size:
             part = rows[start : start + size]
-            yield Statement(sql, list(chain.from_iterable(part)))
+            parameters: list[Any] = []
+            for row in part:
+                parameters += row  # itertools.chain takes twice as long
+            yield Statement(sql, parameters)
             start += size
