@@ -175,6 +175,7 @@ def test_every_query_and_every_alert_finds_its_data(server: Prometheus) -> None:
     limit = re.compile(r" > [\d.e+]+")
     server.wait_for_data({rule["name"]: limit.sub("", rule["query"]) for rule in rules})
     happened = {"ForebayFlushFailed", "ForebayDeadLetters", "ForebayFlushesRetried"}
+    happened |= {"ForebaySpoolNotDelivered", "ForebaySpoolNearlyFull", "ForebayDeliveryBlocked"}
     server.wait_for_data(
         {rule["name"]: rule["query"] for rule in rules if rule["name"] in happened}
     )

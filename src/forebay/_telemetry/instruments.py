@@ -105,6 +105,13 @@ class Instruments:
             ("spool.size", buffers.spool_sizes, "By", "Size of the rows in the spool"),
             ("spool.entries", buffers.spool_entries, "{row}", "Rows in the spool"),
             ("spool.oldest.age", buffers.spool_ages, "s", "Age of the oldest row in the spool"),
+            (
+                "spool.utilization",
+                buffers.spool_utilizations,
+                "1",
+                "Size of the spool per its limit",
+            ),
+            ("delivery.blocked", buffers.blocked_deliveries, "{buffer}", "Blocked: 0 or 1"),
         ):
             meter.create_observable_gauge(
                 f"forebay.{name}", [self._callback(read)], unit=unit, description=description

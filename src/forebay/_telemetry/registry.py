@@ -149,6 +149,14 @@ class OpenBuffers:
         """Return the age of the oldest row in a spool in seconds, per buffer name."""
         return self._of_spools(lambda states: max(state.oldest_age for state in states))
 
+    def spool_utilizations(self) -> list[Reading]:
+        """Return what waits in the fullest spool as a share of its limit, per buffer name."""
+        return self._of_spools(lambda states: max(state.utilization for state in states))
+
+    def blocked_deliveries(self) -> list[Reading]:
+        """Return the number of stores that deliver nothing more, per buffer name."""
+        return self._of_spools(lambda states: sum(state.blocked for state in states))
+
     def _of_spools(self, value: Callable[[Sequence[SpoolState]], float]) -> list[Reading]:
         readings: list[Reading] = []
         for name, same in self._by_name().items():

@@ -124,11 +124,15 @@ class SpoolState:
         entries: the number of rows.
         bytes: their size, in bytes.
         oldest_age: how long the oldest has waited, in seconds; 0 if nothing waits.
+        utilization: what waits of all tables of the spool, as a share of what may wait.
+        blocked: whether nothing more is delivered until somebody removes the cause.
     """
 
     entries: int
     bytes: int
     oldest_age: float
+    utilization: float = 0.0
+    blocked: bool = False
 
 
 class DeliveryObserver(Protocol):

@@ -73,7 +73,9 @@ class Delivering(forebay.testing.MemoryStore):
         self.observers: list[DeliveryObserver] = []
 
     def spool_state(self, table: str) -> SpoolState:
-        return SpoolState(entries=len(table), bytes=100, oldest_age=3600.0)
+        return SpoolState(
+            entries=len(table), bytes=100, oldest_age=3600.0, utilization=0.9, blocked=True
+        )
 
     @property
     def delivery_attributes(self) -> dict[str, str]:

@@ -61,11 +61,41 @@ async def test_deliveries_are_measured(server: RealServer, database: str, tmp_pa
     assert {"sqlite", "clickhouse"} == {
         point.attributes["db.system.name"] for point in points["db.client.operation.duration"]
     }
-    for name in ("size", "entries", "oldest.age"):
-        [point] = points[f"forebay.spool.{name}"]
+    spool = ("size", "entries", "oldest.age", "utilization")
+    for name in (*(f"spool.{name}" for name in spool), "delivery.blocked"):
+        [point] = points[f"forebay.{name}"]
         assert (0, {"buffer": "lines"}) == (point.value, point.attributes)
     documented = documented_instruments()
     assert set(points) <= set(documented)
     assert {name for name in documented if name.startswith(("forebay.spool", "forebay.del"))} <= (
         set(points)
     )
+
+
+async def test_a_blocked_table_and_a_full_spool_are_measured(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """The table is gone, and the spool is beyond its limit; then the table is back."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    async with (
+        proxy_to(server) as proxy,
+        open_store(proxy, database, tmp_path, lines, spool_bytes=10) as store,
+        open_buffers(store, lines, meter_provider=provider) as buffers,
+    ):
+        server.execute(f"RENAME TABLE {database}.lines TO {database}.moved")
+        await buffers[lines].write(Line("x" * 100, 1))
+        await proxy.wait_for_inserts(2)  # it was refused once
+        points = read(reader)
+        server.execute(f"RENAME TABLE {database}.moved TO {database}.lines")
+        await store.delivered()
+        after = read(reader)
+    [blocked] = points["forebay.delivery.blocked"]
+    assert (1, {"buffer": "lines"}) == (blocked.value, blocked.attributes)
+    [size], [used] = points["forebay.spool.size"], points["forebay.spool.utilization"]
+    assert size.value / 10 == used.value > 1
+    assert [0, 0] == [
+        point.value
+        for name in ("delivery.blocked", "spool.utilization")
+        for point in after[f"forebay.{name}"]
+    ]

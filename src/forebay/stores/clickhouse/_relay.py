@@ -212,14 +212,14 @@ class Relay:
                 await self._back_off(meaning, attempts, row, error.summary)
             else:
                 self._report(None, answered=True)
-                await self._spool.delivered(row)
-                for observer in self._observers:
-                    observer.delivered(self.name, age=max(0.0, time.time() - row.spooled_at))
-                self.delivered += row.entries
                 self.last_error = None
                 if self.state is not RelayState.SENDING:
                     _logger.info("table %r: ClickHouse accepts blocks again", self.name)
                 self.state = RelayState.SENDING
+                await self._spool.delivered(row)
+                for observer in self._observers:
+                    observer.delivered(self.name, age=max(0.0, time.time() - row.spooled_at))
+                self.delivered += row.entries
                 return
 
     def _report(self, code: str | None, *, answered: bool) -> None:

@@ -171,7 +171,14 @@ class ClickHouseStore(Store):
         """Return what of a table waits in the spool."""
         size = self._spool.sizes.get(table, EMPTY)
         age = 0.0 if size.oldest is None else max(0.0, time.time() - size.oldest)
-        return SpoolState(size.entries, size.bytes, age)
+        relay = self._relays.get(table)
+        return SpoolState(
+            size.entries,
+            size.bytes,
+            age,
+            utilization=self._spool.bytes / self._spool.limit,
+            blocked=relay is not None and relay.state is RelayState.BLOCKED,
+        )
 
     def observe_deliveries(self, observer: DeliveryObserver) -> None:
         """Report deliveries to an observer from now on, once however often it is passed."""
