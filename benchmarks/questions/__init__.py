@@ -41,6 +41,7 @@ from benchmarks.questions import (
     row_by_row,
     row_shapes,
     saturation,
+    stages,
     table_growth,
     tables,
     telemetry,
@@ -51,6 +52,7 @@ from benchmarks.questions import (
 
 _MODULES = (
     row_by_row,
+    stages,
     one_call,
     latency,
     get,
@@ -91,7 +93,7 @@ def docstring(question: str) -> str:
 
 
 MAIN = (
-    "row_by_row", "one_call", "latency", "enqueue_to_commit", "libraries", "durable_writes",
-    "busy_loop", "saturation", "telemetry", "tables", "producers", "overload",
+    "row_by_row", "stages", "one_call", "latency", "enqueue_to_commit", "libraries",
+    "durable_writes", "busy_loop", "saturation", "telemetry", "tables", "producers", "overload",
 )  # fmt: skip
 """The questions of `nox -s bench`, which takes some ten minutes."""
