@@ -25,6 +25,7 @@ from benchmarks.questions import (
     cache_server,
     capacity,
     clickhouse,
+    clickhouse_sizing,
     durable_writes,
     enqueue_to_commit,
     flush_interval,
@@ -78,6 +79,7 @@ _MODULES = (
     proportion,
     overload,
     clickhouse,
+    clickhouse_sizing,
     cache_server,
 )
 

@@ -9,8 +9,6 @@ The server runs on the same machine, in a process of its own. Rows have five col
   nothing is sent, and into a table of a SQLite file.
 - `after an outage`: how fast a million rows leave a spool, and how much the memory of the program
   grows meanwhile.
-- `small flushes`: 100 tasks that each wait for `write` of a row at a time for some seconds; each
-  INSERT makes a part.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -34,7 +31,7 @@ import forebay
 from benchmarks.harness import Case, Contestant, in_new_process, memory_of
 from benchmarks.results import RATE, Measure
 from forebay.stores import Store
-from forebay.stores.clickhouse import ClickHouseStore, open_clickhouse
+from forebay.stores.clickhouse import ClickHouseStore, Compression, open_clickhouse
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from tests.stores.clickhouse.real_server import RealServer
 
@@ -43,7 +40,6 @@ NEVER = 3600.0
 """An insert_interval after which nothing is sent any more but the first block."""
 
 GROWTH = Measure("growth", "MiB", more_is_better=False)
-INSERTS = Measure("inserts", "INSERTs/s", more_is_better=False)
 
 
 class Hit(NamedTuple):
@@ -81,11 +77,10 @@ def cases(full: bool) -> Iterator[Case]:
         "to the acknowledgement",
         [RATE],
         [
-            _contestant("forebay", partial(_forebay, rows), len(rows)),
-            _contestant("clickhouse-connect", partial(_clickhouse_connect, rows), len(rows)),
-            _contestant("asynch", partial(_asynch, rows), len(rows)),
+            contestant("forebay", partial(_forebay, rows), len(rows)),
+            contestant("clickhouse-connect", partial(_clickhouse_connect, rows), len(rows)),
+            contestant("asynch", partial(_asynch, rows), len(rows)),
         ],
-        reference="clickhouse-connect",
         rounds=rounds,
     )
     for batch in (1_000, BLOCK):
@@ -95,8 +90,8 @@ def cases(full: bool) -> Iterator[Case]:
             f"commits of {batch:,} rows",
             [RATE],
             [
-                _contestant("spool", partial(_commit_to_spool, few, batch), None),
-                _contestant("SQLite", partial(_commit_to_sqlite, few, batch), None),
+                contestant("spool", partial(_commit_to_spool, few, batch), None),
+                contestant("SQLite", partial(_commit_to_sqlite, few, batch), None),
             ],
             reference="SQLite",
             rounds=rounds,
@@ -106,21 +101,13 @@ def cases(full: bool) -> Iterator[Case]:
         "clickhouse",
         "after an outage",
         [RATE, GROWTH],
-        [_contestant("forebay", partial(_catch_up, million), million)],
-        rounds=1,
-        warm_ups=0,
-    )
-    yield Case(
-        "clickhouse",
-        "small flushes",
-        [RATE, INSERTS],
-        [_contestant("forebay, 100 tasks", partial(_small_flushes, 5.0), None)],
+        [contestant("forebay", partial(_catch_up, million), million)],
         rounds=1,
         warm_ups=0,
     )
 
 
-def _contestant(
+def contestant(
     name: str, run: Callable[[Path], Mapping[str, float]], expected: int | None
 ) -> Contestant:
     def prepare(_path: Path) -> None:
@@ -136,11 +123,14 @@ def _contestant(
 
 
 @asynccontextmanager
-async def _open(path: Path, interval: float = 0.0) -> AsyncIterator[ClickHouseStore]:
+async def open_store(
+    path: Path, interval: float = 0.0, compression: Compression | None = None
+) -> AsyncIterator[ClickHouseStore]:
     async with open_clickhouse(
         server().url,
         spool=path.with_suffix(".spool"),
         insert_interval=interval,
+        compression=compression,
         delivery_timeout=0.0,
     ) as store:
         yield store
@@ -148,7 +138,7 @@ async def _open(path: Path, interval: float = 0.0) -> AsyncIterator[ClickHouseSt
 
 def _forebay(rows: list[Hit], path: Path) -> Mapping[str, float]:
     async def main() -> float:
-        async with _open(path) as store, forebay.open_buffers(store, hits) as buffers:
+        async with open_store(path) as store, forebay.open_buffers(store, hits) as buffers:
             started = perf_counter()
             await buffers[hits].enqueue_many(rows)
             await buffers.flush()
@@ -197,7 +187,7 @@ async def _commit(store: Store, rows: list[Hit], batch: int) -> Mapping[str, flo
 
 def _commit_to_spool(rows: list[Hit], batch: int, path: Path) -> Mapping[str, float]:
     async def main() -> Mapping[str, float]:
-        async with _open(path, NEVER) as store:
+        async with open_store(path, NEVER) as store:
             return await _commit(store, rows, batch)
 
     return trio.run(main)
@@ -213,7 +203,7 @@ def _commit_to_sqlite(rows: list[Hit], batch: int, path: Path) -> Mapping[str, f
 
 def _catch_up(number: int, path: Path) -> Mapping[str, float]:
     async def fill() -> None:
-        async with _open(path, NEVER) as store, forebay.open_buffers(store, hits) as buffers:
+        async with open_store(path, NEVER) as store, forebay.open_buffers(store, hits) as buffers:
             for start in range(0, number, BLOCK):
                 await buffers[hits].enqueue_many(rows_of(min(BLOCK, number - start)))
                 await buffers.flush()
@@ -232,25 +222,5 @@ def _empty(url: str, spool: Path) -> Mapping[str, float]:
         took = perf_counter() - started
         growth = memory_of("self", "VmHWM") - before
         return {"rate": delivered / took, "growth": growth / (1 << 20)}
-
-    return trio.run(main)
-
-
-def _small_flushes(seconds: float, path: Path) -> Mapping[str, float]:
-    async def main() -> Mapping[str, float]:
-        numbers = count()
-
-        async def write(buffer: forebay.Buffer[Hit]) -> None:
-            while True:
-                await buffer.write(Hit("/", next(numbers), 0.1, "agent", None))
-
-        async with _open(path, 1.0) as store, forebay.open_buffers(store, hits) as buffers:
-            started = perf_counter()
-            with trio.move_on_after(seconds):
-                async with trio.open_nursery() as nursery:
-                    for _ in range(100):
-                        nursery.start_soon(write, buffers[hits])
-            took = perf_counter() - started
-            return {"rate": next(numbers) / took, "inserts": store.statistics().requests / took}
 
     return trio.run(main)
