@@ -154,7 +154,7 @@ def test_an_input_with_other_columns_ends_the_load() -> None:
 
 MALFORMED = [
     pytest.param(
-        "id,v\n1,x\n2\n3,y\n", "line 3: the row has 1 cells; expected 2", id="too few cells"
+        "id,v\n1,x\n2\n3,y\n", "line 3: the row has 1 cell; expected 2", id="too few cells"
     ),
     pytest.param(
         "id,v\n1,x\n2,y,z\n3,y\n", "line 3: the row has 3 cells; expected 2", id="too many cells"

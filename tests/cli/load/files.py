@@ -509,7 +509,7 @@ BROKEN = [
         "rows with too few cells",
         "short.csv",
         "id,v\n1\n2,y\n",
-        "line 2: the row has 1 cells; expected 2, as in the header; --short-rows pad fills it",
+        "line 2: the row has 1 cell; expected 2, as in the header; --short-rows pad fills it",
     ),
     loads(
         "rows with too few cells, filled",
@@ -526,14 +526,14 @@ BROKEN = [
         "id INTEGER, v TEXT",
         [(1, "x"), (3, "w")],
         "--skip-malformed",
-        message="long.csv, line 3: the row has 3 cells; expected 2, as in the header; skipped",
+        message="line 3: the row has 3 cells; expected 2, as in the header; a cell with ',' in it",
         exit_code=1,
     ),
     refused(
         "a header that names a column twice",
         "twice.csv",
         "id,Name,name\n1,a,b\n",
-        "column 'name' repeats column 'Name'; name each column once",
+        "column 'name' repeats column 'Name'; name each column once; to name them, run: tail -n +2",
     ),
     refused(
         "a download that was an error page",
@@ -545,13 +545,13 @@ BROKEN = [
         "a compressed file that was cut off in the header",
         "cut.csv.gz",
         gzip.compress(b"id,name\n1,x\n")[:14],
-        "cut.csv.gz, line 1: the input cannot be read after line 0: Compressed file ended",
+        "cut.csv.gz, line 1: the input cannot be read: Compressed file ended",
     ),
     refused(
         "an archive of two files",
         "two.zip",
         zipped({"a.csv": "id\n1\n", "b.csv": "id\n2\n"}),
-        "two.zip: a zip archive of 2 files; expected exactly one file",
+        "two.zip: a zip archive of 2 files; expected exactly one file; extract the files",
     ),
     loads(
         "an archive as Finder makes it",

@@ -76,11 +76,18 @@ def test_bytes_that_are_not_text_are_a_fault_of_their_line(
 
 
 def test_an_encoding_that_needs_a_mark_is_an_error_without_it() -> None:
-    """The message has the reason."""
+    """The message names encodings that need none."""
     with pytest.raises(
-        InputError, match=r"cannot be read after line 0: .*[Ss]tream does not start with BOM"
+        InputError,
+        match="cannot be read: it does not begin with the byte order mark of utf-16; name",
     ):
         next(lines_of(b"abcd", "utf-16"))
+
+
+def test_an_error_of_a_decoder_that_knows_no_bad_bytes_is_an_error_of_the_input() -> None:
+    """Its own message is the reason."""
+    with pytest.raises(InputError, match="cannot be read: Unsupported error handling"):
+        next(lines_of(b"a\n", "idna"))
 
 
 def test_a_mark_does_not_delay_a_row() -> None:

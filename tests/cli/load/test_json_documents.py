@@ -54,6 +54,7 @@ def test_each_object_has_the_line_in_which_it_begins() -> None:
     ("text", "problem"),
     [
         ("[1]", "the value is a number; expected objects"),
+        ("[[1, 2]]", "the value is an array; expected objects; to load arrays as rows, run: jq -r"),
         ('[{"a": NaN}]', "the object is not JSON: NaN is not a JSON number"),
         ('[{"a": [1e400]}]', "the object is not JSON: the number 1e400 does not fit"),
         ('[{"a": "\\ud800"}]', "a string contains half of a surrogate pair"),

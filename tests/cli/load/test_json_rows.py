@@ -40,6 +40,8 @@ def test_ndjson_has_one_object_per_line() -> None:
     ("text", "problem"),
     [
         ("{", "the line is not JSON: Expecting property name enclosed in double quotes at"),
+        ('{"a":', "the line is not JSON: Expecting value at character 6;"),
+        ('{"a":  x}', "the line is not JSON: Expecting value at character 8;"),
         ("[1]", "the line is an array; expected one object per line"),
         ('"x"', "the line is a string;"),
         ("7", "the line is a number;"),

@@ -18,7 +18,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_summary_names_the_first_rejected_rows() -> None:
     """And how many more there are."""
     result = load("a,b\n1,1\n" + "x\n" * 13, "--skip-malformed")
-    problem = "the row has 1 cells; expected 2, as in the header"
+    problem = "the row has 1 cell; expected 2, as in the header"
     shown = result.stdout.partition("rejected rows:\n")[2].splitlines()
     assert 11 == len(shown)
     assert shown[0].startswith(f"  in.csv, line 3: {problem}")
@@ -40,7 +40,7 @@ def test_all_rejected_rows_are_written_to_a_file() -> None:
         ("in.csv", 7, "-4,y"),
     ] == [(r["source"], r["line"], r["text"]) for r in rejects]
     reasons = [reject["reason"] for reject in rejects]
-    assert reasons[0].startswith("the row has 1 cells")
+    assert reasons[0].startswith("the row has 1 cell;")
     assert reasons[3].endswith("(SQLITE_CONSTRAINT_CHECK)")
 
 
@@ -146,7 +146,7 @@ def test_the_summary_may_be_json() -> None:
     } == document
     document = json.loads(load("a,b\n1\n", "--json").stdout)
     assert 2 == document["exit_code"]
-    assert document["errors"][0].startswith("in.csv, line 2: the row has 1 cells")
+    assert document["errors"][0].startswith("in.csv, line 2: the row has 1 cell;")
 
 
 def test_a_dry_run_shows_the_table_and_changes_nothing() -> None:

@@ -87,7 +87,7 @@ def test_a_chunk_has_errors_beside_its_rows(raw: bool, tmp_path: Path) -> None:
     assert [2, 6] == done.lines
     assert [
         f"{path}, line 3: key column 'a' has the value 'z'; expected an integer, always",
-        f"{path}, line 4: the row has 1 cells; expected 2, as in the header{hint}",
+        f"{path}, line 4: the row has 1 cell; expected 2, as in the header{hint}",
         f"{path}, line 7: key column 'a' has no value",
     ] == [str(error) for error in done.errors]
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from forebay._errors import format_count
 from forebay.cli._errors import InputError
 from forebay.cli._load.column_names import describe_duplicate, untitled
 from forebay.cli._load.dialects import Dialect, describe_delimiter, find_dialect
@@ -50,7 +51,10 @@ def parse_csv(lines: Lines, source: str, form: Format, options: InputOptions) ->
         line, names = _first_row(rows, source, options)
         if options.has_header:
             header = tuple(name or untitled(place) for place, name in enumerate(names, 1))
-            problem = describe_duplicate(header) or describe_delimiter(header, dialect)
+            problem = describe_duplicate(header)
+            if problem is not None:
+                problem += "; to name them, run: tail -n +2 FILE | forebay load - --header A,B ..."
+            problem = problem or describe_delimiter(header, dialect)
             if problem is not None:
                 raise InputError(source, problem, line=line)
         else:
@@ -118,13 +122,24 @@ def _fit_rows(
         elif padding and len(row) < width:
             yield line, row + padding[len(row) :]
         else:
-            hint = "; --short-rows pad fills it with NULL" if len(row) < width else ""
-            if dialect.quotechar and any(cell.startswith(f" {dialect.quotechar}") for cell in row):
-                hint = "; a quote after a space does not begin a quoted cell; --sniff skips spaces"
             origin = "as in the header" if options.has_header else "as in the first row"
             if options.header is not None:
                 origin = "as --header has"
-            yield line, f"the row has {len(row)} cells; expected {width}, {origin}{hint}"
+            count = format_count(len(row), "cell")
+            hint = _width_hint(row, width, dialect)
+            yield line, f"the row has {count}; expected {width}, {origin}; {hint}"
+
+
+def _width_hint(row: list[str], width: int, dialect: Dialect) -> str:
+    """Return what to do about a row that has another number of cells than the header."""
+    quote = dialect.quotechar
+    if quote and any(cell.startswith(f" {quote}") for cell in row):
+        return "a quote after a space does not begin a quoted cell; --sniff skips spaces"
+    if len(row) < width:
+        return "--short-rows pad fills it with NULL"
+    if not quote:
+        return "--quotechar names the quote character of cells with a delimiter in them"
+    return f"a cell with {dialect.delimiter!r} in it must be in quotes ({quote}), see --quotechar"
 
 
 def _csv_problem(error: csv.Error | RowTooLongError) -> str:

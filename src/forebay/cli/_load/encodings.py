@@ -80,13 +80,24 @@ class Utf8Stream:
             if not self._begun:
                 block = self._begin(block)
             if self._decoder is not None:
-                text = self._decoder.decode(block, final=self._ended)
+                text = self._decode(self._decoder, block)
                 if text:
                     text, self._mark = text.removeprefix(self._mark), ""
                 block = text.encode("utf-8", "surrogatepass")
             if block:
                 return block
         return b""
+
+    def _decode(self, decoder: codecs.IncrementalDecoder, block: bytes) -> str:
+        try:
+            return decoder.decode(block, final=self._ended)
+        except UnicodeError as error:
+            if "BOM" not in str(error):
+                raise
+            raise UnicodeError(
+                f"it does not begin with the byte order mark of {self.encoding}; name its encoding "
+                f"with --encoding, such as utf-8, utf-16-le or utf-16-be"
+            ) from error
 
     def _begin(self, block: bytes) -> bytes:
         """Find out the encoding, and remove the byte order mark of UTF-8."""

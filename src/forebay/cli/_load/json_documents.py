@@ -145,7 +145,13 @@ class _Document:
         if self._problems:
             return f"the object is not JSON: {self._problems[0]}"
         if not isinstance(value, dict):
-            return f"the value is {name_type(value)}; expected objects"
+            hint = ""
+            if isinstance(value, list):
+                hint = (
+                    "; to load arrays as rows, run: jq -r '.[] | @csv' FILE | forebay load - "
+                    "--no-headers ..."
+                )
+            return f"the value is {name_type(value)}; expected objects{hint}"
         if not self.row_text.isascii():
             try:
                 self.row_text.encode()

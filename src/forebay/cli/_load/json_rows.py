@@ -56,7 +56,8 @@ def _parse_line(
     try:
         value: object = decode(text)
     except json.JSONDecodeError as error:
-        problem = f"{error.msg} at character {error.colno}"
+        place = min(error.pos, len(text.rstrip("\r\n"))) + 1  # the text ends with a line end
+        problem = f"{error.msg} at character {place}"
         return f"the line is not JSON: {problem}; {_NDJSON}"
     except ValueError as error:
         return f"the line is not JSON: {error}"

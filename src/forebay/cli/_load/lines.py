@@ -10,8 +10,9 @@ from forebay.cli._load.sources import READ_ERRORS, read_problem
 
 BLOCK_BYTES = 128 * 1024
 
-ENCODING_ADVICE = (
-    "; if the input has another encoding, name it with --encoding, such as cp1252 or utf-16"
+ENCODING_ADVICE = "; if the input has another encoding, name it with --encoding, such as cp1252"
+_NUL_ADVICE = (
+    "; if the input has another encoding, name it with --encoding, such as utf-16-le or utf-16-be"
 )
 
 
@@ -148,7 +149,7 @@ class Lines:
             return raw.decode("latin-1")  # the reader needs the delimiters, quotes and line ends
         if "\0" in text:
             place = text.index("\0") + 1
-            self.fault = f"character {place} of the line is NUL; expected text{ENCODING_ADVICE}"
+            self.fault = f"character {place} of the line is NUL; expected text{_NUL_ADVICE}"
         return text
 
     def _describe(self, raw: bytes, start: int) -> str:
@@ -201,5 +202,6 @@ def read_block(stream: Utf8Stream, source: str, line: int) -> bytes:
     try:
         return stream.read1(BLOCK_BYTES)
     except READ_ERRORS as error:
-        problem = f"the input cannot be read after line {line}: {read_problem(error)}"
+        place = f" after line {line}" if line else ""
+        problem = f"the input cannot be read{place}: {read_problem(error)}"
         raise InputError(source, problem, line=line + 1) from error

@@ -128,7 +128,8 @@ class _Load:
         if before.has_rows and not (request.table.key or request.table.truncate):
             self._display.note(
                 f"table {self._table} has rows already; without --key these rows are added to "
-                f"them, also if they are the same; --truncate deletes the rows before"
+                f"them, also if they are the same; --key merges rows of the same key, and "
+                f"--truncate deletes the old rows first"
             )
         self._reader.converter = converter = new_converter(request, plan)
         read_on = self._signals.first is None

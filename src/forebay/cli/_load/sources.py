@@ -19,6 +19,7 @@ from io import BufferedIOBase, BufferedReader
 from pathlib import Path, PurePath
 from typing import IO, cast
 
+from forebay._errors import format_count
 from forebay.cli._errors import InputError
 from forebay.cli._output import printable
 
@@ -205,7 +206,9 @@ def _open_member(name: str, file: IO[bytes], stack: ExitStack) -> tuple[Buffered
     if _WORKBOOK_MEMBERS.intersection(member.filename for member in members):
         raise InputError(name, "the input is a spreadsheet; save the sheet as CSV")
     if len(members) != 1:
-        raise InputError(name, f"a zip archive of {len(members)} files; expected exactly one file")
+        count = format_count(len(members), "file")
+        advice = "expected exactly one file; extract the files, and load them"
+        raise InputError(name, f"a zip archive of {count}; {advice}")
     member = stack.enter_context(archive.open(members[0]))
     return cast(BufferedIOBase, member), members[0].filename
 
