@@ -25,6 +25,11 @@ EXTRAS = ",".join(PROJECT["project"]["optional-dependencies"])
 
 SITE = "build/docs"
 
+IN_PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")
+"""A file stays with one worker, which keeps the code blocks of a document in their order. Files are
+started in the order of their names: otherwise those with few tests, which are the longest ones,
+would be the last."""
+
 
 def group(name: str) -> list[str]:
     """Return the packages of a dependency group."""
@@ -57,8 +62,7 @@ def _test(session: nox.Session) -> None:
     selected = ["-m", f"not ({elsewhere})" if first else f"not ({elsewhere} or {outside})"]
     if not first and not session.posargs:
         selected += ["--ignore=tests/examples"]
-    # A file stays with one worker, which keeps the code blocks of a document in their order.
-    session.run("pytest", "-n", "auto", "--dist", "loadfile", *selected, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *selected, *session.posargs)
 
 
 @nox.session(python=PYTHONS[:1] + PYTHONS[1:][-1:])
@@ -78,8 +82,7 @@ def coverage(session: nox.Session) -> None:
     """Run the tests, also their processes, and report the lines and branches that none reaches."""
     session.install(f".[{EXTRAS}]", *group("tests"))
     session.run("coverage", "erase")
-    workers = ("-n", "auto", "--dist", "loadfile")
-    session.run("coverage", "run", "-m", "pytest", *workers, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *IN_PARALLEL, *session.posargs)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")  # fails below `fail_under`
     report = session.run("coverage", "json", "--quiet", "-o", "-", silent=True)
