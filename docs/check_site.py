@@ -104,6 +104,16 @@ def public_names() -> set[str]:
     return {name for name, _ in configuration.public_names()}
 
 
+REFERENCE = [page for page in PAGES if page.parent.name == "api"]
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=lambda page: page.name)
+def test_the_reference_names_no_private_module(page: Path) -> None:
+    """A program imports each name from a public module."""
+    private = re.findall(r"\bforebay(?:\.[a-z]\w*)*\._[a-z][\w.]*", read(page).text)
+    assert [] == private
+
+
 def test_the_inventory_has_each_public_name() -> None:
     """Other sites can link to each name by the path by which a program imports it."""
     *_, packed = (SITE / "objects.inv").read_bytes().split(b"\n", maxsplit=4)

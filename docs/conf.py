@@ -126,6 +126,16 @@ def restore_sentence(
         lines[0] = f"{beginning}: {lines[0]}"
 
 
+def shorten_types(
+    app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]
+) -> None:
+    """Show the type of an attribute by its last name, as in a signature, not by its module."""
+    del app, what, name, value, options
+    for number, line in enumerate(lines):
+        if line.startswith(":vartype "):
+            lines[number] = re.sub(r"(?<![\w.~])(?=[a-z]\w*\.)", "~", line)
+
+
 def show_signature(
     app: Sphinx, what: str, name: str, value: Any, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
@@ -136,7 +146,9 @@ def show_signature(
         return (signature, f"~contextlib.AbstractAsyncContextManager[{yields[1]}]")
     if what == "class" and signature:
         types = re.findall(r"forebay\.[\w.]+", signature)
-        return ("", "") if any(name not in DEFINED for name in types) else None
+        if any(name not in DEFINED for name in types):
+            return ("", "")
+        return (signature.replace("<factory>", "..."), returns)
     return None
 
 
@@ -215,6 +227,7 @@ def setup(app: Sphinx) -> None:
     """Add what is above to Sphinx."""
     without_ranges()
     app.connect("autodoc-process-docstring", restore_sentence, priority=600)  # after Napoleon
+    app.connect("autodoc-process-docstring", shorten_types, priority=600)
     app.connect("autodoc-process-signature", show_signature)
     app.connect("sphinx-click-process-description", show_help)
     app.connect("sphinx-click-process-options", show_options)

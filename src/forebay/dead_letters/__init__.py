@@ -1,7 +1,7 @@
 """Dead letters: the entries that a table refused. Read, count, replay and purge them.
 
 They are rows of the table `forebay_dead_letters`, in the same file as the table that refused them.
-The commit of a batch writes them there: see `forebay.stores.sqlite._dead_letter_table.insert`.
+The transaction that commits the rest of the batch writes them there.
 The command `forebay dead-letters` is for people; this module is for programs.
 
 Example:
