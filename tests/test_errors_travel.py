@@ -45,9 +45,9 @@ from forebay.cli._spool.files import DamagedBlockError
 from forebay.cli._top.client import ConnectionLostError, NotWatchableError
 from forebay.sqlite import CommitError, TransactionEndedError
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
+from forebay.stores.clickhouse._encoding import ValueRefusedError
 from forebay.stores.clickhouse._failures import Meaning, NoAnswerError, ServerError
 from forebay.stores.clickhouse._relay import NotVerifiedError
-from forebay.stores.clickhouse._values import ValueRefusedError
 from forebay.stores.sqlite._commit import RowRefusedError, SeparateTransactionsError
 from forebay.stores.sqlite._inspector import _StaleError
 

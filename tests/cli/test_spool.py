@@ -24,7 +24,7 @@ from forebay._table.operations import Delete, Write
 from forebay.cli._command import command
 from forebay.stores.clickhouse._attempt import TableWriter
 from forebay.stores.clickhouse._encoder import BlockEncoder
-from forebay.stores.clickhouse._spool import lock_spool, open_spool
+from forebay.stores.clickhouse._spool_opening import lock_spool, open_spool
 from forebay.stores.sqlite._dead_letter_table import insert
 
 SERVER = "http://127.0.0.1:1"

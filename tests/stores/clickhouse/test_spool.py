@@ -15,7 +15,8 @@ from forebay._table.json_format import encode_declaration
 from forebay.stores.clickhouse._attempt import TableWriter
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._native import Block
-from forebay.stores.clickhouse._spool import Spool, open_spool
+from forebay.stores.clickhouse._spool import Spool
+from forebay.stores.clickhouse._spool_opening import open_spool
 from forebay.stores.clickhouse._spool_table import EMPTY, SpoolSize
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from forebay._table.columns import parse_annotation
+from forebay.stores.clickhouse._encoding import ValueRefusedError
 from forebay.stores.clickhouse._native import Block, decode_column, encode_column, merge_blocks
 from forebay.stores.clickhouse._server_types import (
     call_arguments,
@@ -19,7 +20,7 @@ from forebay.stores.clickhouse._server_types import (
     split_arguments,
     unquote_name,
 )
-from forebay.stores.clickhouse._values import ValueRefusedError, find_encoding
+from forebay.stores.clickhouse._values import find_encoding
 
 UUID_TEXT = "00112233-4455-6677-8899-aabbccddeeff"
 

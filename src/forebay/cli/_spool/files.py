@@ -20,7 +20,8 @@ from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._compression import decompress
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._native import Block
-from forebay.stores.clickhouse._spool import lock_spool
+from forebay.stores.clickhouse._spool_opening import lock_spool
+from forebay.stores.clickhouse._spool_schema import check_spool
 from forebay.stores.clickhouse._spool_table import Spooled, SpoolSize
 from forebay.stores.sqlite._errors import SQLITE_ERRORS
 from forebay.stores.sqlite._inspector import open_inspector
@@ -81,7 +82,7 @@ def inspect(path: str, fn: Callable[[sqlite3.Connection, *Ts], T], *arguments: *
 
     async def read() -> T:
         async with open_inspector(path, busy_timeout=_LOCK_TIMEOUT) as inspector:
-            await inspector.run(rows.check_spool, path)
+            await inspector.run(check_spool, path)
             return await inspector.run(fn, *arguments)
 
     check_database(path)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from forebay.stores.clickhouse._compression import Compression
 from forebay.stores.clickhouse._opening import open_clickhouse
 from forebay.stores.clickhouse._spool import Synchronous
-from forebay.stores.clickhouse._store import (
-    ClickHouseStatistics,
-    ClickHouseStore,
-    DeliveryStatistics,
-)
+from forebay.stores.clickhouse._statistics import ClickHouseStatistics, DeliveryStatistics
+from forebay.stores.clickhouse._store import ClickHouseStore
 
 __all__ = [
     "ClickHouseStatistics",

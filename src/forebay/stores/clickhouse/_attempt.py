@@ -10,9 +10,9 @@ from forebay._batching.batch import Batch
 from forebay.stores import BatchError, FailureKind, Outcome
 from forebay.stores.clickhouse._declared import Kind
 from forebay.stores.clickhouse._encoder import BlockEncoder
+from forebay.stores.clickhouse._encoding import ValueRefusedError
 from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_table import save_version
-from forebay.stores.clickhouse._values import ValueRefusedError
 from forebay.stores.sqlite._commit import BatchCommitter, RowRefusedError
 
 

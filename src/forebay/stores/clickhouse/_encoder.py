@@ -20,6 +20,7 @@ from forebay.stores.clickhouse._declared import (
     kind_of,
     refused_steps,
 )
+from forebay.stores.clickhouse._encoding import Encoding, ValueRefusedError
 from forebay.stores.clickhouse._native import (
     MAX_ROWS,
     Block,
@@ -27,14 +28,9 @@ from forebay.stores.clickhouse._native import (
     decode_column,
     encode_column,
 )
+from forebay.stores.clickhouse._numbers import encode_version
 from forebay.stores.clickhouse._server_types import ServerType, parse_type, quote_name
-from forebay.stores.clickhouse._values import (
-    Encoding,
-    ValueRefusedError,
-    encode_version,
-    find_encoding,
-    with_codec,
-)
+from forebay.stores.clickhouse._values import find_encoding, with_codec
 
 
 class BlockEncoder:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from forebay.stores.clickhouse._encoding import Encoding
 from forebay.stores.clickhouse._server_types import ServerType
-from forebay.stores.clickhouse._values import Encoding, encode_length
+from forebay.stores.clickhouse._texts import encode_length
 
 MAX_ROWS: Final = 1_000_000
 """The largest number of rows of a block. ClickHouse would split a larger one in several parts, of

@@ -30,7 +30,8 @@ from forebay.stores.clickhouse._declared import (
 from forebay.stores.clickhouse._failures import UNKNOWN_DATABASE, NoAnswerError, ServerError
 from forebay.stores.clickhouse._relay import RelayOptions
 from forebay.stores.clickhouse._schema import missing_database
-from forebay.stores.clickhouse._spool import Spool, Synchronous, open_spool
+from forebay.stores.clickhouse._spool import Spool, Synchronous
+from forebay.stores.clickhouse._spool_opening import open_spool
 from forebay.stores.clickhouse._start_limit import StartLimit
 from forebay.stores.clickhouse._store import ClickHouseStore
 

@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,59 +34,10 @@ from forebay.stores.clickhouse._schema import check_table, describe_types
 from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_table import EMPTY, KnownTable
 from forebay.stores.clickhouse._start_limit import StartLimit
+from forebay.stores.clickhouse._statistics import ClickHouseStatistics, DeliveryStatistics, combine
 from forebay.stores.sqlite._database_id import create_id
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryStatistics:
-    """How the delivery of one table, or of all tables, proceeds.
-
-    At every moment ``spooled == waiting + delivered + refused``.
-
-    Attributes:
-        spooled: the number of rows that were in the spool since the store was opened.
-        waiting: the number of rows that wait in the spool.
-        delivered: the number of rows that ClickHouse has acknowledged.
-        refused: the number of rows that ClickHouse refused, which are dead letters in the spool.
-        blocks: the number of INSERTs that wait.
-        bytes: the size of what waits, in bytes.
-        oldest_age: how long the oldest row has waited, in seconds; 0 if nothing waits.
-        requests: the number of INSERTs that were sent.
-        retries: the number of INSERTs that failed, by the code of the error: ClickHouse's number,
-            or the name of the failure if no answer came.
-        state: what the relay does: ``"idle"``, ``"sending"``, ``"retrying"`` or ``"blocked"``; for
-            all tables, the last of these that is true of one.
-        last_error: why the last INSERT failed; None if it did not.
-    """
-
-    waiting: int
-    delivered: int
-    refused: int
-    blocks: int
-    bytes: int
-    oldest_age: float
-    requests: int
-    retries: Mapping[str, int]
-    state: str
-    last_error: str | None
-
-    @property
-    def spooled(self) -> int:
-        """The number of rows that were in the spool since the store was opened."""
-        return self.waiting + self.delivered + self.refused
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClickHouseStatistics(DeliveryStatistics):
-    """How the delivery of all tables proceeds.
-
-    Attributes:
-        tables: the same of each table, by name.
-    """
-
-    tables: Mapping[str, DeliveryStatistics]
 
 
 class _PreparedTable:
@@ -356,26 +306,7 @@ class ClickHouseStore(Store):
 
     def statistics(self) -> ClickHouseStatistics:
         """Return what waits, what was delivered, and what failed, by table and in sum."""
-        tables = {name: self._statistics_of(name) for name in self._relays}
-        parts = tables.values()
-        retries: dict[str, int] = {}
-        for part in parts:
-            for code, count in part.retries.items():
-                retries[code] = retries.get(code, 0) + count
-        order = [state.value for state in RelayState]
-        return ClickHouseStatistics(
-            waiting=sum(part.waiting for part in parts),
-            delivered=sum(part.delivered for part in parts),
-            refused=sum(part.refused for part in parts),
-            blocks=sum(part.blocks for part in parts),
-            bytes=sum(part.bytes for part in parts),
-            oldest_age=max((part.oldest_age for part in parts), default=0.0),
-            requests=sum(part.requests for part in parts),
-            retries=retries,
-            state=max((part.state for part in parts), key=order.index, default=order[0]),
-            last_error=next((part.last_error for part in parts if part.last_error), None),
-            tables=tables,
-        )
+        return combine({name: self._statistics_of(name) for name in self._relays})
 
     def _statistics_of(self, name: str) -> DeliveryStatistics:
         relay, size = self._relays[name], self._spool.sizes.get(name, EMPTY)
