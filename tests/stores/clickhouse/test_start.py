@@ -177,16 +177,19 @@ async def test_a_server_that_hangs_is_asked_once(
 
 async def test_the_start_spends_its_time_once(autojump_clock: MockClock) -> None:
     """What one request took is not left for the next ones; an error takes its time too."""
+
+    async def answer(text: str) -> int:
+        await trio.sleep(4)
+        return int(text)
+
     limit = StartLimit(10.0)
-    with limit.spend():
-        await trio.sleep(4)
-    with pytest.raises(ZeroDivisionError), limit.spend():
-        await trio.sleep(4)
-        raise ZeroDivisionError
+    assert 7 == await limit.call(partial(answer, "7"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        await limit.call(partial(answer, "no number"))
     began = trio.current_time()
     for due in (2, 0):
-        with pytest.raises(NoAnswerError), limit.spend():
-            await trio.sleep(4)
+        with pytest.raises(NoAnswerError):
+            await limit.call(partial(answer, "7"))
         assert due == trio.current_time() - began
         began = trio.current_time()
 

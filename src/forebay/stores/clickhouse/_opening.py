@@ -231,8 +231,8 @@ async def _create_tables(
 ) -> None:
     for table in tables:
         try:
-            with limit.spend():
-                await client.execute(create_sql(database, table, options), timeout=timeout)
+            sql = create_sql(database, table, options)
+            await limit.call(partial(client.execute, sql, timeout=timeout))
         except NoAnswerError as error:
             # A table that was checked before can be used during an outage; `prepare` decides.
             _logger.warning("%s does not answer, so no table is created: %s", server, error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
 from forebay.stores.clickhouse._failures import NoAnswerError
+
+T = TypeVar("T")
 
 
 class StartLimit:
@@ -21,20 +23,18 @@ class StartLimit:
         self._seconds = seconds
         self._left = seconds
 
-    @contextmanager
-    def spend(self) -> Generator[None, None, None]:
-        """Limit a block to the time that is left. What the block takes is not left after it.
+    async def call(self, fn: Callable[[], Awaitable[T]]) -> T:
+        """Call a function within the time that is left. What it takes is not left after it.
 
         Raises:
             NoAnswerError: no time was left.
         """
         began = trio.current_time()
         try:
-            with trio.move_on_after(self._left) as scope:
-                yield
+            with trio.move_on_after(self._left):
+                return await fn()
         finally:
             self._left = max(0.0, self._left - (trio.current_time() - began))
-        if scope.cancelled_caught:
-            raise NoAnswerError(
-                "Timeout", f"the start got no answer within start_timeout, {self._seconds:g} s"
-            )
+        raise NoAnswerError(
+            "Timeout", f"the start got no answer within start_timeout, {self._seconds:g} s"
+        )

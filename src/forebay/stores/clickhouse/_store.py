@@ -182,15 +182,13 @@ class ClickHouseStore(Store):
         self._declared[table.name] = table
         if no_answer is None:
             try:
-                with limit.spend():
-                    types, has_views = await self._check(table)
+                types, has_views = await limit.call(partial(self._check, table))
+                known = await self._save(table, types, has_views=has_views)
             except NoAnswerError as error:
                 no_answer = error
             except ServerError as error:
                 raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
-        if no_answer is None:
-            known = await self._save(table, types, has_views=has_views)
-        else:
+        if no_answer is not None:
             known = await self._load(table, no_answer)
         encoder = BlockEncoder(table, self.database, json.loads(known.types))
         writer = TableWriter(encoder, self._spool, version=known.version)
