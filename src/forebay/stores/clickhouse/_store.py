@@ -182,13 +182,11 @@ class ClickHouseStore(Store):
         self._declared[table.name] = table
         if no_answer is None:
             try:
-                types, has_views = await limit.call(partial(self._check, table))
-                known = await self._save(table, types, has_views=has_views)
+                known = await self._find_out(table, limit)
             except NoAnswerError as error:
                 no_answer = error
-            except ServerError as error:
-                raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
-        if no_answer is not None:
+                known = await self._load(table, no_answer)
+        else:
             known = await self._load(table, no_answer)
         encoder = BlockEncoder(table, self.database, json.loads(known.types))
         writer = TableWriter(encoder, self._spool, version=known.version)
@@ -197,6 +195,13 @@ class ClickHouseStore(Store):
         )
         self._relay(table.name)
         return no_answer
+
+    async def _find_out(self, table: Table[Any], limit: StartLimit) -> KnownTable:
+        try:
+            types, has_views = await limit.call(partial(self._check, table))
+        except ServerError as error:
+            raise StoreError(f"{self.url}, database {self.database!r}: {error}") from error
+        return await self._save(table, types, has_views=has_views)
 
     async def _load(self, table: Table[Any], no_answer: NoAnswerError) -> KnownTable:
         known = await self._spool.load_table(table.name)
