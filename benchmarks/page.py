@@ -11,10 +11,11 @@ from benchmarks.report import number
 from benchmarks.results import CaseResult, Results
 
 _HOW_TO_READ = """\
-`nox -s bench-full` measures the figures, and `nox -s bench-plot -- .bench/full.json` writes this
-page. A figure is the median of the rounds, with the quartiles in brackets: the middle half of the
-rounds is between them. Ratios are computed round by round, since the machine drifts, and both sides
-of a round drift together. [Performance](performance.md) explains what follows from the figures."""
+`nox -s bench` measures the main figures, `nox -s bench-full` all of them, and `nox -s bench-plot`
+writes this page. A figure is the median of the rounds, with the quartiles in brackets: the middle
+half of the rounds is between them. Ratios are computed round by round, since the machine drifts,
+and both sides of a round drift together. [Performance](performance.md) explains what follows from
+the figures."""
 
 
 def write_page(results: Results, target: Path) -> None:

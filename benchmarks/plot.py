@@ -13,7 +13,7 @@ from benchmarks.results import CaseResult, Measure, Results, Spread
 
 INK = "#7d8590"
 """The colour of text and lines: a grey that is readable on white and on black."""
-OURS, THEIRS = "#2f81f7", "#9aa4af"
+OURS, THEIRS, SPREAD = "#2f81f7", "#9aa4af", "#bf6a02"
 
 
 class Comparison(NamedTuple):
@@ -66,6 +66,8 @@ def plot(results: Results, target: Path) -> None:
         {
             "font.family": "sans-serif",
             "font.size": 10,
+            "axes.titlesize": 11,
+            "figure.titlesize": 11,
             "svg.fonttype": "none",
             "svg.hashsalt": "forebay",
             "text.color": INK,
@@ -83,9 +85,9 @@ def plot(results: Results, target: Path) -> None:
     _rates(lower, bulk)
     facts = results.facts
     figure.suptitle(
-        f"forebay on {facts['processor']}, {facts['cores']} cores, {facts['file system']}; "
-        f"Python {facts['python']}, SQLite {facts['sqlite']}; {str(facts['date'])[:10]}",
-        fontsize=8,
+        f"The speed of forebay, one run of {str(facts['date'])[:10]}\n"
+        f"{facts['processor']}, {facts['cores']} cores, {facts['file system']}; "
+        f"Python {facts['python']}, SQLite {facts['sqlite']}",
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     for suffix, options in ((".png", {"dpi": 160}), (".svg", {"metadata": {"Date": None}})):
@@ -102,8 +104,8 @@ def _calls(axes: Axes, results: Results) -> None:
         spreads.append(_speed(case, bar, measure))
     _bars(axes, [bar.label for bar in bars], spreads, [OURS] * len(bars), "{:.2f}x")
     axes.axvline(1, color=INK, linewidth=1, linestyle="--")
-    axes.set_title("One call at a time, rows of 4 columns: speed of forebay / speed of the other")
-    axes.set_xlabel("above 1 forebay is faster; the thin line spans the middle half of the rounds")
+    axes.set_title("One call at a time, rows of 4 columns")
+    axes.set_xlabel("speed of forebay / speed of the other: above 1 forebay is faster")
 
 
 def _speed(case: CaseResult, bar: Comparison, measure: Measure) -> Spread:
@@ -117,10 +119,11 @@ def _rates(axes: Axes, case: CaseResult) -> None:
     names = sorted(case.samples, key=lambda name: case.spread(name, "rate").median)
     spreads = [case.spread(name, "rate") for name in names]
     colours = [OURS if name.startswith("forebay") else THEIRS for name in names]
-    _bars(axes, names, spreads, colours, "{:,.0f}")
+    labels = ["forebay, enqueue_many" if name == "forebay" else name for name in names]
+    _bars(axes, labels, spreads, colours, "{:,.0f}")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k")
-    axes.set_title("The bulk, rows of 5 columns with sequential keys, upserted")
-    axes.set_xlabel("rows per second to COMMIT")
+    axes.set_title("Many rows, of 5 columns, sequential keys")
+    axes.set_xlabel("rows upserted per second, to COMMIT; thin lines: the middle half")
 
 
 def _bars(
@@ -134,7 +137,7 @@ def _bars(
             [spread.high - spread.median for spread in spreads],
         ],
         color=colours,
-        error_kw={"ecolor": INK, "elinewidth": 1},
+        error_kw={"ecolor": SPREAD, "elinewidth": 1.5},
     )
     labels = [f" {text.format(spread.median)}" for spread in spreads]
     axes.bar_label(bars, labels, color=INK, padding=4)
