@@ -36,5 +36,7 @@ class StartLimit:
         finally:
             self._left = max(0.0, self._left - (trio.current_time() - began))
         raise NoAnswerError(
-            "Timeout", f"the start got no answer within start_timeout, {self._seconds:g} s"
+            "Timeout",
+            f"not all was answered within start_timeout, {self._seconds:g} s; if the server is "
+            f"only slow, pass a larger one",
         )
