@@ -16,10 +16,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in {"click", "rich"}:
+        if error.name is None or error.name.partition(".")[0] not in {"click", "msgspec", "rich"}:
             raise
         print(  # noqa: T201  # click may be what is missing
-            "The forebay command needs the packages click and rich. To install them, run: "
+            "The forebay command needs the packages click, msgspec and rich. To install them, run: "
             "pip install 'forebay[cli]'",
             file=sys.stderr,
         )

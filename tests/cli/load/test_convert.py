@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -470,3 +471,14 @@ def test_a_misfit_names_its_own_column_among_columns_that_share_a_memory() -> No
     bound = Converter(columns, ()).bind("it", ["a", "b"])
     with pytest.raises(MisfitError, match="column 'b' has the value 'x'"):
         bound.convert(["7", "x"])
+
+
+def test_a_value_that_is_too_deep_to_be_written_as_json_is_refused() -> None:
+    """The decoder may have read it: it has another limit."""
+    value: list[Any] = []
+    for _ in range(sys.getrecursionlimit()):
+        value = [value]
+    bound = Converter([column_of(TEXT)], ()).bind("it", None)
+    with pytest.raises(MisfitError, match="the values are nested too deeply"):
+        bound.convert({"c": value})
+    assert bound.convert_all([{"c": value}]) is None

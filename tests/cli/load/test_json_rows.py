@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from forebay.cli._load.column_types import RoundedFloat
 from forebay.cli._load.encodings import Utf8Stream
-from forebay.cli._load.json_rows import parse_ndjson
+from forebay.cli._load.json_rows import _new_line_decoder, as_row, new_decoder, parse_ndjson
 from forebay.cli._load.lines import Lines
 from forebay.cli._load.options import InputOptions
 
@@ -89,3 +93,80 @@ def test_whole_surrogate_pairs_are_text() -> None:
     """A character may be written as two escapes."""
     letter = "\U0001f600"
     assert [(1, {"a": letter})] == parsed(json.dumps({"a": letter}) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"), [("\\u00e9", InputOptions()), ("", InputOptions(flatten=True))]
+)
+def test_an_object_that_is_too_deep_for_a_check_is_malformed(
+    text: str, options: InputOptions
+) -> None:
+    """The decoder may have read it: it has another limit."""
+    value: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit()):
+        value = {"a": value}
+    assert "the values are nested too deeply" == as_row(value, text, options)
+
+
+def lines_of_json() -> st.SearchStrategy[str]:
+    """JSON as programs write it, and what is nearly JSON."""
+    numbers = st.one_of(
+        st.integers().map(str),
+        st.floats(allow_nan=False, allow_infinity=False).map(repr),
+        st.decimals(allow_nan=False, allow_infinity=False).map(str),
+        st.sampled_from(
+            ["-0", "1E5", "01", "1.", ".5", "+1", "1e400", "NaN", "-Infinity", "-", ""]
+        ),
+    )
+    texts = st.one_of(
+        st.text().map(json.dumps),
+        st.text(st.characters(exclude_categories=["Cs"])).map(lambda text: f'"{text}"'),
+        st.sampled_from(['"\\ud800"', '"\\ude00\\ud83d"', '"\\x"', '"\t"', '"\\u00"', '"', "'a'"]),
+    )
+    values = st.recursive(
+        st.one_of(numbers, texts, st.sampled_from(["true", "false", "null", "tru", "None"])),
+        lambda inner: st.one_of(
+            st.lists(inner).map(lambda items: f"[{', '.join(items)}]"),
+            objects(st.sampled_from(['"a"', '"b"', '"\\u0061"', "a"]), inner),
+        ),
+        max_leaves=8,
+    )
+    return st.tuples(
+        st.sampled_from(["", " ", ",", "\ufeff"]), values, st.sampled_from(["", " ", ","])
+    ).map("".join)
+
+
+def objects(keys: st.SearchStrategy[str], values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Objects, in which a key may be repeated."""
+    pairs = st.lists(st.tuples(keys, values).map(": ".join))
+    return pairs.map(lambda members: "{" + ", ".join(members) + "}")
+
+
+def outcome(decode: Callable[[str], Any], text: str) -> str:
+    """Return the value, with its types and the digits of its numbers, or the error."""
+    try:
+        return repr(shown(decode(text)))
+    except ValueError as error:
+        return str(error)
+
+
+def shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: shown(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return list(map(shown, value))
+    return type(value), getattr(value, "text", value)
+
+
+@given(text=lines_of_json())
+@example(text="1" * 5000)
+@example(text='{"a": 12345678901234567890123, "b": 0.1000000000000000055511151231257827}')
+@example(text='{"b": {"c": 1, "c": 2}, "a": 1, "b": 3}')
+def test_a_line_is_decoded_as_the_json_module_decodes_it(text: str) -> None:
+    """The same values of the same types, or an error in the same words."""
+    expected = outcome(new_decoder(raise_value_error).decode, text)
+    assert expected == outcome(_new_line_decoder(), text)
+
+
+def raise_value_error(problem: str) -> NoReturn:
+    raise ValueError(problem)

@@ -203,12 +203,14 @@ def test_a_closed_standard_input_is_an_error() -> None:
     assert done.stderr.endswith(b"\nError: standard input: cannot be read: Bad file descriptor\n")
 
 
-@pytest.mark.parametrize("missing", ["click", "rich"])
+@pytest.mark.parametrize("missing", ["click", "msgspec", "rich"])
 def test_without_the_extra_the_command_names_it(missing: str) -> None:
     """One line, and exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; from forebay.cli import main; main()"
     done = run([sys.executable, "-c", code])
-    message = "The forebay command needs the packages click and rich. To install them, run: "
+    message = (
+        "The forebay command needs the packages click, msgspec and rich. To install them, run: "
+    )
     assert (2, f"{message}pip install 'forebay[cli]'\n") == (done.returncode, done.stderr.decode())
 
 

@@ -12,6 +12,7 @@ from forebay._table.sqlite_rules import INT64
 from forebay.cli._errors import InputError
 from forebay.cli._load.cells import CellConverter, SharedMemos
 from forebay.cli._load.column_types import JSON_TYPES, ColumnType, JsonType, RoundedFloat
+from forebay.cli._load.limits import TOO_DEEP
 from forebay.cli._load.target_columns import (
     COMPUTED,
     MisfitError,
@@ -217,7 +218,7 @@ class _ValueConverter:
         if isinstance(value, bool):
             value = int(value)
         elif isinstance(value, list | dict):
-            value = json.dumps(value, ensure_ascii=False)
+            value = _to_json(value)
         elif isinstance(value, RoundedFloat):
             value = value.text
         if column.type is ColumnType.TEXT:
@@ -226,6 +227,13 @@ class _ValueConverter:
 
 
 _NONE = type(None)
+
+
+def _to_json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise MisfitError(TOO_DEEP) from None
 
 
 def _default(column: TargetColumn) -> Any:

@@ -31,29 +31,24 @@ def detect(
         nulls: the texts that mean NULL; they are ignored.
         types: whether to detect numbers in texts. Otherwise a column of texts is TEXT.
     """
-    header = chunks[0].header
-    detectors = {column: TypeDetector() for column in header or ()}
-    texts: dict[str, set[str]] = {}
-
-    def detector_of(column: str) -> TypeDetector | None:
-        if header is None and column not in detectors:
-            detectors[column] = TypeDetector()
-        return detectors.get(column)
-
+    cells: dict[str, set[str]] = {}
+    values: dict[str, list[Any]] = {column: [] for column in chunks[0].header or ()}
     for chunk in chunks:
         if chunk.header is None:
             for row in chunk.rows:
                 for column, value in row.items():
-                    detector = detector_of(column)
-                    if detector is not None and not is_null(value, nulls):
-                        detector.add(number_of(value))
+                    values.setdefault(column, []).append(value)
             continue
         for place, column in enumerate(chunk.header):
-            if detector_of(column) is not None:
-                texts.setdefault(column, set()).update(row[place] for row in chunk.rows)
-    for column, cells in texts.items():
-        _add_cells(detectors[column], cells.difference(nulls, [""]), types=types)
-    return {column: detector.detected for column, detector in detectors.items()}
+            values.setdefault(column, [])
+            cells.setdefault(column, set()).update(row[place] for row in chunk.rows)
+    found: dict[str, DetectedType] = {}
+    for column in values if chunks[0].header is None else chunks[0].header:
+        detector = TypeDetector()
+        _add_cells(detector, cells.get(column, set()).difference(nulls, [""]), types=types)
+        _add_values(detector, values[column], nulls)
+        found[column] = detector.detected
+    return found
 
 
 def _add_cells(detector: TypeDetector, cells: Iterable[str], *, types: bool) -> None:
@@ -63,8 +58,25 @@ def _add_cells(detector: TypeDetector, cells: Iterable[str], *, types: bool) -> 
         detector.add(exact_number(text) if types else None)
 
 
-def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, JsonType]:
-    """Return the JSON types of the columns' values in a sample of raw rows.
+def _add_values(detector: TypeDetector, values: Collection[Any], nulls: Collection[str]) -> None:
+    """Add JSON values. Equal ones of one type are added once: 1, 1.0 and true are equal, too."""
+    for _, value in {(type(value), value) for value in values if type(value) in _PLAIN_TYPES}:
+        if detector.is_text:
+            return
+        if value not in nulls:
+            detector.add(number_of(value))
+    for value in values:
+        if value is not None and type(value) not in _PLAIN_TYPES:
+            detector.add(number_of(value))
+
+
+_PLAIN_TYPES = {bool, int, float, str}
+
+
+def json_types(
+    chunks: Sequence[Chunk], nulls: Collection[str], columns: Collection[str]
+) -> dict[str, JsonType]:
+    """Return the JSON types of some columns' values in a sample of raw rows.
 
     For a column with several types it is the first of text, number and boolean. A column of CSV
     has none.
@@ -72,7 +84,8 @@ def json_types(chunks: Sequence[Chunk], nulls: Collection[str]) -> dict[str, Jso
     seen: dict[str, set[JsonType]] = {}
     for chunk in chunks:
         for row in chunk.rows if chunk.header is None else ():
-            for column, value in row.items():
+            for column in columns:
+                value = row.get(column)
                 if not is_null(value, nulls):
                     seen.setdefault(column, set()).add(JsonType.of(value))
     return {column: next(t for t in JsonType if t in types) for column, types in seen.items()}

@@ -14,13 +14,12 @@ from typing import Any
 from forebay.cli._errors import InputError
 from forebay.cli._load.encodings import Utf8Stream
 from forebay.cli._load.json_rows import (
-    TOO_DEEP,
     TOO_MANY_VALUES,
     as_row,
     name_type,
     new_decoder,
 )
-from forebay.cli._load.limits import has_too_many_values
+from forebay.cli._load.limits import TOO_DEEP, has_too_many_values
 from forebay.cli._load.lines import ENCODING_ADVICE, read_block
 from forebay.cli._load.options import InputOptions
 from forebay.cli._load.records import Record, Records

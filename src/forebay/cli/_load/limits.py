@@ -10,6 +10,8 @@ MOST_CELLS = 32_767
 """The largest number of columns for which SQLite can be compiled: https://sqlite.org/limits.html."""
 MOST_VALUES = 1_000_000
 """In a JSON object, with the nested ones. Python needs up to some 200 bytes for each."""
+TOO_DEEP = "the values are nested too deeply"
+"""The problem of values at which the `json` module raises RecursionError."""
 _JSON_QUOTED = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 

@@ -55,8 +55,8 @@ def plan_table(
         found: the inputs' columns and their detected types.
         existing: the columns of the table by name, if it exists.
         keep_misfits: whether values of another type than their column's are stored as they are.
-        json: the JSON types of the inputs' columns; None if the inputs are not JSON. A JSON object
-            is a whole row: a column of the table that it does not name is set to its default.
+        json: the JSON types of the key's columns; None if the inputs are not JSON. A JSON object is
+            a whole row: a column of the table that it does not name is set to its default.
 
     Raises:
         LoadError: an option names a column that is not in the inputs, or the columns cannot be

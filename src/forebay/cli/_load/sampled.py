@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forebay.cli._errors import InputError
-from forebay.cli._load.column_types import DetectedType
+from forebay.cli._load.column_types import DetectedType, JsonType
 from forebay.cli._load.convert import Converter
 from forebay.cli._load.csv_rows import MISSING_CELL
 from forebay.cli._load.database import DatabaseState
@@ -49,8 +49,12 @@ def plan_from_sample(
         found,
         existing=before.columns,
         keep_misfits=request.keep_misfits,
-        json=json_types(sample.detected, request.nulls) if is_json(sample) else None,
+        json=_json_types_of_key(request, sample) if is_json(sample) else None,
     )
+
+
+def _json_types_of_key(request: LoadRequest, sample: Sample) -> dict[str, JsonType]:
+    return json_types(sample.detected, request.nulls, request.table.key)
 
 
 def new_converter(request: LoadRequest, plan: Plan) -> Converter:
