@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import random
 import sqlite3
 from collections import defaultdict
@@ -73,16 +72,22 @@ class Workload:
         return replace(self, rows=self.rows[:count])
 
     def shares(self, count: int) -> list[list[Any]]:
-        """Divide the rows into parts of about the same size. All rows of a key are in one part."""
+        """Divide the rows into parts of about the same size. All rows of a key are in one part.
+
+        Otherwise the rows of a part are neighbours, also in memory: a processor reads neighbours
+        faster, and a row that a program has just made is in its cache.
+        """
         rows_of: dict[Any, list[Any]] = defaultdict(list)
         for row in self.rows:
             rows_of[row[0]].append(row)
-        parts: list[tuple[int, int, list[Any]]] = [(0, number, []) for number in range(count)]
+        parts: list[list[Any]] = [[] for _ in range(count)]
+        left, number = len(self.rows), 0
         for rows in sorted(rows_of.values(), key=len, reverse=True):
-            size, number, part = parts[0]  # the smallest one
-            part.extend(rows)
-            heapq.heapreplace(parts, (size + len(rows), number, part))
-        return [part for _size, _number, part in parts]
+            parts[number].extend(rows)
+            if len(parts[number]) * (count - number) >= left and number < count - 1:
+                left -= len(parts[number])
+                number += 1
+        return parts
 
     def upsert(self, rows: int = 1, parameter: Callable[[str], str] = lambda _: "?") -> str:
         """Return the upsert that all contestants with SQL written by hand execute.

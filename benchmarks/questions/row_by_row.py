@@ -1,8 +1,9 @@
 """How many rows per second go from a call per row to COMMIT, against an `executemany` loop?
 
 A program calls `enqueue_nowait` for each row, with a checkpoint per 1,000 rows, or `await enqueue`,
-from one task or from 100. The loop has all rows in a list and executes 1,000 per transaction, with
-`sqlite3` and no event loop.
+from one task or from 100, each of which has neighbouring rows, except that all rows of a key are in
+one task. The loop has all rows in a list and executes 1,000 per transaction, with `sqlite3` and no
+event loop.
 
 The rows have four columns. Their table has an INTEGER PRIMARY KEY and a UNIQUE key, or it is
 WITHOUT ROWID, with the key as its PRIMARY KEY.
