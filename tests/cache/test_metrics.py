@@ -99,7 +99,8 @@ async def test_each_instrument_has_what_happened(tmp_path: Path) -> None:
     expected = {"done": 5, "missing": 0, "rate_limited": 0, "unavailable": 0}
     expected |= {"failed": 1, "dropped": 1}
     assert {of(result=each): n for each, n in expected.items()} == found["transfers"]
-    assert {of(type="upload"): 6, of(type="download"): 0} == found["transfers.queued"]
+    queued = {of(type="upload"): 6, of(type="download"): 0, of(type="delete"): 0}
+    assert queued == found["transfers.queued"]
     expected = {"fetched": 0, "missing": 1, "failed": 0, "skipped": 0}
     assert {of(result=each): n for each, n in expected.items()} == found["fetches"]
     assert {PREFIX + name for name in found} == set(documented_instruments("cache.md"))
@@ -172,7 +173,7 @@ async def test_an_outage_is_counted(tmp_path: Path) -> None:
         found = values(reader)
         assert 2 == found["transfers"][of(result="unavailable")]
         assert 1 == found["transfers.queued"][of(type="upload")]
-        assert {"upload": 1, "download": 0} == cache.statistics().queued_transfers
+        assert {"upload": 1, "download": 0, "delete": 0} == cache.statistics().queued_transfers
     with sqlite3.connect(tmp_path / "cache.db") as raw:
         assert (1,) == raw.execute("SELECT COUNT(*) FROM s3_transfers").fetchone()
     raw.close()

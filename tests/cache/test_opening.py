@@ -531,7 +531,7 @@ async def test_an_object_without_all_async_methods_is_not_a_storage(
     tmp_path: Path, given: Any
 ) -> None:
     """It is refused at the opening, not by every transfer."""
-    with pytest.raises(TypeError, match=r"^storage must have async methods"):
+    with pytest.raises(TypeError, match=r"^storage must have the async methods"):
         async with open_cache(tmp_path, storage=given):
             raise AssertionError
 

@@ -176,6 +176,7 @@ class Down:
     async def upload(self, transfer, path, info): raise ConnectionError
     async def download(self, transfer, path): raise ConnectionError
     async def exists(self, transfer): raise ConnectionError
+    async def delete_project(self, account, project): raise ConnectionError
 
 async def main():
     options = CacheOptions(transfer_interval=math.inf, eviction_interval=math.inf)

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import trio
 from botocore.exceptions import ClientError
 
 from forebay.cache import (
+    ArtifactKey,
     MissingError,
     ObjectInfo,
     RateLimitedError,
@@ -27,7 +29,7 @@ from forebay.cache import (
 from forebay.cache.object_names import object_name
 from forebay.cache.s3 import open_s3
 from tests.cache.object_servers import moto, seaweedfs, why_no_seaweedfs
-from tests.cache.tools import ODD_TEXTS, opened, transfer
+from tests.cache.tools import ODD_TEXTS, opened, transfer, worker
 
 TIME = 30.0
 
@@ -231,6 +233,65 @@ async def test_a_cache_fills_another_through_the_storage(
         assert TransferStatistics(runs=1, done=100, missing=1) == two.transfer_worker.statistics()
         assert keys == [two.files.path(key).read_text() for key in keys]
         assert set(keys) == await two.artifacts.existing_keys([*keys, "missing"])
+
+
+async def test_the_objects_of_a_project_are_deleted(
+    server: str, bucket: str, tmp_path: Path
+) -> None:
+    """Whatever their keys, and as many as there are; those of other projects stay."""
+    (tmp_path / "source").write_bytes(b"x")
+    odd = [*ODD_TEXTS, "a//b", "a/", "..", "y" * 1_500]
+    ours = [f"ac%me/a:p/{text}" for text in odd]
+    others = ["ac%me/a:p2/x", "ac%me/a:", "ac%me2/a:p/x", "other/" + "y" * 1_500, "z" * 3_000]
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        await storage.delete_project("ac%me", "a:p")
+        for key in [*ours, *others]:
+            await storage.upload(transfer(key), tmp_path / "source", ObjectInfo())
+        await storage.delete_project("ac%me", "a:p")
+        left = [key for key in [*ours, *others] if await storage.exists(transfer(key))]
+    # The metadata of an object has no space for the longest keys.
+    assert [*(key for key in ours if len(key) > 4_000), *others] == left
+    async with open_s3("no-such-bucket", endpoint_url=server) as storage:
+        with pytest.raises(UnavailableError, match="NoSuchBucket"):
+            await storage.delete_project("acme", "app")
+
+
+@pytest.mark.seaweedfs  # it takes some seconds
+async def test_a_large_project_is_deleted_in_several_requests(server: str, bucket: str) -> None:
+    """A request lists and deletes 1,000 objects."""
+    client: Any = boto3.client("s3", endpoint_url=server)
+
+    def put(number: int) -> None:
+        client.put_object(Bucket=bucket, Key=f"acme/app/{number}", Body=b"")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(put, range(1_003)))
+    async with open_s3(bucket, endpoint_url=server) as storage:
+        await storage.delete_project("acme", "app")
+    assert 0 == client.list_objects_v2(Bucket=bucket)["KeyCount"]
+    client.close()
+
+
+async def test_a_cache_deletes_a_project_from_the_storage(
+    server: str, bucket: str, tmp_path: Path
+) -> None:
+    """Also what only another cache knows of. Neither cache finds it any more."""
+    names = [ArtifactKey("acme", project, "cas", "x") for project in ("app", "other")]
+    async with (
+        open_s3(bucket, endpoint_url=server) as storage,
+        opened(tmp_path / "one", storage=storage) as one,
+        opened(tmp_path / "two", storage=storage) as two,
+    ):
+        for name in names:
+            await one.store_artifact(name, b"content")
+        await worker(one).run_once()
+        await two.delete_project("acme", "app")
+        await worker(two).run_once()
+        found = []
+        for name in names:
+            async with two.reading_artifact(name) as reader:
+                found.append(reader is not None)
+    assert [False, True] == found
 
 
 class Answering(ThreadingHTTPServer):
@@ -449,7 +510,7 @@ def dripping() -> Generator[str, None, None]:
         thread.join(TIME)
 
 
-@pytest.mark.parametrize("transfer_type", list(TransferType))
+@pytest.mark.parametrize("transfer_type", [TransferType.UPLOAD, TransferType.DOWNLOAD])
 async def test_a_slow_server_does_not_delay_a_transfer_past_its_timeout(
     dripping: str, tmp_path: Path, transfer_type: TransferType
 ) -> None:

@@ -207,3 +207,9 @@ class FakeStorage:
             raise MissingError(key)
         path.write_bytes(self.objects[key])
         return self.infos.get(key, ObjectInfo())
+
+    async def delete_project(self, account: str, project: str) -> None:
+        prefix = f"{account}/{project}/"
+        await self._call("delete", prefix)
+        for key in [key for key in self.objects if key.startswith(prefix)]:
+            del self.objects[key]

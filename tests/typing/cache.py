@@ -25,7 +25,7 @@ from forebay.cache.s3 import S3Storage, open_s3
 
 
 class Local:
-    """A class with these three methods is an object storage."""
+    """A class with these four methods is an object storage."""
 
     async def upload(self, transfer: S3Transfer, path: Path, info: ObjectInfo) -> None: ...
 
@@ -34,6 +34,8 @@ class Local:
 
     async def exists(self, transfer: S3Transfer) -> bool:
         return transfer.key == ""
+
+    async def delete_project(self, account: str, project: str) -> None: ...
 
 
 async def storages() -> None:

@@ -278,11 +278,12 @@ def check_storage(storage: object) -> None:
     """Check that a value can be used as an `ObjectStorage`.
 
     Raises:
-        TypeError: `upload`, `download` or `exists` is missing, or is not an async method.
+        TypeError: a method is missing, or is not an async method.
     """
-    for name in ("upload", "download", "exists"):
+    methods = ("upload", "download", "exists", "delete_project")
+    for name in methods:
         if not inspect.iscoroutinefunction(getattr(storage, name, None)):
             raise TypeError(
-                f"storage must have async methods upload, download and exists: {storage!r} "
+                f"storage must have the async methods {', '.join(methods)}: {storage!r} "
                 f"of type {type(storage).__name__} has no async method {name}"
             )

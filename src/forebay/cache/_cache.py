@@ -135,17 +135,20 @@ class Cache:
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = 1.0
     ) -> ProjectDeletion:
-        """Delete everything of a project: queued transfers, artifacts and key-values.
+        """Delete everything of a project: queued transfers, artifacts, objects and key-values.
 
-        Artifacts are those whose keys begin with ``account/project/``. Objects in the object
-        storage stay. What is added meanwhile may remain. Waits while a buffer is full. Cancelled,
-        it may have deleted a part; call it again.
+        Artifacts are those whose keys begin with ``account/project/``. The deletion of their
+        objects in the object storage is queued first, and the transfer worker does it, also after
+        a crash or an outage. Until then, no artifact of the project is uploaded, downloaded, or
+        fetched by a reader. What is added meanwhile may remain. Waits while a buffer is full.
+        Cancelled, it may have deleted a part; call it again.
 
         Args:
             account: the account's handle.
             project: the project's handle.
             flush_timeout: how long to wait for the flush of each buffer, in seconds; at least 0,
-                or infinity. After it, what was added a moment ago may remain.
+                or infinity. After it, what was added a moment ago may remain, and a crash may
+                forget the deletion of the objects.
 
         Returns:
             How much was deleted.
@@ -165,6 +168,7 @@ class Cache:
             self.transfers,
             account=account,
             project=project,
+            deletes_objects=self.transfer_worker is not None,
             flush_timeout=flush_timeout,
         )
 

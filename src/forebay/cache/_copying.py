@@ -1,26 +1,22 @@
-"""`Copying`: copies one artifact to the object storage, or from it."""
+"""`Copying`: what the object storage is asked to do for one transfer."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from pathlib import Path
-from typing import Final
+from collections.abc import Awaitable, Callable
 
-import anyio.to_thread
 import trio
 
-from forebay.cache.artifact import Artifact
 from forebay.cache.artifacts import CacheArtifacts
 from forebay.cache.files import ArtifactFiles
 from forebay.cache.object_storage import MissingError, ObjectInfo, ObjectStorage
 from forebay.cache.tables import S3Transfer
 
-_CHUNK: Final = 2**20
-"""How many bytes of a downloaded file are read at a time."""
-
 
 class Copying:
-    """Copies artifacts with their SHA-256 and metadata, and records what the storage has."""
+    """Copies artifacts with their SHA-256 and metadata, and records what the storage has.
+
+    It also deletes the objects of a project.
+    """
 
     def __init__(
         self, storage: ObjectStorage, artifacts: CacheArtifacts, files: ArtifactFiles
@@ -85,18 +81,21 @@ class Copying:
                 info = await self._storage.download(transfer, path)
             if not await wanted():
                 raise MissingError("the transfer was removed from the queue meanwhile")
-            stored = await self._store(transfer.key, path, info)
+            stored = await self._artifacts.store(
+                transfer.key, self._files.chunks(path), sha256=info.sha256, metadata=info.metadata
+            )
         if stored.sha256 is not None:
             await self._artifacts.mark_uploaded(transfer.key, stored.sha256)
 
-    async def _store(self, key: str, path: Path, info: ObjectInfo) -> Artifact:
-        file = await anyio.to_thread.run_sync(path.open, "rb")
-        with file:
+    async def delete_project(self, transfer: S3Transfer, time_limit: float) -> None:
+        """Delete the objects of a project.
 
-            async def chunks() -> AsyncGenerator[bytes, None]:
-                while chunk := await anyio.to_thread.run_sync(file.read, _CHUNK):
-                    yield chunk
+        Args:
+            transfer: the deletion.
+            time_limit: how long the storage may take, in seconds.
 
-            return await self._artifacts.store(
-                key, chunks(), sha256=info.sha256, metadata=info.metadata
-            )
+        Raises:
+            Exception: as `ObjectStorage.delete_project`.
+        """
+        with trio.fail_after(time_limit):
+            await self._storage.delete_project(transfer.account_handle, transfer.project_handle)

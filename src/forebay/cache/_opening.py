@@ -31,6 +31,7 @@ from forebay.cache._folder import UnsafePathError, create_root, locked_root
 from forebay.cache._metrics import cache_instruments
 from forebay.cache._orphans import remove_orphans
 from forebay.cache._outbox import InsertionTimes
+from forebay.cache._pending_deletions import PendingDeletions
 from forebay.cache._schema import prepare
 from forebay.cache._workers import CloseGuard, Worker, run_workers
 from forebay.cache.artifacts import CacheArtifacts
@@ -51,7 +52,7 @@ from forebay.cache.tables import (
     utc_now,
 )
 from forebay.cache.transfer_worker import TransferWorker
-from forebay.cache.transfers import S3Transfers, latest_insertion
+from forebay.cache.transfers import S3Transfers, latest_insertion, pending_deletions
 from forebay.cache.vacuum import DatabaseVacuum
 
 
@@ -151,6 +152,7 @@ async def open_cache(
             await prepare(store)
             await remove_orphans(store, files, spill)
             insertions = InsertionTimes(clock, await latest_insertion(store))
+            deletions = await pending_deletions(store)
             async with open_buffers(
                 store,
                 *TABLES,
@@ -163,7 +165,7 @@ async def open_cache(
             ) as buffers:
                 guard = CloseGuard()
                 cache, workers = _assemble(
-                    store, buffers, files, storage, options, clock, guard, insertions
+                    store, buffers, files, storage, options, clock, guard, insertions, deletions
                 )
                 with cache_instruments(meter_provider).observing(cache.statistics):
                     async with run_workers(workers, guard, options.stop_timeout):
@@ -179,6 +181,7 @@ def _assemble(
     clock: Clock,
     guard: CloseGuard,
     insertions: InsertionTimes,
+    deletions: PendingDeletions,
 ) -> tuple[Cache, list[Worker]]:
     # The workers' stores have no guard, since the workers finish their work while the cache is
     # closed to its users.
@@ -210,17 +213,22 @@ def _assemble(
         guard=guard,
     )
     vacuum = DatabaseVacuum(store, interval=options.eviction_interval, guard=guard)
+    transfers = S3Transfers(
+        store,
+        queue,
+        buffers[CAS_ARTIFACTS],
+        clock=clock,
+        insertions=insertions,
+        deletions=deletions,
+    )
     workers: list[Worker] = []
     if options.eviction_interval < math.inf:
         workers += [evictor.run, key_value_evictor.run, vacuum.run]
     transfer_worker = read_through = None
     if storage is not None:
-        transfers = S3Transfers(
-            store, queue, buffers[CAS_ARTIFACTS], clock=clock, insertions=insertions
-        )
         copying = Copying(storage, artifacts, files)
         transfer_worker = TransferWorker(copying, transfers, artifacts, options, guard=guard)
-        read_through = ReadThrough(storage, copying, options, guard=guard)
+        read_through = ReadThrough(storage, copying, options, deletions=deletions, guard=guard)
         if options.transfer_interval < math.inf:
             workers.append(transfer_worker.run)
     cache = Cache(
@@ -229,14 +237,7 @@ def _assemble(
         files=files.guarded(guard),
         key_values=key_values.guarded(guard),
         artifacts=artifacts.guarded(guard),
-        transfers=S3Transfers(
-            store,
-            queue,
-            buffers[CAS_ARTIFACTS],
-            clock=clock,
-            insertions=insertions,
-            guard=guard,
-        ),
+        transfers=transfers.guarded(guard),
         evictor=evictor,
         key_value_evictor=key_value_evictor,
         vacuum=vacuum,

@@ -35,9 +35,13 @@ async def delete_project(
     *,
     account: str,
     project: str,
+    deletes_objects: bool,
     flush_timeout: float,
 ) -> ProjectDeletion:
     """Delete everything of a project: see `Cache.delete_project`."""
+    if deletes_objects:
+        # Before anything else: a crash must not leave objects that nobody knows of any more.
+        await transfers.enqueue_deletion(account, project, flush_timeout=flush_timeout)
     # The transfers first: otherwise an upload could find its file missing.
     removed = await transfers.delete_project(account, project, flush_timeout=flush_timeout)
     deleted = await artifacts.delete_project(account, project, flush_timeout=flush_timeout)

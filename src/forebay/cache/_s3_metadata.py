@@ -65,5 +65,10 @@ def info_of(metadata: Mapping[str, str]) -> ObjectInfo:
         raise ValueError(str(error)) from None
 
 
+def key_of(metadata: Mapping[str, str]) -> str:
+    """Return the key in the metadata of an object, or "" if the metadata has none."""
+    return unquote(metadata.get(_KEY, ""))
+
+
 def _size(metadata: Mapping[str, str]) -> int:
     return sum(len(name) + len(value) for name, value in metadata.items())

@@ -41,7 +41,7 @@ _CAS_ARTIFACTS: Final = """
 _S3_TRANSFERS: Final = """
     CREATE TABLE IF NOT EXISTS s3_transfers (
         id TEXT NOT NULL PRIMARY KEY,
-        type TEXT NOT NULL CHECK (type IN ('upload', 'download')),
+        type TEXT NOT NULL CHECK (type IN ('upload', 'download', 'delete')),
         account_handle TEXT NOT NULL,
         project_handle TEXT NOT NULL,
         artifact_type TEXT NOT NULL,

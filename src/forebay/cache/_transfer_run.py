@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -49,18 +49,14 @@ class FairQueue:
             if self._last is not None:
                 self._ranges.append((None, self._last))
 
-    async def next(self, in_progress: Container[tuple[str, str]]) -> S3Transfer | None:
+    async def next(self, must_wait: Callable[[S3Transfer], bool]) -> S3Transfer | None:
         """Return the next transfer of this run that is due, or None at the end of the run.
 
         Args:
-            in_progress: the types and keys of transfers that are in progress. They are skipped,
-                also those of another content, so that the latest content stays in the storage.
+            must_wait: returns whether a transfer has to wait for others; it is skipped.
         """
         while (transfer := await self._next()) is not None:
-            if (
-                transfer.type,
-                transfer.key,
-            ) not in in_progress and transfer.id not in self._finished:
+            if not must_wait(transfer) and transfer.id not in self._finished:
                 break
         return transfer
 

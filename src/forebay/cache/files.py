@@ -284,6 +284,23 @@ class ArtifactFiles:
             with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
                 await self._threads.run(partial.discard)
 
+    async def chunks(self, path: Path) -> AsyncGenerator[bytes, None]:
+        """Read a file that `scratch` created, in pieces of 1 MiB.
+
+        Args:
+            path: the file.
+
+        Yields:
+            The bytes of the file.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        file = await self._threads.run(lambda: path.open("rb", buffering=0))
+        with file:
+            while chunk := await self._threads.run(lambda: file.read(2**20)):
+                yield chunk
+
     def upload(self) -> Upload:
         """Return a new upload, whose content can become the file of a key."""
         return Upload(self._partial, self._threads)

@@ -33,7 +33,7 @@ _MAX_SEGMENT: Final = 255
 """The longest name of a file in most file systems, in bytes."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9/._-]+")
-_HASHED: Final = "!!/"
+HASHED: Final = "!!/"
 """The first segment of the name of a key that is too long. No other name begins so."""
 
 
@@ -53,7 +53,20 @@ def object_name(key: str) -> str:
     name = "/".join(piece for segment in escaped.split("/") for piece in _pieces(segment))
     if len(name) <= _MAX_NAME:
         return name
-    return f"{_HASHED}{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"{HASHED}{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def object_prefix(prefix: str) -> str:
+    """Return with what the names of all keys begin that begin with a prefix and are not too long.
+
+    Args:
+        prefix: one or more segments of a key, each with the slash behind it.
+
+    Raises:
+        TypeError: the prefix is not a str.
+        ValueError: the prefix has half of a surrogate pair.
+    """
+    return object_name(f"{prefix}-").removesuffix("-")
 
 
 def object_key(name: str) -> str | None:
@@ -68,7 +81,7 @@ def object_key(name: str) -> str | None:
     Raises:
         ValueError: `object_name` returns this name for no key.
     """
-    if name.startswith(_HASHED) and re.fullmatch(r"[0-9a-f]{64}", name.removeprefix(_HASHED)):
+    if name.startswith(HASHED) and re.fullmatch(r"[0-9a-f]{64}", name.removeprefix(HASHED)):
         return None
     segments = [""]
     for piece in name.split("/"):

@@ -114,6 +114,22 @@ class ObjectStorage(Protocol):
         """
         ...
 
+    async def delete_project(self, account: str, project: str) -> None:
+        """Delete the objects of all artifacts whose keys begin with ``account/project/``.
+
+        The cache copies no artifact of the project meanwhile.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+
+        Raises:
+            RateLimitedError: the storage asks for fewer requests.
+            UnavailableError: the storage does not work.
+            Exception: as for `upload`; what was deleted stays deleted.
+        """
+        ...
+
 
 class TransferResult(enum.Enum):
     """Why an attempt at a transfer failed. In a group of exceptions the first of these counts."""

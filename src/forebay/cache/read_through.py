@@ -11,6 +11,7 @@ import trio
 from uuid_utils import uuid7
 
 from forebay.cache._copying import Copying
+from forebay.cache._pending_deletions import PendingDeletions
 from forebay.cache._workers import CloseGuard
 from forebay.cache.artifact_key import ArtifactKey
 from forebay.cache.object_storage import MissingError, ObjectStorage, TransferResult, classify
@@ -31,7 +32,8 @@ class ReadThroughStatistics:
     failed: int = 0
     """Attempts that failed, or did not end within `CacheOptions.read_through_timeout`."""
     skipped: int = 0
-    """Misses for which the object storage was not asked, since it was unavailable a moment ago."""
+    """Misses for which the object storage was not asked, since it was unavailable a moment ago or
+    the objects of the project are being deleted."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class ReadThrough:
         copying: Copying,
         options: CacheOptions,
         *,
+        deletions: PendingDeletions,
         guard: CloseGuard | None = None,
     ) -> None:
         """Create it. `open_cache` does this.
@@ -65,11 +68,13 @@ class ReadThrough:
             storage: where the objects are.
             copying: downloads and stores artifacts.
             options: the time limit and the backoff.
+            deletions: the projects whose objects are being deleted.
             guard: makes `fetch` raise once the cache is closed.
         """
         self._storage = storage
         self._copying = copying
         self._options = options
+        self._deletions = deletions
         self._guard = guard or CloseGuard()
         self._fetches: dict[str, _Fetch] = {}
         self._failures = 0
@@ -109,26 +114,34 @@ class ReadThrough:
         return fetch.found
 
     async def _fetch(self, name: ArtifactKey) -> bool:
-        if trio.current_time() < self._asked_again_at:
+        key = str(name)
+        if trio.current_time() < self._asked_again_at or self._deletions.covers(key):
             await trio.lowlevel.checkpoint()
             self._count("skipped")
             return False
-        wanted = S3Transfer(
+        transfer = S3Transfer(
             id=str(uuid7()),
             type=TransferType.DOWNLOAD.value,
             account_handle=name.account,
             project_handle=name.project,
             artifact_type=name.kind,
-            key=str(name),
+            key=key,
             inserted_at=0,
             attempts=0,
             next_attempt_at=0,
         )
+        requests = self._deletions.requests(key)
+
+        async def wanted() -> bool:
+            """Return whether the project was not deleted since the fetch began."""
+            await trio.lowlevel.checkpoint()
+            return requests == self._deletions.requests(key)
+
         try:
             with trio.fail_after(self._options.read_through_timeout):
-                if not await self._storage.exists(wanted):
+                if not await self._storage.exists(transfer):
                     raise MissingError("the object storage does not have it")  # noqa: TRY301
-                await self._copying.download(wanted, math.inf, _always)
+                await self._copying.download(transfer, math.inf, wanted)
         except Exception as error:  # noqa: BLE001  # no error of the storage may reach a reader
             result = classify(error)
             self._back_off(result)
@@ -152,8 +165,3 @@ class ReadThrough:
 
     def _count(self, what: str) -> None:
         self._total = replace(self._total, **{what: getattr(self._total, what) + 1})
-
-
-async def _always() -> bool:
-    await trio.lowlevel.checkpoint()
-    return True

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from forebay.cache._arguments import check_seconds, checked_limit
+from forebay.cache._s3_deletion import DeletingClient, delete_project
 from forebay.cache._s3_errors import translate
 from forebay.cache._s3_metadata import info_of, metadata_of
 from forebay.cache.object_names import object_name
@@ -34,7 +35,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class S3Client(Protocol):
+class S3Client(DeletingClient, Protocol):
     """The methods of boto3's S3 client that are used, from many threads at once."""
 
     def upload_fileobj(
@@ -198,6 +199,27 @@ class S3Storage:
         )
         with closing(response["Body"]) as body:
             body.read(1)
+
+    async def delete_project(self, account: str, project: str) -> None:
+        """Delete the objects of all artifacts whose keys begin with ``account/project/``.
+
+        Deletes 1,000 objects per request. Objects whose names have only a hash of their key are
+        found by their metadata, with a request for each in the bucket. Cancelled, it may still
+        delete as many as one request does.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+
+        Raises:
+            RateLimitedError: as for `download`.
+            UnavailableError: as for `download`.
+            botocore.exceptions.ClientError: the server refused a request for another reason, or to
+                delete an object.
+            botocore.exceptions.BotoCoreError: the request cannot be made or its response not read.
+        """
+        prefix = f"{account}/{project}/"
+        await self._call(delete_project, self._client, self._bucket, prefix, _check_cancelled)
 
     async def _call(self, call: Callable[[*Ts], T], *arguments: *Ts) -> T:
         try:

@@ -23,12 +23,14 @@ def utc_now() -> int:
 
 
 class TransferType(enum.StrEnum):
-    """The direction in which an artifact is copied."""
+    """What is to be done with an artifact or a project in the object storage."""
 
     UPLOAD = "upload"
     """From the local disk to the object storage."""
     DOWNLOAD = "download"
     """From the object storage to the local disk."""
+    DELETE = "delete"
+    """Delete all objects of a project. Its `key` is ``account/project/``."""
 
 
 class KeyValueEntry(NamedTuple):
@@ -70,7 +72,7 @@ class CasArtifact(NamedTuple):
 
 
 class S3Transfer(NamedTuple):
-    """A row of `s3_transfers`: an artifact to copy."""
+    """A row of `s3_transfers`: an artifact to copy, or a project whose objects to delete."""
 
     id: str
     type: str

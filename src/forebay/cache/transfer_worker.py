@@ -48,7 +48,7 @@ class TransferStatistics:
 class TransferWorker:
     """Takes transfers from the queue and copies artifacts to and from an `ObjectStorage`.
 
-    A run goes through the queue once, in batches, and alternates between uploads and downloads.
+    A run goes through the queue once, in batches, and alternates between the types of transfers.
     The next run begins at the interval even while slow transfers of earlier runs continue: it
     uses the free places and skips the transfers in progress. A transfer that is done leaves the
     queue. A transfer that failed is counted in the table and retried after a delay, which grows
@@ -57,8 +57,8 @@ class TransferWorker:
     A transfer that the storage rejects stays queued and loses no attempt. When the storage asks
     for fewer requests, the run ends. When, of one type, more transfers find the storage unavailable
     than are done, the run ends for this type; otherwise those transfers count as failed. The next
-    run starts after a backoff, which grows until a run completes a transfer. It starts with the
-    other type, behind the last transfer that was tried.
+    run starts after a backoff, which grows until a run completes a transfer. It starts with
+    another type, behind the last transfer that was tried.
     """
 
     def __init__(
@@ -176,8 +176,10 @@ class TransferWorker:
                         await queue.begin()
                         kind = queue.transfer_type
                         self.queued[kind.value] = await self._transfers.count(kind)
-                    await self._dispatch(run, ends, nursery)
-                    self._queues.rotate()
+                    began = await self._dispatch(run, ends, nursery)
+                    if began is not None:  # the other types go first next time
+                        self._queues.remove(began)
+                        self._queues.append(began)
                 run.dispatched.set()
             ends()
             async with trio.open_nursery() as nursery:
@@ -191,9 +193,14 @@ class TransferWorker:
 
     async def _dispatch(
         self, run: TransferRun, ends: Callable[[], bool], nursery: trio.Nursery
-    ) -> None:
-        """Start the transfers of a run, as slots become free."""
+    ) -> FairQueue | None:
+        """Start the transfers of a run, as slots become free.
+
+        Returns:
+            The queue whose transfer was started first; None if none was started.
+        """
         queues = deque(self._queues)
+        began: FairQueue | None = None
         while queues:
             # The slot comes first: a transfer that the queue returned would lose its turn if the
             # run ended before a slot was free.
@@ -201,17 +208,30 @@ class TransferWorker:
             started = False
             try:
                 if ends():
-                    return
+                    break
                 queue = queues.popleft()
                 health = run.health[queue.transfer_type]
-                if health.healthy and (transfer := await queue.next(self._in_progress)) is not None:
+                if health.healthy and (transfer := await queue.next(self._must_wait)) is not None:
                     queues.append(queue)
                     self._in_progress.add((transfer.type, transfer.key))
                     nursery.start_soon(self._transfer, health, transfer)
                     started = True
+                    began = began or queue
             finally:
                 if not started:
                     self._slots.release()
+        return began
+
+    def _must_wait(self, transfer: S3Transfer) -> bool:
+        """Return whether a transfer may not begin while others are queued or in progress.
+
+        Another content of a key waits, so that the latest one stays in the storage. Copies wait
+        for the deletion of their project, and that waits for the copies in progress.
+        """
+        if transfer.type == TransferType.DELETE:
+            return any(key.startswith(transfer.key) for _, key in self._in_progress)
+        is_in_progress = (transfer.type, transfer.key) in self._in_progress
+        return is_in_progress or self._transfers.deletions.covers(transfer.key)
 
     async def _transfer(self, health: StorageHealth, transfer: S3Transfer) -> None:
         classified = True
@@ -265,13 +285,17 @@ class TransferWorker:
         return True
 
     async def _copy(self, transfer: S3Transfer) -> bool:
-        """Copy the artifact, and return whether the transfer is done or to be repeated."""
+        """Do the transfer, and return whether it is done or to be repeated."""
         # The limit is that of the storage: waiting for a buffer is not a failure of the transfer.
         time_limit = self._options.transfer_timeout
-        if transfer.type == TransferType.UPLOAD:
-            return await self._copying.upload(transfer, time_limit)
-        wanted = partial(self._transfers.is_queued, transfer)
-        await self._copying.download(transfer, time_limit, wanted)
+        match TransferType(transfer.type):
+            case TransferType.UPLOAD:
+                return await self._copying.upload(transfer, time_limit)
+            case TransferType.DOWNLOAD:
+                wanted = partial(self._transfers.is_queued, transfer)
+                await self._copying.download(transfer, time_limit, wanted)
+            case TransferType.DELETE:  # pragma: no branch  # the last type
+                await self._copying.delete_project(transfer, time_limit)
         return True
 
     async def _classify_unavailable(self, health: StorageHealth) -> None:

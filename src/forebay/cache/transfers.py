@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from uuid_utils import uuid7
 
 from forebay import Buffer, SqliteStore
 from forebay.cache._arguments import (
+    check_handles,
     check_row,
     check_timeout,
     checked_limit,
@@ -19,6 +21,7 @@ from forebay.cache._arguments import (
 )
 from forebay.cache._call_batcher import CallBatcher
 from forebay.cache._outbox import InsertionTimes
+from forebay.cache._pending_deletions import PendingDeletions
 from forebay.cache._workers import CloseGuard
 from forebay.cache.tables import CasArtifact, Clock, Executes, S3Transfer, TransferType
 
@@ -43,6 +46,14 @@ class _Failure(NamedTuple):
     attempts: int
     next_attempt_at: int
     id: str
+
+
+async def pending_deletions(store: SqliteStore) -> PendingDeletions:
+    """Return the deletions of projects that are in the table."""
+    rows = await store.fetch_all(
+        "SELECT id, key FROM s3_transfers WHERE type = ?", (TransferType.DELETE.value,)
+    )
+    return PendingDeletions(dict(rows))
 
 
 async def latest_insertion(store: SqliteStore) -> int:
@@ -74,6 +85,7 @@ class S3Transfers:
         *,
         clock: Clock,
         insertions: InsertionTimes,
+        deletions: PendingDeletions,
         guard: CloseGuard | None = None,
     ) -> None:
         self._store = store
@@ -82,7 +94,14 @@ class S3Transfers:
         self._clock = clock
         self._guard = guard or CloseGuard()
         self._insertions = insertions
+        self.deletions = deletions
         self._update_all: CallBatcher[_Failure, None] = CallBatcher(self._record_failures)
+
+    def guarded(self, guard: CloseGuard) -> S3Transfers:
+        """Return this queue with another guard, and with the same state otherwise."""
+        guarded = copy.copy(self)
+        guarded._guard = guard  # noqa: SLF001  # a copy of this class
+        return guarded
 
     async def enqueue_upload(
         self, account: str, project: str, artifact_type: str, key: str, *, sha256: str = ""
@@ -130,6 +149,40 @@ class S3Transfers:
         """
         await self._enqueue(TransferType.DOWNLOAD, account, project, artifact_type, key)
 
+    async def enqueue_deletion(
+        self, account: str, project: str, *, flush_timeout: float = _FLUSH_TIMEOUT
+    ) -> None:
+        """Queue the deletion of all objects of a project from the object storage.
+
+        Until it is done, no artifact of the project is copied to or from the object storage.
+        Artifacts that are here stay. Waits while the buffer is full. Cancelled, it may have queued
+        the deletion.
+
+        Args:
+            account: the account's handle.
+            project: the project's handle.
+            flush_timeout: how long to wait until the deletion is committed, in seconds; at least
+                0, or infinity. After it, a crash may forget the deletion.
+
+        Raises:
+            TypeError: a handle is not a str, or `flush_timeout` is not a number.
+            ValueError: a handle is empty, has a slash, or cannot be encoded as UTF-8, or
+                `flush_timeout` is less than 0.
+        """
+        self._guard.check_open()
+        check_handles(account, project)
+        check_timeout("flush_timeout", flush_timeout)
+        prefix = f"{account}/{project}/"
+        if self.deletions.request(prefix):
+            deletion = self._transfer(TransferType.DELETE, account, project, "", prefix)
+            self.deletions.add(deletion.id, prefix)
+            try:
+                await self._buffer.enqueue(deletion)
+            except BaseException:
+                self.deletions.discard(deletion.id)
+                raise
+        await self._flush(flush_timeout)
+
     async def _enqueue(
         self,
         transfer_type: TransferType,
@@ -140,19 +193,32 @@ class S3Transfers:
         sha256: str = "",
     ) -> None:
         self._guard.check_open()
-        transfer = S3Transfer(
+        checked_text("artifact_type", artifact_type)
+        await self._buffer.enqueue(
+            self._transfer(transfer_type, account, project, artifact_type, key, sha256)
+        )
+
+    def _transfer(
+        self,
+        transfer_type: TransferType,
+        account: str,
+        project: str,
+        artifact_type: str,
+        key: str,
+        sha256: str = "",
+    ) -> S3Transfer:
+        return S3Transfer(
             id=str(uuid7()),
             type=transfer_type.value,
             account_handle=checked_text("account", account),
             project_handle=checked_text("project", project),
-            artifact_type=checked_text("artifact_type", artifact_type),
+            artifact_type=artifact_type,
             key=checked_text("key", key),
             inserted_at=self._insertions.next(),
             attempts=0,
             next_attempt_at=0,
             sha256=sha256,
         )
-        await self._buffer.enqueue(transfer)
 
     async def pending(
         self,
@@ -169,7 +235,7 @@ class S3Transfers:
         Cancelled, it has changed nothing.
 
         Args:
-            transfer_type: `TransferType.UPLOAD` or `TransferType.DOWNLOAD`, or the value of one.
+            transfer_type: a `TransferType`, or the value of one.
             limit: the maximum number of transfers.
             after: the last transfer of the previous batch, to continue behind it.
             flush_timeout: how long to wait for the flush, in seconds; at least 0, or infinity.
@@ -308,7 +374,9 @@ class S3Transfers:
     async def delete(self, ids: Iterable[str]) -> None:
         """Remove transfers from the queue, since they are done or dropped.
 
-        Waits while the buffer is full. Cancelled, it may have removed some of them.
+        Waits while the buffer is full, and until the removal of a project's deletion is committed:
+        otherwise a crash could repeat the deletion after later uploads. Cancelled, it may have
+        removed some of them.
 
         Args:
             ids: the transfers' ids. Unknown and repeated ids are ignored.
@@ -318,13 +386,18 @@ class S3Transfers:
             ValueError: an id is empty or cannot be encoded as UTF-8; nothing is removed.
         """
         self._guard.check_open()
-        for identifier in checked_texts("ids", ids):
+        identifiers = checked_texts("ids", ids)
+        for identifier in identifiers:
             await self._buffer.enqueue_delete_by(identifier)
+        if deletions := [each for each in identifiers if each in self.deletions]:
+            await self._buffer.flush()
+            for each in deletions:
+                self.deletions.discard(each)
 
     async def delete_project(
         self, account: str, project: str, *, flush_timeout: float = _FLUSH_TIMEOUT
     ) -> int:
-        """Remove the transfers of a project from the queue, in both directions.
+        """Remove the uploads and downloads of a project from the queue.
 
         A transfer in progress continues; a download that ends after this is discarded. Waits while
         the buffer is full. Cancelled, it may have removed some of them.
@@ -349,8 +422,9 @@ class S3Transfers:
         await self._flush(flush_timeout)
         last, deleted = "", 0
         while transfers := await self._select(
-            "account_handle = ? AND project_handle = ? AND id > ? ORDER BY id LIMIT ?",
-            (*handles, last, _BATCH),
+            "account_handle = ? AND project_handle = ? AND type <> ? AND id > ? "
+            "ORDER BY id LIMIT ?",
+            (*handles, TransferType.DELETE.value, last, _BATCH),
         ):
             for each in await self._queued(transfers):
                 await self._buffer.enqueue_delete_by(each.id)

@@ -115,6 +115,9 @@ class Storage:
     async def exists(self, transfer: S3Transfer) -> bool:
         return transfer.key.endswith("0")
 
+    async def delete_project(self, account: str, project: str) -> None:
+        raise UnavailableError("scripted")
+
 
 async def use_cache(folder: Path, provider: MeterProvider) -> None:
     options = CacheOptions(
