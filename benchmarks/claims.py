@@ -110,6 +110,13 @@ def _speed(operation: str, what: str, synchronous: str, against: str, at_least: 
     )  # fmt: skip
 
 
+def _clickhouse(case: str, contestant: str, against: str, at_least: float) -> Claim:
+    return Claim(
+        f"rows to ClickHouse, {case}: {contestant} against {against}",
+        "clickhouse", (case,), "rate", contestant, against, at_least,
+    )  # fmt: skip
+
+
 def _speeds(synchronous: str) -> tuple[Claim, ...]:
     transaction, write = "store.run with one upsert", "an awaited write by one task"
     return (
@@ -243,6 +250,10 @@ CLAIMS = (
         "memory of an overloaded process, last quarter of the run against the second quarter",
         "overload", ("15 s", "600 s"), "growth", "capacity=100,000", at_most=1.1,
     ),
+    _clickhouse("to the acknowledgement", "forebay", "clickhouse-connect", 2.0),
+    _clickhouse("to the acknowledgement", "forebay", "asynch", 0.9),
+    _clickhouse("commits of 1,000 rows", "spool", "SQLite", 0.77),
+    _clickhouse("commits of 20,000 rows", "spool", "SQLite", 0.77),
     _cache_server("PUT", "4 KiB", "put", 1.0),
     _cache_server("GET", "4 KiB", "get", 1.0),
 )  # fmt: skip

@@ -10,7 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from forebay import Table
 from forebay._table.columns import parse_annotation
+from forebay.stores.clickhouse._declared import created_type, declaration_errors
 from forebay.stores.clickhouse._encoding import ValueRefusedError
 from forebay.stores.clickhouse._native import Block, decode_column, encode_column, merge_blocks
 from forebay.stores.clickhouse._server_types import (
@@ -21,6 +23,7 @@ from forebay.stores.clickhouse._server_types import (
     unquote_name,
 )
 from forebay.stores.clickhouse._values import find_encoding
+from tests.all_types import Everything
 
 UUID_TEXT = "00112233-4455-6677-8899-aabbccddeeff"
 
@@ -193,3 +196,19 @@ def test_names_of_types_and_columns_may_be_anything() -> None:
     assert "plain" == unquote_name("plain")
     assert ["'c'", "'d'"] == call_arguments("Distributed('c', 'd') SETTINGS a = 1")
     assert [] == call_arguments("MergeTree ORDER BY a")
+
+
+def test_a_type_that_create_makes_takes_the_values_of_its_column() -> None:
+    """A declaration without such a type is refused: a created table would never pass the checks."""
+    table = Table(Everything, name="everything")
+    created = {column.name: parse_type(created_type(column)) for column in table.columns}
+    refused = [
+        column.name
+        for column in table.columns
+        if find_encoding(column.type, created[column.name]) is None
+    ]
+    errors = [str(error) for error in declaration_errors(table)]
+    assert ["any", "several"] == refused
+    assert [True, True] == [
+        f"column {name!r}" in error for name, error in zip(refused, errors, strict=True)
+    ]
