@@ -86,6 +86,8 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")  # fails below `fail_under`
     report = session.run("coverage", "json", "--quiet", "-o", "-", silent=True)
+    if report is None:  # nox --install-only
+        return
     branches = json.loads(str(report))["totals"]["percent_branches_covered"]
     session.log(f"{branches:.1f} % of the branches")
     if branches < PROJECT["tool"]["coverage"]["report"]["fail_under"]:
