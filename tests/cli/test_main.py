@@ -88,7 +88,7 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     imported = {name for name in done.stdout.split() if name.startswith("forebay.cli._")}
-    assert {"_command", "_load", "_errors", "_output", "_signals"} == {
+    assert {"_command", "_load", "_errors", "_failures", "_output", "_signals"} == {
         name.split(".")[2] for name in imported
     }
     assert not {"forebay.stores.clickhouse", "httpx", "rich"} & set(done.stdout.split())

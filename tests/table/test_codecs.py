@@ -235,9 +235,9 @@ class Nanosecond(Moment):
         (Annotated[dict[str, Any], Json], {"a": {1}}, TypeError, "JSON has no value of type set"),
         (Annotated[dict[str, Any], Json], {"a": math.nan}, ValueError, "not JSON compliant"),
         (Annotated[datetime, forebay.UnixSeconds], AT, ValueError, "a fraction of a second"),
-        (Annotated[Celsius, CELSIUS], Celsius(math.nan), ValueError, "SQLite would store NaN"),
+        (Annotated[Celsius, CELSIUS], Celsius(math.nan), ValueError, "NaN cannot be stored"),
         (Annotated[Celsius, CELSIUS], Celsius("a"), ValueError, "the codec must return float"),  # type: ignore[arg-type]
-        (Any, AT, TypeError, "SQLite cannot store "),
+        (Any, AT, TypeError, "cannot be stored; expected str"),
         (datetime, None, TypeError, "expected datetime, got None"),
     ],
 )
