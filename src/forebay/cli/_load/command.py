@@ -11,7 +11,7 @@ import trio
 
 import forebay
 from forebay.cli._load.arguments import DEFAULT_BATCH_SIZE, DEFAULT_LIMIT, MERGES, TYPES, to_request
-from forebay.cli._load.garbage import rare_collections
+from forebay.cli._load.interpreter import tuned
 from forebay.cli._load.load import load
 from forebay.cli._load.options import DEFAULT_LINE_LIMIT
 from forebay.cli._load.progress import Display, open_display
@@ -272,7 +272,7 @@ def load_command(**options: Any) -> None:
         print_report(report, quiet=quiet, as_json=as_json)
 
     try:
-        with rare_collections():
+        with tuned():
             report = trio.run(load, request, display, on_end)
     except KeyboardInterrupt:  # before or after the load handles SIGINT
         sys.exit(130)

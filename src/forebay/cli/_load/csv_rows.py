@@ -188,9 +188,10 @@ class _Blocks:
         # `csv` skips a blank line; here it would be the empty cell of a single column.
         if (quotechar and quotechar in text) or self._width == 1 or self._dialect.skips_spaces:
             return []
-        text = text.replace("\r\n", "\n")
         if "\r" in text:
-            return []
+            text = text.replace("\r\n", "\n")
+            if "\r" in text:
+                return []
         return [line.split(delimiter) for line in text.removesuffix("\n").split("\n")]
 
     def _parse(self, text: str) -> list[list[str]]:
