@@ -20,6 +20,7 @@ from forebay.cli._load.options import InputOptions
 from forebay.cli._load.readers import Chunk, Reader, convert_chunk
 from forebay.cli._load.sources import Format
 from forebay.cli._load.target_columns import TargetColumn
+from tests.cli.load.conftest import OpenReader
 
 PAIR = Converter(
     [
@@ -39,30 +40,34 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "BLOCK_BYTES", 64)
 
 
-def test_chunks_hold_all_rows_in_order(tmp_path: Path) -> None:
+def test_chunks_hold_all_rows_in_order(open_reader: OpenReader, tmp_path: Path) -> None:
     """Each row is in one chunk, with its line, and a chunk has the rows of one read."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(100)))
-    chunks = chunks_of(Reader([str(path)], InputOptions()))
+    chunks = chunks_of(open_reader([str(path)], InputOptions()))
     assert [[str(i), "x"] for i in range(100)] == [row for chunk in chunks for row in chunk.rows]
     assert list(range(2, 102)) == [line for chunk in chunks for line in chunk.lines]
     assert max(len(chunk.rows) for chunk in chunks) <= 16
 
 
-def test_inputs_follow_one_another(tmp_path: Path) -> None:
+def test_inputs_follow_one_another(open_reader: OpenReader, tmp_path: Path) -> None:
     """The rows of all inputs are read in order, and the position counts the bytes of all."""
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"a,b\n{name},1\n")
-    chunks = chunks_of(Reader([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], InputOptions()))
+    chunks = chunks_of(
+        open_reader([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")], InputOptions())
+    )
     assert [["a.csv", "1"], ["b.csv", "1"]] == [row for chunk in chunks for row in chunk.rows]
     assert (12, 24) == (chunks[0].position, chunks[-1].position)
 
 
-def test_a_converter_takes_effect_at_the_next_chunk(tmp_path: Path) -> None:
+def test_a_converter_takes_effect_at_the_next_chunk(
+    open_reader: OpenReader, tmp_path: Path
+) -> None:
     """Chunks read before are raw. `convert_chunk` converts them in the same way."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n" + "".join(f"{i},x\n" for i in range(30)))
-    reader = Reader([str(path)], InputOptions())
+    reader = open_reader([str(path)], InputOptions())
     raw = reader.next_chunk()
     assert raw is not None
     reader.converter = PAIR
@@ -73,11 +78,13 @@ def test_a_converter_takes_effect_at_the_next_chunk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raw", [True, False])
-def test_a_chunk_has_errors_beside_its_rows(raw: bool, tmp_path: Path) -> None:
+def test_a_chunk_has_errors_beside_its_rows(
+    open_reader: OpenReader, raw: bool, tmp_path: Path
+) -> None:
     """Malformed rows and rows that do not fit the table are in the order of their lines."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,x\nz,x\n2\n\n3,x\n,x\n")
-    reader = Reader([str(path)], InputOptions())
+    reader = open_reader([str(path)], InputOptions())
     reader.converter = None if raw else PAIR
     chunk = reader.next_chunk()
     assert chunk is not None
@@ -139,20 +146,22 @@ def test_the_rows_of_a_block_are_read_as_those_of_its_lines(
     assert outcome(1) == outcome(block) == outcome(100_000)
 
 
-def test_an_input_without_rows_gives_a_chunk_without_rows(tmp_path: Path) -> None:
+def test_an_input_without_rows_gives_a_chunk_without_rows(
+    open_reader: OpenReader, tmp_path: Path
+) -> None:
     """The chunk has the header."""
     path = tmp_path / "a.csv"
     path.write_text("a,b\n")
-    (chunk,) = chunks_of(Reader([str(path)], InputOptions()))
+    (chunk,) = chunks_of(open_reader([str(path)], InputOptions()))
     assert (("a", "b"), []) == (chunk.header, chunk.rows)
 
 
-def test_rows_before_a_broken_end_are_read(tmp_path: Path) -> None:
+def test_rows_before_a_broken_end_are_read(open_reader: OpenReader, tmp_path: Path) -> None:
     """A truncated file gives every complete row, and then the error."""
     path = tmp_path / "a.csv.gz"
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, i**7) for i in range(2000)))
     path.write_bytes(packed[: len(packed) // 2])
-    reader = Reader([str(path)], InputOptions())
+    reader = open_reader([str(path)], InputOptions())
     rows: list[list[str]] = []
     with pytest.raises(InputError, match="end-of-stream marker") as caught:
         while True:
@@ -164,13 +173,15 @@ def test_rows_before_a_broken_end_are_read(tmp_path: Path) -> None:
     assert len(rows) + 2 == caught.value.line
 
 
-def test_a_row_truncated_inside_quotes_costs_no_row_before_it(tmp_path: Path) -> None:
+def test_a_row_truncated_inside_quotes_costs_no_row_before_it(
+    open_reader: OpenReader, tmp_path: Path
+) -> None:
     """The error is raised after the chunk with the rows before it."""
     path = tmp_path / "a.csv.gz"
     # Without compression, so that the offset in the file is known.
     packed = gzip.compress(b'a,b\n1,x\n2,"y\n' + b"z\n" * 200, compresslevel=0)
     path.write_bytes(packed[:100])
-    reader = Reader([str(path)], InputOptions())
+    reader = open_reader([str(path)], InputOptions())
     chunk = reader.next_chunk()
     assert chunk is not None
     assert [["1", "x"]] == chunk.rows
@@ -178,14 +189,16 @@ def test_a_row_truncated_inside_quotes_costs_no_row_before_it(tmp_path: Path) ->
         reader.next_chunk()
 
 
-def test_a_row_is_returned_before_the_next_one_arrives(tmp_path: Path) -> None:
+def test_a_row_is_returned_before_the_next_one_arrives(
+    open_reader: OpenReader, tmp_path: Path
+) -> None:
     """A row that arrives through a pipe does not wait until a chunk is full."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     # Opened for reading and writing, so that it does not wait for the other end.
     writer = os.open(fifo, os.O_RDWR)
     try:
-        reader = Reader([str(fifo)], InputOptions(format=Format.CSV))
+        reader = open_reader([str(fifo)], InputOptions(format=Format.CSV))
         os.write(writer, b"a,b\n1,x\n")
         first = reader.next_chunk()
         os.write(writer, b"2,y\n\n")

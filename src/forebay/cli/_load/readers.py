@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from itertools import accumulate
@@ -128,6 +129,7 @@ class Reader:
         self._characters = 0
         self._left = sys.maxsize if options.stop_after is None else options.stop_after
         self._chunks = self._read(paths)
+        self._reading = threading.Lock()
 
     def next_chunk(self) -> Chunk | None:
         """Read rows until the next one would have to be waited for.
@@ -142,9 +144,15 @@ class Reader:
             InputError: an input cannot be opened or read to its end, or does not have the columns
                 of the table. The chunks returned before have every row before that point.
         """
-        return next(self._chunks, None)
+        with self._reading:
+            return next(self._chunks, None)
 
-    def _read(self, paths: Iterable[str]) -> Iterator[Chunk]:
+    def close(self) -> None:
+        """Close the input that is open, after the read in progress. Nothing is read after that."""
+        with self._reading:
+            self._chunks.close()
+
+    def _read(self, paths: Iterable[str]) -> Generator[Chunk, None, None]:
         before = 0
         for path in paths:
             position = before
