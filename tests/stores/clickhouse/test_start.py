@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -206,3 +207,50 @@ async def test_a_table_that_was_never_checked_is_not_used_unchecked(tmp_path: Pa
                 open_buffers(store, lines),
             ):
                 pass
+
+
+LACKS = (
+    b"Code: 36. DB::Exception: Unsupported aggregate function any_respect_nulls. (BAD_ARGUMENTS)"
+)
+
+
+async def answer_as_24_8(stream: trio.SocketStream) -> None:
+    """Answer as ClickHouse 24.8 does, which has no such functions that keep NULL."""
+    request = b""
+    with contextlib.suppress(trio.BrokenResourceError):
+        async for data in stream:
+            request += data
+            _, _, body = request.partition(b"\r\n\r\n")
+            if b"FORMAT JSON" not in body:
+                continue
+            request = b""
+            if b"_respect_nulls" in body:
+                code, text = b"400 Bad Request\r\nX-ClickHouse-Exception-Code: 36", LACKS
+            else:
+                assert b"version()" in body
+                code = b"200 OK\r\nX-ClickHouse-Format: JSON"
+                text = b'{"data": [{"version": "24.8.4.13"}]}'
+            length = str(len(text)).encode()
+            await stream.send_all(
+                b"HTTP/1.1 " + code + b"\r\nContent-Length: " + length + b"\r\n\r\n" + text
+            )
+
+
+@pytest.mark.parametrize("create", [[counts], []])
+async def test_a_server_without_a_function_that_keeps_null_is_refused(
+    tmp_path: Path, create: list[Table[Any]]
+) -> None:
+    """The error has the column and what to do; a real server of today has the functions."""
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(
+            partial(trio.serve_tcp, answer_as_24_8, 0, host="127.0.0.1")
+        )
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with pytest.raises(SchemaError, match=r"column 'last': .+ without None") as refused:
+            async with (
+                open_clickhouse(url, spool=tmp_path / "s.db", create=create) as store,
+                open_buffers(store, counts),
+            ):
+                pass
+        nursery.cancel_scope.cancel()
+    assert ("counts", None) == (refused.value.table, refused.value.sql)

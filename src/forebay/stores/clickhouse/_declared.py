@@ -59,6 +59,17 @@ def aggregates_of(column: Column) -> tuple[str, ...]:
     return functions[:1] if column.nullable else functions
 
 
+def functions_with_null(table: Table[Any]) -> dict[str, Column]:
+    """Return the functions that a table needs and older servers lack, each with a column."""
+    if kind_of(table) is not Kind.AGGREGATE:
+        return {}
+    return {
+        aggregates_of(column)[-1]: column
+        for column in value_columns(table)
+        if column.nullable and len(AGGREGATES[column.merge]) > 1
+    }
+
+
 def created_type(column: Column) -> str:
     """Return the type that `create` gives a column, without a merge function.
 

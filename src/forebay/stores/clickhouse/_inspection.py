@@ -9,10 +9,15 @@ from typing import Any, Final
 
 from forebay.stores.clickhouse._client import Client, version_numbers
 from forebay.stores.clickhouse._declared import full_name
+from forebay.stores.clickhouse._failures import ServerError
 from forebay.stores.clickhouse._server_types import call_arguments, quote_text, unquote_name
 
 OLDEST: Final = (24, 8)
 """The oldest version of ClickHouse that this store works with."""
+
+
+_NO_FUNCTION: Final = (36, 63)
+"""BAD_ARGUMENTS, since it is not allowed in such a column, and UNKNOWN_AGGREGATE_FUNCTION."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,17 @@ class Inspector:
         """Return the version of the server."""
         [row] = await self._query("SELECT version() AS version")
         return str(row["version"])
+
+    async def has_aggregate(self, function: str) -> bool:
+        """Return whether a column may have a function as its `SimpleAggregateFunction`."""
+        column = f"SimpleAggregateFunction({function}, Nullable(String))"
+        try:
+            await self._query(f"SELECT CAST(NULL AS {column}) AS value")
+        except ServerError as error:
+            if error.code not in _NO_FUNCTION:
+                raise
+            return False
+        return True
 
     async def find(self, database: str, name: str) -> Found:
         """Return what the server says about a table."""

@@ -28,8 +28,9 @@ from forebay.stores.clickhouse._declared import (
     declaration_errors,
 )
 from forebay.stores.clickhouse._failures import UNKNOWN_DATABASE, NoAnswerError, ServerError
+from forebay.stores.clickhouse._inspection import Inspector
 from forebay.stores.clickhouse._relay import RelayOptions
-from forebay.stores.clickhouse._schema import missing_database
+from forebay.stores.clickhouse._schema import check_functions, missing_database
 from forebay.stores.clickhouse._spool import Spool, Synchronous
 from forebay.stores.clickhouse._spool_opening import open_spool
 from forebay.stores.clickhouse._start_limit import StartLimit
@@ -231,8 +232,7 @@ async def _create_tables(
 ) -> None:
     for table in tables:
         try:
-            sql = create_sql(database, table, options)
-            await limit.call(partial(client.execute, sql, timeout=timeout))
+            await limit.call(partial(_create_table, client, database, table, options, timeout))
         except NoAnswerError as error:
             # A table that was checked before can be used during an outage; `prepare` decides.
             _logger.warning("%s does not answer, so no table is created: %s", server, error)
@@ -243,6 +243,17 @@ async def _create_tables(
             raise StoreError(
                 f"{server}: the table {table.name!r} cannot be created: {error}"
             ) from error
+
+
+async def _create_table(
+    client: Client,
+    database: str,
+    table: Table[Any],
+    options: CreateOptions,
+    timeout: float,  # noqa: ASYNC109  # of one request
+) -> None:
+    await check_functions(table, Inspector(client, timeout=timeout))
+    await client.execute(create_sql(database, table, options), timeout=timeout)
 
 
 def _check_url(url: str) -> str:

@@ -20,6 +20,7 @@ from forebay.stores.clickhouse._declared import (
     create_database_sql,
     create_sql,
     full_name,
+    functions_with_null,
     kind_of,
 )
 from forebay.stores.clickhouse._engine_checks import (
@@ -28,7 +29,7 @@ from forebay.stores.clickhouse._engine_checks import (
     sharding_problems,
     window_problems,
 )
-from forebay.stores.clickhouse._inspection import Found
+from forebay.stores.clickhouse._inspection import Found, Inspector
 from forebay.stores.clickhouse._problem import Problem
 from forebay.stores.clickhouse._server_types import (
     quote_name,
@@ -100,6 +101,25 @@ def check_table(
             table=table.name,
             sql=";\n".join(dict.fromkeys(statements)) + ";",
         )
+
+
+async def check_functions(table: Table[Any], inspector: Inspector) -> None:
+    """Check that the server has the functions that merge the columns of a table.
+
+    Raises:
+        SchemaError: it lacks one: a merge would drop NULL.
+        ServerError, NoAnswerError: the server could not be asked.
+    """
+    for function, column in functions_with_null(table).items():
+        if not await inspector.has_aggregate(function):
+            rule = column.merge.name.title()
+            raise SchemaError(
+                f"table {table.name!r}, column {column.label}: the rule {rule} of a "
+                f"column that allows None needs SimpleAggregateFunction({function}, …), which this "
+                f"server does not have; declare the column without None, or install a newer "
+                f"ClickHouse",
+                table=table.name,
+            )
 
 
 def missing_database(

@@ -30,7 +30,7 @@ from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
 from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState, TableNow
-from forebay.stores.clickhouse._schema import check_table, describe_types
+from forebay.stores.clickhouse._schema import check_functions, check_table, describe_types
 from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_table import EMPTY, KnownTable
 from forebay.stores.clickhouse._start_limit import StartLimit
@@ -233,6 +233,7 @@ class ClickHouseStore(Store):
             The types of its columns, and whether an error can leave a part of a block in a table.
         """
         await self._check_version()
+        await check_functions(table, self._inspector)
         found = await self._inspector.find(self.database, table.name)
         check_table(
             self.database,
