@@ -39,7 +39,7 @@ def top(path: str, interval: float, *, once: bool) -> None:
     A sparkline below each number shows the samples before. A buffer that is suspended has a "!"
     before its name. Below the table are the errors of suspended buffers and of flushes that are
     being retried. For a program that writes to ClickHouse, there is also a line for each buffer
-    whose rows wait in the spool: how many, and for how long the oldest. `forebay spool list` shows
+    whose rows wait in the spool: how many, and for how long the oldest. "forebay spool list" shows
     why they wait. A small terminal shows less.
 
     \b
