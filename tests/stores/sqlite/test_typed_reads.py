@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, time
@@ -313,7 +312,8 @@ class Entered:
         return forebay.Codec(encode=int, decode=self._decode, storage=int)
 
     def _decode(self, value: int) -> int:
-        self._token.run_sync_soon(self.event.set)
+        if not self.event.is_set():  # once: it keeps the event loop busy
+            self._token.run_sync_soon(self.event.set)
         return value
 
 
@@ -403,15 +403,20 @@ async def test_an_iteration_of_a_closed_store_and_another_thread(path: Path) -> 
 
 async def test_closing_the_store_waits_for_an_iteration(path: Path) -> None:
     """As for other reads: the block of another task is cancelled with the store's, and ends."""
-    left = threading.Event()
+    left = 0
 
-    async def iterate(store: forebay.SqliteStore) -> None:
+    async def iterate(
+        store: forebay.SqliteStore, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        nonlocal left
         try:
             async with store.iterate(FOREVER) as batches:
+                await anext(batches)
+                task_status.started()
                 async for _ in batches:
                     pass
         finally:
-            left.set()
+            left += 1
 
     with trio.fail_after(PATIENCE):
         async with (
@@ -419,10 +424,9 @@ async def test_closing_the_store_waits_for_an_iteration(path: Path) -> None:
             trio.open_nursery() as nursery,
         ):
             for _ in range(3):
-                nursery.start_soon(iterate, store)
-            await wait_all_tasks_blocked(0.01)
+                await nursery.start(iterate, store)
             nursery.cancel_scope.cancel()
-    assert left.is_set()
+    assert 3 == left
     assert [path] == list(path.parent.iterdir())
 
 
