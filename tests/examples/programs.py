@@ -10,15 +10,29 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-_TIMEOUT = 60.0
+TIMEOUT = 60.0
 """Seconds to wait for a program."""
+
+
+def wait_until(holds: Callable[[], object], what: str, seen: Callable[[], object] = str) -> None:
+    """Ask again until a condition holds; fail after a minute.
+
+    Args:
+        holds: the condition.
+        what: the condition in words, for the failure.
+        seen: returns what the failure shows, such as the output of a program.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    while not holds():
+        assert time.monotonic() < deadline, f"after {TIMEOUT:.0f} s, not yet: {what}\n{seen()}"
+        time.sleep(0.01)
 
 
 class Program:
@@ -35,22 +49,31 @@ class Program:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until it has printed a text that matches, and return the match."""
-        deadline = time.monotonic() + _TIMEOUT
-        while (match := re.search(pattern, self.output, re.MULTILINE)) is None:
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.01)
-        return match
+        found: list[re.Match[str]] = []
+
+        def has_printed() -> bool:
+            ended = self.process.poll() is not None
+            found.extend(re.finditer(pattern, self.output, re.MULTILINE))
+            assert found or not ended, f"ended without {pattern!r}\n{self.output}"
+            return bool(found)
+
+        wait_until(has_printed, f"the output has {pattern!r}", lambda: self.output)
+        return found[0]
+
+    def wait(self) -> int:
+        """Wait until it ends, and return its exit code."""
+        wait_until(lambda: self.process.poll() is not None, "the end", lambda: self.output)
+        return self.process.wait()
 
     def terminate(self) -> None:
         """Send SIGTERM, and check that it ends in order."""
         self.process.terminate()
-        assert 0 == self.process.wait(_TIMEOUT), self.output
+        assert 0 == self.wait(), self.output
 
     def kill(self) -> None:
         """End it as a crash would."""
         self.process.kill()
-        assert -signal.SIGKILL == self.process.wait(_TIMEOUT)
+        assert -signal.SIGKILL == self.wait()
 
 
 @contextmanager
@@ -118,9 +141,9 @@ def run_section(heading: str, folder: Path, replaced: Mapping[str, str]) -> None
             command, _, expected = step.partition("\n")
             pattern = "(?s)" + ".*?".join(map(re.escape, expected.rstrip("\n").split("…")))
             if command == "kill %1":
-                process = background.pop().process
-                process.terminate()
-                assert process.wait(_TIMEOUT) in (0, -signal.SIGTERM)
+                program = background.pop()
+                program.process.terminate()
+                assert program.wait() in (0, -signal.SIGTERM), program.output
             elif command.endswith(" &"):
                 bash = ["bash", "-c", f"exec env {command.removesuffix(' &')}"]
                 background.append(programs.enter_context(started(bash, folder)))
@@ -131,8 +154,8 @@ def run_section(heading: str, folder: Path, replaced: Mapping[str, str]) -> None
 
 
 def _printed(command: str, folder: Path) -> str:
-    program, *arguments = shlex.split(command)
-    if program == "sqlite3":  # not every machine has SQLite's shell
+    name, *arguments = shlex.split(command)
+    if name == "sqlite3":  # not every machine has SQLite's shell
         database, sql = arguments
         return "".join("|".join(map(str, row)) + "\n" for row in rows(folder / database, sql))
     done = subprocess.run(
@@ -142,7 +165,7 @@ def _printed(command: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=_TIMEOUT,
+        timeout=TIMEOUT,
         check=False,
     )
     assert 0 == done.returncode, done.stdout

@@ -99,7 +99,7 @@ def serving(*, wait: bool = False) -> Iterator[Site]:
 
 def crawl(site: Site, folder: Path) -> None:
     with started(example("crawler.py", "crawl.db", site.url), folder) as program:
-        assert 0 == program.process.wait(60), program.output
+        assert 0 == program.wait(), program.output
 
 
 def found(folder: Path) -> dict[str, tuple[int | None, str]]:

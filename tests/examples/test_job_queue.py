@@ -9,12 +9,11 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from tests.examples.programs import Program, example, rows, run_section, started
+from tests.examples.programs import Program, example, rows, run_section, started, wait_until
 
 
 def add(folder: Path, *paths: str | Path) -> str:
@@ -36,13 +35,6 @@ def worker(folder: Path, *, lease: float = 60) -> AbstractContextManager[Program
 
 def query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     return rows(folder / "jobs.db", sql)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def states(folder: Path) -> set[str]:
@@ -68,14 +60,18 @@ def test_killed_workers_neither_lose_nor_double_a_job(tmp_path: Path) -> None:
     draw = random.Random(seed)
     for _ in range(4):
         enough = len(query(tmp_path, "SELECT * FROM results")) + 10
+
+        def there_are_enough(count: int = enough) -> bool:
+            return len(query(tmp_path, "SELECT * FROM results")) >= count
+
         with worker(tmp_path, lease=1) as one, worker(tmp_path, lease=1) as two:
-            wait_until(lambda: len(query(tmp_path, "SELECT * FROM results")) >= enough)  # noqa: B023  # called in this round
+            wait_until(there_are_enough, f"{enough} results", lambda: one.output + two.output)
             time.sleep(draw.random() / 50)  # a random moment of the crash
             one.kill()
             two.kill()
     assert "waiting" in states(tmp_path)
     with worker(tmp_path) as last:
-        wait_until(lambda: states(tmp_path) == {"done"})
+        wait_until(lambda: states(tmp_path) == {"done"}, "each job is done", lambda: last.output)
         last.terminate()
     expected = {(str(file), sha256(file.read_bytes())) for file in files}
     found = query(tmp_path, "SELECT path, sha256 FROM jobs JOIN results ON id = job")
@@ -85,15 +81,32 @@ def test_killed_workers_neither_lose_nor_double_a_job(tmp_path: Path) -> None:
 
 def suspend(program: Program, folder: Path) -> None:
     """Suspend a program at a moment at which it does not lock the database."""
-    while True:
+
+    def is_suspended() -> bool:
         program.process.send_signal(signal.SIGSTOP)
         with closing(sqlite3.connect(folder / "jobs.db", timeout=0.1, isolation_level=None)) as raw:
             try:
                 raw.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 program.process.send_signal(signal.SIGCONT)
-            else:
-                return
+                return False
+            return True
+
+    wait_until(is_suspended, "the program holds no lock", lambda: program.output)
+
+
+def open_when_read(fifo: Path, program: Program) -> BinaryIO:
+    """Wait until a program has opened a FIFO to read it, and open it to write."""
+    opened: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody reads it
+            opened.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    wait_until(is_read, f"{fifo} is read", lambda: program.output)
+    os.set_blocking(opened[0], True)
+    return os.fdopen(opened[0], "wb")
 
 
 def test_a_worker_whose_lease_has_ended_settles_nothing(tmp_path: Path) -> None:
@@ -102,7 +115,7 @@ def test_a_worker_whose_lease_has_ended_settles_nothing(tmp_path: Path) -> None:
     os.mkfifo(path)
     with worker(tmp_path) as slow:
         add(tmp_path, path)
-        with path.open("wb") as content:  # waits until the worker has opened the FIFO
+        with open_when_read(path, slow) as content:
             path.rename(tmp_path / "fifo")
             path.write_bytes(b"fast")
             suspend(slow, tmp_path)
@@ -145,9 +158,9 @@ def test_sigterm_finishes_the_current_job(tmp_path: Path) -> None:
     os.mkfifo(path)
     with worker(tmp_path) as running:
         add(tmp_path, path)
-        with path.open("wb") as content:  # waits until the worker has opened the FIFO
+        with open_when_read(path, running) as content:
             running.process.terminate()
             content.write(b"content")
-        assert 0 == running.process.wait(60), running.output
+        assert 0 == running.wait(), running.output
     assert [("done",)] == query(tmp_path, "SELECT state FROM jobs")
     assert [(sha256(b"content"),)] == query(tmp_path, "SELECT sha256 FROM results")

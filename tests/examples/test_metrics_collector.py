@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests.examples.programs import Program, example, rows, run_section, started
+from tests.examples.programs import Program, example, rows, run_section, started, wait_until
 from tests.telemetry.collector import free_port
 
 CAPACITY = 100_000
@@ -119,8 +119,7 @@ def test_sigterm_commits_what_was_accepted(tmp_path: Path) -> None:
         clients = [Thread(target=send, args=[port]) for _ in range(4)]
         for client in clients:
             client.start()
-        while len(accepted) < 20:
-            request(port, "/health")
+        wait_until(lambda: len(accepted) >= 20, "20 requests are accepted", lambda: program.output)
         program.terminate()
         for client in clients:
             client.join()

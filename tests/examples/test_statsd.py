@@ -30,12 +30,13 @@ class Running:
     def wait_until_accepted(self, entries: int) -> None:
         """Ask at the socket of `forebay top` until the program has accepted so many entries."""
         with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(60)
             asking.connect(self._top)
             deadline = time.monotonic() + 60
             with asking.makefile("rw") as lines:
                 accepted = -1
                 while accepted < entries:
-                    assert time.monotonic() < deadline
+                    assert time.monotonic() < deadline, f"only {accepted} of {entries} entries"
                     lines.write("\n")
                     lines.flush()
                     accepted = json.loads(lines.readline())["buffers"]["counts"]["accepted"]
@@ -90,7 +91,7 @@ def test_the_collector_receives_metrics_of_the_program_and_of_the_drain(tmp_path
                 statsd.client.send(b"a:1|c\nb:2|c\na:3|c\n")
                 statsd.wait_until_accepted(3)
                 statsd.program.process.terminate()
-            assert 0 == statsd.program.process.wait(60), statsd.program.output
+            assert 0 == statsd.program.wait(), statsd.program.output
         received = running.wait_for("statsd.lines")
     assert {"accepted": 3, "malformed": 3} == outcomes(received)
     [accepted] = received["forebay.entries.accepted"]

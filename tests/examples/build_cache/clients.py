@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache, until
+from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache
+from tests.examples.programs import wait_until
 from tests.telemetry.collector import free_port
 
 CONFIGURATIONS = EXAMPLE / "clients"
@@ -42,12 +43,17 @@ def fills_and_hits(build: Build, folder: Path) -> None:
     with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
         on_a_new_machine(server)
-    targets = re.findall(r'"PUT (\S+)" 20', "".join(server.log))
+    targets = re.findall(r'"PUT (\S+)" 20', server.log)
     assert targets
     with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
-    with build_cache(folder / "cache", "--budget=1", port=port), Client(port) as client:
-        until(lambda: all(client.ask("HEAD", target).status == 404 for target in targets))
+    evicting = build_cache(folder / "cache", "--budget=1", port=port)
+    with evicting as server, Client(port) as client:
+
+        def are_evicted() -> bool:
+            return all(client.ask("HEAD", target).status == 404 for target in targets)
+
+        wait_until(are_evicted, "all artifacts are evicted", lambda: server.log)
     with build_cache(folder / "cache", port=port) as server:
         on_a_new_machine(server)
         on_a_new_machine(server)
@@ -67,13 +73,13 @@ def program(distribution: str, name: str) -> str:
 
 
 def run(*command: str, folder: Path, **variables: str) -> str:
-    """Run a command with few variables, and return what it prints."""
+    """Run a command with few variables, and return what it prints; it must end in ten minutes."""
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8", **variables,
     }  # fmt: skip
     done = subprocess.run(
         command, cwd=folder, env=environment, check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
     return done.stdout

@@ -2,78 +2,49 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "build_cache"
+from tests.examples.programs import EXAMPLES, TIMEOUT, Program, started
+
+EXAMPLE = EXAMPLES / "build_cache"
 TOKEN = "opens-all-projects"  # noqa: S105  # of a server of a test
-TIMEOUT = 60.0
-"""Seconds to wait for anything."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Server:
     """A running server."""
 
-    process: subprocess.Popen[bytes]
+    program: Program
     port: int
-    log: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """The URL of the server."""
         return f"http://127.0.0.1:{self.port}"
 
-    def terminate(self) -> int:
-        """Send SIGTERM, and return the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.process.kill()
-        self.process.wait(TIMEOUT)
+    @property
+    def log(self) -> str:
+        """What the server has logged."""
+        return self.program.output
 
 
 @contextmanager
 def build_cache(folder: Path, *arguments: str, port: int = 0) -> Iterator[Server]:
-    """Run the server for the duration of the block, and end it with SIGTERM."""
+    """Run the server for the duration of the block, and end it with SIGTERM if it still runs.
+
+    Its log is a file in the parent of the folder.
+    """
     command = [sys.executable, str(EXAMPLE), str(folder), f"--port={port}", f"--token={TOKEN}"]
-    process = subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    lines: list[str] = []
-    reader = None
-    try:
-        for line in process.stderr:
-            lines.append(line.decode())
-            if "listening" in lines[-1]:
-                break
-        else:
-            raise AssertionError("".join(lines))
-        server = Server(process, int(lines[-1].split()[-1]), lines)
-        reader = threading.Thread(target=_read, args=(process.stderr, lines))
-        reader.start()
-        yield server
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
-        process.wait(TIMEOUT)
-        if reader is not None:
-            reader.join(TIMEOUT)
-        process.stderr.close()
-
-
-def _read(stream: BinaryIO, lines: list[str]) -> None:
-    lines.extend(line.decode() for line in stream)
+    with started([*command, *arguments], folder.parent) as program:
+        yield Server(program, int(program.wait_for(r"listening on \S+ port (\d+)")[1]))
+        if program.process.poll() is None:
+            program.terminate()
 
 
 @dataclass(frozen=True)
@@ -131,13 +102,6 @@ class Client:
             return not self._stream.read(1)
         except ConnectionError:
             return True
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Ask again until a condition holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline, "the condition never held"
 
 
 def request(method: str, target: str, body: bytes | None = None, **headers: str) -> bytes:

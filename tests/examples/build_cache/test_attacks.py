@@ -11,15 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.examples.build_cache.site import (
-    TIMEOUT,
-    Answer,
-    Client,
-    Server,
-    build_cache,
-    request,
-    until,
-)
+from tests.examples.build_cache.site import Answer, Client, Server, build_cache, request
+from tests.examples.programs import TIMEOUT, wait_until
 
 LIMITS = {"stall-timeout": 1, "idle-timeout": 30, "min-rate": 1_000_000}
 
@@ -97,9 +90,9 @@ def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
 
             def is_cut_off() -> bool:
                 assert 200 == other.ask("GET", "/up").status
-                return 'GET /acme/app/unread" 200' in "".join(server.log)
+                return 'GET /acme/app/unread" 200' in server.log
 
-            until(is_cut_off)
+            wait_until(is_cut_off, "the response is cut off", lambda: server.log)
         with pytest.raises((AssertionError, ConnectionError)):
             client.answer()
 
@@ -137,7 +130,7 @@ def test_memory_does_not_grow_with_the_size_of_an_artifact(tmp_path: Path) -> No
     """An upload and a download of 100 MB pass in pieces."""
     data = bytes(100_000_000)
     with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
-        status = Path(f"/proc/{server.process.pid}/status")
+        status = Path(f"/proc/{server.program.process.pid}/status")
         before = memory(status.read_text())
         assert 200 == client.ask("PUT", "/acme/app/large", data).status
         assert data == client.ask("GET", "/acme/app/large").body
@@ -152,10 +145,11 @@ def memory(status: str) -> int:
 async def put(port: int, target: str, body: bytes) -> Answer | None:
     """Store an artifact; return None if the server goes away."""
     try:
-        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-            await stream.send_all(request("PUT", target, body))
-            data = await stream.receive_some(4096)
-            return Answer(int(data.split()[1]), {}, b"") if data else None
+        with trio.fail_after(TIMEOUT):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(request("PUT", target, body))
+                data = await stream.receive_some(4096)
+                return Answer(int(data.split()[1]), {}, b"") if data else None
     except (OSError, trio.BrokenResourceError):
         return None
 
@@ -199,7 +193,7 @@ async def test_a_killed_server_serves_whole_uploads_only(tmp_path: Path) -> None
                 nursery.start_soon(upload, number)
             with trio.fail_after(TIMEOUT):
                 await stored.wait()
-            server.kill()
+            server.program.kill()
     assert 50 < len(done) < 200
     with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
         answers = [client.ask("GET", f"/acme/app/{number}") for number in range(200)]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.examples.build_cache.clients import CONFIGURATIONS, SOURCES, program
 from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, build_cache
+from tests.examples.programs import TIMEOUT
 
 PAGE = (EXAMPLE.parents[1] / "docs" / "build-cache.md").read_text()
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -27,7 +28,7 @@ def test_the_page_has_the_tested_configuration_of_each_client(file: Path) -> Non
 def test_the_page_lists_the_options_and_their_defaults() -> None:
     """All that `--help` lists, and nothing else."""
     command = [sys.executable, str(EXAMPLE), "--help"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
     options = set(re.findall(r"^  (--[\w-]+)", done.stdout, re.MULTILINE))
     listed = dict(re.findall(r"^\| `(--[\w-]+)` \| (\S*) ?\|", PAGE, re.MULTILINE))
     assert len(options) > 10
@@ -53,7 +54,9 @@ def test_a_weak_token_is_refused(tmp_path: Path, arguments: list[str], text: str
     """The server does not start, and says why."""
     (tmp_path / "tokens").write_text("acme/app=a good one\nacme/b=123456\n")
     command = [sys.executable, str(EXAMPLE), "cache", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert done.returncode == 2
     assert text in done.stderr
 
@@ -65,7 +68,7 @@ def test_a_folder_or_a_port_in_use_is_an_error(tmp_path: Path) -> None:
             command = [sys.executable, str(EXAMPLE), folder, f"--port={server.port}"]
             command.append("--token=opens-all")
             done = subprocess.run(
-                command, cwd=tmp_path, check=False, capture_output=True, text=True
+                command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=TIMEOUT
             )
             assert done.returncode == 1
             assert done.stderr.startswith(f"cannot serve {folder} at port {server.port}: ")
@@ -103,6 +106,7 @@ def test_three_commands_of_the_page_hit_on_a_second_machine(tmp_path: Path) -> N
             done = subprocess.run(
                 ["sh", "-euc", commands.replace("secret-token", TOKEN)],
                 cwd=machine, env=environment, check=True, capture_output=True, text=True,
+                timeout=TIMEOUT,
             )  # fmt: skip
             outputs.append(re.findall(r"^  ?Hits: +(\d+)", done.stdout, re.MULTILINE))
     assert ["0", "1"] == [output[0] for output in outputs]
