@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import trio
 import trio.testing
 
 import forebay
-from forebay import BufferOptions, FlushError, RowError, Sum, Table, open_buffers, open_sqlite
+from forebay import (
+    BufferOptions,
+    FlushError,
+    FlushReason,
+    RowError,
+    Sum,
+    Table,
+    open_buffers,
+    open_sqlite,
+)
+from forebay._batching.coalesce import Coalescer
+from forebay.stores.sqlite._commit import BatchCommitter
 from forebay.testing import MemoryStore
 
 
@@ -282,3 +295,28 @@ async def test_a_missing_table_or_column_causes_no_dead_letters(
             await store.run(lambda raw: raw.execute(break_it).close())
             await buffers[PAIRS].enqueue_many(rows)
     assert tuple(forebay.Write(tuple(row)) for row in rows) == caught.value.unsettled.entries
+
+
+class Recording(sqlite3.Connection):
+    """A connection that remembers the statements that it executes."""
+
+    statements: ClassVar[list[str]] = []
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        self.statements.append(sql)
+        return super().execute(sql, parameters)
+
+
+def test_a_statement_that_failed_because_of_a_value_is_not_explained() -> None:
+    """Python's cache would keep the EXPLAIN of each statement with many rows."""
+    texts = Table.from_columns({"k": int, "v": str}, name="pairs", key="k")
+    coalescer = Coalescer(texts, stream="s")
+    coalescer.add([(k, "bad" if k % 7 == 0 else "{}") for k in range(70)], only_rows=True)
+    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=Recording)) as raw:
+        raw.execute(
+            "CREATE TABLE pairs (k INTEGER PRIMARY KEY, v TEXT, "
+            "a AS (json_extract(v, '$.a')) STORED)"
+        )
+        committer = BatchCommitter(coalescer.take(FlushReason.FULL), variables=999)
+        assert 10 == len(committer.commit_remaining(raw, math.inf).rejections)
+    assert [] == [sql for sql in Recording.statements if sql.startswith("EXPLAIN")]

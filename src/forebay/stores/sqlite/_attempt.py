@@ -12,6 +12,7 @@ from forebay.stores import Outcome, PromptAttempt
 from forebay.stores.sqlite._commit import BatchCommitter, TransactionHook
 from forebay.stores.sqlite._files import DatabaseFiles
 from forebay.stores.sqlite._positions import SavedPositions
+from forebay.stores.sqlite._sharing import KnownEffects
 
 
 class SqliteAttempt(PromptAttempt):
@@ -24,6 +25,7 @@ class SqliteAttempt(PromptAttempt):
         writer: sqlite.Connection,
         files: DatabaseFiles,
         saved_positions: SavedPositions,
+        known_effects: KnownEffects,
         variables: int,
         before_commit: TransactionHook | None,
     ) -> None:
@@ -35,6 +37,7 @@ class SqliteAttempt(PromptAttempt):
         self._committer = BatchCommitter(
             batch,
             variables=variables,
+            known_effects=known_effects,
             saved_position=batch.stream in saved_positions,
             check_files=files.check,
             before_commit=before_commit,

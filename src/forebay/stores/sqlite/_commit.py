@@ -28,10 +28,10 @@ from forebay.sqlite import CommitError, transact
 from forebay.stores import BatchError, FailureKind, FloodError, Outcome, Rejection
 from forebay.stores.sqlite import _dead_letter_table as dead_letters
 from forebay.stores.sqlite._errors import batch_error, code_name, failure_kind, refuses_rows
-from forebay.stores.sqlite._explain import explain
+from forebay.stores.sqlite._explain import check_compiles
 from forebay.stores.sqlite._positions import load_position, save_position
 from forebay.stores.sqlite._settled import Settled
-from forebay.stores.sqlite._sharing import Sharing
+from forebay.stores.sqlite._sharing import KnownEffects, Sharing
 from forebay.stores.sqlite._statements import Statement, statements
 
 TransactionHook: TypeAlias = Callable[[sqlite3.Connection, range, Sequence[Rejection]], None]
@@ -60,6 +60,7 @@ class BatchCommitter:
         batch: Batch,
         *,
         variables: int,
+        known_effects: KnownEffects | None = None,
         saved_position: bool = False,
         check_files: Callable[[], object] = lambda: None,
         before_commit: TransactionHook | None = None,
@@ -68,6 +69,7 @@ class BatchCommitter:
         self.saved_position = saved_position
         """Whether a transaction of the buffer saved its position in the file."""
         self._variables = variables
+        self._known_effects = known_effects or KnownEffects()
         self._check_files = check_files
         self._before_commit = before_commit
         self._sharing: Sharing | None = None
@@ -109,7 +111,9 @@ class BatchCommitter:
         """
         self._sharing = None
         if batch.entries > 1 and not is_coalesced(batch.table):
-            self._sharing = Sharing(raw, batch.table, variables=self._variables)
+            self._sharing = Sharing(
+                raw, batch.table, variables=self._variables, known=self._known_effects
+            )
             if not self._sharing.may_share_transaction(batch):
                 raise SeparateTransactionsError
 
@@ -309,7 +313,7 @@ def _failed_because_of_a_value(
     if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR or not raw.in_transaction:
         return False
     try:
-        explain(raw, statement.sql, statement.parameters)
+        check_compiles(raw, statement.sql)
     except sqlite3.Error:
         return False
     return True

@@ -1,4 +1,4 @@
-"""EXPLAIN of a statement: the instructions to which SQLite compiles it, without executing it."""
+"""Compile a statement by the current schema, without executing it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,33 @@ def explain(
 ) -> list[tuple[Any, ...]]:
     """Compile a statement by the current schema, and return its instructions.
 
+    Python's cache keeps the compiled EXPLAIN, although no later one can use it. So do not explain
+    the same statement again and again.
+
     Raises:
         sqlite3.Error: SQLite cannot compile the statement.
     """
-    # EXPLAIN does not check whether the schema is current, but any statement that reads does.
-    raw.execute("SELECT 1 FROM main.sqlite_schema LIMIT 0").close()
+    _use_current_schema(raw)
     # EXPLAIN of a statement that was compiled by an older schema reads freed memory, and crashes.
     # The comment differs each time, so that Python does not find the statement in its cache.
     instructions: list[tuple[Any, ...]]
     instructions = raw.execute(f"EXPLAIN {sql} -- {next(_numbers)}", parameters).fetchall()
     return instructions
+
+
+def check_compiles(raw: sqlite3.Connection, sql: str) -> None:
+    """Check that SQLite can compile a statement by the current schema.
+
+    Raises:
+        sqlite3.Error: SQLite cannot compile it.
+    """
+    _use_current_schema(raw)
+    raw(sql)  # no cache keeps this compiled statement, whose many rows would need much memory
+
+
+def _use_current_schema(raw: sqlite3.Connection) -> None:
+    """Let SQLite read the schema again if another connection changed it.
+
+    To compile a statement does not check that, but any statement that reads does.
+    """
+    raw.execute("SELECT 1 FROM main.sqlite_schema LIMIT 0").close()

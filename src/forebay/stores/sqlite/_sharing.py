@@ -48,21 +48,59 @@ SELECT 1 FROM (SELECT * FROM main.sqlite_schema UNION ALL SELECT * FROM temp.sql
 WHERE type IN ('trigger', 'view') AND sql LIKE '%sqlite_sequence%'"""
 
 
+_MOST_STATEMENTS: Final = 1_000
+"""The number of statements after which their effects are forgotten."""
+
+
+class KnownEffects:
+    """The effects of the statements that one connection executed, as long as they are the same.
+
+    They depend on the schema, whose version the file has, and on TEMP triggers and settings of the
+    connection: call `forget` after somebody may have changed these.
+
+    A batch would otherwise explain the statements of the batch before it. Python's cache would keep
+    each of these statements: see `explain`.
+    """
+
+    def __init__(self) -> None:
+        self._version: tuple[int] | None = None
+        self._by_sql: dict[str, _Effects] = {}
+
+    def of_current_schema(self, raw: sqlite3.Connection) -> dict[str, _Effects]:
+        """Return the known effects by the SQL of their statements. You may add others.
+
+        Args:
+            raw: the connection, in a transaction that has not changed the schema yet: after a
+                rollback, another schema may get the same version.
+        """
+        version = raw.execute("PRAGMA main.schema_version").fetchone()
+        if version != self._version or len(self._by_sql) > _MOST_STATEMENTS:
+            self._version, self._by_sql = version, {}
+        return self._by_sql
+
+    def forget(self) -> None:
+        """Forget all effects."""
+        self._version = None
+
+
 class Sharing:
     """The decisions for the steps of one table in one transaction, which sees one schema."""
 
-    def __init__(self, raw: sqlite3.Connection, table: Table[Any], *, variables: int) -> None:
+    def __init__(
+        self, raw: sqlite3.Connection, table: Table[Any], *, variables: int, known: KnownEffects
+    ) -> None:
         """Start without decisions.
 
         Args:
-            raw: a connection in a transaction.
+            raw: a connection in a transaction that has not changed the schema yet.
             table: a table without coalescing.
             variables: the largest number of parameters that a statement may have.
+            known: the known effects of the connection's statements.
         """
         self._raw = raw
         self._table = table
         self._variables = variables
-        self._known: dict[str, _Effects] = {}
+        self._known = known.of_current_schema(raw)
 
     def may_share_insert(self, step: Step) -> bool:
         """Return whether the rows of a step may share INSERT statements."""

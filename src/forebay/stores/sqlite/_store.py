@@ -29,6 +29,7 @@ from forebay.stores.sqlite._positions import SavedPositions
 from forebay.stores.sqlite._readers import Readers
 from forebay.stores.sqlite._reading import Reading
 from forebay.stores.sqlite._schema import check_table, conversions
+from forebay.stores.sqlite._sharing import KnownEffects
 from forebay.stores.sqlite._silent_rules import silent_rules
 from forebay.stores.sqlite._waiting import retry_while_locked
 from forebay.stores.sqlite._writer_connection import WriterConnection
@@ -65,6 +66,7 @@ class SqliteStore(Reading, Maintenance, Store):
         self._key_readers = key_readers
         self._files = files
         self._saved_positions = saved_positions
+        self._known_effects = KnownEffects()
         self._variables = 0
         self._owner = Owner(
             f"the store {path!r}",
@@ -209,6 +211,7 @@ class SqliteStore(Reading, Maintenance, Store):
             writer=self._writer,
             files=self._files,
             saved_positions=self._saved_positions,
+            known_effects=self._known_effects,
             variables=self._variables,
             before_commit=before_commit,
         )
@@ -268,6 +271,7 @@ class SqliteStore(Reading, Maintenance, Store):
                 return self._files.guard(sqlite.transact, raw, call)
             finally:
                 if called:
+                    self._known_effects.forget()
                     cast("WriterConnection", raw).reset()
 
         return await retry_while_locked(
