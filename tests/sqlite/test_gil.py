@@ -36,12 +36,55 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     return time
 
 
-def test_a_busy_loop_sleeps_while_a_call_runs(time: Time) -> None:
+async def test_a_busy_loop_sleeps_while_a_call_runs(time: Time) -> None:
     """Without the sleep, the thread would not get the GIL."""
     releaser = GilReleaser()
     with releaser:
         releaser.before_io_wait(BUSY)
     assert 1 == len(time.slept)
+    releaser.before_io_wait(BUSY)  # removes the other instrument
+
+
+async def test_it_sleeps_between_the_tasks_of_a_tick(time: Time) -> None:
+    """Many tasks with some work each make a tick long: the thread cannot wait for its end."""
+    releaser = gil_releaser()
+
+    async def work() -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            time.now += 0.001
+
+    with releaser:
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(work)
+    assert len(time.slept) > 20
+
+
+async def test_it_watches_no_task_when_no_call_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instrument that Trio calls for each step of a task slows down the whole program."""
+    releaser = gil_releaser()
+    added: list[trio.abc.Instrument] = []
+    add, remove = trio.lowlevel.add_instrument, trio.lowlevel.remove_instrument
+
+    def note_added(instrument: trio.abc.Instrument) -> None:
+        add(instrument)
+        added.append(instrument)
+
+    def note_removed(instrument: trio.abc.Instrument) -> None:
+        remove(instrument)
+        added.remove(instrument)
+
+    monkeypatch.setattr(trio.lowlevel, "add_instrument", note_added)
+    monkeypatch.setattr(trio.lowlevel, "remove_instrument", note_removed)
+    for _ in range(2):
+        with releaser:
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+            assert 1 == len(added)
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        assert [] == added
 
 
 def test_an_idle_loop_does_not_sleep(time: Time) -> None:
@@ -62,16 +105,17 @@ def test_it_does_not_sleep_when_nothing_runs_in_a_thread(time: Time) -> None:
     assert [] == time.slept
 
 
-def test_it_sleeps_once_per_millisecond(time: Time) -> None:
+async def test_it_sleeps_once_per_period(time: Time) -> None:
     """However many ticks the loop makes, it loses only a small part of its time."""
     releaser = GilReleaser()
     with releaser:
         for _ in range(5):
             releaser.before_io_wait(BUSY)
         assert 1 == len(time.slept)
-        time.now += 0.001
+        time.now += 0.0004
         releaser.before_io_wait(BUSY)
     assert 2 == len(time.slept)
+    releaser.before_io_wait(BUSY)  # removes the other instrument
 
 
 async def test_each_run_has_one() -> None:

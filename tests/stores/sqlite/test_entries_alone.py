@@ -269,9 +269,9 @@ def test_rows_share_statements_where_that_changes_nothing(table: Table[Any], ddl
     """Ordinary tables of events stay fast."""
     sql: list[str] = []
     coalescer = Coalescer(table)
-    coalescer.add([(k, k + 1, k) for k in range(1000)], only_rows=True)
+    coalescer.add([(k, k + 1, k) for k in range(2000)], only_rows=True)
     others = """CREATE TABLE log (a, b, c); CREATE TABLE p (id INTEGER PRIMARY KEY);
-        WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+        WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
             INSERT INTO p SELECT i FROM n"""
     with closing(connect(f"{others}; {ddl}")) as raw:
         raw.set_trace_callback(sql.append)

@@ -18,12 +18,16 @@ from forebay._table.merge import Merge
 from forebay._table.operations import Row
 from forebay._table.table import Table, is_coalesced, key_getter, select_columns, value_columns
 
-STATEMENT_SIZES: Final = (500, 100, 20, 5, 1)
+STATEMENT_SIZES: Final = (1000, 500, 100, 20, 5, 1)
 """The numbers of rows that a statement may have. The largest that fits is used first.
 
-To prepare a statement takes about as long as to write its rows twice, once per table. More than
-500 rows per statement are not faster. `nox -s bench -- tables` measures both.
+To prepare a statement takes about as long as to write its rows twice, once per table. Beside an
+idle event loop, more than 100 rows per statement are hardly faster; beside a busy one they are,
+since the thread waits for the GIL after each statement: `nox -s bench -- row_by_row`.
 """
+
+_MOST_PARAMETERS: Final = 5_000
+"""The most parameters of a statement. SQLite needs some 90 bytes for each as long as it is open."""
 
 _MAX_OR_TERMS: Final = 100
 """The most terms in a chain of OR. SQLite plans each of them; it allows a depth of 1,000."""
@@ -175,7 +179,7 @@ def statements(
         return (Statement(write_sql(table, 1), step.rows[0]),)
     width = step_width(table, step)
     shared = shared_inserts if isinstance(step, WriteStep) else is_coalesced(table)
-    limit = variables // width if shared else 1
+    limit = min(variables, _MOST_PARAMETERS) // width if shared else 1
     match step:
         case WriteStep(rows):
             # Rows with neighbouring keys are on the same page of the B-tree.
