@@ -5,14 +5,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from forebay import RowError, Table, open_buffers
+from forebay.cli._command import command
 from forebay.stores.clickhouse import ClickHouseStore
+from tests.stores.clickhouse.proxy import Answer, Fault
 from tests.stores.clickhouse.real_server import RealServer
 from tests.stores.clickhouse.test_relay import proxy_to
 from tests.stores.clickhouse.test_store import Line, lines, open_store
@@ -192,3 +196,80 @@ async def test_a_damaged_block_stops_its_table_and_nothing_else(
             assert 3 == store.statistics().waiting
     assert [[3]] == server.query(f"SELECT count() FROM {database}.other")
     assert [[0]] == server.query(f"SELECT count() FROM {database}.lines")
+
+
+async def test_a_column_of_a_type_that_cannot_be_sent_blocks_its_table(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """The block waits, and the error names the column, until the type is changed again."""
+    async with (
+        proxy_to(server) as proxy,
+        open_store(proxy, database, tmp_path, lines) as store,
+        open_buffers(store, lines) as buffers,
+    ):
+        proxy.is_down = True
+        await buffers[lines].write(Line("x", 1))
+        alter(server, database, "DROP COLUMN size")
+        alter(server, database, "ADD COLUMN size Array(String)")
+        proxy.decide = lambda _insert: Answer(53)  # TYPE_MISMATCH
+        proxy.is_down = False
+        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        await wait_until(store, lambda store: "'size'" in str(store.statistics().last_error))
+        alter(server, database, "DROP COLUMN size")
+        alter(server, database, "ADD COLUMN size Nullable(Int64)")
+        proxy.decide = lambda _insert: Fault.NONE
+        await store.delivered()
+    assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+async def test_a_column_that_rows_of_an_earlier_program_need_is_gone(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """They wait until the column is there again. No row loses a value."""
+    async with proxy_to(server) as proxy:
+        async with (
+            open_store(proxy, database, tmp_path, lines, delivery_timeout=0.0) as store,
+            open_buffers(store, lines) as buffers,
+        ):
+            proxy.is_down = True
+            await buffers[lines].write(Line("x", 1))
+        forget_that_blocks_were_sent(tmp_path)
+        alter(server, database, "DROP COLUMN size")
+        proxy.decide = lambda _insert: Answer(53)  # TYPE_MISMATCH
+        proxy.is_down = False
+        async with open_store(proxy, database, tmp_path) as store:
+            await wait_until(store, lambda store: "53" in str(store.statistics().last_error))
+            assert 1 == store.statistics().waiting
+            alter(server, database, "ADD COLUMN size Nullable(Int64)")
+            proxy.decide = lambda _insert: Fault.NONE
+            await store.delivered()
+    assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
+
+
+async def test_a_retry_makes_dead_letters_of_refused_rows(
+    server: RealServer, database: str, tmp_path: Path
+) -> None:
+    """`forebay spool retry` delivers the others, and says where the refused rows are."""
+    async with proxy_to(server) as proxy:
+        async with (
+            open_store(proxy, database, tmp_path, pages, delivery_timeout=0.0) as store,
+            open_buffers(store, pages) as buffers,
+        ):
+            proxy.is_down = True
+            await buffers[pages].enqueue_many(Page(f"/{n}", status=n) for n in range(5))
+            await buffers[pages].enqueue_delete("/9")
+            await buffers[pages].flush()
+        forget_that_blocks_were_sent(tmp_path)
+        alter(server, database, "ADD CONSTRAINT small CHECK status < 4")
+        proxy.is_down = False
+        arguments = ["spool", "retry", str(tmp_path / "app.spool.db")]
+        done = await trio.to_thread.run_sync(partial(CliRunner().invoke, command, arguments))
+    assert 0 == done.exit_code, done.output
+    assert "5 rows delivered, 1 refused, 0 wait." in done.stdout
+    assert "dead-letters list" in done.stdout
+    assert [["/0", 0], ["/1", 1], ["/2", 2], ["/3", 3]] == server.query(
+        f"SELECT url, status FROM {database}.lines FINAL ORDER BY url"
+    )
+    with closing(sqlite3.connect(tmp_path / "app.spool.db")) as raw:
+        [[entry]] = raw.execute("SELECT entry FROM forebay_dead_letters").fetchall()
+    assert "/4" in entry
