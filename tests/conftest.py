@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.examples.build_cache.clients import why_no_clients, why_no_compilers
 from tests.faults.harness import Zygote, why_no_mount, why_no_strace
+from tests.required import skip
 from tests.telemetry.collector import why_no_rotel
 from tests.telemetry.prometheus import why_no_prometheus
 
@@ -66,7 +67,7 @@ def _able(request: pytest.FixtureRequest) -> None:
         if request.node.get_closest_marker(marker):
             reason = request.getfixturevalue("_missing")(marker)
             if reason is not None:
-                pytest.skip(f"{marker}: {reason}")
+                skip(marker, reason)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from forebay.cache.object_names import object_name
 from forebay.cache.s3 import open_s3
 from tests.cache.object_servers import moto, seaweedfs, why_no_seaweedfs
 from tests.cache.tools import ODD_TEXTS, opened, transfer, worker
+from tests.required import skip
 
 TIME = 30.0
 
@@ -44,7 +45,7 @@ def server(
     if request.param == "moto":
         running = moto()
     elif reason := why_no_seaweedfs():
-        pytest.skip(f"seaweedfs: {reason}")
+        skip("seaweedfs", reason)
     else:
         running = seaweedfs(tmp_path_factory.mktemp("seaweedfs"))
     with running as url:

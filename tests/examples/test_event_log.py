@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.programs import Program, example, rows, run_section, started
+from tests.required import skip
 from tests.stores.clickhouse.real_server import RealServer, why_no_clickhouse
 from tests.telemetry.collector import free_port
 
@@ -32,7 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """Return a ClickHouse for the tests of this file."""
     reason = why_no_clickhouse()
     if reason is not None:
-        pytest.skip(f"clickhouse: {reason}")
+        skip("clickhouse", reason)
     server = RealServer(tmp_path_factory.mktemp("clickhouse"))
     server.start()
     yield server

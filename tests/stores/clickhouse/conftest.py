@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.required import skip
 from tests.stores.clickhouse.real_server import RealServer, running, why_no_clickhouse
 
 
@@ -22,7 +23,7 @@ def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealSer
     """Return the server of this process."""
     reason = why_no_clickhouse()
     if reason is not None:
-        pytest.skip(f"clickhouse: {reason}")
+        skip("clickhouse", reason)
     with running(tmp_path_factory.mktemp("clickhouse")) as server:
         yield server
 

@@ -29,11 +29,13 @@ _TIMEOUT = 120.0
 def why_no_clickhouse() -> str | None:
     """Return the reason why ClickHouse cannot run here; None if it can."""
     if importlib.util.find_spec("httpx") is None:
-        return "the extra `clickhouse` is not installed"
+        return "the extra `clickhouse` is not installed (`pip install '.[clickhouse]'`)"
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return "the package of ClickHouse is for Linux on x86-64"
     if not LIBRARY.exists() and shutil.which("npm") is None:
-        return "npm, which installs ClickHouse, is not installed"
+        return (
+            "npm, which installs ClickHouse for the tests, is not installed (`apt-get install npm`)"
+        )
     return None
 
 

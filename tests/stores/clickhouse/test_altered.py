@@ -169,9 +169,17 @@ EMPTY = "block = zeroblob(0)"
     ],
 )
 async def test_a_damaged_block_stops_its_table_and_nothing_else(
-    server: RealServer, database: str, tmp_path: Path, compression: str, damage: str
+    server: RealServer,
+    database: str,
+    tmp_path: Path,
+    compression: str,
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is not sent, or the server refuses it; it waits, and `forebay spool drop` removes it."""
+    """It is not sent, or the server refuses it; it waits, and `forebay spool drop` removes it.
+
+    This is logged once, and not at each retry.
+    """
     other = Table(Line, name="other")
     options = {"compression": compression, "delivery_timeout": 0.0}
     async with proxy_to(server) as proxy:
@@ -188,13 +196,22 @@ async def test_a_damaged_block_stops_its_table_and_nothing_else(
             raw.execute(f"UPDATE forebay_spool SET {damage} WHERE buffer = 'lines'")
             raw.commit()
         proxy.is_down = False
+        caplog.clear()
         async with open_store(proxy, database, tmp_path, **options) as store:
             await wait_until(store, lambda store: not store.statistics().tables["other"].waiting)
             await wait_until(
                 store, lambda store: bool(store.statistics().tables["lines"].last_error)
             )
             assert 3 == store.statistics().waiting
-    assert [[3]] == server.query(f"SELECT count() FROM {database}.other")
+            async with open_buffers(store, other) as buffers:
+                for number in range(10):  # meanwhile the block is tried again
+                    await buffers[other].write(Line("x", number))
+                    await wait_until(
+                        store, lambda store: not store.statistics().tables["other"].waiting
+                    )
+    found = [record for record in caplog.records if record.name.startswith("forebay")]
+    assert 1 == len([record for record in found if record.args and "lines" in record.args])
+    assert [[13]] == server.query(f"SELECT count() FROM {database}.other")
     assert [[0]] == server.query(f"SELECT count() FROM {database}.lines")
 
 

@@ -149,6 +149,40 @@ async def test_a_sharding_that_splits_keys_is_refused(
             pass
 
 
+@pytest.mark.parametrize("place", ["second", "distributed"])
+async def test_a_view_of_a_distributed_table_needs_a_window(
+    shards: tuple[RealServer, RealServer], tmp_path: Path, place: str
+) -> None:
+    """The view may be on one shard only, or read what is inserted before it is distributed."""
+    distribute(shards, place, "cityHash64(url)")
+    server = shards[1] if place == "second" else shards[0]
+    source = "pages_here" if place == "second" else "pages"
+    server.execute(
+        f"CREATE MATERIALIZED VIEW {place}.by_url ENGINE = SummingMergeTree ORDER BY url"
+        f" AS SELECT url, 1 AS rows FROM {place}.{source}"
+    )
+    with pytest.raises(SchemaError, match="remembers no tokens") as refused:
+        async with open_store(shards[0], place, tmp_path) as store, open_buffers(store, pages):
+            pass
+    assert refused.value.sql is not None
+    server.execute(refused.value.sql.rstrip(";"))
+    async with open_store(shards[0], place, tmp_path) as store, open_buffers(store, pages):
+        assert store.statistics().last_error is None
+
+
+async def test_a_partition_that_splits_keys_is_refused_on_each_shard(
+    shards: tuple[RealServer, RealServer], tmp_path: Path
+) -> None:
+    """The table that holds the rows may be on one shard only."""
+    distribute(shards, "parted", "cityHash64(url)")
+    shards[1].execute("DROP TABLE parted.pages_here SYNC")
+    sql = create_sql("parted", pages, CreateOptions(), name="pages_here")
+    shards[1].execute(sql.replace("ORDER BY", "PARTITION BY ifNull(status, 0) % 2 ORDER BY"))
+    with pytest.raises(SchemaError, match="partition"):
+        async with open_store(shards[0], "parted", tmp_path) as store, open_buffers(store, pages):
+            pass
+
+
 async def test_a_token_outside_the_window_is_forgotten(
     server: RealServer, database: str, tmp_path: Path
 ) -> None:
@@ -175,6 +209,10 @@ async def test_a_token_outside_the_window_is_forgotten(
             "200 OK\r\nX-ClickHouse-Format: JSON",
             '{"data": [{"version": "24.7.9.1"}]}',
             "24.7.9.1 is older than 24.8",
+        ),
+        *(
+            ("200 OK\r\nX-ClickHouse-Format: JSON", body, "does not answer")
+            for body in ("5", "{}", '{"data": []}', '{"data": [1]}', '{"data": [{"version": "x"}]}')
         ),
     ],
 )

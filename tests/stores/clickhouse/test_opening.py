@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import ssl
 from collections.abc import Iterator
@@ -249,6 +250,19 @@ async def test_a_file_that_is_no_spool_is_refused(tmp_path: Path, kind: str) -> 
         async with open_clickhouse("http://127.0.0.1:1", spool=path):
             pass
     assert before == path.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [3_000, 4_096])
+async def test_a_damaged_spool_is_refused_with_what_to_do(tmp_path: Path, kept: int) -> None:
+    """It may be cut within its first page, or after it."""
+    path = tmp_path / "app.spool.db"
+    async with open_clickhouse("http://127.0.0.1:1", spool=path):
+        pass
+    os.truncate(path, kept)
+    with pytest.raises(StoreError, match=r"\.recover"):
+        async with open_clickhouse("http://127.0.0.1:1", spool=path):
+            pass
+    assert kept == path.stat().st_size
 
 
 async def test_a_missing_folder_is_named(tmp_path: Path) -> None:

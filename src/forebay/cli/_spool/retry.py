@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,6 @@ from forebay.cli._spool.files import failures, inspect, read_contents, spool_arg
 from forebay.stores.clickhouse import (
     ClickHouseStatistics,
     ClickHouseStore,
-    DeliveryStatistics,
     open_clickhouse,
 )
 
@@ -53,13 +53,17 @@ def retry_command(
     \b
     Exit codes:
       0    nothing waits any more
-      1    something still waits; the last error is printed
+      1    something still waits; the last errors are printed
       2    wrong usage, a program uses the spool, or it cannot be read
       130  interrupted by SIGINT: what was not delivered still waits
     """  # noqa: D301  # \\b is an escape of click's
     contents = inspect(spool, read_contents, 0)
 
-    async def deliver() -> DeliveryStatistics:
+    # Otherwise Python prints the store's warnings, which the end of the command has too.
+    logger = logging.getLogger("forebay")
+    logger.addHandler(logging.NullHandler())
+
+    async def deliver() -> ClickHouseStatistics:
         async with open_clickhouse(
             contents.server,
             database=contents.database,
@@ -85,14 +89,15 @@ def retry_command(
                 "refused": end.refused,
                 "waiting": end.waiting,
                 "last_error": end.last_error,
+                "errors": {name: table.last_error for name, table in end.tables.items()},
             }
         )
     else:
         echo(f"{end.delivered:,} rows delivered, {end.refused:,} refused, {end.waiting:,} wait.")
         if end.refused:
             echo("The refused rows are dead letters: see `forebay dead-letters list`.")
-        if end.last_error is not None:
-            echo(end.last_error, err=True)
+        for text, names in _errors(end).items():
+            echo(f"{', '.join(names)}: {text}", err=True)
     if end.waiting:
         raise SystemExit(1)
 
@@ -119,6 +124,15 @@ async def _deliver(store: ClickHouseStore) -> None:
         nursery.cancel_scope.cancel()
     for error in errors:
         raise error
+
+
+def _errors(statistics: ClickHouseStatistics) -> dict[str, list[str]]:
+    """Return the last errors, each with the names of the tables that have it."""
+    found: dict[str, list[str]] = {}
+    for name, table in statistics.tables.items():
+        if table.last_error is not None:
+            found.setdefault(table.last_error, []).append(name)
+    return found
 
 
 def _is_blocked(statistics: ClickHouseStatistics) -> bool:

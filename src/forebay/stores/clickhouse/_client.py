@@ -92,6 +92,7 @@ class Client:
             raise ImportError(
                 "open_clickhouse needs httpx; install it with `pip install 'forebay[clickhouse]'`"
             ) from error
+        self.user = user
         self._httpx = httpx
         # A class that is derived from the class of a library that may be missing.
         self._body_type: Any = type("Body", (_Body, httpx.AsyncByteStream), {})
@@ -145,10 +146,9 @@ class Client:
             limit=_MAX_RESULT,
         )
         try:
-            rows: list[dict[str, Any]] = json.loads(answer)["data"]
+            return [dict(row) for row in json.loads(answer)["data"]]
         except (ValueError, TypeError, KeyError, RecursionError):
             raise _not_clickhouse("UnexpectedAnswer", answer) from None
-        return rows
 
     async def execute(self, sql: str, *, timeout: float) -> None:  # noqa: ASYNC109  # see query
         """Execute a statement without a result. Arguments and errors are those of `query`."""

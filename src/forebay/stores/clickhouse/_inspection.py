@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from forebay.stores.clickhouse._client import Client, version_numbers
 from forebay.stores.clickhouse._declared import full_name
-from forebay.stores.clickhouse._failures import ServerError
+from forebay.stores.clickhouse._failures import NoAnswerError, ServerError
 from forebay.stores.clickhouse._server_types import call_arguments, quote_text, unquote_name
 
 OLDEST: Final = (24, 8)
@@ -69,6 +69,10 @@ class Found:
         parts: the tables that hold its rows: itself, or one per shard.
         sharding: the sharding expression of a Distributed table; None for other engines.
         view_targets: the tables to which materialized views write what is inserted.
+        has_views: whether views read what is inserted, also if their targets cannot be seen.
+        hidden: the quoted names of views, and of targets of views, that the user cannot see.
+        user: the name of the user.
+        has_database: whether the user can see the database.
     """
 
     columns: Mapping[str, FoundColumn]
@@ -76,9 +80,9 @@ class Found:
     sharding: str | None
     view_targets: Sequence[FoundTable]
     has_views: bool
-    """Whether views read what is inserted, also if their targets cannot be seen."""
+    hidden: Sequence[str] = ()
+    user: str = ""
     has_database: bool = True
-    """Whether the user can see the database."""
 
     @property
     def has_views_or_shards(self) -> bool:
@@ -102,9 +106,12 @@ class Inspector:
         self._timeout = timeout
 
     async def version(self) -> str:
-        """Return the version of the server."""
-        [row] = await self._query("SELECT version() AS version")
-        return str(row["version"])
+        """Return the version of the server, which begins with two numbers."""
+        rows = await self._query("SELECT version() AS version")
+        found = str(rows[0].get("version")) if rows else ""
+        if not _VERSION.match(found):
+            raise NoAnswerError("UnexpectedAnswer", f"{found!r} is no version of ClickHouse")
+        return found
 
     async def has_aggregate(self, function: str) -> bool:
         """Return whether a column may have a function as its `SimpleAggregateFunction`."""
@@ -123,38 +130,45 @@ class Inspector:
         columns = await self._query(
             f"SELECT name, type, default_kind FROM system.columns WHERE {where} ORDER BY position"
         )
-        if not columns:
+        tables = await self._tables(_local, database, name)
+        if not columns or not tables:  # the table may have been dropped between the two queries
             databases = await self._query(
                 f"SELECT name FROM system.databases WHERE name = {quote_text(database)}"
             )
             return Found({}, (), None, (), has_views=False, has_database=bool(databases))
-        [row] = await self._tables("system.tables", database, name)
+        [row] = tables
         sharding, parts = None, [row]
         if row["engine"] == "Distributed":
-            arguments = _distributed_arguments(row["engine_full"])
-            cluster, remote_database, remote_name, *rest = arguments
+            cluster, remote_database, remote_name, *rest = _distributed_arguments(
+                row["engine_full"]
+            )
             sharding = rest[0] if rest else ""
-            tables = f"cluster({quote_text(cluster)}, system.tables)"
-            parts = await self._tables(tables, remote_database, remote_name)
+            parts = await self._tables(_on(cluster), remote_database, remote_name)
+        read = [row] if sharding is None else [row, *parts]
+        targets, hidden = await self._follow_views(read)
         defaults = await self._defaults()
-        targets = await self._view_targets(parts)
         return Found(
             {c["name"]: FoundColumn(c["type"], c["default_kind"]) for c in columns},
             [await self._found_table(part, defaults) for part in parts],
             sharding,
             [await self._found_table(target, defaults) for target in targets],
-            has_views=any(part["dependencies_table"] for part in (row, *parts)),
+            has_views=any(table["dependencies_table"] for table in read),
+            hidden=hidden,
+            user=self._client.user,
         )
 
     async def _query(self, sql: str) -> list[dict[str, Any]]:
         return await self._client.query(sql, timeout=self._timeout)
 
-    async def _tables(self, source: str, database: str, name: str) -> list[dict[str, Any]]:
-        return await self._query(
+    async def _tables(self, source: _Source, database: str, name: str) -> list[dict[str, Any]]:
+        """Return what system.tables says about a table, once per server of the source."""
+        rows = await self._query(
             f"SELECT database, name, engine, engine_full, sorting_key, partition_key, uuid, "
-            f"create_table_query, dependencies_database, dependencies_table FROM {source} "
+            f"create_table_query, dependencies_database, dependencies_table "
+            f"FROM {source('tables')} "
             f"WHERE database = {quote_text(database)} AND name = {quote_text(name)}"
         )
+        return [{**row, "source": source} for row in rows]
 
     async def _defaults(self) -> dict[str, str]:
         names = (
@@ -176,7 +190,7 @@ class Inspector:
         is_merge_tree = row["engine"].endswith("MergeTree")
         prefix = "" if replicated else "non_"
         columns = await self._query(
-            f"SELECT name FROM system.columns WHERE is_in_partition_key "
+            f"SELECT DISTINCT name FROM {row['source']('columns')} WHERE is_in_partition_key "
             f"AND database = {quote_text(row['database'])} AND table = {quote_text(row['name'])}"
         )
         return FoundTable(
@@ -193,26 +207,51 @@ class Inspector:
             syncs=replicated or bool(setting("fsync_after_insert")),
         )
 
-    async def _view_targets(self, sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return the tables to which views write, also views of views."""
-        targets: dict[tuple[str, str], dict[str, Any]] = {}
-        waiting = list(sources)
+    async def _follow_views(
+        self, tables: Sequence[dict[str, Any]]
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the tables to which views write, also views of views, and what is hidden."""
+        targets: list[dict[str, Any]] = []
+        hidden: list[str] = []
+        known: set[tuple[str, str]] = set()
+
+        async def look_up(source: _Source, database: str, name: str) -> list[dict[str, Any]]:
+            if (database, name) in known:
+                return []
+            known.add((database, name))
+            found = await self._tables(source, database, name)
+            if not found:
+                hidden.append(full_name(database, name))
+            return found
+
+        waiting = list(tables)
         while waiting:
-            source = waiting.pop()
-            dependents = zip(
-                source["dependencies_database"], source["dependencies_table"], strict=True
-            )
-            for database, name in dependents:
-                for view in await self._tables("system.tables", database, name):
+            table = waiting.pop()
+            source = table["source"]
+            names = zip(table["dependencies_database"], table["dependencies_table"], strict=True)
+            for database, name in names:
+                for view in await look_up(source, database, name):
                     target = _view_target(view)
-                    if target is None or target in targets:
-                        continue
-                    for found in await self._tables("system.tables", *target):
-                        targets[target] = found
-                        waiting.append(found)
-        return list(targets.values())
+                    if target is not None:
+                        found = await look_up(source, *target)
+                        targets += found
+                        waiting += found
+        return targets, hidden
 
 
+_Source: TypeAlias = Callable[[str], str]
+"""Returns where a system table is read."""
+
+
+def _local(table: str) -> str:
+    return f"system.{table}"
+
+
+def _on(cluster: str) -> _Source:
+    return lambda table: f"cluster({quote_text(cluster)}, system.{table})"
+
+
+_VERSION: Final = re.compile(r"\d+\.\d+")
 _NAME: Final = r"(`(?:[^`\\]|\\.)+`|\w+)"
 _TO: Final = re.compile(
     rf"CREATE MATERIALIZED VIEW {_NAME}\.{_NAME}(?: UUID '[^']*')? TO {_NAME}\.{_NAME}"

@@ -151,8 +151,9 @@ class Relay:
             try:
                 found = await self._relay_one()
             except StoreError as error:
+                if self.last_error != str(error):
+                    _logger.error("table %r: the spool cannot be used: %s", self.name, error)  # noqa: TRY400  # the text says all
                 self.state, self.last_error = RelayState.RETRYING, str(error)
-                _logger.error("table %r: the spool cannot be used: %s", self.name, error)  # noqa: TRY400  # the text says all
                 await self._pause(self._options.retry.max_delay)
                 continue
             if not found:

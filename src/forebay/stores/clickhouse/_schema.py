@@ -85,6 +85,14 @@ def check_table(
                     set_window(view, options),
                 )
             )
+    problems += [
+        Problem(
+            f"a materialized view reads or writes {name}, which does not exist or which the user "
+            f"has no right to see, so it is unknown whether it remembers tokens",
+            f"GRANT SHOW TABLES ON {name} TO {quote_name(found.user)}",
+        )
+        for name in found.hidden
+    ]
     if problems:
         lines = [f"- {problem.text}" for problem in problems]
         statements = [problem.sql for problem in problems if problem.sql is not None]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -16,7 +18,7 @@ from forebay._protection import run_to_end
 from forebay.stores.clickhouse import _spool_table as rows
 from forebay.stores.clickhouse._spool import Spool, Synchronous
 from forebay.stores.clickhouse._spool_schema import check_spool, create_tables
-from forebay.stores.sqlite._errors import SQLITE_ERRORS, store_errors
+from forebay.stores.sqlite._errors import SQLITE_ERRORS, code_name, failure_code
 from forebay.stores.sqlite._files import DatabaseFiles, use_wal
 
 
@@ -50,16 +52,14 @@ async def open_spool(
     """
     owned = await trio.to_thread.run_sync(lock_spool, path)
     try:
-        try:
+        with _opening_errors(path):
             connection = await sqlite.Connection.open(
                 path,
                 pragmas={"synchronous": synchronous},
                 configure=partial(check_spool, path=path),
             )
-        except SQLITE_ERRORS as error:
-            raise StoreError(f"the spool {path!r} cannot be opened: {error}") from error
         try:
-            with store_errors(path):
+            with _opening_errors(path):
                 await connection.run(use_wal, path)
                 await connection.transaction(create_tables, path, server, database)
                 sizes = await connection.run(rows.sizes)
@@ -76,6 +76,27 @@ async def open_spool(
             await run_to_end(connection.aclose)
     finally:
         os.close(owned)
+
+
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+@contextmanager
+def _opening_errors(path: str) -> Generator[None, None, None]:
+    """Raise SQLite's errors as StoreError, with what to do about a damaged file."""
+    try:
+        yield
+    except SQLITE_ERRORS as error:
+        advice = ""
+        if failure_code(error) in _DAMAGED:
+            advice = (
+                f"; to read what is left of it, run `sqlite3 {path} .recover`. To start with an "
+                f"empty spool, move the file and those with -wal and -shm away: what waits in it "
+                f"is not delivered then"
+            )
+        raise StoreError(
+            f"the spool {path!r} cannot be opened: {error} ({code_name(error)}){advice}"
+        ) from error
 
 
 def lock_spool(path: str) -> int:
