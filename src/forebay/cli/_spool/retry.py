@@ -60,8 +60,8 @@ def retry_command(
     contents = inspect(spool, read_contents, 0)
 
     # Otherwise Python prints the store's warnings, which the end of the command has too.
-    logger = logging.getLogger("forebay")
-    logger.addHandler(logging.NullHandler())
+    above = logging.getLogger("forebay")
+    above.addHandler(logging.NullHandler())
 
     async def deliver() -> ClickHouseStatistics:
         async with open_clickhouse(
