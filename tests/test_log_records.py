@@ -42,6 +42,8 @@ def records(module: str) -> Iterator[Record]:
     names = dict(loggers(module, tree))
     for node in ast.walk(tree):
         match node:
+            case ast.Call(ast.Attribute(ast.Name(), "addHandler")):
+                pass
             case ast.Call(ast.Attribute(ast.Name(name), level), args) if name in names:
                 text = ast.literal_eval(args[0])
                 yield names[name], LEVELS[level], re.sub(r"%[.\d]*[a-z]", "…", text)
