@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from docutils import nodes
@@ -163,6 +164,22 @@ def resolve_private_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, content)
 
 
+def show_examples(app: Sphinx, page: str, source: list[str]) -> None:
+    """Let the page of the examples have their README and their programs, which GitHub links."""
+    if page != "examples":
+        return
+    folder = Path(app.srcdir).parent / "examples"
+    text = (folder / "README.md").read_text()
+    text = text.replace("](build_cache/__main__.py)", "](build-cache.md)")
+    text = re.sub(r"\]\((\w+)\.py\)", r"](#\1py)", text)
+    text = text.replace("](../docs/", "](")
+    for program in sorted(folder.glob("*.py")):
+        text += f"\n## {program.name}\n\n```python\n{program.read_text()}```\n"
+        app.env.note_dependency(program)
+    app.env.note_dependency(folder / "README.md")
+    source[0] = text
+
+
 def name_other_files(app: Sphinx, page: str, source: list[str]) -> None:
     """Name a file outside the site, to which GitHub shows a link."""
     del app, page
@@ -231,6 +248,7 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", show_signature)
     app.connect("sphinx-click-process-description", show_help)
     app.connect("sphinx-click-process-options", show_options)
+    app.connect("source-read", show_examples)
     app.connect("source-read", name_other_files)
     app.connect("missing-reference", resolve_private_name)
     app.add_post_transform(LinkPublicNames)

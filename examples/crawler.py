@@ -1,7 +1,6 @@
 """Crawl one site, and keep the status and the title of each page. A stopped crawl can be resumed.
 
-The table is also the set of known pages: `buffer.get` finds those that are not committed yet. So
-each page is fetched once, and the memory of the crawler does not grow with the site.
+The table is also the set of known pages: `buffer.get` finds those that are not committed yet.
 """
 
 import signal
@@ -116,4 +115,6 @@ async def main(database: str, start: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: crawler.py DATABASE URL")
     trio.run(main, sys.argv[1], sys.argv[2])

@@ -1,7 +1,6 @@
 """A job queue in a SQLite file: a job hashes a file. Any number of processes may work on it.
 
-A worker leases a job. If it is killed, the lease ends and another worker leases the job. The result
-and the end of a job are one transaction, so each job has one result.
+The lease of a worker that is killed ends. The result and the end of a job are one transaction.
 """
 
 import enum
@@ -116,4 +115,6 @@ async def main(database: str, paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: job_queue.py DATABASE [FILE…]: add files, or work")
     trio.run(main, sys.argv[1], sys.argv[2:])

@@ -1,7 +1,6 @@
 """Collect metrics over HTTP. The table has one row per metric and minute.
 
-Programs send samples with `POST /samples`. Samples of the same row are merged in memory, so the
-database executes one upsert for thousands of them.
+Programs send samples with `POST /samples`. Those of one row are merged in memory, into one upsert.
 """
 
 import signal
@@ -116,4 +115,6 @@ async def main(database: str, bind: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: metrics_collector.py DATABASE HOST:PORT")
     trio.run(main, sys.argv[1], sys.argv[2])
