@@ -5,12 +5,11 @@ from __future__ import annotations
 import enum
 import logging
 import math
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -19,13 +18,10 @@ from forebay._options import JITTER, RetryPolicy
 from forebay._portable import Portable
 from forebay.stores import DeliveryObserver
 from forebay.stores.clickhouse._client import Client
-from forebay.stores.clickhouse._compression import decompress
-from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._failures import Meaning, NoAnswerError, ServerError
-from forebay.stores.clickhouse._native import Block
+from forebay.stores.clickhouse._replacement import BlockReplacer, TableNow
 from forebay.stores.clickhouse._spool import Outgoing, Spool
 from forebay.stores.clickhouse._spool_table import Spooled
-from forebay.stores.sqlite import _dead_letter_table as dead_letters
 
 _logger = logging.getLogger(__name__)
 
@@ -75,19 +71,6 @@ class NotVerifiedError(Portable, Exception):
         self.summary = message
 
 
-class TableNow(NamedTuple):
-    """What a table in the server is now.
-
-    Attributes:
-        encoder: encodes for the types that its columns have.
-        has_views: whether an error can leave a part of a block in a table, because of materialized
-            views or shards.
-    """
-
-    encoder: BlockEncoder
-    has_views: bool
-
-
 class Relay:
     """Sends the blocks of one table, in order.
 
@@ -117,8 +100,6 @@ class Relay:
         self.state = RelayState.IDLE
         self.delivered = 0
         """The number of rows that the server has acknowledged."""
-        self.refused = 0
-        """The number of rows that the server refused, and that are dead letters."""
         self.requests = 0
         """The number of INSERTs that were sent."""
         self.retries = Counter[str]()
@@ -127,13 +108,18 @@ class Relay:
         self._spool = spool
         self._client = client
         self._options = options
-        self._look_up = look_up
+        self._replacer = BlockReplacer(name, spool, look_up)
         self._verify = verify
         self._observers = observers
         self._work = trio.Event()
         self._hurry = trio.Event()
         self._progress = trio.Event()
         self._last_start = -math.inf
+
+    @property
+    def refused(self) -> int:
+        """The number of rows that the server refused, and that are dead letters."""
+        return self._replacer.refused
 
     def wake(self) -> None:
         """Look for blocks now."""
@@ -282,59 +268,9 @@ class Relay:
             await self._hurry.wait()
 
     async def _replace(self, row: Spooled, stored: bytes, error: Exception) -> bool:
-        """Replace a block by blocks that the server may accept, if the error is of that kind.
-
-        Returns:
-            Whether it was replaced. If not, the same block must be sent again.
-        """
-        meaning = error.meaning if isinstance(error, ServerError) else None
-        if meaning not in (Meaning.ROW, Meaning.TYPES):
-            return False
-        table = await self._look_up()
-        if table is None or (meaning is Meaning.ROW and table.has_views):
-            return False
+        """Replace a refused block, if that can help. If not, the same block must be sent again."""
         try:
-            block = Block.from_bytes(decompress(stored, row.compression), row.layout)
-            encoder = table.encoder.of_block(block)
-            if meaning is Meaning.TYPES:
-                if encoder.types == table.encoder.types:
-                    return False  # a view has other types
-                await self._spool.replace(row, [table.encoder.encode_again(block, encoder)])
-                return True
-            await self._split(row, block, encoder, error)
+            return await self._replacer.replace(row, stored, error)
         except ValueError as problem:
             self.last_error = f"{error} (and the block cannot be changed: {problem})"
             return False
-        return True
-
-    async def _split(
-        self, row: Spooled, block: Block, encoder: BlockEncoder, error: Exception
-    ) -> None:
-        """Replace a refused block by its halves, or by a dead letter if it is one row.
-
-        Raises:
-            ValueError: the block is damaged.
-        """
-        code = f"CLICKHOUSE_{error.code}" if isinstance(error, ServerError) else "CLICKHOUSE"
-        halves = encoder.split(block) if block.rows > 1 else []
-        operations = [] if halves else encoder.decode(block)
-
-        def insert(raw: sqlite3.Connection) -> None:
-            for operation in operations:
-                dead_letters.insert(
-                    raw,
-                    encoder.table,
-                    operation,
-                    code=code,
-                    message=str(error),
-                    attempts=row.attempts + 1,
-                )
-
-        await self._spool.replace(row, halves, insert)
-        self.refused += len(operations)
-        if operations:
-            _logger.error(
-                "table %r: ClickHouse refused a row, which is a dead letter in the spool now (%s)",
-                self.name,
-                code,
-            )
