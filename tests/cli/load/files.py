@@ -570,6 +570,31 @@ BROKEN = [
         "first rows; --type id TEXT loads the column as text",
         exit_code=2,
     ),
+    loads(
+        "two exports of Excel joined by cat",
+        "both.csv",
+        2 * "\ufeffid,name\n1,a\n",
+        "id INTEGER, name TEXT",
+        [(1, "a")],
+        message="line 3: the line begins with a byte order mark; were files joined? load each of "
+        "them",
+        exit_code=2,
+    ),
+    refused(
+        "semicolons below a header with a comma",
+        "names.csv",
+        lines("id;name, first name", "1;Ada"),
+        "line 2: the row has 1 cell; expected 2, as in the header; if the delimiter is ';', name "
+        "it: --delimiter ';'",
+    ),
+    loads(
+        "an export of MySQL whose NULL nobody names",
+        "people.tsv",
+        lines("id\tname", "1\t\\N"),
+        "id INTEGER, name TEXT",
+        [(1, "\\N")],
+        message="--null '\\N' loads them as NULL",
+    ),
 ]
 
 FILES = [*SPREADSHEETS, *LOGS, *ANSWERS, *DUMPS, *BROKEN]

@@ -133,3 +133,15 @@ def test_nested_objects_are_flattened_on_request() -> None:
     [(_, row), (_, message)] = parsed(text, flatten=True)
     assert {"a_b": 1, "a_c_d": [{"x": 2}], "e": {}} == row
     assert "after --flatten, two values have the key 'a_b'" == message
+
+
+@pytest.mark.parametrize(
+    ("text", "objects"), [("[_]", 0), ("[_{}_,_{}_]_", 2), ("_{}_{}_", 2), ("_", 0)]
+)
+def test_spaces_between_objects_may_be_longer_than_an_object(
+    text: str, objects: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No memory is needed for them, and the reading goes on after them."""
+    monkeypatch.setattr("forebay.cli._load.lines.BLOCK_BYTES", 8)
+    spaces = 50 * " " + 50 * "\n"
+    assert objects == len(parsed(text.replace("_", spaces), max_line_bytes=10))

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from forebay._errors import format_count
 from forebay.cli._load.column_names import untitled
 from forebay.cli._load.reading import Sample
 
+_DUMPED_NULL = "\\N"
+"""How MySQL and PostgreSQL write NULL in the files that they export."""
 
-def find_advice(sample: Sample) -> Iterator[str]:
+
+def find_advice(sample: Sample, nulls: Collection[str]) -> Iterator[str]:
     """Yield messages about an input that is probably not what a person means to load.
 
     Args:
         sample: the first rows.
+        nulls: the texts that mean NULL.
     """
     for chunk in sample.chunks:
         if chunk.header is not None:
             yield from _of_header(chunk.source, chunk.header)
             break
+    if _DUMPED_NULL not in nulls:
+        yield from _of_dumped_null(sample)
     rows: list[Any] = [row for chunk in sample.chunks for row in chunk.rows[:2]]
     if len(rows) == 1 and sample.ended and isinstance(rows[0], dict):
         yield from _of_object(rows[0])
@@ -33,6 +39,16 @@ def _of_header(source: str, header: Sequence[str]) -> Iterator[str]:
             f"{source}: most columns have no name in the first line; if the header is in a later "
             f"one, such as line 3, run: tail -n +3 FILE | forebay load - ..."
         )
+
+
+def _of_dumped_null(sample: Sample) -> Iterator[str]:
+    for chunk in sample.chunks:
+        if chunk.header is not None and any(_DUMPED_NULL in row for row in chunk.rows):
+            yield (
+                f"{chunk.source}: some cells are {_DUMPED_NULL}, as databases export NULL, and "
+                f"are loaded as text; --null '{_DUMPED_NULL}' loads them as NULL"
+            )
+            return
 
 
 def _of_object(row: Mapping[str, Any]) -> Iterator[str]:

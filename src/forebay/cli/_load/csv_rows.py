@@ -17,7 +17,12 @@ from typing import Any
 from forebay._errors import format_count
 from forebay.cli._errors import InputError
 from forebay.cli._load.column_names import describe_duplicate, untitled
-from forebay.cli._load.dialects import Dialect, describe_delimiter, find_dialect
+from forebay.cli._load.dialects import (
+    Dialect,
+    describe_delimiter,
+    find_dialect,
+    find_other_delimiter,
+)
 from forebay.cli._load.limits import LONG, MOST_CELLS, count_outside
 from forebay.cli._load.lines import Lines
 from forebay.cli._load.options import InputOptions
@@ -136,6 +141,9 @@ def _width_hint(row: list[str], width: int, dialect: Dialect) -> str:
     if quote and any(cell.startswith(f" {quote}") for cell in row):
         return "a quote after a space does not begin a quoted cell; --sniff skips spaces"
     if len(row) < width:
+        other = None if dialect.is_certain or len(row) > 1 else find_other_delimiter(row[0])
+        if other is not None:
+            return f"if the delimiter is {other}, name it: --delimiter {other}"
         return "--short-rows pad fills it with NULL"
     if not quote:
         return "--quotechar names the quote character of cells with a delimiter in them"

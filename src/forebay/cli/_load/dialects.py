@@ -117,11 +117,16 @@ def describe_delimiter(header: tuple[str, ...], dialect: Dialect) -> str | None:
     if dialect.is_certain or len(header) != 1:
         return None
     [name] = header
-    found = next((other for other in "\t;|," if other in name), None)
-    if found is None or found == dialect.delimiter:
+    other = find_other_delimiter(name.replace(dialect.delimiter, ""))
+    if other is None:
         return None
-    shown = "'\\t'" if found == "\t" else f"'{found}'"
     return (
-        f"there is one column, named {name!r}; name its delimiter, such as --delimiter {shown}, or "
+        f"there is one column, named {name!r}; name its delimiter, such as --delimiter {other}, or "
         f"use --sniff; --delimiter '{dialect.delimiter}' loads one column".replace("\t", "\\t")
     )
+
+
+def find_other_delimiter(cell: str) -> str | None:
+    """Return a delimiter that is in a cell, as a person writes it in a shell, or None."""
+    found = next((other for other in "\t;|," if other in cell), None)
+    return None if found is None else repr(found)

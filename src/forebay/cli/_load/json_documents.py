@@ -24,7 +24,7 @@ from forebay.cli._load.lines import ENCODING_ADVICE, read_block
 from forebay.cli._load.options import InputOptions
 from forebay.cli._load.records import Record, Records
 
-_BETWEEN = re.compile(r"[ \t\r\n]*(,?)[ \t\r\n]*")
+_SPACE = re.compile(r"[ \t\r\n]*")
 _LONGEST_TOKEN = 16
 """Characters. An error nearer to the end of what has been read may be a token that goes on."""
 _STEP = 1024 * 1024
@@ -71,32 +71,35 @@ class _Document:
             InputError: the input cannot be read, or is not JSON. The objects after the error are
                 not found, since it does not say where the next one begins.
         """
-        opened = closed = False
+        opened = closed = comma = False
         count = 0
         while True:
-            between = _BETWEEN.match(self._text, self._at)
-            end, comma = (between.end(), between.group(1)) if between else (self._at, "")
-            if end == len(self._text) and not self._ended:
+            space = _SPACE.match(self._text, self._at)
+            self._advance(space.end() if space else self._at)
+            following = self._text[self._at : self._at + 1]
+            if not following:
+                if self._ended:
+                    break
                 yield from self._wait(1)
                 continue
-            self._advance(end)
-            following = self._text[end : end + 1]
-            if not following:
-                break
             if closed:
                 raise self._error("text follows the end of the array; expected one array")
-            if not opened and not count and following == "[":
+            if following == "," and not comma:
+                comma = True
+                self._advance(self._at + 1)
+            elif not opened and not count and not comma and following == "[":
                 opened = True
-                self._advance(end + 1)
+                self._advance(self._at + 1)
             elif opened and not comma and following == "]":
                 closed = True
-                self._advance(end + 1)
+                self._advance(self._at + 1)
             elif comma and opened and count and following == "]":
                 raise self._error("a comma follows the last object; remove it")
-            elif bool(comma) != (opened and count > 0) or following == "]":
+            elif comma != (opened and count > 0) or following == "]":
                 raise self._error("a comma is missing or too many between two objects")
             else:
                 count += 1
+                comma = False
                 yield from self._object()
         if opened and not closed:
             raise self._error("the array does not end; is the file complete?")

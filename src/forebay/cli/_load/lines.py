@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import codecs
+
 from forebay.cli._errors import InputError
 from forebay.cli._load.encodings import Utf8Stream, describe_bad_byte
 from forebay.cli._load.limits import LONG
 from forebay.cli._load.records import RowTooLongError
 from forebay.cli._load.sources import READ_ERRORS, read_problem
 
+_MARK = "\ufeff"
 BLOCK_BYTES = 128 * 1024
 
 ENCODING_ADVICE = "; if the input has another encoding, name it with --encoding, such as cp1252"
 _NUL_ADVICE = (
     "; if the input has another encoding, name it with --encoding, such as utf-16-le or utf-16-be"
 )
+_MARK_ADVICE = (
+    "; were files joined? load each of them: forebay load FILE FILE ..., or remove the mark: "
+    "sed 's/^\\xEF\\xBB\\xBF//' FILE | forebay load - ..."
+)
 
 
 class Lines:
     """An iterator over the lines of a stream, with their line ends.
 
-    A line that is not text or contains a NUL is returned too, and `fault` describes it. A reader
-    whose rows span lines must see every line: it would read the rest of a bad row as new rows.
+    A line that is not text, contains a NUL or begins with a byte order mark, which nobody sees, is
+    returned too, and `fault` describes it. A reader whose rows span lines must see every line: it
+    would read the rest of a bad row as new rows.
 
     Args:
         stream: the bytes, in UTF-8.
@@ -86,7 +94,7 @@ class Lines:
 
         Returns:
             The lines, together no longer than a line may be; None if they are longer, one of them
-            is not text, or the input ends.
+            may have a fault, or the input ends.
 
         Raises:
             InputError: the stream cannot be read, or a line is too long.
@@ -96,7 +104,9 @@ class Lines:
             self._ready.clear()
         if not self._block:
             self._fill()
-        if not 0 < len(self._block) <= min(self.limit, LONG) or b"\0" in self._block:
+        if not 0 < len(self._block) <= min(self.limit, LONG):
+            return None
+        if b"\0" in self._block or codecs.BOM_UTF8 in self._block:
             return None
         try:
             return self._block.decode()
@@ -150,6 +160,8 @@ class Lines:
         if "\0" in text:
             place = text.index("\0") + 1
             self.fault = f"character {place} of the line is NUL; expected text{_NUL_ADVICE}"
+        if text.startswith(_MARK):
+            self.fault = f"the line begins with a byte order mark{_MARK_ADVICE}"
         return text
 
     def _describe(self, raw: bytes, start: int) -> str:

@@ -117,7 +117,7 @@ class _Load:
         if not self._sample.rows and not has_header_alone(self._sample):
             reject_all(self._sample, self._rejected)
             return
-        for advice in find_advice(self._sample):
+        for advice in find_advice(self._sample, request.nulls):
             self._display.warn(advice)
         plan = await self._plan(before)
         if before.columns and not request.table.alter:
