@@ -102,6 +102,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     workflows = [str(path) for path in Path(".github", "workflows").iterdir()]
     session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--offline", "--quiet", *workflows)
 
 
 @nox.session
