@@ -57,8 +57,8 @@ def _test(session: nox.Session) -> None:
     # on the version of Python. They run on one version, so that the session takes minutes.
     first = session.python == PYTHONS[0]
     outside = "clickhouse or compilers or prometheus or root or rotel or slow or strace"
-    # `cache-storage` and `cache-clients` are sessions of their own.
-    elsewhere = "cacheclients or seaweedfs"
+    # `cache-storage`, `cache-clients` and `clickhouse-versions` are sessions of their own.
+    elsewhere = "cacheclients or chdb or seaweedfs"
     selected = ["-m", f"not ({elsewhere})" if first else f"not ({elsewhere} or {outside})"]
     if not first and not session.posargs:
         selected += ["--ignore=tests/examples"]
@@ -184,6 +184,15 @@ def clickhouse_chaos(session: nox.Session) -> None:
     """
     session.install(".[clickhouse]", *group("tests"))
     session.run("python", "-m", "torture.clickhouse", *session.posargs)
+
+
+@nox.session(name="clickhouse-versions")
+def clickhouse_versions(session: nox.Session) -> None:
+    """Test what the ClickHouse store executes on versions 24.8 and 25.5, in process by chdb."""
+    session.env["TESTS_REQUIRE"] = "chdb"
+    for version in ("2.1.1", "3.6.0"):
+        session.install(".[clickhouse]", *group("tests"), f"chdb=={version}", "pandas", "pyarrow")
+        session.run("pytest", "tests/stores/clickhouse/test_older_versions.py", *session.posargs)
 
 
 @nox.session

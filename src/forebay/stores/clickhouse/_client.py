@@ -187,7 +187,8 @@ class Client:
             raise _not_clickhouse("UnexpectedAnswer", answer)
         if _NO_ROWS.search(summary):
             raise NoAnswerError(
-                "NoRows", "ClickHouse got an INSERT without rows: what is between lost its body"
+                "NoRows",
+                "ClickHouse got the INSERT without its rows: a proxy in between may have lost them",
             )
 
     async def _post(

@@ -67,7 +67,7 @@ def window_problems(
         return []
     if part.window == 0:
         text = (
-            "it remembers no tokens of INSERTs, so a block that is sent again would be twice there"
+            "it remembers no tokens of INSERTs, so a block that is sent again would be there twice"
         )
         return [Problem(text, set_window(part, options))]
     if kind_of(table) is Kind.REPLACE:

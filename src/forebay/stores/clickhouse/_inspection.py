@@ -17,7 +17,8 @@ OLDEST: Final = (24, 8)
 
 
 _NO_FUNCTION: Final = (36, 63)
-"""BAD_ARGUMENTS, since it is not allowed in such a column, and UNKNOWN_AGGREGATE_FUNCTION."""
+"""The codes for a function that no `SimpleAggregateFunction` may have (BAD_ARGUMENTS), and for one
+that does not exist (UNKNOWN_AGGREGATE_FUNCTION)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,8 @@ def new_token() -> str:
 
 
 ROOM: Final = 1 << 20
-"""The places from a block to the next one: more than it has rows, each of which may become a part
-of its own (`MAX_ROWS`)."""
+"""How far apart the places of two blocks are. A block may be split into as many parts as it has
+rows, at most `MAX_ROWS`, and each part needs a place before that of the next block."""
 
 _NEXT_PLACE: Final = f"""(
     SELECT coalesce(max(seq), 0) + 1 FROM main.sqlite_sequence WHERE name = 'forebay_spool'

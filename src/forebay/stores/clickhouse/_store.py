@@ -118,7 +118,7 @@ class ClickHouseStore(Store):
         )
 
     def observe_deliveries(self, observer: DeliveryObserver) -> None:
-        """Report deliveries to an observer from now on, once however often it is passed."""
+        """Report deliveries to an observer from now on. To pass it again changes nothing."""
         if observer not in self._observers:
             self._observers.append(observer)
 
