@@ -121,7 +121,9 @@ class Connection:
         return not self.is_last and not self.is_unread
 
     async def receive(self) -> Request | bytes | None:
-        """Wait for the head of a request, a piece of its body, or None, which ends both.
+        """Return the head of the next request, a piece of its body, or None at its end.
+
+        Between two requests, None is the end of the connection.
 
         Raises:
             HttpError: it is not HTTP, or the client went away in its middle.
@@ -271,6 +273,8 @@ class Request:
                 await self._connection.stream.send_all(head)
                 for start in range(0, size, _PIECE):  # in threads, since the disk may be slow
                     data = await trio.to_thread.run_sync(os.pread, body.fileno(), _PIECE, start)
+                    if len(data) < min(_PIECE, size - start):
+                        raise OSError("the file became shorter while it was sent")
                     await self._connection.stream.send_all(data)
                     self._connection.move_deadline(len(data))
         finally:
@@ -360,10 +364,10 @@ class HttpServer:
             self._connections.discard(connection)
 
     async def _answer(self, connection: Connection) -> None:
-        request = Request(connection)  # it is refused if no head arrives
+        request = Request(connection)  # for the refusal of what is not HTTP
         try:
             received = await connection.receive()
-            if not isinstance(received, Request):
+            if not isinstance(received, Request):  # the client closed the connection
                 connection.is_last = True
                 return
             request = connection.request = received

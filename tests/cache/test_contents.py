@@ -71,6 +71,30 @@ async def test_what_is_stored_is_read_with_its_digest_and_metadata(
         assert content == cache.files.path("a").read_bytes()
 
 
+@pytest.mark.parametrize("content", [b"", LARGE[:4096], LARGE[:65_535]])
+async def test_a_small_artifact_is_stored_and_opened_by_one_call_of_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """A hop to a thread is what limits how many requests a server answers."""
+    run_sync = trio.to_thread.run_sync
+    calls: list[str] = []
+
+    async def counting(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        calls.append(repr(call))
+        return await run_sync(call, *arguments, **options)
+
+    options = BufferOptions(flush_interval=3600)
+    async with open_cache(tmp_path, options=BY_HAND, buffer_options=options) as cache:
+        monkeypatch.setattr(trio.to_thread, "run_sync", counting)
+        await cache.artifacts.store("a", pieces(content), size=len(content))
+        assert 1 == len(calls), calls
+        assert content == await content_of(cache, "a")
+        assert 2 == len(calls), calls
+        async with cache.artifacts.reading("b") as missing:
+            assert missing is None
+        assert 3 == len(calls), calls
+
+
 @pytest.mark.parametrize("chunks", [SMALL, bytearray(SMALL), memoryview(SMALL)])
 async def test_the_content_may_be_in_one_piece(tmp_path: Path, chunks: Any) -> None:
     """Bytes of any kind are taken as they are."""

@@ -116,8 +116,7 @@ class ArtifactContents:
         await self._buffer.enqueue(_row(artifact, now, request))
         # From here on the row describes a file that is not there yet, so cancellation waits.
         try:
-            with trio.fail_after(_PLACE_TIMEOUT) as scope:
-                scope.shield = True
+            with trio.fail_after(_PLACE_TIMEOUT, shield=True):
                 stored_ns = (artifact.stored_at or 0) * 1_000
                 await upload.place(*self._files.place_of(artifact.key), stored_ns)
         except BaseException:

@@ -69,7 +69,7 @@ class PartialFile:
     def write(
         self, content: bytes | bytearray, modified_ns: int, subfolder: Path, name: str
     ) -> None:
-        """Do all at once: create the file with this content and modification time, and move it.
+        """Create the file with this content and modification time, and move it, in one call.
 
         Raises:
             OSError: the file cannot be written or moved. It does not exist then.

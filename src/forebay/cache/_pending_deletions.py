@@ -17,7 +17,7 @@ class PendingDeletions:
         """Begin with the deletions that are queued.
 
         Args:
-            prefixes: by the id of a transfer, with what the keys of its project begin.
+            prefixes: the id of each queued deletion, and what the keys of its project begin with.
         """
         self._prefixes = dict(prefixes)
         self._requests: Counter[str] = Counter()
@@ -26,7 +26,7 @@ class PendingDeletions:
         """Count a request to delete a project's objects, and return whether to queue it.
 
         Args:
-            prefix: with what the keys of the project begin: ``account/project/``.
+            prefix: what the keys of the project begin with: ``account/project/``.
         """
         self._requests[prefix] += 1
         return prefix not in self._prefixes.values()

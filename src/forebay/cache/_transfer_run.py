@@ -104,7 +104,7 @@ class TransferRun:
     dispatched: trio.Event = field(default_factory=trio.Event)
     """Set when the run starts no more transfers."""
     ended: trio.Event = field(default_factory=trio.Event)
-    """Set when the last transfer has ended and those that found no storage are classified."""
+    """Set when the last transfer has ended, and each that found no storage is classified."""
 
     @property
     def backs_off(self) -> bool:
@@ -113,5 +113,5 @@ class TransferRun:
 
     @property
     def done(self) -> int:
-        """How many transfers of both types are done."""
+        """How many transfers of all types are done."""
         return sum(each.done for each in self.health.values())

@@ -96,6 +96,18 @@ class Client:
         assert len(body) == size
         return Answer(status, headers, body)
 
+    def wait_for_response(self) -> None:
+        """Wait until a response has begun."""
+        assert self._stream.peek(1)
+
+    def receive_all(self) -> int:
+        """Receive until the server closes the connection, and return how many bytes came."""
+        count = 0
+        with suppress(ConnectionError):
+            while data := self._stream.read1(2**16):
+                count += len(data)
+        return count
+
     def is_closed(self) -> bool:
         """Wait until the server sends something or closes the connection; return the latter."""
         try:

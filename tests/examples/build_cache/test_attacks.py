@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import trio
 
 from tests.examples.build_cache.site import Answer, Client, Server, build_cache, request
 from tests.examples.programs import TIMEOUT, wait_until
+from tests.faults.harness import mounted
 
 LIMITS = {"stall-timeout": 1, "idle-timeout": 600, "min-rate": 1_000_000}
 
@@ -97,6 +100,22 @@ def test_a_client_that_does_not_read_is_cut_off(server: Server) -> None:
             client.answer()
 
 
+def test_a_file_that_becomes_shorter_ends_the_connection(tmp_path: Path) -> None:
+    """The client sees that bytes are missing: no other response takes their place."""
+    data = bytes(10_000_000)
+    with (
+        build_cache(tmp_path / "cache") as server,
+        Client(server.port, receive_buffer=4096) as client,
+    ):
+        assert 200 == client.ask("PUT", "/acme/app/shorter", data).status
+        client.send(request("GET", "/acme/app/shorter") + request("GET", "/up"))
+        client.wait_for_response()
+        [file] = (tmp_path / "cache" / "artifacts").glob("[0-9a-f][0-9a-f]/*")
+        os.truncate(file, 1_000_000)
+        received = client.receive_all()
+    assert received < len(data)
+
+
 async def test_500_connections_do_not_stop_others(server: Server) -> None:
     """Idle ones, and those in the middle of a head or a body."""
     parts = (b"", b"GET /up", request("PUT", "/acme/app/many", content_length="9") + b"1")
@@ -123,6 +142,30 @@ async def test_beyond_the_limit_the_longest_waiting_connection_is_closed(tmp_pat
         assert 200 == idle[9].ask("GET", "/up").status
         for each in idle:
             each.__exit__()
+
+
+@pytest.mark.root
+def test_a_full_disk_refuses_uploads_and_serves_what_is_there(tmp_path: Path) -> None:
+    """An upload is answered by 507 and stores nothing. Once there is space, it is stored."""
+    data = bytes(2_000_000)
+    with (
+        mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=8m", "tmpfs") as disk,
+        build_cache(disk / "cache", "--budget=1000000000") as server,
+        Client(server.port) as client,
+    ):
+        assert 200 == client.ask("PUT", "/acme/app/kept", b"kept").status
+        filler = disk / "filler"
+        filler.touch()
+        with suppress(OSError), filler.open("r+b", buffering=0) as file:
+            while file.write(bytes(65_536)):
+                pass
+        assert 507 == client.ask("PUT", "/acme/app/large", data).status
+        with Client(server.port) as other:
+            assert b"kept" == other.ask("GET", "/acme/app/kept").body
+            assert 404 == other.ask("GET", "/acme/app/large").status
+            filler.unlink()
+            assert 200 == other.ask("PUT", "/acme/app/large", data).status
+            assert data == other.ask("GET", "/acme/app/large").body
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in /proc")

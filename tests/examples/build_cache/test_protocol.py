@@ -340,7 +340,8 @@ def test_the_access_log_has_no_secret(server: Server, client: Client) -> None:
     assert "not a token" not in text
 
 
-def test_sigterm_drains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(tmp_path: Path, number: signal.Signals) -> None:
     """A request in progress is finished, idle connections are closed, new ones are refused."""
     with (
         build_cache(tmp_path / "cache") as server,
@@ -352,7 +353,7 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         half.send(b"GET /up HTTP/1.1\r\nhost:")
         busy.send(request("PUT", "/acme/app/x", content_length="4", expect="100-continue"))
         assert 100 == busy.answer().status
-        server.program.process.send_signal(signal.SIGTERM)
+        server.program.process.send_signal(number)
         assert idle.is_closed()
         assert half.is_closed()
         busy.send(b"body")
