@@ -581,6 +581,12 @@ BROKEN = [
         exit_code=2,
     ),
     refused(
+        "more columns than a table has",
+        "genes.csv",
+        lines(",".join(f"gene{n}" for n in range(2001)), ",".join("1" * 2001)),
+        "the input has 2,001 columns, and a table of SQLite has 2,000 at most; load fewer of them",
+    ),
+    refused(
         "semicolons below a header with a comma",
         "names.csv",
         lines("id;name, first name", "1;Ada"),

@@ -90,6 +90,18 @@ def test_a_row_past_the_limit_ends_with_its_line() -> None:
     assert 9 == len(list(lines))
 
 
+def test_a_row_of_too_many_lines_ends_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line needs memory and time, however short it is."""
+    monkeypatch.setattr(lines_module, "MOST_LINES", 20)
+    lines = lines_of(io.BytesIO(b"\n" * 30), "it")
+    lines.begin_row()
+    with pytest.raises(RowTooLongError, match="the row has more than 20 lines"):
+        list(lines)
+    assert 21 == lines.number
+    lines.begin_row()
+    assert 9 == len(list(lines))
+
+
 def test_a_line_is_returned_before_the_next_one_arrives() -> None:
     """A read returns what a pipe holds, and `waiting` is true if the next line may block."""
     inward, outward = os.pipe()

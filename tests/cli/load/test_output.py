@@ -121,6 +121,15 @@ def test_the_file_of_rejected_rows_replaces_no_file_of_the_load(name: str) -> No
     assert ("a\n1\n", before) == (Path("in.csv").read_text(), Path("a.db").read_bytes())
 
 
+@pytest.mark.parametrize("name", ["a.db", "./a.db", "a.db-wal", "link-wal", "a.db-journal"])
+def test_the_file_of_rejected_rows_is_no_later_file_of_the_database(name: str) -> None:
+    """Also if the file does not exist yet: the database would be written into the same file."""
+    Path("link").symlink_to("a.db")
+    Path("link-wal").symlink_to("a.db-wal")
+    assert 2 == load("a\n1\n", "--rejects", name).exit_code
+    assert not Path("a.db").exists()
+
+
 def test_the_error_of_a_malformed_row_names_the_option_that_skips_it() -> None:
     """Without that option, it ends the load."""
     assert "To skip such rows, use --skip-malformed" in load("a,b\n1\n").stderr

@@ -6,6 +6,7 @@ import csv
 import inspect
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -59,7 +60,7 @@ def to_request(
         )
     _check_utf_8("--null", nulls)
     if rejects is not None:
-        _check_rejects(rejects, [*files, database])
+        _check_rejects(rejects, files, database)
     skips = skip_malformed or rejects is not None
     try:
         buffer_options = forebay.BufferOptions(
@@ -154,14 +155,24 @@ def _to_table(
     )
 
 
-def _check_rejects(path: str, others: Iterable[str]) -> None:
+def _check_rejects(path: str, files: Iterable[str], database: str) -> None:
     """Raise a usage error if the file for rejected rows is one that the load needs."""
-    for other in others:
-        if os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other):  # noqa: PTH110, PTH121  # shorter
+    own = [os.path.realpath(database) + suffix for suffix in ("", "-wal", "-shm", "-journal")]
+    for other in [*files, *own]:
+        if _are_same(path, other):
             raise click.UsageError(
-                f"--rejects names {path!r}, which is an input or the database, and which would be "
-                f"replaced; name another file"
+                f"--rejects names {path!r}, which is an input or a file of the database, and which "
+                f"would be replaced; name another file"
             )
+
+
+def _are_same(path: str, other: str) -> bool:
+    """Return whether two paths are, or would be, the same file."""
+    try:
+        return Path(path).samefile(other)
+    except OSError:  # one of them does not exist yet
+        pass
+    return other != STANDARD_INPUT and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _check_utf_8(option: str, texts: Iterable[str]) -> None:

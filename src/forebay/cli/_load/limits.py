@@ -1,4 +1,4 @@
-"""How many cells and values a row may have, since each needs memory, many times its text's."""
+"""How many cells, lines and values a row may have: each needs memory, many times its text's."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ LONG = 1024 * 1024
 """Characters. In a shorter text the number of cells or values needs no check."""
 MOST_CELLS = 32_767
 """The largest number of columns for which SQLite can be compiled: https://sqlite.org/limits.html."""
+MOST_LINES = 1_000_000
+"""In a row of CSV, which has several lines if a cell in quotes has line ends."""
 MOST_VALUES = 1_000_000
 """In a JSON object, with the nested ones. Python needs up to some 200 bytes for each."""
 TOO_DEEP = "the values are nested too deeply"

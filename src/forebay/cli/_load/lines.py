@@ -6,7 +6,7 @@ import codecs
 
 from forebay.cli._errors import InputError
 from forebay.cli._load.encodings import Utf8Stream, describe_bad_byte
-from forebay.cli._load.limits import LONG
+from forebay.cli._load.limits import LONG, MOST_LINES
 from forebay.cli._load.records import RowTooLongError
 from forebay.cli._load.sources import READ_ERRORS, read_problem
 
@@ -143,6 +143,10 @@ class Lines:
                 f"closing quote missing?"
             )
         self._row.append(raw)
+        if len(self._row) > MOST_LINES:
+            raise RowTooLongError(
+                f"the row has more than {MOST_LINES:,} lines; is a closing quote missing?"
+            )
         text = self._decode(raw)
         self.characters += len(text)
         return text

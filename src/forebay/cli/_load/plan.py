@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -72,6 +74,7 @@ def plan_table(
     detected = dict(found)
     if json is not None:
         detected.update(_unnamed_columns(found, existing, options.key))
+    _check_number(detected)
     _check_names(options, detected)
     by_name = _by_folded_name(existing)
     targets = [
@@ -106,6 +109,21 @@ def plan_table(
     except (TypeError, ValueError) as error:
         raise LoadError(str(error)) from error
     return Plan(table, targets)
+
+
+def _check_number(columns: Collection[str]) -> None:
+    """Check that a table of SQLite can have so many columns.
+
+    Raises:
+        LoadError: it cannot.
+    """
+    with closing(sqlite3.connect(":memory:")) as raw:
+        most = raw.getlimit(sqlite3.SQLITE_LIMIT_COLUMN)
+    if len(columns) > most:
+        raise LoadError(
+            f"the input has {len(columns):,} columns, and a table of SQLite has {most:,} at most; "
+            f"load fewer of them, such as: cut -d, -f1-{most} FILE | forebay load - ..."
+        )
 
 
 def _check_names(options: TableOptions, detected: Mapping[str, DetectedType]) -> None:
