@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 import time
 from base64 import b64decode
@@ -109,6 +110,27 @@ def test_list_shows_what_waits_by_table() -> None:
     assert {"lines": 3, "pages": 2} == waiting()
     assert [1, 2, 3] == [block["id"] for block in as_json["blocks"]]
     assert all(block["error"] is None and not block["sent"] for block in as_json["blocks"])
+
+
+def test_the_page_shows_what_list_prints() -> None:
+    """docs/operations.md has the same lines, with the columns and the states that they have."""
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    shown = page.read_text().partition("```text\nFor database")[2].partition("\n```")[0]
+    with closing(sqlite3.connect(SPOOL)) as raw:
+        raw.execute("UPDATE forebay_spool SET sent = 1, error_code = '516' WHERE sequence = 1")
+        raw.commit()
+    printed = run("spool", "list", SPOOL).stdout.removeprefix("For database")
+
+    def lines(text: str, heading: str) -> list[list[str]]:
+        part = text[text.index(f"\n{heading} ") :].strip().partition("\n\n")[0]
+        return [re.split(r"  +", line) for line in part.splitlines()]
+
+    assert re.fullmatch(r" '\w+' of https?://[\w.:]+:", shown.partition("\n")[0])
+    for heading in ("table", "id"):
+        assert lines(shown, heading)[0] == lines(printed, heading)[0]
+        assert {len(lines(shown, heading)[0])} == {len(row) for row in lines(shown, heading)}
+    states = {row[-1] for row in lines(printed, "id")[1:]}
+    assert {"516", "not sent yet"} == {row[-1] for row in lines(shown, "id")[1:]} == states
 
 
 def test_show_has_the_statement_the_error_and_the_rows() -> None:
