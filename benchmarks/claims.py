@@ -237,7 +237,7 @@ CLAIMS = (
     _load("sqlite3 .import", 0.4),
     Claim(
         "memory of a load of 5,000,000 rows against 1,000,000 rows",
-        "loader", ("memory",), "memory", "5,000,000 rows", "1,000,000 rows", at_most=1.15,
+        "loader", ("memory",), "memory", "5,000,000 rows", "1,000,000 rows", at_most=1.1,
     ),
     _proportion("list", "to list dead letters"),
     _proportion("replay", "to replay dead letters"),

@@ -20,13 +20,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from time import perf_counter
 
-from benchmarks.harness import Case, Contestant, in_new_process, memory_of
+from benchmarks.harness import Case, Contestant
 from benchmarks.results import RATE, Measure
 
 CPU = Measure("CPU time", "s", more_is_better=False)
@@ -98,22 +98,31 @@ def _contestant(name: str, command: Command, rows: int) -> Contestant:
 
 def _measured(name: str, rows: int) -> Contestant:
     """Return the contestant that runs the command in a process which measures its own memory."""
-    return Contestant(
-        name,
-        lambda database: in_new_process(_load, _file(rows), database, rows),
-        check=partial(_check, rows),
-        prepare=_nothing,
-    )
+
+    def run(database: Path) -> Mapping[str, float]:
+        arguments = _forebay(_file(rows), database)[3:]
+        started = perf_counter()
+        done = subprocess.run(  # noqa: S603  # the program below
+            [sys.executable, "-c", _MEASURED, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return {RATE.name: rows / (perf_counter() - started), MEMORY.name: float(done.stdout)}
+
+    return Contestant(name, run, check=partial(_check, rows), prepare=_nothing)
 
 
-def _load(file: Path, database: Path, rows: int) -> Mapping[str, float]:
-    from forebay.cli._command import command  # noqa: PLC0415  # part of what is measured
+_MEASURED = """
+import contextlib, pathlib, sys
+from forebay.cli._command import command
 
-    started = perf_counter()
-    with suppress(SystemExit):
-        command(_forebay(file, database)[3:])
-    seconds = perf_counter() - started
-    return {RATE.name: rows / seconds, MEMORY.name: memory_of("self", "VmHWM") / 1e6}
+with contextlib.suppress(SystemExit):
+    command(sys.argv[1:])
+status = pathlib.Path("/proc/self/status").read_text()
+print(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6)
+"""
+"""The command, which prints the peak of its memory in MB. It imports little else."""
 
 
 def _nothing(database: Path) -> None:
