@@ -135,7 +135,11 @@ def test_any_text_can_be_a_column_name(name: str) -> None:
     [
         ({"a": TEXT, "b": TEXT}, ("z",), "--key names 'z', which is not a column of the input"),
         ({"a": TEXT}, ("a", "a"), "key must name one or more columns, each only once"),
-        ({"a": TEXT, "A": TEXT}, (), "column 'A' repeats column 'a'; name each column once"),
+        (
+            {"a": TEXT, "A": TEXT},
+            (),
+            "column 'A' repeats column 'a'; name each column once; SQLite",
+        ),
         ({}, (), "the first rows are empty objects"),
     ],
 )

@@ -70,7 +70,9 @@ def plan_table(
         )
     problem = describe_duplicate(found)
     if problem is not None:
-        raise LoadError(problem)
+        raise LoadError(
+            f"{problem}; SQLite ignores case; rename or remove one in the inputs, as with jq"
+        )
     detected = dict(found)
     if json is not None:
         detected.update(_unnamed_columns(found, existing, options.key))
