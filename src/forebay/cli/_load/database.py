@@ -82,7 +82,7 @@ async def look_at(database: str, table: str) -> DatabaseState:
 
     Raises:
         StoreError: the file cannot be read.
-        LoadError: another process keeps the file locked for reading.
+        LoadError: another process keeps the file locked for reading, or no table can have the name.
     """
     try:
         size = (await trio.Path(database).stat()).st_size
@@ -91,7 +91,7 @@ async def look_at(database: str, table: str) -> DatabaseState:
     try:
         with trio.fail_after(_LOCK_TIMEOUT):
             async with _open(database, query_only=1) as connection:
-                return await retry_while_locked(lambda: connection.run(_read, table, size))
+                return await retry_while_locked(lambda: connection.run(_look_at, table, size))
     except trio.TooSlowError as error:
         raise LoadError(
             f"the database {database!r} stayed locked by another process for {_LOCK_TIMEOUT:g} s; "
@@ -160,6 +160,16 @@ def _restore(raw: sqlite3.Connection, database: str, table: str, before: Databas
         else:
             os.truncate(file, 0)
     raw.execute("ROLLBACK")
+
+
+def _look_at(raw: sqlite3.Connection, table: str, size: int) -> DatabaseState:
+    sql = "SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ? COLLATE NOCASE"
+    if raw.execute(sql, (table,)).fetchone() is not None:
+        raise LoadError(
+            f"the database has an index named {table!r}, so no table can have that name; name "
+            f"another one with --table"
+        )
+    return _read(raw, table, size)
 
 
 def _read(raw: sqlite3.Connection, table: str, size: int | None) -> DatabaseState:
