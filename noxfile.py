@@ -164,7 +164,7 @@ def cache_clients(session: nox.Session) -> None:
     clients = ("turbo", "nx", "@moonrepo/cli", "@microsoft/rush")
     session.run("npm", "install", "--silent", "--prefix", str(folder), *clients, external=True)
     session.env["FOREBAY_NODE_MODULES"] = f"{folder}/node_modules"
-    patience = ("-o", "faulthandler_timeout=1200")
+    patience = ("-o", "faulthandler_timeout=1200", "-o", "timeout=1200")
     tests = "tests/examples/build_cache/test_clients.py"
     session.run("pytest", *patience, tests, *session.posargs)
 
