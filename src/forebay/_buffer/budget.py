@@ -17,8 +17,12 @@ import trio
 MOST_CALLS: Final = 64
 """The number of calls after which a buffer lets other tasks run. They take about 50 µs."""
 
-CALLS_PER_TURN: Final = 3_200
-"""The number of calls that more than 50 tasks share in one turn of the event loop: about 3 ms."""
+CALLS_PER_TURN: Final = 1_600
+"""The number of calls that more than 25 tasks share in one turn of the event loop.
+
+They take about 1.5 ms, and twice as long while a thread writes and needs the GIL. With twice as
+many calls, other tasks are half as late again: `nox -s bench -- saturation`.
+"""
 
 LEAST_CALLS: Final = 4
 """The number of calls of each task, however many tasks there are.
