@@ -9,9 +9,10 @@ hand has one thread, so it uses one core at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
+
+import trio
 
 from benchmarks.contestants import by_hand, ours
 from benchmarks.harness import Case, Contestant
@@ -30,11 +31,25 @@ def cases(full: bool) -> Iterator[Case]:
             [CORES, RATE],
             [
                 _contestant("enqueue_many", ours.enqueue_many, work),
-                _contestant("enqueue, 1 task", partial(ours.enqueue, tasks=1), work),
+                _contestant("enqueue, 1 task", _row_by_row, work),
                 _contestant("sqlite3 multi-row", by_hand.multi_row, work),
             ],
             rounds=11 if full else 5,
         )
+
+
+def _row_by_row(path: Path, work: Workload) -> float:
+    """Enqueue row by row. `ours.enqueue` also divides the rows, which no clock measures."""
+
+    async def main() -> float:
+        async with ours.open_buffer(path, work) as buffer:
+            started = perf_counter()
+            for row in work.rows:
+                await buffer.enqueue(row)
+            await buffer.flush()
+            return perf_counter() - started
+
+    return trio.run(main)
 
 
 def _contestant(name: str, write: Callable[[Path, Workload], float], work: Workload) -> Contestant:
