@@ -25,7 +25,7 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 from sybil.sybil import SybilCollection
 
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 _SCRIPTS = {
     "python": '#!/bin/sh\nexec {python} "$@"\n',

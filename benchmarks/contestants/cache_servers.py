@@ -16,7 +16,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import TypeAlias
 
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / ".bench" / "npm"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
+
+from tests.ports import free_ports
 
 _TIME = 60.0
 
@@ -55,7 +56,7 @@ def why_no_seaweedfs() -> str | None:
 def seaweedfs(folder: Path) -> Iterator[str]:
     """Yield the URL of SeaweedFS, a distributed object storage, with its files in a folder."""
     names = ("master", "volume", "filer", "s3")
-    free = _free_ports(2 * len(names))
+    free = free_ports(2 * len(names))
     ports = dict(zip(names, free[: len(names)], strict=True))
     grpc_ports = dict(zip(names, free[len(names) :], strict=True))
     with (
@@ -89,12 +90,6 @@ def seaweedfs(folder: Path) -> Iterator[str]:
         finally:
             process.kill()  # to end in order takes it half a minute
             process.wait(_TIME)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        opened = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in opened]
 
 
 def _wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from tests.examples.programs import example, rows, run_section, started
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 KNOWN = 100
 BROKEN = '<title>Broken</title><a href="/after"><![x[ y ]]>'

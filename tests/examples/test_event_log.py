@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.examples.programs import Program, example, rows, run_section, started
+from tests.ports import free_port
 from tests.required import skip
 from tests.stores.clickhouse.real_server import RealServer, why_no_clickhouse
-from tests.telemetry.collector import free_port
 
 LINES = [{"path": f"/{number % 7}", "milliseconds": number} for number in range(1000)]
 TRAFFIC = "SELECT path, requests, slowest FROM traffic {} ORDER BY path"

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from tests.examples.programs import Program, example, rows, run_section, started, wait_until
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 CAPACITY = 100_000
 """The entries that a buffer may hold."""

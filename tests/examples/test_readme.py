@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.programs import EXAMPLES, ROOT, run_section
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 README = (EXAMPLES / "README.md").read_text()
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))

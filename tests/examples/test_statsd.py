@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.examples.programs import Program, example, rows, run_section, started
-from tests.telemetry.collector import Point, collector, free_port
+from tests.ports import free_port
+from tests.telemetry.collector import Point, collector
 
 pytestmark = pytest.mark.rotel
 

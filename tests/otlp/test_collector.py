@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.telemetry.collector import Collector, collector, free_port
+from tests.ports import free_port
+from tests.telemetry.collector import Collector, collector
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs forebay[otlp]")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs forebay[otlp]")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.ports import free_ports
+
 _TIMEOUT = 60.0
 """Seconds to wait for the collector."""
 
@@ -95,12 +97,6 @@ class Collector:
             time.sleep(0.02)
 
 
-def free_port() -> int:
-    """Return a port of this machine at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
     """Run rotel on loopback, so that it prints the metrics or the traces that it receives.
@@ -109,7 +105,7 @@ def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
         folder: a folder for its files.
         signal: `metrics` or `traces`.
     """
-    grpc, http = free_port(), free_port()
+    grpc, http = free_ports(2)
     output = folder / "rotel.out"
     with (
         output.open("wb") as file,
@@ -131,16 +127,17 @@ def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
     ):
         try:
             for port in (grpc, http):
-                _wait_for(port)
+                _wait_for(port, process, output)
             yield Collector(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", output)
         finally:
             process.kill()
 
 
-def _wait_for(port: int) -> None:
+def _wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
     deadline = time.monotonic() + _TIMEOUT
-    while time.monotonic() < deadline:
+    while True:
+        assert process.poll() is None, output.read_text()
+        assert time.monotonic() < deadline, f"nothing listens at {port}: {output.read_text()}"
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.02)
-    raise TimeoutError(port)

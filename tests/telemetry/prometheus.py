@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 _TIMEOUT = 90.0
 """Seconds to wait for Prometheus."""

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache
 from tests.examples.programs import wait_until
-from tests.telemetry.collector import free_port
+from tests.ports import free_port
 
 CONFIGURATIONS = EXAMPLE / "clients"
 """The files that docs/build-cache.md quotes."""

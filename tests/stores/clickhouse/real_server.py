@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from tests.telemetry.collector import free_port
+from tests.ports import free_ports
 
 FOLDER = Path(__file__).parent / "server"
 LIBRARY = FOLDER / "node_modules/@chdb/lib-linux-x64-gnu/libchdb.so"
@@ -60,8 +60,7 @@ class RealServer:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._folder = folder
         self._arguments = arguments
-        self.port = free_port()
-        self.tcp_port = free_port()
+        self.port, self.tcp_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

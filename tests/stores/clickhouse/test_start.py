@@ -19,9 +19,9 @@ from forebay import SchemaError, StoreError, Table, open_buffers
 from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._failures import NoAnswerError
 from forebay.stores.clickhouse._start_limit import StartLimit
+from tests.ports import free_port
 from tests.stores.clickhouse.real_server import RealServer
 from tests.stores.clickhouse.test_store import Count, Line, Page, counts, lines, open_store, pages
-from tests.telemetry.collector import free_port
 
 
 class Mixed(NamedTuple):
