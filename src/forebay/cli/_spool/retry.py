@@ -60,8 +60,7 @@ def retry_command(
     contents = inspect(spool, read_contents, 0)
 
     # Otherwise Python prints the store's warnings, which the end of the command has too.
-    above = logging.getLogger("forebay")
-    above.addHandler(logging.NullHandler())
+    logging.getLogger("forebay").addHandler(logging.NullHandler())
 
     async def deliver() -> ClickHouseStatistics:
         async with open_clickhouse(

@@ -29,6 +29,7 @@ from forebay.stores.clickhouse._declared import (
 )
 from forebay.stores.clickhouse._failures import UNKNOWN_DATABASE, NoAnswerError, ServerError
 from forebay.stores.clickhouse._inspection import Inspector
+from forebay.stores.clickhouse._prepared import PreparedTables
 from forebay.stores.clickhouse._relay import RelayOptions
 from forebay.stores.clickhouse._schema import check_functions, missing_database
 from forebay.stores.clickhouse._spool import Spool, Synchronous
@@ -182,15 +183,23 @@ async def open_clickhouse(
             limit = StartLimit(start_timeout)
             timeout = request_timeout
             await _create_tables(client, server, database, create, options, timeout, limit)
+            tables = PreparedTables(
+                url=server,
+                database=database,
+                spool=opened,
+                client=client,
+                timeout=request_timeout,
+                create_options=options,
+                longest_outage=longest_outage,
+            )
             store = ClickHouseStore(
                 url=server,
                 database=database,
                 spool=opened,
                 client=client,
                 nursery=nursery,
-                create_options=options,
+                tables=tables,
                 relay_options=relay_options,
-                longest_outage=longest_outage,
                 start_timeout=start_timeout,
                 first_limit=limit,
             )

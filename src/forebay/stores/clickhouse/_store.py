@@ -19,10 +19,7 @@ from forebay._table.table import Table
 from forebay.stores import Attempt, DeliveryObserver, SpoolState, Store
 from forebay.stores.clickhouse._attempt import ClickHouseAttempt
 from forebay.stores.clickhouse._client import Client
-from forebay.stores.clickhouse._declared import (
-    CreateOptions,
-    declaration_errors,
-)
+from forebay.stores.clickhouse._declared import declaration_errors
 from forebay.stores.clickhouse._failures import NoAnswerError
 from forebay.stores.clickhouse._prepared import PreparedTables
 from forebay.stores.clickhouse._relay import Relay, RelayOptions, RelayState
@@ -54,9 +51,8 @@ class ClickHouseStore(Store):
         spool: Spool,
         client: Client,
         nursery: trio.Nursery,
-        create_options: CreateOptions,
+        tables: PreparedTables,
         relay_options: RelayOptions,
-        longest_outage: float,
         start_timeout: float,
         first_limit: StartLimit,
     ) -> None:
@@ -69,15 +65,7 @@ class ClickHouseStore(Store):
         self._relay_options = relay_options
         self._start_timeout = start_timeout
         self._start_limit = first_limit
-        self._tables = PreparedTables(
-            url=url,
-            database=database,
-            spool=spool,
-            client=client,
-            timeout=relay_options.request_timeout,
-            create_options=create_options,
-            longest_outage=longest_outage,
-        )
+        self._tables = tables
         self._owner = Owner(f"the store of {url!r}", calls="trio.from_thread.run(…)")
         self._relays: dict[str, Relay] = {}
         self._observers: list[DeliveryObserver] = []
