@@ -60,7 +60,8 @@ def retry_command(
     contents = inspect(spool, read_contents, 0)
 
     # Otherwise Python prints the store's warnings, which the end of the command has too.
-    logging.getLogger("forebay").addHandler(logging.NullHandler())
+    of_package = logging.getLogger("forebay")
+    of_package.addHandler(logging.NullHandler())
 
     async def deliver() -> ClickHouseStatistics:
         async with open_clickhouse(
