@@ -517,14 +517,18 @@ async def test_a_checkpoint_beside_that_of_another_program(store: SqliteStore, p
 
         def restart() -> None:
             with closing(sqlite3.connect(path, timeout=PATIENCE)) as raw:
-                raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                # It waits for the reader, but not for a checkpoint of the store: it tries again.
+                while raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]:
+                    pass
 
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.to_thread.run_sync, restart)
-                while (await store.checkpoint("PASSIVE")) != CheckpointResult(True, None, None):
-                    await trio.lowlevel.checkpoint()
-                reader.execute("COMMIT")
+                try:
+                    while (await store.checkpoint("PASSIVE")) != CheckpointResult(True, None, None):
+                        await trio.lowlevel.checkpoint()
+                finally:
+                    reader.execute("COMMIT")
 
 
 async def test_a_checkpoint_of_an_unknown_mode(store: SqliteStore) -> None:
