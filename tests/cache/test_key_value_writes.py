@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from forebay import BufferOptions
 from forebay.cache import open_cache
+from forebay.cache._entries import entry_key
 from tests.cache.test_key_values import change_all, payload
 from tests.cache.tools import BY_HAND, NOON, SECOND, FakeClock, opened, writer_held
 
@@ -193,6 +194,32 @@ async def test_a_cancelled_delete_deletes_nothing(tmp_path: Path) -> None:
                 await cache.key_values.delete(*KEY)
             assert waited.cancelled_caught
             assert payload("a") == await cache.key_values.get(*KEY)
+    async with opened(tmp_path) as cache:
+        assert payload("a") == await cache.key_values.get(*KEY)
+
+
+async def test_a_value_that_is_used_while_its_delete_waits_stays(tmp_path: Path) -> None:
+    """An evictor chose it before; the buffer was full until after it was read."""
+    small = {"key_value_entries": BufferOptions(capacity=2)}
+    deleted: list[bool] = []
+    async with open_cache(tmp_path, options=BY_HAND, buffer_overrides=small) as cache:
+        await cache.key_values.put(*KEY, ["a"])
+        await cache.flush()
+        with cache.key_values.noting_use() as used:
+
+            async def delete() -> None:
+                deleted.append(await cache.key_values.delete_unused(entry_key(*KEY), used))
+
+            async with trio.open_nursery() as nursery, writer_held(cache):
+                for name in ("b", "c"):
+                    await cache.key_values.put(name, "acme", "app", [])
+                nursery.start_soon(delete)
+                await wait_all_tasks_blocked()
+                assert payload("a") == await cache.key_values.get(*KEY)
+                assert [] == deleted
+        await cache.flush()
+        assert [False] == deleted
+        assert payload("a") == await cache.key_values.get(*KEY)
     async with opened(tmp_path) as cache:
         assert payload("a") == await cache.key_values.get(*KEY)
 

@@ -332,7 +332,7 @@ class KeyValueStore:
             self._notes.remove(used)
 
     async def delete_unused(self, key: str, used: Container[str]) -> bool:
-        """Delete the row with this key unless `used` has the key when its turn comes.
+        """Delete the row with this key unless `used` has the key when the delete is accepted.
 
         Waits while the buffer is full. Cancelled, it has deleted nothing.
 
@@ -345,13 +345,21 @@ class KeyValueStore:
         """
         self._guard.check_open()
         async with self._write_lock:
-            if key in used:
-                return False
-            await self._delete(key)
-            return True
+            while key not in used:
+                try:
+                    self._buffer.enqueue_delete_nowait(key)  # no task can use it in between
+                except trio.WouldBlock:
+                    await self._buffer.flush()
+                    continue
+                self._forget(key)
+                return True
+            return False
 
     async def _delete(self, key: str) -> None:
         await self._buffer.enqueue_delete(key)
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
         self._reads.changed(key)
         self._memory.remove(key)
 
