@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from forebay._batching.batch import Batch, DeleteStep, WriteStep
+from forebay._batching.batch import Batch, DeleteStep, Step, WriteStep
 from forebay._errors import SchemaError
 from forebay._table.columns import Column
 from forebay._table.operations import Delete, Key, Operation, Row, Write
@@ -51,10 +51,10 @@ class BlockEncoder:
         self, table: Table[Any], database: str, types: Mapping[str, str], *, stored: bool = False
     ) -> None:
         self.table = table
-        self.kind = kind_of(table)
+        self.kind: Kind = kind_of(table)
         self._database = database
         self._stored = stored
-        self.refused = refused_steps(table)
+        self.refused: dict[type[Step], str] = refused_steps(table)
         """The operations that the table does not allow, with the reason."""
         self._columns = [
             (column.name, server, _encoding(table, column, server, stored=stored))
@@ -62,12 +62,14 @@ class BlockEncoder:
             for server in (parse_type(types[column.name]),)
         ]
         names = [name for name, _, _ in self._columns]
-        self.types = [(name, str(server)) for name, server, _ in self._columns]
+        self.types: list[tuple[str, str]] = [
+            (name, str(server)) for name, server, _ in self._columns
+        ]
         """The names of the declared columns, and the types in which their values are sent."""
         if self.kind is Kind.REPLACE:
             names += [VERSION, DELETED]
         listed = ", ".join(map(quote_name, names))
-        self.sql = f"INSERT INTO {full_name(database, table.name)} ({listed}) FORMAT Native"
+        self.sql: str = f"INSERT INTO {full_name(database, table.name)} ({listed}) FORMAT Native"
         """The statement that inserts a block."""
 
     def encode(self, batch: Batch, version: int) -> list[Block]:

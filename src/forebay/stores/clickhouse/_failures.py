@@ -117,7 +117,7 @@ class NoAnswerError(Portable, Exception):
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.was_sent = was_sent
-        self.summary = f"{code}: not an answer of ClickHouse" if answered else str(self)
+        self.summary: str = f"{code}: not an answer of ClickHouse" if answered else str(self)
 
     @property
     def meaning(self) -> Meaning:

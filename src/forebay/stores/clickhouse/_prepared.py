@@ -38,7 +38,7 @@ class PreparedTable:
 
     def __init__(self, writer: TableWriter, *, has_views: bool, verified: bool) -> None:
         self.writer = writer
-        self.unsupported = unsupported_calls(writer.encoder.table)
+        self.unsupported: dict[str, str] = unsupported_calls(writer.encoder.table)
         self.has_views = has_views
         self.verified = verified
 
