@@ -1,4 +1,4 @@
-"""Build the SQL statements for the steps of a batch. Pure.
+"""Build the SQL statements for the steps of a batch.
 
 Each statement has many rows. Between two statements the thread releases the GIL and must acquire
 it again, which takes long beside a busy event loop: with one statement per row, a flush of some
@@ -17,6 +17,7 @@ from forebay._table.columns import Column
 from forebay._table.merge import Merge
 from forebay._table.operations import Row
 from forebay._table.table import Table, is_coalesced, key_getter, select_columns, value_columns
+from forebay.stores.sqlite._sorting import sort_rows
 
 STATEMENT_SIZES: Final = (1000, 500, 100, 20, 5, 1)
 """The numbers of rows that a statement may have. The largest that fits is used first.
@@ -184,7 +185,7 @@ def statements(
         case WriteStep(rows):
             # Rows with neighbouring keys are on the same page of the B-tree.
             sort = len(rows) > 1 and is_coalesced(table)
-            flat = sorted(rows, key=key_getter(table)) if sort else rows
+            flat = sort_rows(rows, key_getter(table)) if sort else rows
         case UpdateStep(_, updates):
             composite = len(table.key) > 1
             flat = [(*(key if composite else (key,)), *values) for key, values in updates]
