@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TypeAlias
 
 from tests.ports import free_port
+from tests.waiting import wait_for_server
 
 ROOT = Path(__file__).parents[2]
 MODULES = ROOT / ".bench" / "npm"
@@ -106,16 +107,17 @@ def _process(
     command: list[str], folder: Path, port: int, variables: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server, and wait until it answers."""
-    with (folder / "log").open("wb") as log:
+    log = folder / "log"
+    with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # one of the servers above
-            command, stdout=log, stderr=log, cwd=folder, env={**os.environ, **(variables or {})}
+            command,
+            stdout=output,
+            stderr=output,
+            cwd=folder,
+            env={**os.environ, **(variables or {})},
         )
     try:
-        deadline = time.monotonic() + 60
-        while not _answers(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError((folder / "log").read_text())
-            time.sleep(0.05)
+        wait_for_server(process, log, partial(_answers, port))
         yield process
     finally:
         process.terminate()

@@ -7,16 +7,12 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 from tests.ports import free_ports
-
-_TIME = 60.0
+from tests.waiting import TIMEOUT, answers, wait_for_server
 
 
 @contextmanager
@@ -41,8 +37,8 @@ def moto() -> Iterator[str]:
             yield found[1]
         finally:
             process.terminate()
-            process.wait(_TIME)
-        drain.join(_TIME)
+            process.wait(TIMEOUT)
+        drain.join(TIMEOUT)
 
 
 def why_no_seaweedfs() -> str | None:
@@ -59,8 +55,9 @@ def seaweedfs(folder: Path) -> Iterator[str]:
     free = free_ports(2 * len(names))
     ports = dict(zip(names, free[: len(names)], strict=True))
     grpc_ports = dict(zip(names, free[len(names) :], strict=True))
+    log = folder / "weed.log"
     with (
-        (folder / "weed.log").open("wb") as log,
+        log.open("wb") as output,
         subprocess.Popen(
             [
                 "weed",
@@ -79,29 +76,14 @@ def seaweedfs(folder: Path) -> Iterator[str]:
             ],
             cwd=folder,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
         ) as process,
     ):
         try:
             url = f"http://127.0.0.1:{ports['s3']}"
-            _wait_for_answer(url, process)
+            wait_for_server(process, log, lambda: answers(f"{url}/status"))
             yield url
         finally:
             process.kill()  # to end in order takes it half a minute
-            process.wait(_TIME)
-
-
-def _wait_for_answer(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _TIME
-    while True:
-        assert process.poll() is None, "the server did not start"
-        assert time.monotonic() < deadline, "the server does not answer"
-        try:
-            urlopen(f"{url}/status").close()  # noqa: S310  # on loopback
-        except HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
+            process.wait(TIMEOUT)

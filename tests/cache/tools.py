@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from forebay.cache import (
     TransferWorker,
     open_cache,
 )
+from tests.waiting import wait_until_async
 
 # 2024-02-29T12:00:00 UTC in microseconds, a time that does not fit into 32 bits.
 NOON = 1_709_208_000_000_000
@@ -120,10 +120,7 @@ async def content_of(cache: Cache, key: str) -> bytes | None:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let other tasks run until a condition holds that a thread brings about."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline, "the condition never held"
-        await trio.lowlevel.checkpoint()
+    await wait_until_async(holds, "the condition of this call", interval=0)
 
 
 @asynccontextmanager

@@ -9,30 +9,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import TIMEOUT, wait_until
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-TIMEOUT = 60.0
-"""Seconds to wait for a program."""
-
-
-def wait_until(holds: Callable[[], object], what: str, seen: Callable[[], object] = str) -> None:
-    """Ask again until a condition holds; fail after a minute.
-
-    Args:
-        holds: the condition.
-        what: the condition in words, for the failure.
-        seen: returns what the failure shows, such as the output of a program.
-    """
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline, f"after {TIMEOUT:.0f} s, not yet: {what}\n{seen()}"
-        time.sleep(0.01)
 
 
 class Program:
@@ -49,16 +34,14 @@ class Program:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until it has printed a text that matches, and return the match."""
-        found: list[re.Match[str]] = []
 
-        def has_printed() -> bool:
+        def find() -> re.Match[str] | None:
             ended = self.process.poll() is not None
-            found.extend(re.finditer(pattern, self.output, re.MULTILINE))
+            found = re.search(pattern, self.output, re.MULTILINE)
             assert found or not ended, f"ended without {pattern!r}\n{self.output}"
-            return bool(found)
+            return found
 
-        wait_until(has_printed, f"the output has {pattern!r}", lambda: self.output)
-        return found[0]
+        return wait_until(find, f"the output has {pattern!r}", lambda: self.output)
 
     def wait(self) -> int:
         """Wait until it ends, and return its exit code."""

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests.examples.programs import Program, example, rows, run_section, started, wait_until
+from tests.examples.programs import Program, example, rows, run_section, started
+from tests.waiting import wait_until
 
 
 def add(folder: Path, *paths: str | Path) -> str:
@@ -97,16 +98,15 @@ def suspend(program: Program, folder: Path) -> None:
 
 def open_when_read(fifo: Path, program: Program) -> BinaryIO:
     """Wait until a program has opened a FIFO to read it, and open it to write."""
-    opened: list[int] = []
 
-    def is_read() -> bool:
+    def opened() -> int | None:
         with suppress(OSError):  # nobody reads it
-            opened.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(opened)
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        return None
 
-    wait_until(is_read, f"{fifo} is read", lambda: program.output)
-    os.set_blocking(opened[0], True)
-    return os.fdopen(opened[0], "wb")
+    descriptor = wait_until(opened, f"{fifo} is read", lambda: program.output)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "wb")
 
 
 def test_a_worker_whose_lease_has_ended_settles_nothing(tmp_path: Path) -> None:

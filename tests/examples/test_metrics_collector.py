@@ -11,8 +11,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests.examples.programs import Program, example, rows, run_section, started, wait_until
+from tests.examples.programs import Program, example, rows, run_section, started
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 CAPACITY = 100_000
 """The entries that a buffer may hold."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from tests.examples.programs import Program, example, rows, run_section, started
 from tests.ports import free_port
 from tests.telemetry.collector import Point, collector
+from tests.waiting import TIMEOUT, wait_until
 
 pytestmark = pytest.mark.rotel
 
@@ -31,16 +31,16 @@ class Running:
     def wait_until_accepted(self, entries: int) -> None:
         """Ask at the socket of `forebay top` until the program has accepted so many entries."""
         with socket.socket(socket.AF_UNIX) as asking:
-            asking.settimeout(60)
+            asking.settimeout(TIMEOUT)
             asking.connect(self._top)
-            deadline = time.monotonic() + 60
             with asking.makefile("rw") as lines:
-                accepted = -1
-                while accepted < entries:
-                    assert time.monotonic() < deadline, f"only {accepted} of {entries} entries"
+
+                def accepted() -> int:
                     lines.write("\n")
                     lines.flush()
-                    accepted = json.loads(lines.readline())["buffers"]["counts"]["accepted"]
+                    return int(json.loads(lines.readline())["buffers"]["counts"]["accepted"])
+
+                wait_until(lambda: accepted() >= entries, f"{entries} are accepted", accepted)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from forebay import open_sqlite
 from forebay.sqlite import Connection
 from forebay.stores.sqlite import _readers
 from tests.descriptors import open_descriptors
+from tests.waiting import wait_until_async
 
 PATIENCE = 20.0
 
@@ -110,8 +111,6 @@ def test_each_busy_connection_is_an_error_beside_a_ctrl_c(tmp_path: Path) -> Non
             assert 2 == open_descriptors(path)
             reading.cancel()
             released.set()
-        with trio.fail_after(PATIENCE):
-            while open_descriptors(path):
-                await trio.lowlevel.checkpoint()
+        await wait_until_async(lambda: not open_descriptors(path), "the file is closed")
 
     trio.run(main)

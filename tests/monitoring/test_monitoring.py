@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from forebay.cli._command import command
 from forebay.monitoring import grafana_dashboard, prometheus_alerts
 from tests.telemetry.documented import documented_instruments
 from tests.telemetry.prometheus import Prometheus, prometheus
+from tests.waiting import wait_until
 
 PROGRAM = Path(__file__).parent / "programs" / "scraped.py"
 CACHE = ("cas_artifacts", "key_value_entries", "s3_transfers")
@@ -184,10 +184,12 @@ def test_every_query_and_every_alert_finds_its_data(server: Prometheus) -> None:
         "queue_size": {"key_values", "delivered", *CACHE},
         "entries_dead_lettered": {"key_values", "doomed", "delivered", *CACHE},
     }
-    deadline = time.monotonic() + 60
-    while expected != (found := buffers_of(server, expected)):  # a late scrape leaves a gap
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+
+    def found() -> dict[str, set[Any]]:
+        return buffers_of(server, expected)
+
+    # A late scrape leaves a gap.
+    wait_until(lambda: expected == found(), f"buffers are {expected}", found, interval=0.1)
 
 
 def buffers_of(server: Prometheus, metrics: Iterable[str]) -> dict[str, set[Any]]:
@@ -202,11 +204,12 @@ def buffers_of(server: Prometheus, metrics: Iterable[str]) -> dict[str, set[Any]
 
 def wait_for_rules(server: Prometheus) -> list[Any]:
     """Wait until every rule was evaluated, and return the rules."""
-    deadline = time.monotonic() + 60
-    while True:
-        groups = server.get("rules")["groups"]
-        rules = [rule for group in groups for rule in group["rules"]]
-        if rules and all(rule["health"] != "unknown" for rule in rules):
-            return rules
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+    def rules() -> list[Any]:
+        return [rule for group in server.get("rules")["groups"] for rule in group["rules"]]
+
+    def evaluated() -> list[Any]:
+        found = rules()
+        return found if all(rule["health"] != "unknown" for rule in found) else []
+
+    return wait_until(evaluated, "every rule is evaluated", rules, interval=0.1)

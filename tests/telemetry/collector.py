@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from tests.ports import free_ports
-
-_TIMEOUT = 60.0
-"""Seconds to wait for the collector."""
+from tests.waiting import wait_for_server, wait_until
 
 
 def why_no_rotel() -> str | None:
@@ -83,18 +81,14 @@ class Collector:
 
     def wait_for(self, metric: str) -> dict[str, list[Point]]:
         """Wait until points of a metric are received, and return all points."""
-        deadline = time.monotonic() + _TIMEOUT
-        while metric not in (metrics := self.metrics()):
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.02)
-        return metrics
+        read = self.output.read_text
+        wait_until(lambda: metric in self.metrics(), f"points of {metric} are received", read)
+        return self.metrics()
 
     def wait_for_text(self, pattern: str) -> None:
         """Wait until the collector has printed a text that matches."""
-        deadline = time.monotonic() + _TIMEOUT
-        while not re.search(pattern, self.output.read_text()):
-            assert time.monotonic() < deadline, self.output.read_text()
-            time.sleep(0.02)
+        read = self.output.read_text
+        wait_until(lambda: re.search(pattern, read()), f"the output has {pattern!r}", read)
 
 
 @contextmanager
@@ -127,17 +121,15 @@ def collector(folder: Path, *, signal: str) -> Iterator[Collector]:
     ):
         try:
             for port in (grpc, http):
-                _wait_for(port, process, output)
+                wait_for_server(process, output, partial(_listens, port))
             yield Collector(f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{http}", output)
         finally:
             process.kill()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
-    deadline = time.monotonic() + _TIMEOUT
-    while True:
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, f"nothing listens at {port}: {output.read_text()}"
-        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.02)
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

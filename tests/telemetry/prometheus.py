@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from tests.ports import free_port
-
-_TIMEOUT = 90.0
-"""Seconds to wait for Prometheus."""
+from tests.waiting import answers, wait_for_server, wait_until
 
 
 def why_no_prometheus() -> str | None:
@@ -53,12 +50,14 @@ class Prometheus:
 
     def wait_for_data(self, expressions: dict[str, str]) -> None:
         """Wait until the result of each query has a number."""
-        deadline = time.monotonic() + _TIMEOUT
         missing = dict(expressions)
-        while missing:
-            missing = {name: e for name, e in missing.items() if not self._has_data(e)}
-            assert not missing or time.monotonic() < deadline, missing
-            time.sleep(0.2)
+
+        def none_is_missing() -> bool:
+            for name in [name for name, query in missing.items() if self._has_data(query)]:
+                del missing[name]
+            return not missing
+
+        wait_until(none_is_missing, "queries have data", lambda: missing, interval=0.2)
 
     def _has_data(self, expression: str) -> bool:
         return any(series["value"][1] != "NaN" for series in self.query(expression))
@@ -75,8 +74,9 @@ def prometheus(folder: Path, *, target: str, rules: str) -> Iterator[Prometheus]
     }
     (folder / "prometheus.yaml").write_text(json.dumps(config))  # JSON is YAML
     port = free_port()
+    log = folder / "prometheus.out"
     with (
-        (folder / "prometheus.out").open("wb") as output,
+        log.open("wb") as output,
         subprocess.Popen(
             [
                 "prometheus",
@@ -89,20 +89,8 @@ def prometheus(folder: Path, *, target: str, rules: str) -> Iterator[Prometheus]
         ) as process,
     ):
         try:
-            server = Prometheus(f"http://127.0.0.1:{port}")
-            _wait_for(server, folder / "prometheus.out")
-            yield server
+            url = f"http://127.0.0.1:{port}"
+            wait_for_server(process, log, lambda: answers(f"{url}/-/ready"))
+            yield Prometheus(url)
         finally:
             process.kill()
-
-
-def _wait_for(server: Prometheus, output: Path) -> None:
-    deadline = time.monotonic() + _TIMEOUT
-    while True:
-        try:
-            server.get("status/buildinfo")
-        except (HTTPError, URLError, ConnectionError):
-            assert time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
-        else:
-            return

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import trio
 from opentelemetry.sdk.metrics.export import Histogram, Metric, Sum
 
 import forebay
 from forebay import Table, open_buffers, open_sqlite
 from tests.telemetry.documented import documented_instruments
+from tests.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from tests.telemetry.conftest import Meters
@@ -50,16 +50,14 @@ async def test_the_instruments_are_these(meters: Meters, tmp_path: Path) -> None
         open_sqlite(tmp_path / "a.db", create=[PAIRS]) as store,
         open_buffers(store, PAIRS, meter_provider=meters.provider) as buffers,
     ):
-        with trio.fail_after(30):
-            # Another connection holds the lock, so the first attempt fails and is retried.
-            other = await forebay.sqlite.Connection.open(tmp_path / "a.db")
-            await other.run(execute, "BEGIN IMMEDIATE")
-            buffers[PAIRS].enqueue_nowait(Pair(1))
-            while buffers[PAIRS].statistics().retries == 0:
-                await trio.lowlevel.checkpoint()
-            await other.run(execute, "ROLLBACK")
-            await other.aclose()
-            await buffers[PAIRS].flush()
+        # Another connection holds the lock, so the first attempt fails and is retried.
+        other = await forebay.sqlite.Connection.open(tmp_path / "a.db")
+        await other.run(execute, "BEGIN IMMEDIATE")
+        buffers[PAIRS].enqueue_nowait(Pair(1))
+        await wait_until_async(lambda: buffers[PAIRS].statistics().retries, "a retry")
+        await other.run(execute, "ROLLBACK")
+        await other.aclose()
+        await buffers[PAIRS].flush()
         [scope] = meters.scopes()
         shown = meters.all()
     of_a_spool = ("forebay.spool.", "forebay.delivery.")

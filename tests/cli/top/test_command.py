@@ -22,6 +22,7 @@ import trio
 from forebay import Buffers, BufferStatistics, Table, open_buffers, serve_statistics
 from forebay.testing import MemoryStore
 from tests.cli.top.conftest import answer, server
+from tests.waiting import TIMEOUT, wait_until_async
 
 
 class Pair(NamedTuple):
@@ -58,7 +59,7 @@ async def served(path: str) -> AsyncIterator[Buffers]:
 
 async def top(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
-    with trio.fail_after(60):
+    with trio.fail_after(2 * TIMEOUT):
         done = await trio.run_process(
             [*COMMAND, *arguments],
             env={**os.environ, "COLUMNS": "140", **environment},
@@ -198,8 +199,9 @@ class Screen:
             self.shown += os.read(self._keyboard, 4096)
 
     async def wait_for(self, text: str) -> None:
-        while text.encode() not in self.shown:  # noqa: ASYNC110  # another process writes it
-            await trio.sleep(0.01)
+        await wait_until_async(
+            lambda: text.encode() in self.shown, f"{text!r} is shown", lambda: self.shown
+        )
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ async def test_a_key_or_a_signal_quits(
             before = termios.tcgetattr(program)
             screen = Screen(keyboard)
             nursery.start_soon(screen.read)
-            with trio.fail_after(60):
+            with trio.fail_after(2 * TIMEOUT):
                 await screen.wait_for("▁")
                 assert before != termios.tcgetattr(program)
                 if isinstance(action, str):
@@ -235,7 +237,7 @@ async def test_q_quits_while_the_program_does_not_answer(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        with on_a_terminal(path) as (process, keyboard, program), trio.fail_after(60):
+        with on_a_terminal(path) as (process, keyboard, program), trio.fail_after(2 * TIMEOUT):
             before = termios.tcgetattr(program)
             connection, _ = await trio.to_thread.run_sync(listener.accept)
             with connection:
@@ -251,7 +253,7 @@ async def test_keys_are_left_alone_unless_the_view_is_on_a_terminal(path: str) -
             screen = Screen(keyboard)
             nursery.start_soon(screen.read)
             os.write(keyboard, b"q\n")
-            with trio.fail_after(60):
+            with trio.fail_after(2 * TIMEOUT):
                 assert 0 == await trio.to_thread.run_sync(process.wait)
                 await screen.wait_for("pairs")
             assert b"q\n" == os.read(program, 10)

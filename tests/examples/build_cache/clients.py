@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.examples.build_cache.site import EXAMPLE, TOKEN, Client, Server, build_cache
-from tests.examples.programs import wait_until
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 CONFIGURATIONS = EXAMPLE / "clients"
 """The files that docs/build-cache.md quotes."""

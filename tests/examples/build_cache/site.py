@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.examples.programs import EXAMPLES, TIMEOUT, Program, started
+from tests.examples.programs import EXAMPLES, Program, started
+from tests.waiting import TIMEOUT
 
 EXAMPLE = EXAMPLES / "build_cache"
 TOKEN = "opens-all-projects"  # noqa: S105  # of a server of a test

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from tests.examples.build_cache.site import Answer, Client, Server, build_cache, request
-from tests.examples.programs import TIMEOUT, wait_until
 from tests.faults.harness import mounted
+from tests.waiting import TIMEOUT, wait_until
 
 LIMITS = {"stall-timeout": 1, "idle-timeout": 600, "min-rate": 1_000_000}
 

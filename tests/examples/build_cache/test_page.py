@@ -14,7 +14,8 @@ import pytest
 
 from tests.examples.build_cache.clients import CONFIGURATIONS, SOURCES, program
 from tests.examples.build_cache.site import EXAMPLE, Client, build_cache
-from tests.examples.programs import EXAMPLES, TIMEOUT, started
+from tests.examples.programs import EXAMPLES, started
+from tests.waiting import TIMEOUT
 
 PAGE = (EXAMPLE.parents[1] / "docs" / "build-cache.md").read_text()
 BLOCKS = re.findall(r"^```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.build_cache.site import TOKEN, Client, Server, build_cache, request
-from tests.examples.programs import wait_until
+from tests.waiting import wait_until
 
 APP = "a token for acme/app"
 DATA = bytes(range(256)) * 1024

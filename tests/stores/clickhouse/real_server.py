@@ -9,21 +9,19 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from tests.ports import free_ports
+from tests.waiting import TIMEOUT, answers, wait_for_server
 
 FOLDER = Path(__file__).parent / "server"
 LIBRARY = FOLDER / "node_modules/@chdb/lib-linux-x64-gnu/libchdb.so"
-_TIMEOUT = 120.0
-"""Seconds to wait for the server, or for its installation."""
 
 
 def why_no_clickhouse() -> str | None:
@@ -45,7 +43,7 @@ def install() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not LIBRARY.exists():
             command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=FOLDER, check=True, timeout=_TIMEOUT, capture_output=True)
+            subprocess.run(command, cwd=FOLDER, check=True, timeout=TIMEOUT, capture_output=True)
     return LIBRARY
 
 
@@ -72,23 +70,19 @@ class RealServer:
         """Start it, and wait until it answers."""
         library = install()
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "log.txt").open("ab") as log:
+        log = self._folder / "log.txt"
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, str(FOLDER / "serve.py"), str(library)),
                     *(str(self._folder / "data"), str(self.port), str(self.tcp_port)),
                     *self._arguments,
                 ],
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 cwd=self._folder,
             )
-        deadline = time.monotonic() + _TIMEOUT
-        while not self._answers():
-            ended = self._process.poll() is not None
-            assert not ended, (self._folder / "log.txt").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_for_server(self._process, log, lambda: answers(f"{self.url}/ping"))
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -96,13 +90,6 @@ class RealServer:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urlopen(f"{self.url}/ping", timeout=5) as answer:  # noqa: S310  # http, on loopback
-                return bool(answer.status == 200)
-        except (URLError, OSError):
-            return False
 
     def execute(self, sql: str, **settings: str) -> str:
         """Execute a statement and return its result as text.
