@@ -119,6 +119,89 @@ async def test_a_bulk_producer_does_not_starve_the_others(autojump_clock: MockCl
     assert list("01234") == [name for name in names(store) if name != "bulk"]
 
 
+async def test_other_tasks_run_while_many_tasks_get_room(autojump_clock: MockClock) -> None:
+    """A batch that settles does not wake thousands of tasks in one turn of the event loop."""
+    store = stopped()
+    steps: list[str] = []
+
+    async def produce(buffer: Buffer[Letter], name: str) -> None:
+        await buffer.enqueue(Letter(name))
+        steps.append(name)
+
+    async def tick() -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps.append("tick")
+
+    expected = [str(i) for i in range(1_500)]
+    options = BufferOptions(capacity=1_000)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        for _ in range(1_000):
+            buffer.enqueue_nowait(Letter("first"))
+        async with trio.open_nursery() as ticking:
+            async with trio.open_nursery() as nursery:
+                for name in expected:
+                    nursery.start_soon(produce, buffer, name)
+                    await trio.lowlevel.checkpoint()
+                await wait_all_tasks_blocked()
+                assert 1_500 == buffer.statistics().waiting
+                store.resume()
+                ticking.start_soon(tick)
+            ticking.cancel_scope.cancel()
+        await buffer.flush()
+    assert set(expected) == set(names(store)[1_000:])
+    turns = "".join("|" if step == "tick" else "." for step in steps).split("|")
+    assert 1 <= max(map(len, turns)) <= 300
+
+
+async def test_tasks_that_get_room_in_turns_fill_a_batch(autojump_clock: MockClock) -> None:
+    """The worker does not flush what the first of many tasks enqueue before the others do."""
+    store = stopped()
+    options = BufferOptions(capacity=1_000, batch_size=1_000, flush_interval=NEVER)
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        async with trio.open_nursery() as nursery:
+            for number in range(3_500):
+                nursery.start_soon(buffer.enqueue, Letter(str(number)))
+            await wait_all_tasks_blocked()
+            assert 2_500 == buffer.statistics().waiting
+            store.resume()
+        assert buffer.statistics().flushes <= 5  # with one per turn, there were nine
+    assert 3_500 == len(names(store))
+
+
+async def test_tasks_that_are_cancelled_before_their_turn_get_no_room(
+    autojump_clock: MockClock,
+) -> None:
+    """What is accepted is what was enqueued by the tasks that were not cancelled."""
+    store = stopped()
+    options = BufferOptions(capacity=500, flush_interval=NEVER)
+    returned: list[str] = []
+
+    async def produce(buffer: Buffer[Letter], name: str) -> None:
+        await buffer.enqueue(Letter(name))
+        returned.append(name)
+
+    async with open_buffers(store, LETTERS, options=options) as buffers:
+        buffer = buffers[LETTERS]
+        for _ in range(500):
+            buffer.enqueue_nowait(Letter("first"))
+        async with trio.open_nursery() as nursery:
+            for number in range(1_000):
+                nursery.start_soon(produce, buffer, str(number))
+            await wait_all_tasks_blocked()
+            store.resume()
+            while not returned:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        assert 0 == buffer.statistics().waiting
+        assert 500 + len(returned) == buffer.statistics().accepted
+        buffer.enqueue_nowait(Letter("last"))
+    assert sorted(returned) == sorted(set(names(store)) - {"first", "last"})
+    assert 0 < len(returned) < 1_000
+
+
 class Maximum(trio.abc.Instrument):
     """Records maxima of a buffer's statistics, which it reads after each step of any task."""
 

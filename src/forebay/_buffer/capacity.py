@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Final
 
 import trio
 
 from forebay._buffer.ledger import Ledger
+
+_ADMITTED_PER_TURN: Final = 100
+"""The number of tasks that get room in one turn of the event loop. Their steps take about 1 ms.
+
+If a batch settles while 10,000 tasks wait for room, all other tasks would have to wait for a turn
+of 10,000 steps.
+"""
 
 
 class Capacity:
@@ -36,6 +44,8 @@ class Capacity:
         self._bytes = 0
         self._refused = False
         """Whether a task was refused or waits since an entry last settled."""
+        self._admitting = False
+        """Whether more tasks are admitted in the next turn of the event loop."""
         self._waiters: OrderedDict[trio.lowlevel.Task, int] = OrderedDict()
         """The tasks that wait, longest wait first, and the bytes that each needs."""
 
@@ -46,7 +56,9 @@ class Capacity:
     @property
     def exhausted(self) -> bool:
         """Whether there is no room for another entry, or was none for the last one tried."""
-        return self._entries >= self.limit or self._bytes >= self.byte_limit or self._refused
+        if self._entries >= self.limit or self._bytes >= self.byte_limit:
+            return True
+        return self._refused and not self._admitting
 
     @property
     def room(self) -> int:
@@ -97,7 +109,8 @@ class Capacity:
 
         def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
             del self._waiters[task]
-            self._admit_waiters()
+            if not self._admitting:
+                self._admit_waiters()
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
@@ -120,18 +133,36 @@ class Capacity:
         """
         self._reserved -= entries
         self._bytes -= size
+        self._admit_and_note()
+
+    def _admit_and_note(self) -> None:
+        self._admitting = False
         self._admit_waiters()
         self._refused = bool(self._waiters)
 
     def _admit_waiters(self) -> None:
+        """Reserve room for the tasks that have waited longest, and wake them.
+
+        If they are many, the others get theirs in the next turns of the event loop. With a byte
+        limit all get it at once: an entry for which there is no room ends this, and then a flush
+        must be due.
+        """
+        most = math.inf if self.counts_bytes else _ADMITTED_PER_TURN
+        admitted = 0
         while self._waiters:
             task, size = next(iter(self._waiters.items()))
             if not self._has_room(1, size):
+                return
+            if admitted == most:
+                self._admitting = True
+                token = trio.lowlevel.current_trio_token()
+                token.run_sync_soon(self._admit_and_note, idempotent=True)
                 return
             del self._waiters[task]
             self._reserved += 1
             self._bytes += size
             trio.lowlevel.reschedule(task)
+            admitted += 1
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
