@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from ssl import SSLContext
@@ -11,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import trio
 import trio.abc
+
+from tests.stores.clickhouse.real_server import RealServer
 
 
 class Fault(enum.Enum):
@@ -166,6 +169,24 @@ class Proxy:
         if not statement.startswith("INSERT"):
             return None
         return Insert(statement, parameters, _headers(head), body)
+
+
+def planned(*faults: Fault | Answer) -> Callable[[Insert], Fault | Answer]:
+    """Return a function that returns these faults, one per INSERT, and none after them."""
+    left = iter(faults)
+    return lambda _insert: next(left, Fault.NONE)
+
+
+@asynccontextmanager
+async def proxy_to(
+    server: RealServer, *faults: Fault | Answer, tls: SSLContext | None = None
+) -> AsyncIterator[Proxy]:
+    """Run a proxy for the time of a block, with faults for its first INSERTs."""
+    proxy = Proxy(server.port, planned(*faults), tls)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(proxy.run)
+        yield proxy
+        nursery.cancel_scope.cancel()
 
 
 def _headers(head: bytes) -> dict[str, str]:

@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 import trio
 from click.testing import CliRunner
 
-from forebay import RowError, Table, open_buffers
+from forebay import Buffers, RowError, Table, open_buffers
 from forebay.cli._command import command
-from forebay.stores.clickhouse import ClickHouseStore
-from tests.stores.clickhouse.proxy import Answer, Fault
+from forebay.stores.clickhouse import ClickHouseStore, DeliveryStatistics
+from tests.stores.clickhouse.proxy import Answer, Fault, Proxy, proxy_to
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_relay import proxy_to
-from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.stores.clickhouse.tools import Line, Page, lines, open_store, pages, wait_until_blocked
+from tests.waiting import wait_until_async
 
 
-async def wait_until(store: ClickHouseStore, condition: Callable[[ClickHouseStore], bool]) -> None:
-    """Wait for statistics of which no event tells."""
-    with trio.fail_after(30):
-        while not condition(store):  # noqa: ASYNC110  # see above
-            await trio.sleep(0.01)
+def alter(server: RealServer, database: str, sql: str, table: str = "lines") -> None:
+    server.execute(f"ALTER TABLE {database}.{table} {sql}")
 
 
-def alter(server: RealServer, database: str, sql: str) -> None:
-    server.execute(f"ALTER TABLE {database}.lines {sql}")
+@asynccontextmanager
+async def outage(
+    proxy: Proxy, database: str, folder: Path, *tables: Table[Any], **options: Any
+) -> AsyncIterator[Buffers]:
+    """Yield buffers of a program whose server is down: all that it writes waits in the spool."""
+    async with (
+        open_store(proxy, database, folder, *tables, delivery_timeout=0.0, **options) as store,
+        open_buffers(store, *tables) as buffers,
+    ):
+        proxy.is_down = True
+        yield buffers
+    with closing(sqlite3.connect(folder / "app.spool.db")) as raw:
+        # Blocks may be changed: they were sent to nobody.
+        raw.execute("UPDATE forebay_spool SET sent = 0, in_doubt = 0")
+        raw.commit()
 
 
 async def test_a_column_that_became_narrower_gets_no_other_value(
@@ -51,7 +61,7 @@ async def test_a_column_that_became_narrower_gets_no_other_value(
         await store.delivered()
         alter(server, database, "MODIFY COLUMN size Nullable(Int8)")
         await buffers[lines].write(Line("large", 300))
-        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        await wait_until_blocked(store)
         assert "300" in str(store.statistics().last_error)
         with pytest.raises(RowError, match="Int8"):
             await buffers[lines].write(Line("large", 301))
@@ -62,14 +72,6 @@ async def test_a_column_that_became_narrower_gets_no_other_value(
     assert [[1], [5], [6], [300], [301]] == server.query(
         f"SELECT toInt64(size) FROM {database}.lines ORDER BY size"
     )
-
-
-class Page(NamedTuple):
-    url: str
-    status: int
-
-
-pages = Table(Page, name="lines", key="url")
 
 
 async def test_rows_of_an_earlier_program_get_the_types_of_today(
@@ -83,27 +85,15 @@ async def test_rows_of_an_earlier_program_get_the_types_of_today(
         ):
             await buffers[pages].write(Page("/a", 1))
             await buffers[pages].write(Page("/b", 1))
-        proxy.is_down = True
-        async with (
-            open_store(proxy, database, tmp_path, delivery_timeout=0.0) as store,
-            open_buffers(store, pages) as buffers,
-        ):
+        async with outage(proxy, database, tmp_path, pages) as buffers:
             await buffers[pages].write(Page("/a", 2))
             await buffers[pages].enqueue_delete("/b")
-        forget_that_blocks_were_sent(tmp_path)
-        alter(server, database, "MODIFY COLUMN status Int128")
+        alter(server, database, "MODIFY COLUMN status Nullable(Int128)", "pages")
         proxy.is_down = False
         async with open_store(proxy, database, tmp_path) as store:
             await store.delivered()
             assert 2 == store.statistics().delivered
-    assert [["/a", 2]] == server.query(f"SELECT url, toInt64(status) FROM {database}.lines FINAL")
-
-
-def forget_that_blocks_were_sent(folder: Path) -> None:
-    """Let the blocks be changed, which were sent to nobody: the proxy was down."""
-    with closing(sqlite3.connect(folder / "app.spool.db")) as raw:
-        raw.execute("UPDATE forebay_spool SET sent = 0, in_doubt = 0")
-        raw.commit()
+    assert [["/a", 2]] == server.query(f"SELECT url, toInt64(status) FROM {database}.pages FINAL")
 
 
 async def test_a_block_is_not_split_if_the_table_has_a_view_by_now(
@@ -126,7 +116,7 @@ async def test_a_block_is_not_split_if_the_table_has_a_view_by_now(
         )
         await buffers[lines].enqueue_many([Line("x", 1), Line("x", 10), Line("x", 2)])
         await buffers.flush()
-        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        await wait_until_blocked(store)
         assert 1 == len({insert.body for insert in proxy.inserts})
         server.execute(f"ALTER TABLE {database}.small DROP CONSTRAINT small")
         await store.delivered()
@@ -146,7 +136,7 @@ async def test_a_table_that_is_dropped_blocks_until_it_is_there_again(
         created = server.execute(f"SHOW CREATE TABLE {database}.lines FORMAT TSVRaw")
         server.execute(f"DROP TABLE {database}.lines SYNC")
         await buffers[lines].write(Line("x", 1))
-        await wait_until(store, lambda store: store.statistics().state == "blocked")
+        await wait_until_blocked(store)
         assert {"60"} == set(store.statistics().retries)
         server.execute(created)
         await store.delivered()
@@ -181,38 +171,43 @@ async def test_a_damaged_block_stops_its_table_and_nothing_else(
     This is logged once, and not at each retry.
     """
     other = Table(Line, name="other")
-    options = {"compression": compression, "delivery_timeout": 0.0}
     async with proxy_to(server) as proxy:
-        async with (
-            open_store(proxy, database, tmp_path, lines, other, **options) as store,
-            open_buffers(store, lines, other) as buffers,
-        ):
-            proxy.is_down = True
+        async with outage(
+            proxy, database, tmp_path, lines, other, compression=compression
+        ) as buffers:
             for number in range(3):
                 await buffers[lines].write(Line("x", number))
                 await buffers[other].write(Line("x", number))
-        forget_that_blocks_were_sent(tmp_path)
         with closing(sqlite3.connect(tmp_path / "app.spool.db")) as raw:
             raw.execute(f"UPDATE forebay_spool SET {damage} WHERE buffer = 'lines'")
             raw.commit()
         proxy.is_down = False
         caplog.clear()
+        options = {"compression": compression, "delivery_timeout": 0.0}
         async with open_store(proxy, database, tmp_path, **options) as store:
-            await wait_until(store, lambda store: not store.statistics().tables["other"].waiting)
-            await wait_until(
-                store, lambda store: bool(store.statistics().tables["lines"].last_error)
-            )
+
+            def tables() -> Mapping[str, DeliveryStatistics]:
+                return store.statistics().tables
+
+            await wait_until_async(lambda: not tables()["other"].waiting, "one is sent", tables)
+            await wait_until_async(lambda: tables()["lines"].last_error, "one fails", tables)
             assert 3 == store.statistics().waiting
             async with open_buffers(store, other) as buffers:
                 for number in range(10):  # meanwhile the block is tried again
                     await buffers[other].write(Line("x", number))
-                    await wait_until(
-                        store, lambda store: not store.statistics().tables["other"].waiting
+                    await wait_until_async(
+                        lambda: not tables()["other"].waiting, "one is sent", tables
                     )
     found = [record for record in caplog.records if record.name.startswith("forebay")]
     assert 1 == len([record for record in found if record.args and "lines" in record.args])
     assert [[13]] == server.query(f"SELECT count() FROM {database}.other")
     assert [[0]] == server.query(f"SELECT count() FROM {database}.lines")
+
+
+async def wait_for_error(store: ClickHouseStore, text: str) -> None:
+    await wait_until_async(
+        lambda: text in str(store.statistics().last_error), f"{text} in the error", store.statistics
+    )
 
 
 async def test_a_column_of_a_type_that_cannot_be_sent_blocks_its_table(
@@ -230,8 +225,8 @@ async def test_a_column_of_a_type_that_cannot_be_sent_blocks_its_table(
         alter(server, database, "ADD COLUMN size Array(String)")
         proxy.decide = lambda _insert: Answer(53)  # TYPE_MISMATCH
         proxy.is_down = False
-        await wait_until(store, lambda store: store.statistics().state == "blocked")
-        await wait_until(store, lambda store: "'size'" in str(store.statistics().last_error))
+        await wait_until_blocked(store)
+        await wait_for_error(store, "'size'")
         alter(server, database, "DROP COLUMN size")
         alter(server, database, "ADD COLUMN size Nullable(Int64)")
         proxy.decide = lambda _insert: Fault.NONE
@@ -244,18 +239,13 @@ async def test_a_column_that_rows_of_an_earlier_program_need_is_gone(
 ) -> None:
     """They wait until the column is there again. No row loses a value."""
     async with proxy_to(server) as proxy:
-        async with (
-            open_store(proxy, database, tmp_path, lines, delivery_timeout=0.0) as store,
-            open_buffers(store, lines) as buffers,
-        ):
-            proxy.is_down = True
+        async with outage(proxy, database, tmp_path, lines) as buffers:
             await buffers[lines].write(Line("x", 1))
-        forget_that_blocks_were_sent(tmp_path)
         alter(server, database, "DROP COLUMN size")
         proxy.decide = lambda _insert: Answer(53)  # TYPE_MISMATCH
         proxy.is_down = False
         async with open_store(proxy, database, tmp_path) as store:
-            await wait_until(store, lambda store: "53" in str(store.statistics().last_error))
+            await wait_for_error(store, "53")
             assert 1 == store.statistics().waiting
             alter(server, database, "ADD COLUMN size Nullable(Int64)")
             proxy.decide = lambda _insert: Fault.NONE
@@ -268,16 +258,11 @@ async def test_a_retry_makes_dead_letters_of_refused_rows(
 ) -> None:
     """`forebay spool retry` delivers the others, and says where the refused rows are."""
     async with proxy_to(server) as proxy:
-        async with (
-            open_store(proxy, database, tmp_path, pages, delivery_timeout=0.0) as store,
-            open_buffers(store, pages) as buffers,
-        ):
-            proxy.is_down = True
+        async with outage(proxy, database, tmp_path, pages) as buffers:
             await buffers[pages].enqueue_many(Page(f"/{n}", status=n) for n in range(5))
             await buffers[pages].enqueue_delete("/9")
             await buffers[pages].flush()
-        forget_that_blocks_were_sent(tmp_path)
-        alter(server, database, "ADD CONSTRAINT small CHECK status < 4")
+        alter(server, database, "ADD CONSTRAINT small CHECK ifNull(status, 0) < 4", "pages")
         proxy.is_down = False
         arguments = ["spool", "retry", str(tmp_path / "app.spool.db")]
         done = await trio.to_thread.run_sync(partial(CliRunner().invoke, command, arguments))
@@ -285,7 +270,7 @@ async def test_a_retry_makes_dead_letters_of_refused_rows(
     assert "5 rows delivered, 1 refused, 0 wait." in done.stdout
     assert "dead-letters list" in done.stdout
     assert [["/0", 0], ["/1", 1], ["/2", 2], ["/3", 3]] == server.query(
-        f"SELECT url, status FROM {database}.lines FINAL ORDER BY url"
+        f"SELECT url, status FROM {database}.pages FINAL ORDER BY url"
     )
     with closing(sqlite3.connect(tmp_path / "app.spool.db")) as raw:
         [[entry]] = raw.execute("SELECT entry FROM forebay_dead_letters").fetchall()

@@ -13,10 +13,9 @@ import trio
 from forebay import SchemaError, StoreError, open_buffers
 from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
-from tests.stores.clickhouse.proxy import Fault, Proxy
+from tests.stores.clickhouse.proxy import Fault, proxy_to
 from tests.stores.clickhouse.real_server import RealServer, running
-from tests.stores.clickhouse.test_relay import planned
-from tests.stores.clickhouse.test_store import Line, Page, lines, open_store, pages
+from tests.stores.clickhouse.tools import Line, Page, lines, open_store, pages
 
 
 async def test_https_verifies_the_certificate(
@@ -30,9 +29,7 @@ async def test_https_verifies_the_certificate(
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    proxy = Proxy(server.port, tls=context)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
+    async with proxy_to(server, tls=context) as proxy:
         with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
             async with (
                 open_store(proxy, database, tmp_path, lines) as store,
@@ -44,7 +41,6 @@ async def test_https_verifies_the_certificate(
             open_buffers(store, lines) as buffers,
         ):
             await buffers[lines].write(Line("x", 1))
-        nursery.cancel_scope.cancel()
     assert proxy.url.startswith("https:")
     assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")
 
@@ -92,17 +88,15 @@ async def test_a_distributed_table_gets_each_row_once(
 ) -> None:
     """Each shard recognises the part of a block that it has already."""
     distribute(shards, "good", "cityHash64(url)")
-    proxy = Proxy(shards[0].port, planned(*[Fault.CUT_BEFORE_ANSWER, Fault.CUT_ANSWER] * 3))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
-        async with (
-            open_store(proxy, "good", tmp_path) as store,
-            open_buffers(store, pages) as buffers,
-        ):
-            for status in range(3):
-                await buffers[pages].enqueue_many(Page(f"/{n}", status) for n in range(100))
-                await buffers.flush()
-        nursery.cancel_scope.cancel()
+    faults = [Fault.CUT_BEFORE_ANSWER, Fault.CUT_ANSWER] * 3
+    async with (
+        proxy_to(shards[0], *faults) as proxy,
+        open_store(proxy, "good", tmp_path) as store,
+        open_buffers(store, pages) as buffers,
+    ):
+        for status in range(3):
+            await buffers[pages].enqueue_many(Page(f"/{n}", status) for n in range(100))
+            await buffers.flush()
     found = "SELECT count(), sum(status) FROM good.pages FINAL"
     assert [[100, 200]] == shards[0].query(found)
     here = [shard.query("SELECT count() FROM good.pages_here") for shard in shards]
@@ -117,22 +111,19 @@ async def test_a_block_of_a_distributed_table_is_not_split(
     distribute(shards, "strict", "cityHash64(url)")
     for shard in shards:
         shard.execute("ALTER TABLE strict.pages_here ADD CONSTRAINT small CHECK status < 10")
-    proxy = Proxy(shards[0].port)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
-        async with (
-            open_store(proxy, "strict", tmp_path) as store,
-            open_buffers(store, pages) as buffers,
-        ):
-            await buffers[pages].enqueue_many(Page(f"/{n}", 10 * (n == 50)) for n in range(100))
-            await buffers.flush()
-            await proxy.wait_for_inserts(3)
-            assert 0 == store.statistics().refused
-            assert 1 == len({insert.body for insert in proxy.inserts})
-            for shard in shards:
-                shard.execute("ALTER TABLE strict.pages_here DROP CONSTRAINT small")
-            await store.delivered()
-        nursery.cancel_scope.cancel()
+    async with (
+        proxy_to(shards[0]) as proxy,
+        open_store(proxy, "strict", tmp_path) as store,
+        open_buffers(store, pages) as buffers,
+    ):
+        await buffers[pages].enqueue_many(Page(f"/{n}", 10 * (n == 50)) for n in range(100))
+        await buffers.flush()
+        await proxy.wait_for_inserts(3)
+        assert 0 == store.statistics().refused
+        assert 1 == len({insert.body for insert in proxy.inserts})
+        for shard in shards:
+            shard.execute("ALTER TABLE strict.pages_here DROP CONSTRAINT small")
+        await store.delivered()
     assert [[100, 10]] == shards[0].query("SELECT count(), sum(status) FROM strict.pages")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -12,15 +12,9 @@ from forebay._batching.coalesce import Coalescer
 from forebay._table.operations import Delete, Operation, Write
 from forebay.stores.clickhouse._encoder import BlockEncoder
 from forebay.stores.clickhouse._native import Block
+from tests.stores.clickhouse.tools import Page, pages
 
-
-class Page(NamedTuple):
-    url: str
-    status: int | None
-
-
-lines = Table(Page, name="lines")
-pages = Table(Page, name="pages", key="url")
+appended = Table(Page, name="appended")
 TYPES = {"url": "String", "status": "Nullable(Int64)"}
 ENTRIES: list[Any] = [("/", 200), Delete("/a"), ("/b", None)]
 
@@ -38,7 +32,7 @@ def operations(encoder: BlockEncoder, *blocks: Block) -> list[Operation]:
     return [operation for block in blocks for operation in encoder.decode(block)]
 
 
-@pytest.mark.parametrize("table", [lines, pages], ids=["appended", "replaced"])
+@pytest.mark.parametrize("table", [appended, pages], ids=["appended", "replaced"])
 def test_the_halves_of_a_block_have_its_rows(table: Table[Any]) -> None:
     """In the same order. A tombstone stays one, and each row keeps its version."""
     entries = ENTRIES if table is pages else [("/", 200), ("/b", None), ("/", 200)]
@@ -59,7 +53,7 @@ def test_a_block_comes_back_as_the_operations_that_it_was_made_of() -> None:
     """Rows of a table that replaces are writes, and tombstones are deletes."""
     found = operations(*encoded(pages, ENTRIES))
     assert {Write(("/", 200)), Delete("/a"), Write(("/b", None))} == set(found)
-    assert [Write(("/", 200))] == operations(*encoded(lines, [("/", 200)]))
+    assert [Write(("/", 200))] == operations(*encoded(appended, [("/", 200)]))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +66,7 @@ def test_a_block_comes_back_as_the_operations_that_it_was_made_of() -> None:
 )
 def test_a_block_of_another_table_is_refused(header: list[tuple[str, str]], message: str) -> None:
     """The message has what the block says."""
-    encoder, block = encoded(lines, [("/", 200)])
+    encoder, block = encoded(appended, [("/", 200)])
     columns = [
         replace(column, name=name, type=server)
         for column, (name, server) in zip(block.columns, header, strict=True)
@@ -83,7 +77,7 @@ def test_a_block_of_another_table_is_refused(header: list[tuple[str, str]], mess
 
 def test_a_damaged_block_is_refused() -> None:
     """Its layout, its length, or the values of a column are not what they were."""
-    encoder, block = encoded(lines, [("/", 200), ("/b", 3)])
+    encoder, block = encoded(appended, [("/", 200), ("/b", 3)])
     assert block == Block.from_bytes(block.to_bytes(), block.layout())
     for layout in ("", "{}", "[]"):
         with pytest.raises(ValueError, match="layout"):

@@ -12,7 +12,7 @@ from forebay import BufferOptions, Keep, Max, Min, Replace, Sum, Table, open_buf
 from forebay.stores import Store
 from forebay.testing import MemoryStore
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_store import open_store
+from tests.stores.clickhouse.tools import open_store
 
 
 class Row(NamedTuple):

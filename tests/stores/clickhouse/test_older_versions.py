@@ -28,6 +28,7 @@ from forebay.stores.clickhouse._failures import ServerError
 from forebay.stores.clickhouse._inspection import OLDEST, Inspector, version_problem
 from forebay.stores.clickhouse._schema import check_functions, check_table, describe_types
 from tests.required import skip
+from tests.stores.clickhouse.tools import lines
 
 pytestmark = pytest.mark.chdb
 
@@ -36,11 +37,6 @@ OPTIONS = CreateOptions()
 
 class Color(enum.Enum):
     RED = "red"
-
-
-class Line(NamedTuple):
-    text: str
-    size: int | None
 
 
 class Page(NamedTuple):
@@ -70,7 +66,6 @@ class Profile(NamedTuple):
     last: str | None
 
 
-lines = Table(Line, name="lines")
 pages = Table(Page, name="pages", key="url")
 counts = Table(
     Count,

@@ -24,7 +24,7 @@ from forebay.stores.clickhouse import open_clickhouse
 from forebay.stores.clickhouse._client import INSERT_SETTINGS
 from forebay.stores.clickhouse._opening import PASSWORD_VARIABLE
 from tests.stores.clickhouse.real_server import RealServer, running
-from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.stores.clickhouse.tools import Line, lines, open_store
 
 SECRET = "s3cret-and-long"  # noqa: S105  # of a server on loopback
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +15,10 @@ from forebay import RetryPolicy, Sum, Table, dead_letters, open_buffers
 from forebay.stores.clickhouse import Compression
 from forebay.stores.clickhouse._client import INSERT_SETTINGS
 from forebay.stores.clickhouse._compression import decompress
-from tests.stores.clickhouse.proxy import Answer, Fault, Insert, Proxy
+from tests.stores.clickhouse.proxy import Answer, Fault, Insert, planned, proxy_to
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.stores.clickhouse.tools import Line, lines, open_store, wait_until_blocked
+from tests.waiting import wait_until_async
 
 
 class Total(NamedTuple):
@@ -28,21 +27,6 @@ class Total(NamedTuple):
 
 
 totals = Table(Total, name="totals", key="name", merge=Sum)
-
-
-def planned(*faults: Fault | Answer) -> Callable[[Insert], Fault | Answer]:
-    """Return a function that returns these faults, one per INSERT, and none after them."""
-    left = iter(faults)
-    return lambda _insert: next(left, Fault.NONE)
-
-
-@asynccontextmanager
-async def proxy_to(server: RealServer, *faults: Fault | Answer) -> AsyncIterator[Proxy]:
-    proxy = Proxy(server.port, planned(*faults))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(proxy.run)
-        yield proxy
-        nursery.cancel_scope.cancel()
 
 
 CUTS: list[Fault | Answer] = [
@@ -262,9 +246,7 @@ async def test_a_table_is_checked_again_after_an_outage(
         ):
             await buffers[lines].write(Line("x", 2))
             proxy.is_down = False
-            with trio.fail_after(30):
-                while store.statistics().state != "blocked":  # noqa: ASYNC110  # see below
-                    await trio.sleep(0.01)  # there is no event for a state
+            await wait_until_blocked(store)
             assert "remembers no tokens" in str(store.statistics().last_error)
             assert [[1]] == server.query(f"SELECT count() FROM {database}.lines")
             server.execute(f"{setting} = 10000")
@@ -283,8 +265,7 @@ async def test_delivered_makes_a_retry_that_is_due_later(
         open_buffers(store, lines) as buffers,
     ):
         await buffers[lines].write(Line("x", 1))
-        while store.statistics().state != "retrying":
-            await trio.lowlevel.checkpoint()
+        await wait_until_async(lambda: store.statistics().state == "retrying", "a retry is due")
         with trio.fail_after(30):
             await store.delivered()
     assert [["x", 1]] == server.query(f"SELECT * FROM {database}.lines")

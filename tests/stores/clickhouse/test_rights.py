@@ -11,7 +11,7 @@ from forebay import SchemaError, StoreError, open_buffers
 from forebay.stores.clickhouse import ClickHouseStore
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.stores.clickhouse.tools import Line, lines, open_store
 
 USER = "writer"
 CONFIG = """

@@ -7,17 +7,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from forebay import Keep, Max, Min, Replace, SchemaError, Sum, Table
+from forebay import Max, SchemaError, Table
 from forebay.stores.clickhouse._client import Client
 from forebay.stores.clickhouse._declared import CreateOptions, create_sql
 from forebay.stores.clickhouse._inspection import Inspector, version_problem
 from forebay.stores.clickhouse._schema import check_table
 from tests.stores.clickhouse.real_server import RealServer
-
-
-class Line(NamedTuple):
-    text: str
-    size: int | None
+from tests.stores.clickhouse.tools import Count, counts, lines
 
 
 class Page(NamedTuple):
@@ -26,22 +22,7 @@ class Page(NamedTuple):
     status: int | None
 
 
-class Count(NamedTuple):
-    name: str
-    total: int
-    low: float | None
-    first: str
-    last: str | None
-
-
-lines = Table(Line, name="lines")
 pages = Table(Page, name="pages", key=("url", "site"))
-counts = Table(
-    Count,
-    name="counts",
-    key="name",
-    merge={"total": Sum, "low": Min, "first": Keep, "last": Replace},
-)
 TABLES: list[Table[Any]] = [lines, pages, counts]
 OPTIONS = CreateOptions()
 
@@ -74,6 +55,7 @@ VERSIONED = f"{PAGE}, _version UInt64, _deleted UInt8"
 COUNT = (
     "name String, total SimpleAggregateFunction(sum, Int64),"
     " low SimpleAggregateFunction(min, Nullable(Float64)),"
+    " high SimpleAggregateFunction(max, Int64),"
     " first SimpleAggregateFunction(any, String)"
 )
 LAST = "last SimpleAggregateFunction(anyLast_respect_nulls, Nullable(String))"

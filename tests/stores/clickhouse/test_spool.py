@@ -7,9 +7,8 @@ import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import NamedTuple
 
-from forebay import FlushReason, Table
+from forebay import FlushReason
 from forebay._batching.coalesce import Coalescer
 from forebay._table.json_format import encode_declaration
 from forebay.stores.clickhouse._attempt import TableWriter
@@ -18,14 +17,10 @@ from forebay.stores.clickhouse._native import Block
 from forebay.stores.clickhouse._spool import Spool
 from forebay.stores.clickhouse._spool_opening import open_spool
 from forebay.stores.clickhouse._spool_table import EMPTY, SpoolSize
+from tests.stores.clickhouse.tools import lines
 
-
-class Line(NamedTuple):
-    text: str
-
-
-lines = Table(Line, name="lines")
-encoder = BlockEncoder(lines, "app", {"text": "String"})
+TYPES = {"text": "String", "size": "Nullable(Int64)"}
+encoder = BlockEncoder(lines, "app", TYPES)
 
 SERVER = "http://127.0.0.1:1"
 
@@ -45,7 +40,7 @@ async def opened(path: Path) -> AsyncGenerator[Spool, None]:
 
 async def write(spool: Spool, *texts: str) -> None:
     coalescer = Coalescer(lines)
-    coalescer.add([(text,) for text in texts], only_rows=True)
+    coalescer.add([(text, None) for text in texts], only_rows=True)
     writer = TableWriter(encoder, spool, version=0)
     await spool.run(writer.write, coalescer.take(FlushReason.FULL))
 
@@ -67,7 +62,7 @@ async def test_the_size_is_exact_after_each_step(tmp_path: Path) -> None:
         await spool.save_table(
             "lines",
             declaration=encode_declaration(lines),
-            types=json.dumps({"text": "String"}),
+            types=json.dumps(TYPES),
             has_views=False,
         )
         assert {} == spool.sizes

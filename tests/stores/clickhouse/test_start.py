@@ -21,7 +21,7 @@ from forebay.stores.clickhouse._failures import NoAnswerError
 from forebay.stores.clickhouse._start_limit import StartLimit
 from tests.ports import free_port
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_store import Count, Line, Page, counts, lines, open_store, pages
+from tests.stores.clickhouse.tools import Count, Line, Page, counts, lines, open_store, pages
 
 
 class Mixed(NamedTuple):

@@ -3,77 +3,18 @@
 from __future__ import annotations
 
 import enum
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import pytest
 import trio
 
-from forebay import (
-    Keep,
-    Max,
-    Min,
-    Replace,
-    RetryPolicy,
-    Sum,
-    Table,
-    Update,
-    Write,
-    open_buffers,
-)
-from forebay.stores.clickhouse import ClickHouseStore, open_clickhouse
-from tests.stores.clickhouse.proxy import Proxy
+from forebay import Table, Update, Write, open_buffers
 from tests.stores.clickhouse.real_server import RealServer
-
-
-class Line(NamedTuple):
-    text: str
-    size: int | None
-
-
-class Page(NamedTuple):
-    url: str
-    status: int | None
-
-
-class Count(NamedTuple):
-    name: str
-    total: int
-    low: float | None
-    high: int
-    first: str
-    last: str | None
-
-
-lines = Table(Line, name="lines")
-pages = Table(Page, name="pages", key="url")
-counts = Table(
-    Count,
-    name="counts",
-    key="name",
-    merge={"total": Sum, "low": Min, "high": Max, "first": Keep, "last": Replace},
-)
-
-
-def open_store(
-    server: RealServer | Proxy, database: str, folder: Path, *tables: Table[Any], **options: Any
-) -> AbstractAsyncContextManager[ClickHouseStore, bool | None]:
-    return open_clickhouse(
-        server.url,
-        **{
-            "database": database,
-            "spool": folder / "app.spool.db",
-            "create": tables,
-            "insert_interval": 0.0,
-            "retry": RetryPolicy(initial_delay=0.01, max_delay=0.05),
-            "delivery_timeout": 30.0,
-            **options,
-        },
-    )
+from tests.stores.clickhouse.tools import Count, Line, Page, counts, lines, open_store, pages
 
 
 async def test_rows_are_delivered_to_all_kinds_of_tables(

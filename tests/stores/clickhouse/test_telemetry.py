@@ -9,10 +9,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from forebay import open_buffers
-from tests.stores.clickhouse.proxy import Answer
+from tests.stores.clickhouse.proxy import Answer, proxy_to
 from tests.stores.clickhouse.real_server import RealServer
-from tests.stores.clickhouse.test_relay import proxy_to
-from tests.stores.clickhouse.test_store import Line, lines, open_store
+from tests.stores.clickhouse.tools import Line, lines, open_store
 from tests.telemetry.documented import documented_instruments
 
 
