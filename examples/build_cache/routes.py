@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from xml.sax.saxutils import escape
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,26 +16,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from forebay.cache import Cache, DigestMismatchError
 from http_server import METHODS, HttpError, Request
 
-_MAX_VALUE = 2**20
-"""How many bytes a key-value has at most."""
-_KEPT = ("x-artifact-duration", "x-artifact-tag")
-"""The headers of an upload that come back with the artifact: Turborepo's signature."""
-_SHA256 = "x-checksum-sha256"
-"""The header with the SHA-256 of an artifact: checked if a client sends it, always returned."""
+_MAX_VALUE = 2**20  # bytes of a key-value
+_KEPT = ("x-artifact-duration", "x-artifact-tag")  # headers that come back with their artifact
+_SHA256 = "x-checksum-sha256"  # a header: checked if a client sends it, always returned
 _PROJECT = re.compile(r"[^/=]+/[^/=]+")
-_ALL = ""
-"""What a token opens that is not for one project."""
-_PREFLIGHT = (
-    ("access-control-allow-methods", ", ".join(METHODS)),
-    ("access-control-allow-headers", "Authorization, Content-Type, User-Agent"),
-)
+_ALL = ""  # what a token opens that is not for one project
+_METHODS = ", ".join(METHODS)
+
+# What sccache gets, which asks for a folder before it writes into it: each one exists.
 _FOLDER = """<?xml version="1.0" encoding="utf-8"?>
 <D:multistatus xmlns:D="DAV:"><D:response><D:href>{}</D:href><D:propstat><D:prop>
 <D:resourcetype><D:collection/></D:resourcetype>
 <D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified>
 </D:prop><D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response></D:multistatus>
 """
-"""What sccache gets, which asks for a folder before it writes into it: each one exists."""
 
 
 class Tokens:
@@ -67,7 +61,7 @@ class Tokens:
                 secret = base64.b64decode(value, validate=True).partition(b":")[2]
         project = self._projects.get(_digest(secret))
         if project is None:
-            raise HttpError(401, "unknown token", ("www-authenticate", 'Basic realm="build cache"'))
+            raise HttpError(401, "unknown token", {"www-authenticate": 'Basic realm="build cache"'})
         return project
 
 
@@ -76,13 +70,12 @@ def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()
 
 
+@dataclass(frozen=True)
 class Routes:
     """Answers the requests of all clients from a cache."""
 
-    def __init__(self, cache: Cache, tokens: Tokens) -> None:
-        """Set the cache and the tokens."""
-        self._cache = cache
-        self._tokens = tokens
+    cache: Cache
+    tokens: Tokens
 
     async def __call__(self, request: Request) -> None:
         """Answer a request."""
@@ -90,18 +83,21 @@ class Routes:
             case "GET" | "HEAD", ["up" | "status"]:  # moon asks for the latter
                 await request.respond(200, b"ok\n")
             case "OPTIONS", _:  # a preflight of Turborepo
-                await request.respond(200, headers=_PREFLIGHT)
+                headers = {
+                    "access-control-allow-methods": _METHODS,
+                    "access-control-allow-headers": "Authorization, Content-Type, User-Agent",
+                }
+                await request.respond(200, headers=headers)
             case "GET", ["metrics"]:
-                if self._tokens.project(request) != _ALL:
+                if self.tokens.project(request) != _ALL:
                     raise HttpError(403, "the metrics need a token for all projects")
-                content_type = ("content-type", CONTENT_TYPE_LATEST)
-                await request.respond(200, generate_latest(), [content_type])
+                await request.respond(200, generate_latest(), {"content-type": CONTENT_TYPE_LATEST})
             case _:
                 await self._answer(request, *self._locate(request))
 
     async def _answer(self, request: Request, account: str, project: str, path: list[str]) -> None:
         key = "/".join([account, project, *path])
-        values = self._cache.key_values
+        values = self.cache.key_values
         match request.method, path:
             case "GET" | "HEAD", ["v8", "artifacts", "status"]:
                 await _respond_json(request, 200, {"status": "enabled"})
@@ -124,10 +120,10 @@ class Routes:
                 await values.delete(name, account, project)
                 await request.respond(204)
             case "DELETE", ["clean"]:
-                deletion = await self._cache.delete_project(account, project)
+                deletion = await self.cache.delete_project(account, project)
                 await _respond_json(request, 200, asdict(deletion))
             case "DELETE", [_, *_]:
-                await self._cache.artifacts.delete([key])
+                await self.cache.artifacts.delete([key])
                 await request.respond(204)
             case "GET" | "HEAD", _:
                 await self._load(request, key)
@@ -137,16 +133,16 @@ class Routes:
             case "PROPFIND", _:
                 await request.read(_MAX_VALUE)
                 folder = _FOLDER.format(escape(request.target)).encode()
-                await request.respond(207, folder, [("content-type", "application/xml")])
+                await request.respond(207, folder, {"content-type": "application/xml"})
             case _:
-                raise HttpError(405, "method not allowed", ("allow", ", ".join(METHODS)))
+                raise HttpError(405, "method not allowed", {"allow": _METHODS})
 
     def _locate(self, request: Request) -> tuple[str, str, list[str]]:
         """Return the account and the project of a request, and its path there.
 
         Turborepo and Nx may have no project in their path. Turborepo has its team.
         """
-        opened = self._tokens.project(request)
+        opened = self.tokens.project(request)
         path = request.segments
         if path[:1] in (["v1"], ["v8"]):
             team = request.query.get("slug") or request.query.get("teamId") or "default"
@@ -161,31 +157,34 @@ class Routes:
         return path[0], path[1], path[2:]
 
     async def _store(self, request: Request, key: str) -> None:
-        kept = {name: request.header(name) for name in _KEPT}
         try:
-            await self._cache.artifacts.store(
+            await self.cache.artifacts.store(
                 key,
                 request.body(),
                 size=request.size,
                 sha256=request.header(_SHA256) or None,
-                metadata={name: value for name, value in kept.items() if value},
+                metadata={name: request.header(name) for name in _KEPT if request.header(name)},
             )
-        except (DigestMismatchError, ValueError) as error:
-            status = 422 if isinstance(error, DigestMismatchError) else 400
-            raise HttpError(status, str(error)) from None
+        except DigestMismatchError as error:
+            raise HttpError(422, str(error)) from None
+        except ValueError as error:  # what was announced is no SHA-256
+            raise HttpError(400, str(error)) from None
 
     async def _load(self, request: Request, key: str) -> None:
-        async with self._cache.artifacts.reading(key) as reader:
+        async with self.cache.artifacts.reading(key) as reader:
             if reader is None:
                 raise HttpError(404, "there is no such artifact")
-            headers = [("content-type", "application/octet-stream")]
-            headers += reader.artifact.metadata.items()
-            if (sha256 := reader.artifact.sha256) is not None:
-                headers += [("etag", f'"{sha256}"'), (_SHA256, sha256)]
+            sha256 = str(reader.artifact.sha256)  # not None, since `store` has stored it
+            headers = {
+                "content-type": "application/octet-stream",
+                "etag": f'"{sha256}"',
+                _SHA256: sha256,
+                **reader.artifact.metadata,
+            }
             body = reader.file if reader.content is None else reader.content
             await request.respond(200, body, headers)
 
 
 async def _respond_json(request: Request, status: int, content: object) -> None:
-    headers = [("content-type", "application/json")]
+    headers = {"content-type": "application/json"}
     await request.respond(status, json.dumps(content).encode(), headers)
