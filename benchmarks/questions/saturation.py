@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ def cases(full: bool) -> Iterator[Case]:
         [MEDIAN, P99, MOST],
         [
             _contestant("enqueue_many", _many, work),
-            _contestant("enqueue by 100 tasks", _by_tasks, work),
+            *(
+                _contestant(f"enqueue by {tasks:,} tasks", partial(_by_tasks, tasks), work)
+                for tasks in ((100, 10_000) if full else (100,))
+            ),
         ],
         rounds=11 if full else 5,
     )
@@ -70,7 +74,7 @@ async def _many(buffer: forebay.Buffer[Any], work: Workload) -> None:
     await buffer.enqueue_many(work.rows)
 
 
-async def _by_tasks(buffer: forebay.Buffer[Any], work: Workload) -> None:
+async def _by_tasks(tasks: int, buffer: forebay.Buffer[Any], work: Workload) -> None:
     rows = iter(work.rows)
 
     async def produce() -> None:
@@ -78,5 +82,5 @@ async def _by_tasks(buffer: forebay.Buffer[Any], work: Workload) -> None:
             await buffer.enqueue(row)
 
     async with trio.open_nursery() as nursery:
-        for _ in range(100):
+        for _ in range(tasks):
             nursery.start_soon(produce)
