@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import signal
 import socket
 import sys
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import BinaryIO
 from urllib.parse import parse_qsl, unquote
 
 import httptools
@@ -26,7 +24,7 @@ from prometheus_client import Histogram
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND")
 
 _END_OF_HEAD = b"\r\n\r\n"
-_PIECE = 128 * 2**10  # how many bytes of a body are received or sent at a time
+_PIECE = 128 * 2**10  # how many bytes of a body are received at a time
 _LINGER = 2.0  # how many seconds a client has to read the last response
 
 _log = logging.getLogger("build_cache")
@@ -102,7 +100,7 @@ class Request:
     def __init__(self, connection: Connection, server: HttpServer) -> None:
         self.method = "-"  # until the head is parsed
         self.target = ""
-        self.headers: dict[str, str] = {}  # by their names in lower case
+        self.headers = defaultdict[str, str](str)  # by their names in lower case; "" without one
         self.segments: list[str] = []  # of the path, decoded
         self.query: dict[str, str] = {}
         self.size = 0  # of the body, in bytes
@@ -140,14 +138,14 @@ class Request:
             raise HttpError(400, str(error)) from None
         self.method = parser.get_method().decode()
         version = parser.get_http_version()
-        if version not in ("1.0", "1.1") or (version == "1.1" and not self.header("host")):
+        if version not in ("1.0", "1.1") or (version == "1.1" and not self.headers["host"]):
             raise HttpError(400, "expected HTTP/1.1 and the header Host")
         # The parser has checked that the length is one number. It must be known in advance.
-        length = self.header("content-length")
-        if self.header("transfer-encoding") or (self.method == "PUT" and not length):
+        length = self.headers["content-length"]
+        if self.headers["transfer-encoding"] or (self.method == "PUT" and not length):
             raise HttpError(411, "Content-Length is missing")
         self.size = self.unread = int(length or 0)
-        self._keep_alive = version == "1.1" and "close" not in self.header("connection").lower()
+        self._keep_alive = version == "1.1" and "close" not in self.headers["connection"].lower()
         if self.size > limits.max_body:
             raise HttpError(413, f"the body has more than {limits.max_body} bytes")
         self._parse_target()
@@ -162,10 +160,6 @@ class Request:
             raise HttpError(400, "the target is not UTF-8") from None
         if not path.startswith("/") or not all(map(_is_plain, self.segments)):
             raise HttpError(400, "the path has an empty segment, dots, or an encoded slash")
-
-    def header(self, name: str) -> str:
-        """Return the value of a header, by its name in lower case; "" without it."""
-        return self.headers.get(name, "")
 
     @property
     def is_last(self) -> bool:
@@ -184,7 +178,7 @@ class Request:
         Raises:
             HttpError: the client went away before the end of the body.
         """
-        if self.unread and self.header("expect").lower() == "100-continue":
+        if self.unread and self.headers["expect"].lower() == "100-continue":
             await self._connection.stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
         while self.unread:
             if sys.platform == "linux" and not self._connection.ahead:
@@ -198,14 +192,18 @@ class Request:
             yield piece
 
     async def respond(
-        self, status: int, body: bytes | BinaryIO = b"", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        body: bytes | AsyncGenerator[bytes, None] = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        size: int | None = None,
     ) -> None:
-        """Send a response, whose body is bytes, or a file that is sent piece by piece."""
-        size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
+        """Send a response, whose body is bytes, or pieces with `size` bytes in all."""
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             f"date: {_date(int(time.time()))}",
-            f"content-length: {size}",
+            f"content-length: {len(body) if isinstance(body, bytes) else size}",
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
         if self.is_last:
@@ -220,12 +218,10 @@ class Request:
                 await send(head + body)
             else:
                 await send(head)
-                for start in range(0, size, _PIECE):  # in threads, since the disk may be slow
-                    piece = await trio.to_thread.run_sync(os.pread, body.fileno(), _PIECE, start)
-                    if len(piece) < min(_PIECE, size - start):
-                        raise OSError("the file became shorter while it was sent")
-                    await send(piece)
-                    self._extend_deadline(len(piece))
+                async with aclosing(body):
+                    async for piece in body:
+                        await send(piece)
+                        self._extend_deadline(len(piece))
         finally:
             seconds = trio.current_time() - self._started
             method = self.method if self.method in METHODS else "other"

@@ -51,7 +51,7 @@ class Tokens:
 
     def project(self, request: Request) -> str:
         """Return the project that the token of a request opens, or `_ALL`."""
-        authorization = request.header("authorization")
+        authorization = request.headers["authorization"]
         secret = authorization.encode("latin-1")  # the token alone, as Rush sends it
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() == "bearer":
@@ -162,8 +162,8 @@ class Routes:
                 key,
                 request.body(),
                 size=request.size,
-                sha256=request.header(_SHA256) or None,
-                metadata={name: request.header(name) for name in _KEPT if request.header(name)},
+                sha256=request.headers[_SHA256] or None,
+                metadata={name: request.headers[name] for name in _KEPT if request.headers[name]},
             )
         except DigestMismatchError as error:
             raise HttpError(422, str(error)) from None
@@ -174,15 +174,11 @@ class Routes:
         async with self.cache.artifacts.reading(key) as reader:
             if reader is None:
                 raise HttpError(404, "there is no such artifact")
-            sha256 = str(reader.artifact.sha256)  # not None, since `store` has stored it
-            headers = {
-                "content-type": "application/octet-stream",
-                "etag": f'"{sha256}"',
-                _SHA256: sha256,
-                **reader.artifact.metadata,
-            }
-            body = reader.file if reader.content is None else reader.content
-            await request.respond(200, body, headers)
+            headers = {"content-type": "application/octet-stream", **reader.artifact.metadata}
+            if (sha256 := reader.artifact.sha256) is not None:
+                headers |= {"etag": f'"{sha256}"', _SHA256: sha256}
+            body = reader.chunks() if reader.content is None else reader.content
+            await request.respond(200, body, headers, size=reader.artifact.size)
 
 
 async def _respond_json(request: Request, status: int, content: object) -> None:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncGenerator, Callable
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -466,6 +466,33 @@ async def test_stores_are_refused_once_the_cache_is_closed(tmp_path: Path) -> No
         async with cache.artifacts.reading("a"):
             raise AssertionError
     assert [] == partial_files(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", SMALL, LARGE[:65_537], LARGE])
+async def test_an_artifact_is_read_in_chunks(tmp_path: Path, content: bytes) -> None:
+    """Each reading begins at the start, whatever was read before; a chunk is not empty."""
+    async with opened(tmp_path) as cache:
+        await cache.artifacts.store("a", content)
+        async with cache.artifacts.reading("a") as reader:
+            assert reader is not None
+            for _ in range(2):
+                chunks = [chunk async for chunk in reader.chunks()]
+                assert content == b"".join(chunks)
+                assert all(0 < len(chunk) <= 131_072 for chunk in chunks)
+                reader.file.seek(1)
+
+
+async def test_the_chunks_of_a_file_that_became_shorter_end_in_an_error(tmp_path: Path) -> None:
+    """A server that sends them does not take what is left for the whole."""
+    async with opened(tmp_path) as cache:
+        await cache.artifacts.store("a", LARGE)
+        async with cache.artifacts.reading("a") as reader:
+            assert reader is not None
+            async with aclosing(reader.chunks()) as chunks:
+                assert LARGE[:131_072] == await anext(chunks)
+                os.truncate(cache.files.path("a"), len(LARGE) - 1)
+                with pytest.raises(OSError, match="'a'"):
+                    await anext(chunks)
 
 
 OLD_SCHEMA = """

@@ -67,6 +67,7 @@ async def calls() -> None:
             if reader is not None:
                 assert_type(reader.file, BinaryIO)
                 assert_type(reader.content, bytes | None)
+                assert_type(reader.chunks(), AsyncGenerator[bytes, None])
         assert_type(await cache.artifacts.find("key"), Artifact | None)
         assert_type(cache.artifacts.statistics(), ArtifactStatistics)
         assert_type(await cache.vacuum.run_once(2), int)

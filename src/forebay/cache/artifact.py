@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+import trio
 
 from forebay import ForebayError
+
+_PIECE: Final = 128 * 1024
+"""How many bytes `ArtifactReader.chunks` reads at a time."""
 
 
 class SizeMismatchError(ForebayError):
@@ -87,6 +93,33 @@ class ArtifactReader:
     artifact: Artifact
     file: BinaryIO
     content: bytes | None
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Read the content in pieces of at most 128 KiB, each in a call of a thread.
+
+        If you may stop before the end, close the generator, as `contextlib.aclosing` does. The
+        position of `file` has no effect and does not change. Cancelled, it waits for the end of the
+        call.
+
+        Yields:
+            The next bytes of the content.
+
+        Raises:
+            OSError: the file cannot be read, or is shorter now: the rest of the content is lost.
+        """
+        if self.content:
+            yield self.content
+            return
+        size = self.artifact.size
+        for start in range(0, size, _PIECE):
+            length = min(_PIECE, size - start)
+            chunk = await trio.to_thread.run_sync(os.pread, self.file.fileno(), length, start)
+            if len(chunk) < length:
+                raise OSError(
+                    f"artifact {self.artifact.key!r} had {size} bytes when it was opened, but its "
+                    f"file is shorter now; delete the artifact"
+                )
+            yield chunk
 
 
 @dataclass(frozen=True, slots=True)
