@@ -60,9 +60,7 @@ def checked_iterable(argument: str, values: object) -> Iterable[object]:
             f"{argument} must be texts, not the single text {values!r}; put it in a list"
         )
     if not isinstance(values, Iterable) or isinstance(values, Mapping):
-        raise TypeError(
-            f"{argument} must be texts, got {reprlib.repr(values)} of type {type(values).__name__}"
-        )
+        raise wrong_type(f"{argument} must be texts", values)
     return values  # pyright: ignore[reportUnknownVariableType]  # the caller checks each element
 
 
@@ -74,7 +72,7 @@ def checked_utf8(argument: str, value: object) -> str:
         ValueError: the text has half of a surrogate pair.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{argument} must be str, got {value!r} of type {type(value).__name__}")
+        raise wrong_type(f"{argument} must be str", value)
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -105,13 +103,12 @@ def checked_limit(argument: str, value: object) -> int:
         ValueError: the value is less than 1 (SQLite reads LIMIT -1 as no limit), or does not fit
             into SQLite's 64-bit integer.
     """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{argument} must be 1 or more, got {value!r}")
-    if value > MAX_INTEGER:
-        raise ValueError(f"{argument} must be at most {MAX_INTEGER}, got {value!r}")
-    return value
+    limit = _checked_int(f"{argument} must be int", value)
+    if limit < 1:
+        raise ValueError(f"{argument} must be 1 or more, got {limit!r}")
+    if limit > MAX_INTEGER:
+        raise ValueError(f"{argument} must be at most {MAX_INTEGER}, got {limit!r}")
+    return limit
 
 
 def checked_size(argument: str, value: object) -> int:
@@ -121,11 +118,10 @@ def checked_size(argument: str, value: object) -> int:
         TypeError: the value is not an int.
         ValueError: the value is out of this range.
     """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{argument} must be int, got {value!r} of type {type(value).__name__}")
-    if not 0 <= value <= MAX_INTEGER:
-        raise ValueError(f"{argument} must be 0 to {MAX_INTEGER}, got {value!r}")
-    return value
+    size = _checked_int(f"{argument} must be int", value)
+    if not 0 <= size <= MAX_INTEGER:
+        raise ValueError(f"{argument} must be 0 to {MAX_INTEGER}, got {size!r}")
+    return size
 
 
 def checked_chunk(chunk: object) -> bytes:
@@ -137,9 +133,7 @@ def checked_chunk(chunk: object) -> bytes:
     if isinstance(chunk, bytes):
         return chunk
     if not isinstance(chunk, bytearray | memoryview):
-        raise TypeError(
-            f"chunks must yield bytes, got {reprlib.repr(chunk)} of type {type(chunk).__name__}"
-        )
+        raise wrong_type("chunks must yield bytes", chunk)
     return bytes(chunk)
 
 
@@ -150,10 +144,7 @@ def check_chunks(chunks: object) -> None:
         TypeError: it is neither bytes nor an asynchronous iterable.
     """
     if not isinstance(chunks, Chunk | AsyncIterable):
-        raise TypeError(
-            f"chunks must be bytes or an asynchronous iterable of bytes, "
-            f"got {reprlib.repr(chunks)} of type {type(chunks).__name__}"
-        )
+        raise wrong_type("chunks must be bytes or an asynchronous iterable of bytes", chunks)
 
 
 def checked_sha256(argument: str, value: object) -> str:
@@ -179,9 +170,7 @@ def checked_metadata(argument: str, value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError(
-            f"{argument} must be a mapping of texts, got {value!r} of type {type(value).__name__}"
-        )
+        raise wrong_type(f"{argument} must be a mapping of texts", value)
     return {
         checked_utf8(f"{argument}: a name", name): checked_utf8(f"{argument}[{name!r}]", text)
         for name, text in value.items()
@@ -195,10 +184,7 @@ def check_row(argument: str, value: object, kind: type[object]) -> None:
         TypeError: the value is neither.
     """
     if value is not None and not isinstance(value, kind):
-        raise TypeError(
-            f"{argument} must be a {kind.__name__} or None, "
-            f"got {value!r} of type {type(value).__name__}"
-        )
+        raise wrong_type(f"{argument} must be a {kind.__name__} or None", value)
 
 
 def check_seconds(argument: str, value: object) -> None:
@@ -208,11 +194,7 @@ def check_seconds(argument: str, value: object) -> None:
         TypeError: the value is not a number.
         ValueError: the value is 0 or less, or not finite.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(
-            f"{argument} must be a number, got {value!r} of type {type(value).__name__}"
-        )
-    if not 0 < value < math.inf:
+    if not 0 < _checked_number(argument, value) < math.inf:
         raise ValueError(f"{argument} must be a finite number above 0, got {value!r}")
 
 
@@ -223,11 +205,7 @@ def check_timeout(argument: str, value: object) -> None:
         TypeError: the value is not a number.
         ValueError: the value is less than 0, or NaN.
     """
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(
-            f"{argument} must be a number, got {value!r} of type {type(value).__name__}"
-        )
-    if not value >= 0:
+    if not _checked_number(argument, value) >= 0:
         raise ValueError(f"{argument} must be 0 or more, got {value!r}")
 
 
@@ -238,13 +216,7 @@ def check_time(argument: str, value: object) -> None:
         TypeError: the value is not an int.
         ValueError: the time is before 1970 or after `MAX_TIME`.
     """
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(
-            f"{argument} must be an int, microseconds since 1970, "
-            f"got {value!r} of type {type(value).__name__}"
-        )
-    if not 0 <= value <= MAX_TIME:
-        raise ValueError(f"{argument} must be 0 to {MAX_TIME} microseconds, got {value!r}")
+    _checked_time(f"{argument} must be", value)
 
 
 def checked_clock(clock: object) -> Callable[[], int]:
@@ -259,19 +231,31 @@ def checked_clock(clock: object) -> Callable[[], int]:
     """
     if not callable(clock):
         raise TypeError(f"clock must be callable, got {clock!r}")
+    return lambda: _checked_time("clock must return", clock())
 
-    def checked() -> int:
-        now = clock()
-        if not isinstance(now, int) or isinstance(now, bool):
-            raise TypeError(
-                f"clock must return an int, microseconds since 1970, "
-                f"got {now!r} of type {type(now).__name__}"
-            )
-        if not 0 <= now <= MAX_TIME:
-            raise ValueError(f"clock must return 0 to {MAX_TIME} microseconds, got {now!r}")
-        return now
 
-    return checked
+def _checked_time(rule: str, value: object) -> int:
+    time = _checked_int(f"{rule} an int, microseconds since 1970", value)
+    if not 0 <= time <= MAX_TIME:
+        raise ValueError(f"{rule} 0 to {MAX_TIME} microseconds, got {time!r}")
+    return time
+
+
+def _checked_int(rule: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type(rule, value)
+    return value
+
+
+def _checked_number(argument: str, value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise wrong_type(f"{argument} must be a number", value)
+    return value
+
+
+def wrong_type(rule: str, value: object) -> TypeError:
+    """Return the error for a value that breaks a rule, such as "limit must be int"."""
+    return TypeError(f"{rule}, got {reprlib.repr(value)} of type {type(value).__name__}")
 
 
 def check_storage(storage: object) -> None:

@@ -130,6 +130,31 @@ def _unwrapped(error: BaseException) -> BaseException:
     return error
 
 
+async def run_at_intervals(
+    worker: str,
+    run: Callable[[trio.Event], Awaitable[object]],
+    stopping: trio.Event,
+    interval: float,
+) -> None:
+    """Repeat the run of a worker until the worker is asked to stop.
+
+    A run that fails is logged as a warning, and the next one tries again.
+
+    Args:
+        worker: the worker's name, for the warning.
+        run: one run. If `stopping` is set, it ends after its work in progress.
+        stopping: set to stop the worker.
+        interval: the pause between two runs, in seconds.
+
+    Raises:
+        trio.BrokenResourceError: a buffer has failed, so no later run can succeed.
+    """
+    while not stopping.is_set():
+        with log_and_continue(worker):
+            await run(stopping)
+        await pause(stopping, interval)
+
+
 @contextmanager
 def log_and_continue(worker: str) -> Generator[None, None, None]:
     """Log the failure of a worker's run as a warning, so that the worker continues.

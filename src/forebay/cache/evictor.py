@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import trio
 
-from forebay.cache._workers import CloseGuard, log_and_continue, pause
+from forebay.cache._workers import CloseGuard, run_at_intervals
 from forebay.cache.artifacts import BATCH, CacheArtifacts
 from forebay.cache.files import ArtifactFiles, Usage
 from forebay.cache.options import CacheOptions
@@ -105,10 +105,8 @@ class Evictor:
         Raises:
             trio.BrokenResourceError: the buffer's worker task has failed.
         """
-        while not stopping.is_set():
-            with log_and_continue("evictor"):
-                await self._run(stopping)
-            await pause(stopping, self._options.eviction_interval)
+        interval = self._options.eviction_interval
+        await run_at_intervals("evictor", self._run, stopping, interval)
 
     async def run_once(self) -> EvictorStatistics:
         """Check the usage once, and evict artifacts if it has reached the high watermark.

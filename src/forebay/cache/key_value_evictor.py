@@ -9,7 +9,7 @@ from typing import NamedTuple
 import trio
 
 from forebay import Buffer, SqliteStore
-from forebay.cache._workers import CloseGuard, log_and_continue, pause
+from forebay.cache._workers import CloseGuard, run_at_intervals
 from forebay.cache.artifacts import BATCH
 from forebay.cache.evictor import EvictorStatistics
 from forebay.cache.key_values import KeyValueStore
@@ -93,10 +93,8 @@ class KeyValueEvictor:
         Raises:
             trio.BrokenResourceError: the buffer's worker task has failed.
         """
-        while not stopping.is_set():
-            with log_and_continue("evictor of key-values"):
-                await self._run(stopping)
-            await pause(stopping, self._options.eviction_interval)
+        interval = self._options.eviction_interval
+        await run_at_intervals("evictor of key-values", self._run, stopping, interval)
 
     async def run_once(self) -> EvictorStatistics:
         """Evict values once: by their age, and by their size if it has reached the high watermark.

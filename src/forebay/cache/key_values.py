@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import reprlib
 from collections.abc import Container, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from forebay import Buffer
-from forebay.cache._arguments import check_time, checked_texts
+from forebay.cache._arguments import check_time, checked_texts, wrong_type
 from forebay.cache._entries import encoded_values, entry_key
 from forebay.cache._row_reads import RowRead, RowReads
 from forebay.cache._value_memory import CachedValue, ValueMemory, cached_value
@@ -167,9 +166,7 @@ class KeyValueStore:
             ValueError: as for `put`.
         """
         if not isinstance(value, bytes):
-            raise TypeError(
-                f"value must be bytes, got {reprlib.repr(value)} of type {type(value).__name__}"
-            )
+            raise wrong_type("value must be bytes", value)
         return await self._put(cas_id, account, project, value, written_at)
 
     async def _put(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import trio
 
 from forebay import SqliteStore
 from forebay.cache._arguments import check_timeout
-from forebay.cache._workers import CloseGuard, log_and_continue, pause
+from forebay.cache._workers import CloseGuard, run_at_intervals
 from forebay.cache.tables import Executes
 
 _SECONDS: Final = 1.0
@@ -60,10 +61,8 @@ class DatabaseVacuum:
         Args:
             stopping: set this event to make the worker end after the transaction in progress.
         """
-        while not stopping.is_set():
-            with log_and_continue("vacuum"):
-                await self._run(_SECONDS, stopping)
-            await pause(stopping, self._interval)
+        run = partial(self._run, _SECONDS)
+        await run_at_intervals("vacuum", run, stopping, self._interval)
 
     async def run_once(self, max_seconds: float = _SECONDS) -> int:
         """Shrink the file if more than a fifth of it is free, until a tenth of it is.
