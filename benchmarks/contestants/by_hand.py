@@ -31,14 +31,24 @@ def connect(path: Path, synchronous: str = "NORMAL") -> sqlite3.Connection:
 
 def executemany(path: Path, work: Workload) -> float:
     """Write with `executemany`, 1,000 rows per transaction: what most programs do."""
-    sql = work.upsert()
     with closing(connect(path)) as raw:
-        started = perf_counter()
-        for start in range(0, len(work.rows), EXECUTEMANY_ROWS):
-            raw.execute("BEGIN IMMEDIATE")
-            raw.executemany(sql, work.rows[start : start + EXECUTEMANY_ROWS])
-            raw.execute("COMMIT")
-        return perf_counter() - started
+        return _executemany(raw, work)
+
+
+def apsw_executemany(path: Path, work: Workload) -> float:
+    """Write with apsw's `executemany`, 1,000 rows per transaction."""
+    with closing(_connect_apsw(path)) as raw:
+        return _executemany(raw, work)
+
+
+def _executemany(raw: sqlite3.Connection | apsw.Connection, work: Workload) -> float:
+    sql = work.upsert()
+    started = perf_counter()
+    for start in range(0, len(work.rows), EXECUTEMANY_ROWS):
+        raw.execute("BEGIN IMMEDIATE")
+        raw.executemany(sql, work.rows[start : start + EXECUTEMANY_ROWS])
+        raw.execute("COMMIT")
+    return perf_counter() - started
 
 
 def row_by_row(path: Path, work: Workload) -> float:
@@ -54,51 +64,36 @@ def row_by_row(path: Path, work: Workload) -> float:
 def multi_row(path: Path, work: Workload, batch: int = MULTI_ROW_ROWS) -> float:
     """Write as fast as possible: many rows per statement, coalesced, sorted by key."""
     with closing(connect(path)) as raw:
-        statement_rows = _statement_rows(work, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
-        full = work.upsert(statement_rows)
-        started = perf_counter()
-        for start in range(0, len(work.rows), batch):
-            rows = _coalesced(work.rows[start : start + batch])
-            raw.execute("BEGIN IMMEDIATE")
-            for chunk in _chunks(rows, statement_rows):
-                sql = full if len(chunk) == statement_rows else work.upsert(len(chunk))
-                raw.execute(sql, list(chain.from_iterable(chunk)))
-            raw.execute("COMMIT")
-        return perf_counter() - started
-
-
-def apsw_executemany(path: Path, work: Workload) -> float:
-    """Write with apsw's `executemany`, 1,000 rows per transaction."""
-    sql = work.upsert()
-    with closing(apsw.Connection(str(path))) as raw:
-        raw.execute("PRAGMA synchronous = NORMAL")
-        started = perf_counter()
-        for start in range(0, len(work.rows), EXECUTEMANY_ROWS):
-            raw.execute("BEGIN IMMEDIATE")
-            raw.executemany(sql, work.rows[start : start + EXECUTEMANY_ROWS])
-            raw.execute("COMMIT")
-        return perf_counter() - started
+        return _multi_row(raw, work, raw.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), batch)
 
 
 def apsw_multi_row(path: Path, work: Workload) -> float:
     """Write with apsw, many rows per statement, coalesced, sorted by key."""
-    with closing(apsw.Connection(str(path))) as raw:
-        raw.execute("PRAGMA synchronous = NORMAL")
-        statement_rows = _statement_rows(work, raw.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER))
-        full = work.upsert(statement_rows)
-        started = perf_counter()
-        for start in range(0, len(work.rows), MULTI_ROW_ROWS):
-            rows = _coalesced(work.rows[start : start + MULTI_ROW_ROWS])
-            raw.execute("BEGIN IMMEDIATE")
-            for chunk in _chunks(rows, statement_rows):
-                sql = full if len(chunk) == statement_rows else work.upsert(len(chunk))
-                raw.execute(sql, tuple(chain.from_iterable(chunk)))
-            raw.execute("COMMIT")
-        return perf_counter() - started
+    with closing(_connect_apsw(path)) as raw:
+        variables = raw.limit(apsw.SQLITE_LIMIT_VARIABLE_NUMBER)
+        return _multi_row(raw, work, variables, MULTI_ROW_ROWS)
 
 
-def _statement_rows(work: Workload, variables: int) -> int:
-    return min(STATEMENT_ROWS, variables // len(work.columns))
+def _multi_row(
+    raw: sqlite3.Connection | apsw.Connection, work: Workload, variables: int, batch: int
+) -> float:
+    statement_rows = min(STATEMENT_ROWS, variables // len(work.columns))
+    full = work.upsert(statement_rows)
+    started = perf_counter()
+    for start in range(0, len(work.rows), batch):
+        rows = _coalesced(work.rows[start : start + batch])
+        raw.execute("BEGIN IMMEDIATE")
+        for chunk in _chunks(rows, statement_rows):
+            sql = full if len(chunk) == statement_rows else work.upsert(len(chunk))
+            raw.execute(sql, tuple(chain.from_iterable(chunk)))
+        raw.execute("COMMIT")
+    return perf_counter() - started
+
+
+def _connect_apsw(path: Path) -> apsw.Connection:
+    raw = apsw.Connection(str(path))
+    raw.execute("PRAGMA synchronous = NORMAL")
+    return raw
 
 
 def _coalesced(rows: Sequence[Any]) -> list[Any]:

@@ -78,7 +78,7 @@ def test_a_collector_receives_the_metrics(
     protocol: str, metrics_collector: Collector, tmp_path: Path
 ) -> None:
     """Counters and histograms have their buffer and the right sums, those of the drain included."""
-    endpoint = metrics_collector.grpc if protocol == "grpc" else metrics_collector.http
+    endpoint = metrics_collector.endpoint(protocol)
     _, errors = run(tmp_path / "a.db", endpoint=endpoint, protocol=protocol)
     received = metrics_collector.wait_for("forebay.entries.accepted")
     assert "" == errors
@@ -113,7 +113,7 @@ def test_a_collector_receives_the_spans(
     protocol: str, traces_collector: Collector, tmp_path: Path
 ) -> None:
     """Each flush is a root span with its buffer."""
-    endpoint = traces_collector.grpc if protocol == "grpc" else traces_collector.http
+    endpoint = traces_collector.endpoint(protocol)
     run(tmp_path / "a.db", endpoint=endpoint, protocol=protocol)
     traces_collector.wait_for_text(r"flush\.reason: Str\(drain\)")
     text = traces_collector.output.read_text()
@@ -128,7 +128,7 @@ def test_a_path_that_is_not_utf_8_is_escaped(
     protocol: str, metrics_collector: Collector, tmp_path: Path
 ) -> None:
     """The database's path is an attribute; the exporters encode only UTF-8."""
-    endpoint = metrics_collector.grpc if protocol == "grpc" else metrics_collector.http
+    endpoint = metrics_collector.endpoint(protocol)
     _, errors = run(bytes(tmp_path) + b"/\xff.db", endpoint=endpoint, protocol=protocol)
     assert "" == errors
     received = metrics_collector.wait_for("db.client.operation.duration")
@@ -145,7 +145,7 @@ def test_a_path_that_is_not_utf_8_is_escaped_in_spans(
     protocol: str, traces_collector: Collector, tmp_path: Path
 ) -> None:
     """Each flush is received."""
-    endpoint = traces_collector.grpc if protocol == "grpc" else traces_collector.http
+    endpoint = traces_collector.endpoint(protocol)
     _, errors = run(bytes(tmp_path) + b"/\xff.db", endpoint=endpoint, protocol=protocol)
     assert "" == errors
     traces_collector.wait_for_text(r"flush\.reason: Str\(drain\)")

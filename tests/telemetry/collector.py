@@ -64,6 +64,10 @@ class Collector:
     http: str
     output: Path
 
+    def endpoint(self, protocol: str) -> str:
+        """Return its endpoint for a value of `OTEL_EXPORTER_OTLP_PROTOCOL`."""
+        return self.grpc if protocol == "grpc" else self.http
+
     def metrics(self) -> dict[str, list[Point]]:
         """Return the points received so far, by the name of their metric."""
         metrics: dict[str, list[Point]] = {}

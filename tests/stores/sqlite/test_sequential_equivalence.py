@@ -22,13 +22,10 @@ from trio.testing import MockClock
 from forebay import (
     Buffer,
     BufferOptions,
-    Delete,
-    DeleteBy,
     FlushReason,
     Keep,
     Sum,
     Table,
-    Update,
     Write,
     open_buffers,
     open_sqlite,
@@ -40,7 +37,7 @@ from forebay.stores import Batch
 from forebay.stores.sqlite._ddl import create_sql
 from forebay.stores.sqlite._statements import statements
 from forebay.testing import MemoryStore
-from tests import one_by_one
+from tests import buffer_calls, one_by_one
 from tests.random_tables import Drawn, operations, tables, write
 
 
@@ -120,15 +117,7 @@ async def enqueue(buffer: Buffer[Any], run: Sequence[Operation]) -> None:
         assert len(run) == await buffer.enqueue_many(o.row for o in run if isinstance(o, Write))
         return
     for operation in run:
-        match operation:
-            case Write(row):
-                await buffer.enqueue(row)
-            case Update(key, columns):
-                await buffer.enqueue_update(key, **columns)
-            case Delete(key):
-                await buffer.enqueue_delete(key)
-            case DeleteBy(value):
-                await buffer.enqueue_delete_by(value)
+        await buffer_calls.enqueue(buffer, operation)
 
 
 def options() -> st.SearchStrategy[BufferOptions]:
