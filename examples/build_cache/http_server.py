@@ -100,7 +100,7 @@ class Request:
     def __init__(self, connection: Connection, server: HttpServer) -> None:
         self.method = "-"  # until the head is parsed
         self.target = ""
-        self.headers = defaultdict[str, str](str)  # by their names in lower case; "" without one
+        self.headers: defaultdict[str, str] = defaultdict(str)  # by their names in lower case
         self.segments: list[str] = []  # of the path, decoded
         self.query: dict[str, str] = {}
         self.size = 0  # of the body, in bytes
