@@ -71,11 +71,13 @@ def test_a_slow_body_is_cut_off(server: Server) -> None:
     assert is_missing(server, "/acme/app/slow")
 
 
-async def test_a_body_below_the_lowest_rate_is_cut_off(server: Server) -> None:
-    """Many small steps are no progress: the whole body must arrive at the lowest rate."""
+@pytest.mark.parametrize("start", [0, 60_000_000])
+async def test_a_body_below_the_lowest_rate_is_cut_off(server: Server, start: int) -> None:
+    """Many small steps are no progress, also after a fast start."""
     stream = await trio.open_tcp_stream("127.0.0.1", server.port)
     async with stream:
-        await stream.send_all(request("PUT", "/acme/app/drip", content_length="1000"))
+        await stream.send_all(request("PUT", "/acme/app/drip", content_length="60001000"))
+        await stream.send_all(bytes(start))
         with pytest.raises(trio.BrokenResourceError), trio.fail_after(30):
             while True:
                 await stream.send_all(b"x")
