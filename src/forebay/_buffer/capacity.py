@@ -55,10 +55,14 @@ class Capacity:
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is no room for another entry, or was none for the last one tried."""
-        if self._entries >= self.limit or self._bytes >= self.byte_limit:
+        """Whether there is no room for another entry, or was none for the last one tried.
+
+        Reserved room does not count: the entries for it come in this turn of the event loop or in
+        the next one, and belong into the same batch.
+        """
+        if self._ledger.pending >= self.limit or self._bytes >= self.byte_limit:
             return True
-        return self._refused and not self._admitting
+        return self._refused and not self._admitting and not self._reserved
 
     @property
     def room(self) -> int:
