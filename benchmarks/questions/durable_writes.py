@@ -45,7 +45,7 @@ def cases(full: bool) -> Iterator[Case]:
                 f"{tasks:,} task{'s' * (tasks > 1)}, {synchronous}",
                 [RATE],
                 contestants,
-                rounds=11 if full else 7,
+                rounds=11 if full else 5,
             )
 
 

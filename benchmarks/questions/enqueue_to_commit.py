@@ -12,7 +12,7 @@ from benchmarks.workload import ORDERS, entries
 
 def cases(full: bool) -> Iterator[Case]:
     for order in ORDERS:
-        work = entries(order, 300_000)
+        work = entries(order, 300_000 if full else 200_000)
         yield Case(
             "enqueue_to_commit",
             order,

@@ -15,8 +15,8 @@ from benchmarks.workload import entries
 
 
 def cases(full: bool) -> Iterator[Case]:
-    work = entries("sequential", 300_000 if full else 100_000)
-    some = work.first(10_000 if full else 2_000)
+    work = entries("sequential", 300_000 if full else 60_000)
+    some = work.first(10_000 if full else 1_000)
     yield Case(
         "libraries",
         "sequential",

@@ -29,7 +29,7 @@ Produce = Callable[[forebay.Buffer[Any], Workload], Awaitable[None]]
 
 
 def cases(full: bool) -> Iterator[Case]:
-    work = entries("sequential", 300_000)
+    work = entries("sequential", 300_000 if full else 200_000)
     for name, produce, rows in (
         ("sequential", _enqueue_many, work),
         ("row by row, in a span", _enqueue, work.first(100_000)),
@@ -42,7 +42,7 @@ def cases(full: bool) -> Iterator[Case]:
                 writing_contestant("telemetry off", partial(_off, produce), rows),
                 writing_contestant("telemetry on", partial(_on, produce), rows),
             ],
-            rounds=21 if full else 7,
+            rounds=21 if full else 5,
         )
 
 
