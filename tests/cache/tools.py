@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from forebay.cache import (
     TransferWorker,
     open_cache,
 )
+from tests.thread_gate import ThreadGate
 from tests.waiting import wait_until_async
 
 # 2024-02-29T12:00:00 UTC in microseconds, a time that does not fit into 32 bits.
@@ -126,19 +126,11 @@ async def until(holds: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def writer_held(cache: Cache) -> AsyncGenerator[None, None]:
     """Keep the writer connection busy during the block, so that no flush can begin."""
-    held, release = threading.Event(), threading.Event()
-
-    def hold(_raw: object) -> None:
-        held.set()
-        release.wait()
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cache.store.run, hold)
-        await until(held.is_set)
-        try:
+        with ThreadGate() as gate:
+            nursery.start_soon(cache.store.run, lambda _raw: gate.wait())
+            await gate.entered.wait()
             yield
-        finally:
-            release.set()
 
 
 class FakeStorage:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import trio
+from tests.thread_gate import ThreadGate
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -27,27 +25,9 @@ def insert(raw: sqlite3.Connection, *values: object) -> int:
     return len(values)
 
 
-class Gate:
+class Gate(ThreadGate):
     """A function for a connection that stays in its thread until it is released."""
 
-    def __init__(self) -> None:
-        self.entered = trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._released = threading.Event()
-
     def __call__(self, raw: sqlite3.Connection, *values: object) -> int:
-        self._token.run_sync_soon(self.entered.set)
-        assert self._released.wait(PATIENCE)
+        self.wait()
         return insert(raw, *values)
-
-    def release(self) -> None:
-        self._released.set()
-
-
-@contextmanager
-def held() -> Iterator[Gate]:
-    gate = Gate()
-    try:
-        yield gate
-    finally:
-        gate.release()

@@ -15,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from forebay import sqlite
-from tests.sqlite.site import PATIENCE, Gate, held, insert, rows
+from tests.sqlite.site import PATIENCE, Gate, insert, rows
 
 Call = Callable[[sqlite.Connection], Awaitable[object]]
 
@@ -56,7 +56,7 @@ async def test_a_call_is_one_hop(path: Path, call: Call) -> None:
 async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:
     """Calls that wait run first come, first served."""
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate)
             await gate.entered.wait()
             for i in range(10):
@@ -68,7 +68,7 @@ async def test_turns_come_in_the_order_of_the_calls(path: Path) -> None:
 async def test_one_connection_is_used_by_one_thread_at_a_time(path: Path) -> None:
     """While a call runs, the next call waits, and the statistics count it."""
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate, "first")
             await gate.entered.wait()
             nursery.start_soon(connection.run, insert, "second")
@@ -136,7 +136,7 @@ async def test_a_call_cancelled_while_it_waits_never_runs(path: Path) -> None:
 
     scope = trio.CancelScope()
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate)
             await gate.entered.wait()
             nursery.start_soon(call, scope)
@@ -163,7 +163,7 @@ async def test_a_call_cancelled_while_it_runs_commits_and_returns(
 
     scope = trio.CancelScope()
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(call, scope)
             await gate.entered.wait()
             scope.cancel()
@@ -187,7 +187,7 @@ async def test_a_function_may_check_for_cancellation(path: Path) -> None:
 
     scope = trio.CancelScope()
     async with sqlite.connect(path) as connection, trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(call, scope)
             await gate.entered.wait()
             scope.cancel()
@@ -211,7 +211,7 @@ async def test_closing_waits_for_the_calls_made_before_it(path: Path) -> None:
     """The running call and the waiting calls end; later calls are refused."""
     connection = await sqlite.Connection.open(path)
     async with trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate, "running")
             await gate.entered.wait()
             nursery.start_soon(connection.transaction, insert, "waiting")
@@ -259,7 +259,7 @@ async def test_closing_has_a_deadline(path: Path) -> None:
     """A call that does not end delays `aclose` by the timeout."""
     connection = await sqlite.Connection.open(path, close_timeout=0.01)
     async with trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate, "slow")
             await gate.entered.wait()
             start = trio.current_time()
@@ -276,7 +276,7 @@ async def test_a_connection_that_could_not_be_closed_in_time_is_closed_later(pat
     connection = await sqlite.Connection.open(path, close_timeout=0.01)
     await connection.run(raws.append)
     async with trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(connection.run, gate, "running")
             await gate.entered.wait()
             nursery.start_soon(connection.run, insert, "waiting")
@@ -303,7 +303,7 @@ async def test_the_representation_has_path_and_state(path: Path) -> None:
     async with sqlite.connect(path) as connection:
         assert f"<Connection {str(path)!r} open, idle, 0 waiting>" == repr(connection)
         async with trio.open_nursery() as nursery:
-            with held() as gate:
+            with Gate() as gate:
                 nursery.start_soon(connection.run, gate)
                 await gate.entered.wait()
                 assert f"<Connection {str(path)!r} open, running, 0 waiting>" == repr(connection)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 
 import pytest
 import trio
@@ -11,6 +10,7 @@ import trio
 from forebay import sqlite
 from forebay.sqlite import _gil
 from forebay.sqlite._gil import GilReleaser, gil_releaser
+from tests.thread_gate import ThreadGate
 
 BUSY, IDLE = 0.0, 0.1
 """The timeouts of the loop's wait for I/O when it has work to do, and when it has none."""
@@ -135,12 +135,10 @@ async def sleeps_of_busy_ticks(time: Time) -> int:
 @pytest.mark.parametrize("kind", ["run", "transaction"])
 async def test_it_is_active_during_each_kind_of_call(kind: str, time: Time) -> None:
     """A busy loop sleeps from the begin of a call to its end, also if the call raises."""
-    entered, ended, leave = trio.Event(), trio.Event(), threading.Event()
-    token = trio.lowlevel.current_trio_token()
+    gate, ended = ThreadGate(), trio.Event()
 
     def stay(_raw: sqlite3.Connection) -> None:
-        token.run_sync_soon(entered.set)
-        assert leave.wait(20)
+        gate.wait()
         raise ZeroDivisionError
 
     async def call() -> None:
@@ -151,8 +149,8 @@ async def test_it_is_active_during_each_kind_of_call(kind: str, time: Time) -> N
     async with sqlite.connect(":memory:") as connection, trio.open_nursery() as nursery:
         assert 0 == await sleeps_of_busy_ticks(time)
         nursery.start_soon(call)
-        await entered.wait()
+        await gate.entered.wait()
         assert 1 == await sleeps_of_busy_ticks(time)
-        leave.set()
+        gate.release()
         await ended.wait()
         assert 0 == await sleeps_of_busy_ticks(time)

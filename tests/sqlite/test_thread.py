@@ -24,6 +24,7 @@ from trio.testing import wait_all_tasks_blocked
 from forebay import sqlite
 from forebay.stores.sqlite import open_sqlite
 from tests.sqlite.site import PATIENCE, Gate
+from tests.thread_gate import ThreadGate
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
@@ -397,14 +398,12 @@ async def test_an_interrupt_hits_no_other_query(tmp_path: Path, steps: int) -> N
 
 async def test_an_interrupt_before_the_query_begins_is_repeated(tmp_path: Path) -> None:
     """SQLite ignores the first one, since no statement runs."""
-    entered, released = trio.Event(), threading.Event()
-    token = trio.lowlevel.current_trio_token()
+    gate = ThreadGate()
 
     class Raw(sqlite3.Connection):
         def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
             if sql == ENDLESS:
-                token.run_sync_soon(entered.set)
-                assert released.wait(PATIENCE)
+                gate.wait()
             return super().execute(sql, *parameters)
 
     (tmp_path / "a.db").touch()
@@ -413,11 +412,11 @@ async def test_an_interrupt_before_the_query_begins_is_repeated(tmp_path: Path) 
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(connection.fetch_all, ENDLESS)
-        await entered.wait()
+        await gate.entered.wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await wait_all_tasks_blocked()
-            released.set()
+            gate.release()
     assert nursery.cancel_scope.cancelled_caught
 
 
@@ -427,12 +426,10 @@ async def test_a_statement_of_a_connection_that_may_write_is_not_interrupted(
     """SQLite would roll back a transaction that consists of several calls."""
 
     def wait() -> int:
-        token.run_sync_soon(entered.set)
-        assert released.wait(PATIENCE)
+        gate.wait()
         return 1
 
-    entered, released = trio.Event(), threading.Event()
-    token = trio.lowlevel.current_trio_token()
+    gate = ThreadGate()
     async with sqlite.connect(
         tmp_path / "a.db", configure=lambda raw: raw.create_function("wait", 0, wait)
     ) as connection:
@@ -442,11 +439,11 @@ async def test_a_statement_of_a_connection_that_may_write_is_not_interrupted(
             nursery.start_soon(
                 connection.fetch_all, "INSERT INTO t VALUES (1), (wait()) RETURNING x"
             )
-            await entered.wait()
+            await gate.entered.wait()
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await wait_all_tasks_blocked()
-            released.set()
+            gate.release()
         await connection.execute("COMMIT")
         assert [(1,), (1,)] == await connection.fetch_all("SELECT x FROM t")
 

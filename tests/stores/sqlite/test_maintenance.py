@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import FrozenInstanceError
@@ -26,6 +25,7 @@ from forebay import (
 from forebay.sqlite import Connection
 from forebay.stores.sqlite import CheckpointMode, CheckpointResult
 from tests.stores.sqlite.another_connection import query
+from tests.thread_gate import ThreadGate
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 60.0
@@ -68,30 +68,18 @@ def count_of(path: Path) -> int:
     return int(count)
 
 
-class Gate:
-    """Stops a backup or a VACUUM between two of its steps, where it looks for a cancellation."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entered = trio.Event()
-        self.released = threading.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._check = trio.from_thread.check_cancelled
-        monkeypatch.setattr(trio.from_thread, "check_cancelled", self._wait)
-
-    def _wait(self) -> None:
-        self._token.run_sync_soon(self.entered.set)
-        assert self.released.wait(PATIENCE)
-        self._check()
-
-
 @contextmanager
-def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
-    with monkeypatch.context() as patch:
-        gate = Gate(patch)
-        try:
-            yield gate
-        finally:
-            gate.released.set()
+def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadGate]:
+    """Stop a backup or a VACUUM between two of its steps, where it looks for a cancellation."""
+    check = trio.from_thread.check_cancelled
+
+    def wait_and_check() -> None:
+        gate.wait()
+        check()
+
+    with monkeypatch.context() as patch, ThreadGate() as gate:
+        patch.setattr(trio.from_thread, "check_cancelled", wait_and_check)
+        yield gate
 
 
 # Backups
@@ -151,7 +139,7 @@ async def test_a_backup_stops_no_flush(
             await store.run(lambda raw: raw.execute("DELETE FROM events WHERE number > 5").close())
             await store.checkpoint("PASSIVE")
             assert (6,) == await store.fetch_one("SELECT count(*) FROM events")
-            gate.released.set()
+            gate.release()
     assert 20_000 == count_of(tmp_path / "copy.db")
 
 
@@ -177,7 +165,7 @@ async def test_a_cancelled_backup_leaves_what_was_there(
             assert part.suffix == ".part"
             assert 0o600 == part.stat().st_mode & 0o777
             nursery.cancel_scope.cancel()
-            gate.released.set()
+            gate.release()
     assert before == sorted(tmp_path.iterdir())
     assert not overwrite or "old" == copy.read_text()
     await store.backup(copy, overwrite=overwrite)
@@ -218,7 +206,7 @@ async def test_a_backup_is_its_owners_only(
                 await gate.entered.wait()
                 (tmp_path / "elsewhere").mkdir()
                 monkeypatch.chdir(tmp_path / "elsewhere")
-                gate.released.set()
+                gate.release()
     finally:
         os.umask(umask)
     copy = tmp_path / "a copy?#%.db"
@@ -259,7 +247,7 @@ async def test_a_name_that_is_taken_meanwhile_is_not_replaced(
             nursery.start_soon(fail)
             await gate.entered.wait()
             copy.write_text("another program's")
-            gate.released.set()
+            gate.release()
     assert "another program's" == copy.read_text()
     assert {"a.db", "a.db-shm", "a.db-wal", "copy.db"} == {f.name for f in tmp_path.iterdir()}
 
@@ -344,7 +332,7 @@ async def test_a_backup_of_a_replaced_database_is_none(
             await gate.entered.wait()
             (tmp_path / "new.db").touch()
             (tmp_path / "new.db").rename(path)
-            gate.released.set()
+            gate.release()
     await fail()
     assert not list(tmp_path.glob("copy.db*"))
 
@@ -454,7 +442,7 @@ async def test_a_cancelled_vacuum_is_interrupted(
             nursery.start_soon(store.vacuum)
             await gate.entered.wait()
             nursery.cancel_scope.cancel()
-            gate.released.set()
+            gate.release()
     assert free == await store.fetch_one("PRAGMA freelist_count")
     assert free != (0,)
     await store.run(lambda raw: raw.execute("DELETE FROM events WHERE number > 5").close())

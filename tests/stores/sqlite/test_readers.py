@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from forebay import open_sqlite
 from forebay.sqlite import Connection, ConnectionState
 from forebay.stores.sqlite._readers import Readers
 from tests.descriptors import open_descriptors
+from tests.thread_gate import ThreadGate
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -236,20 +236,17 @@ async def test_a_failure_of_the_file_names_it(
 # How many connections there are
 
 
-class SlowOpening:
+class SlowOpening(ThreadGate):
     """Makes each opening of a database wait in its thread until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
         self.opened = 0
-        self.entered = trio.Event()
-        self.released = threading.Event()
         self._connect = sqlite3.connect
-        self._token = trio.lowlevel.current_trio_token()
         monkeypatch.setattr(sqlite3, "connect", self._slow)
 
     def _slow(self, *args: Any, **options: Any) -> sqlite3.Connection:
-        self._token.run_sync_soon(self.entered.set)
-        assert self.released.wait(PATIENCE)
+        self.wait()
         self.opened += 1
         raw: sqlite3.Connection = self._connect(*args, **options)
         return raw
@@ -261,15 +258,14 @@ async def test_a_read_cancelled_while_its_connection_opens_leaks_nothing(
     """The next read uses the connection that was opened for the cancelled one."""
     async with open_sqlite(path, readers=2) as store:
         slow = SlowOpening(monkeypatch)
-        for _ in range(300):
-            slow.entered = trio.Event()
+        for turn in range(300):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(store.fetch_all, "SELECT 1")
                 nursery.start_soon(store.fetch_all, "SELECT 1")
-                if not slow.released.is_set():
+                if turn == 0:
                     await slow.entered.wait()
                 nursery.cancel_scope.cancel()
-                slow.released.set()
+                slow.release()
         assert [(2,)] == await store.fetch_all("SELECT count(*) FROM events")
         assert slow.opened <= 2
         assert 1 + slow.opened == open_descriptors(path)
@@ -310,7 +306,7 @@ async def test_a_connection_cancelled_while_it_opens_is_returned(
         nursery.start_soon(open_one)
         await slow.entered.wait()
         nursery.cancel_scope.cancel()
-        slow.released.set()
+        slow.release()
     [connection] = connections
     assert 1 == open_descriptors(path)
     await connection.aclose()
@@ -448,7 +444,7 @@ async def test_a_read_that_waits_longer_than_the_close_is_refused(
             nursery.start_soon(read)
         await slow.entered.wait()
         await readers.aclose()
-        slow.released.set()
+        slow.release()
     assert (2, 1) == (refused, slow.opened)
     assert 0 == open_descriptors(path)
 

@@ -7,7 +7,6 @@ import gc
 import math
 import os
 import sqlite3
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -34,6 +33,7 @@ from forebay._batching.coalesce import Coalescer
 from forebay.sqlite import CommitError, Connection
 from forebay.stores import Attempt, Batch, BatchError, FailureKind, Store
 from tests.stores.sqlite.another_connection import query
+from tests.thread_gate import ThreadGate
 
 # Long enough for a slow machine; no test waits for it unless something is broken.
 PATIENCE = 20.0
@@ -68,26 +68,12 @@ def rows(path: Path, sql: str = "SELECT * FROM events ORDER BY rowid") -> list[A
     return query(path, sql)
 
 
-class Gate:
+class Gate(ThreadGate):
     """A function for `store.run` that stays in its transaction until it is released."""
 
-    def __init__(self) -> None:
-        self.entered = trio.Event()
-        self.released = threading.Event()
-
     def __call__(self, raw: sqlite3.Connection) -> None:
-        trio.from_thread.run_sync(self.entered.set)
-        assert self.released.wait(PATIENCE)
+        self.wait()
         raw.execute("INSERT INTO events VALUES ('gate', 0)")
-
-
-@contextmanager
-def held() -> Iterator[Gate]:
-    gate = Gate()
-    try:
-        yield gate
-    finally:
-        gate.released.set()
 
 
 @contextmanager
@@ -178,7 +164,7 @@ async def test_a_transaction_of_the_program_takes_its_turn(path: Path) -> None:
         open_buffers(store, EVENTS) as buffers,
         trio.open_nursery() as nursery,
     ):
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(store.run, gate)
             await gate.entered.wait()
             nursery.start_soon(buffers[EVENTS].write, Event("buffer", 1))
@@ -220,7 +206,7 @@ async def test_a_reader_does_not_wait_for_the_writer(path: Path) -> None:
     """While a transaction runs, reads see the rows that were committed before it."""
     async with open_sqlite(path, create=[EVENTS]) as store, trio.open_nursery() as nursery:
         await store.run(insert, 1)
-        with held() as gate:
+        with Gate() as gate:
             nursery.start_soon(store.run, gate)
             await gate.entered.wait()
             with trio.fail_after(PATIENCE):
@@ -568,14 +554,14 @@ async def test_closing_waits_for_running_calls(path: Path) -> None:
         read.append(await store.fetch_one(slow))
 
     async with trio.open_nursery() as nursery:
-        with held() as gate:
+        with Gate() as gate:
             async with open_sqlite(path, create=[EVENTS]) as store:
                 await store.fetch_one("SELECT 1")
                 nursery.start_soon(store.run, gate)
                 nursery.start_soon(fetch)
                 await gate.entered.wait()
                 await wait_all_tasks_blocked()
-                gate.released.set()
+                gate.release()
     assert [("gate", 0)] == rows(path)
     assert [(200000,)] == read
 
