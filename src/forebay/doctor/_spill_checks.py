@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from forebay._database import Database
 from forebay._errors import SpillError, format_count
@@ -14,9 +13,7 @@ from forebay._spill.model import Spill
 from forebay._spill.reading import is_spill, read_database, read_spill
 from forebay.doctor._examination import DatabaseFindings
 from forebay.doctor._findings import Finding, Verdict
-
-_SUFFIXES: Final = ("-wal", "-shm", "-journal")
-"""Suffixes of the files that SQLite keeps beside a database."""
+from forebay.stores.sqlite._inspector import BESIDE
 
 
 def check_spills(
@@ -51,7 +48,7 @@ def _candidates(file: Path, folders: Iterable[Path]) -> Iterator[Path]:
         for path in files:
             # A database must not be opened here: to close it would end this process's locks on it.
             is_database = (
-                path.name.endswith(_SUFFIXES)
+                path.name.endswith(BESIDE)
                 or f"{path.name}-wal" in names
                 or os.path.realpath(path) == str(file)
             )

@@ -17,6 +17,7 @@ from forebay.cli._load.encodings import is_text_encoding
 from forebay.cli._load.options import InputOptions, LoadRequest, TableOptions
 from forebay.cli._load.report import LIMIT_OPTION
 from forebay.cli._load.sources import STANDARD_INPUT, Format
+from forebay.stores.sqlite._inspector import BESIDE
 
 MERGES = {"replace": forebay.Replace, "keep": forebay.Keep}
 TYPES = ["INTEGER", "REAL", "FLOAT", "TEXT"]
@@ -157,7 +158,7 @@ def _to_table(
 
 def _check_rejects(path: str, files: Iterable[str], database: str) -> None:
     """Raise a usage error if the file for rejected rows is one that the load needs."""
-    own = [os.path.realpath(database) + suffix for suffix in ("", "-wal", "-shm", "-journal")]
+    own = [os.path.realpath(database) + suffix for suffix in ("", *BESIDE)]
     for other in [*files, *own]:
         if _are_same(path, other):
             raise click.UsageError(

@@ -24,7 +24,7 @@ from forebay._own_files import (
     sync_folder,
 )
 from forebay.stores.sqlite._errors import LOCKED, SQLITE_ERRORS, code_name, failure_code
-from forebay.stores.sqlite._inspector import beside, open_inspector
+from forebay.stores.sqlite._inspector import BESIDE, beside, open_inspector
 
 _logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class _NewFile:
         self._path = Path(os.path.realpath(folder), self._name)
         self._overwrite = overwrite
         source = Path(os.path.realpath(database))
-        if self._path in (source, *(beside(source, end) for end in ("-wal", "-shm", "-journal"))):
+        if self._path in (source, *(beside(source, suffix) for suffix in BESIDE)):
             raise ValueError(f"path={path!r} is the database or a file of it; choose another path")
         self._check_path()
         self.part = self._path.with_name(f"{self._name}.{secrets.token_hex(4)}.part")

@@ -190,6 +190,10 @@ async def open_inspector(
         await inspector.aclose()
 
 
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""The suffixes of the files that SQLite keeps beside a database."""
+
+
 def beside(file: Path, suffix: str) -> Path:
     """Return the path of a file that SQLite keeps beside a database, such as its `-wal`."""
     return Path(f"{file}{suffix}")  # also for the root folder, which has no name
