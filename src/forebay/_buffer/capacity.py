@@ -13,8 +13,7 @@ from forebay._buffer.ledger import Ledger
 _ADMITTED_PER_TURN: Final = 100
 """The number of tasks that get room in one turn of the event loop. Their steps take about 1 ms.
 
-If a batch settles while 10,000 tasks wait for room, all other tasks would have to wait for a turn
-of 10,000 steps.
+If 10,000 tasks got room at once, that turn would take 100 ms, and all other tasks would be late.
 """
 
 
@@ -25,8 +24,8 @@ class Capacity:
     before any other task can acquire it, so that no producer starves.
 
     The entries in use are the pending ones, which the ledger counts, and those for which room is
-    reserved: a producer acquired it, and has not accepted its entries yet. So an entry that
-    settles makes room by settling.
+    reserved: a producer acquired it, and has not accepted its entries yet. So a settled entry frees
+    its room at once; `release` gives the room to the tasks that wait.
 
     Args:
         limit: the number of entries.
@@ -57,8 +56,8 @@ class Capacity:
     def exhausted(self) -> bool:
         """Whether there is no room for another entry, or was none for the last one tried.
 
-        Reserved room does not count: the entries for it come in this turn of the event loop or in
-        the next one, and belong into the same batch.
+        Entries whose room is reserved do not count: they come in this turn of the event loop or in
+        the next one, and belong in the same batch. Bytes that are reserved do count.
         """
         if self._ledger.pending >= self.limit or self._bytes >= self.byte_limit:
             return True
@@ -137,9 +136,11 @@ class Capacity:
         """
         self._reserved -= entries
         self._bytes -= size
-        self._admit_and_note()
+        if not self._admitting:
+            self._admit_turn()
 
-    def _admit_and_note(self) -> None:
+    def _admit_turn(self) -> None:
+        """Admit the tasks of one turn, and note whether any still wait."""
         self._admitting = False
         self._admit_waiters()
         self._refused = bool(self._waiters)
@@ -147,20 +148,20 @@ class Capacity:
     def _admit_waiters(self) -> None:
         """Reserve room for the tasks that have waited longest, and wake them.
 
-        If they are many, the others get theirs in the next turns of the event loop. With a byte
-        limit all get it at once: an entry for which there is no room ends this, and then a flush
-        must be due.
+        If they are many, the others get room in the next turns of the event loop. With a byte limit
+        all get it at once. Otherwise the next task could be cancelled before its turn, the entry of
+        the one behind it might not fit, and nothing would make a flush due.
         """
-        most = math.inf if self.counts_bytes else _ADMITTED_PER_TURN
+        limit = math.inf if self.counts_bytes else _ADMITTED_PER_TURN
         admitted = 0
         while self._waiters:
             task, size = next(iter(self._waiters.items()))
             if not self._has_room(1, size):
                 return
-            if admitted == most:
+            if admitted == limit:
                 self._admitting = True
                 token = trio.lowlevel.current_trio_token()
-                token.run_sync_soon(self._admit_and_note, idempotent=True)
+                token.run_sync_soon(self._admit_turn, idempotent=True)
                 return
             del self._waiters[task]
             self._reserved += 1

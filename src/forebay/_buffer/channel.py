@@ -253,11 +253,11 @@ class Channel:
             RuntimeError: as for `check_open`.
         """
         self.check_open()
-        self._ledger.burst.limit = 0  # the room that it allowed is about to be reserved
         acquired = 0
         if self._capacity.room == 0:
             await self._acquire_one()
             acquired = 1
+        self._ledger.burst.limit = 0  # the room that it allows is about to be reserved
         if more := min(self._capacity.room, limit - acquired):
             self._capacity.acquire_nowait(more)
         return acquired + more
