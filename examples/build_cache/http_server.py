@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -24,7 +24,7 @@ from prometheus_client import Histogram
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PROPFIND")
 
 _END_OF_HEAD = b"\r\n\r\n"
-_PIECE = 128 * 2**10  # how many bytes of a body are received at a time
+_PIECE = 128 * 2**10  # how many bytes of a body are received, or sent, at a time
 _LINGER = 2.0  # how many seconds a client has to read the last response
 
 _log = logging.getLogger("build_cache")
@@ -38,14 +38,19 @@ _DURATION = Histogram(
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a client may ask of the server. Sizes are in bytes, durations in seconds."""
+    """Limits on requests and connections. Sizes are in bytes, durations in seconds."""
 
     max_header: int = 16 * 2**10
     max_body: int = 2**31
     max_connections: int = 1000
     idle_timeout: float = 90.0  # until the head of a request is there; some clients count on 75 s
     stall_timeout: float = 30.0  # without progress of a body or a response
-    min_rate: int = 16 * 2**10  # per second; what is `stall_timeout` behind is cut off
+    min_rate: int = 16 * 2**10  # per second; what falls `stall_timeout` behind is cut off
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; it must be more than 0")
 
 
 class HttpError(Exception):
@@ -57,11 +62,11 @@ class HttpError(Exception):
 
 
 class Connection:
-    """A connection, and what its client has sent ahead of what was read."""
+    """A connection, and the bytes that were received and not read yet."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
-        self.scope = trio.CancelScope()  # its deadline is that of what the connection waits for
+        self.scope = trio.CancelScope()  # its deadline limits the current wait
         self.peer = "?"
         with suppress(OSError):  # the client is gone already
             self.peer = stream.socket.getpeername()[0]
@@ -76,7 +81,7 @@ class Connection:
         return data
 
     async def read_head(self, limit: int) -> bytes:
-        """Return the head of the next request; without its end if it is too large or cut off."""
+        """Return the head of the next request, or a part of it if it is too large or cut off."""
         data = b""
         while _END_OF_HEAD not in data and len(data) <= limit and (piece := await self.read(limit)):
             data += piece
@@ -85,7 +90,7 @@ class Connection:
         return head + end
 
     async def finish(self) -> None:
-        """Let the client read the last response, which it could lose if it still sends."""
+        """Discard what the client still sends. It could lose the last response otherwise."""
         await self.stream.send_eof()
         while await self.read(_PIECE):
             pass
@@ -106,9 +111,9 @@ class Request:
         self.size = 0  # of the body, in bytes
         self.unread = 0  # how many of them were not received
         self.is_answered = False
+        self.keep_alive = False  # whether the client may send another request
         self._connection = connection
         self._server = server
-        self._keep_alive = False
         self._started = trio.current_time()
         connection.scope.deadline = self._started + server.limits.stall_timeout
 
@@ -116,7 +121,8 @@ class Request:
         self.target += part.decode("ascii")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def parse(self, head: bytes) -> None:
         """Parse the head.
@@ -140,12 +146,12 @@ class Request:
         version = parser.get_http_version()
         if version not in ("1.0", "1.1") or (version == "1.1" and not self.headers["host"]):
             raise HttpError(400, "expected HTTP/1.1 and the header Host")
-        # The parser has checked that the length is one number. It must be known in advance.
+        # The parser has checked that the length is one number. A body without one is refused.
         length = self.headers["content-length"]
         if self.headers["transfer-encoding"] or (self.method == "PUT" and not length):
             raise HttpError(411, "Content-Length is missing")
         self.size = self.unread = int(length or 0)
-        self._keep_alive = version == "1.1" and "close" not in self.headers["connection"].lower()
+        self.keep_alive = version == "1.1" and "close" not in self.headers["connection"].lower()
         if self.size > limits.max_body:
             raise HttpError(413, f"the body has more than {limits.max_body} bytes")
         self._parse_target()
@@ -158,13 +164,13 @@ class Request:
             self.query = dict(parse_qsl(query, errors="strict"))
         except UnicodeDecodeError:
             raise HttpError(400, "the target is not UTF-8") from None
-        if not path.startswith("/") or not all(map(_is_plain, self.segments)):
-            raise HttpError(400, "the path has an empty segment, dots, or an encoded slash")
+        if not path.startswith("/") or not all(map(is_plain, self.segments)):
+            raise HttpError(400, "a segment of the path is empty, '.', '..' or not plain text")
 
     @property
     def is_last(self) -> bool:
         """Whether the connection ends with the response."""
-        return not self._keep_alive or self.unread > 0 or self._server.is_draining
+        return not self.keep_alive or self.unread > 0 or self._server.is_draining
 
     async def read(self, limit: int) -> bytes:
         """Receive the whole body, which has at most this many bytes."""
@@ -203,9 +209,10 @@ class Request:
         lines = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             f"date: {_date(int(time.time()))}",
-            f"content-length: {len(body) if isinstance(body, bytes) else size}",
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
+        if status != HTTPStatus.NO_CONTENT:
+            lines.append(f"content-length: {len(body) if isinstance(body, bytes) else size}")
         if self.is_last:
             lines.append("connection: close")
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -215,13 +222,14 @@ class Request:
         self.is_answered = True
         try:
             if isinstance(body, bytes):
-                await send(head + body)
+                await send(head + body[:_PIECE])
+                body = _pieces(body[_PIECE:])
             else:
                 await send(head)
-                async with aclosing(body):
-                    async for piece in body:
-                        await send(piece)
-                        self._extend_deadline(len(piece))
+            async with aclosing(body):
+                async for piece in body:
+                    await send(piece)
+                    self._extend_deadline(len(piece))
         finally:
             seconds = trio.current_time() - self._started
             method = self.method if self.method in METHODS else "other"
@@ -236,12 +244,18 @@ class Request:
         scope.deadline = min(latest, scope.deadline + size / limits.min_rate)
 
 
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
+
+
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def _is_plain(segment: str) -> bool:
+def is_plain(segment: str) -> bool:
+    """Return whether a segment of a path has one meaning only."""
     return segment not in ("", ".", "..") and "/" not in segment and segment.isprintable()
 
 
@@ -257,22 +271,23 @@ class HttpServer:
         # A scope for each connection that waits for a request, the longest waiting one first.
         self._waiting: OrderedDict[trio.CancelScope, None] = OrderedDict()
 
-    async def serve(self, host: str, port: int, drain_timeout: float) -> None:
-        """Serve until SIGTERM or SIGINT; then finish the requests in progress, in this time."""
+    async def serve(
+        self, host: str, port: int, signals: AsyncIterator[int], drain_timeout: float
+    ) -> None:
+        """Serve until there is a signal; then finish the requests in progress, in this time."""
         listeners = await trio.open_tcp_listeners(port, host=host)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with trio.open_nursery() as connections:
-                accept = partial(trio.serve_listeners, handler_nursery=connections)
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(accept, self._serve, listeners)
-                    for listener in listeners:
-                        _log.info("listening on %s port %d", *listener.socket.getsockname()[:2])
-                    _log.info("%s: draining", signal.Signals(await anext(signals)).name)
-                    accepting.cancel_scope.cancel()
-                self.is_draining = True
-                for scope in self._waiting:
-                    scope.cancel()
-                connections.cancel_scope.deadline = trio.current_time() + drain_timeout
+        async with trio.open_nursery() as connections:
+            accept = partial(trio.serve_listeners, handler_nursery=connections)
+            async with trio.open_nursery() as accepting:
+                accepting.start_soon(accept, self._serve, listeners)
+                for listener in listeners:
+                    _log.info("listening on %s port %d", *listener.socket.getsockname()[:2])
+                _log.info("%s: draining", signal.Signals(await anext(signals)).name)
+                accepting.cancel_scope.cancel()
+            self.is_draining = True
+            for scope in self._waiting:
+                scope.cancel()
+            connections.cancel_scope.deadline = trio.current_time() + drain_timeout
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         connection = Connection(stream)
@@ -280,7 +295,7 @@ class HttpServer:
         if self._connections > self.limits.max_connections and self._waiting:
             longest, _ = self._waiting.popitem(last=False)
             longest.cancel()
-        request = None  # none is in progress
+        request = None
         try:
             with connection.scope:
                 while head := await self._next_head(connection):
@@ -293,11 +308,12 @@ class HttpServer:
                 with trio.move_on_after(_LINGER):
                     if not request.is_answered:  # its deadline has passed
                         status = 408 if request.unread else 503
+                        request.keep_alive = False
                         await request.respond(status, b"it took too long\n")
                     await connection.finish()
         except trio.BrokenResourceError:
             pass  # the client is gone
-        except Exception:  # noqa: BLE001  # an error in one connection ends no other one
+        except Exception:  # noqa: BLE001  # an error in one connection must not end the others
             _log.exception("a connection failed")
         finally:
             self._connections -= 1

@@ -1,4 +1,4 @@
-"""What each client of a build cache asks for, and which project a token opens."""
+"""What each client of a build cache asks for, and to which project a token gives access."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from xml.sax.saxutils import escape
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from forebay.cache import Cache, DigestMismatchError
-from http_server import METHODS, HttpError, Request
+from http_server import METHODS, HttpError, Request, is_plain
 
 _MAX_VALUE = 2**20  # bytes of a key-value
 _KEPT = ("x-artifact-duration", "x-artifact-tag")  # headers that come back with their artifact
 _SHA256 = "x-checksum-sha256"  # a header: checked if a client sends it, always returned
 _PROJECT = re.compile(r"[^/=]+/[^/=]+")
-_ALL = ""  # what a token opens that is not for one project
+_ALL = ""  # the project of a token that is for all of them
 _METHODS = ", ".join(METHODS)
 
-# What sccache gets, which asks for a folder before it writes into it: each one exists.
+# The answer to PROPFIND. sccache asks for a folder before it writes into it: each one exists.
 _FOLDER = """<?xml version="1.0" encoding="utf-8"?>
 <D:multistatus xmlns:D="DAV:"><D:response><D:href>{}</D:href><D:propstat><D:prop>
 <D:resourcetype><D:collection/></D:resourcetype>
@@ -33,7 +33,7 @@ _FOLDER = """<?xml version="1.0" encoding="utf-8"?>
 
 
 class Tokens:
-    """The secrets of clients. Each opens one project, or all."""
+    """The secrets of clients. Each gives access to one project, or to all."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         """Read tokens: ``account/project=TOKEN`` for one project, ``TOKEN`` for all."""
@@ -45,12 +45,12 @@ class Tokens:
             if len(token) < 8:
                 raise ValueError(f"a token has {len(token)} characters; it needs at least 8")
             if self._projects.setdefault(_digest(token.encode()), project) != project:
-                raise ValueError("a token is given twice: each project has its own")
+                raise ValueError("a token is given twice, for two projects: each needs its own")
         if not self._projects:
             raise ValueError("no token: without one, nobody could use the server")
 
     def project(self, request: Request) -> str:
-        """Return the project that the token of a request opens, or `_ALL`."""
+        """Return the project of the token of a request, or `_ALL`."""
         authorization = request.headers["authorization"]
         secret = authorization.encode("latin-1")  # the token alone, as Rush sends it
         scheme, _, value = authorization.partition(" ")
@@ -66,7 +66,7 @@ class Tokens:
 
 
 def _digest(secret: bytes) -> bytes:
-    """Return what is compared instead of a secret, so that the time tells nothing about it."""
+    """Return what is looked up instead of a secret, so that the time tells nothing about it."""
     return hashlib.sha256(secret).digest()
 
 
@@ -80,7 +80,7 @@ class Routes:
     async def __call__(self, request: Request) -> None:
         """Answer a request."""
         match request.method, request.segments:
-            case "GET" | "HEAD", ["up" | "status"]:  # moon asks for the latter
+            case "GET" | "HEAD", ["up" | "status"]:  # moon asks for /status
                 await request.respond(200, b"ok\n")
             case "OPTIONS", _:  # a preflight of Turborepo
                 headers = {
@@ -110,7 +110,7 @@ class Routes:
             case "GET" | "HEAD", ["key-values", name]:
                 value = await values.get_bytes(name, account, project)
                 if value is None:
-                    raise HttpError(404, "there is no such artifact")
+                    raise HttpError(404, "there is no such value")
                 await request.respond(200, value)
             case "PUT", ["key-values", name]:
                 value = await request.read(_MAX_VALUE)
@@ -129,7 +129,7 @@ class Routes:
                 await self._load(request, key)
             case "PUT", [_, *_]:
                 await self._store(request, key)
-                await request.respond(200)  # Nx takes no 201
+                await request.respond(200)  # Nx rejects 201
             case "PROPFIND", _:
                 await request.read(_MAX_VALUE)
                 folder = _FOLDER.format(escape(request.target)).encode()
@@ -140,14 +140,14 @@ class Routes:
     def _locate(self, request: Request) -> tuple[str, str, list[str]]:
         """Return the account and the project of a request, and its path there.
 
-        Turborepo and Nx may have no project in their path. Turborepo has its team.
+        The paths of Turborepo and Nx may lack the project. Then the team or the token tells it.
         """
         opened = self.tokens.project(request)
         path = request.segments
         if path[:1] in (["v1"], ["v8"]):
             team = request.query.get("slug") or request.query.get("teamId") or "default"
             name = team if "/" in team else opened or f"{team}/default"
-            if not _PROJECT.fullmatch(name):
+            if not _PROJECT.fullmatch(name) or not all(map(is_plain, name.split("/"))):
                 raise HttpError(400, "a team is a name, or account/project")
             path = [*name.split("/"), *path]
         if len(path) < 2:
@@ -167,7 +167,7 @@ class Routes:
             )
         except DigestMismatchError as error:
             raise HttpError(422, str(error)) from None
-        except ValueError as error:  # what was announced is no SHA-256
+        except ValueError as error:  # the header is no SHA-256
             raise HttpError(400, str(error)) from None
 
     async def _load(self, request: Request, key: str) -> None:

@@ -92,7 +92,7 @@ class Client:
         while line := self._stream.readline().strip().decode():
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        size = 0 if method == "HEAD" or status < 200 else int(headers["content-length"])
+        size = 0 if method == "HEAD" else int(headers.get("content-length", 0))
         body = self._stream.read(size)
         assert len(body) == size
         return Answer(status, headers, body)

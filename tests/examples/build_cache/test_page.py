@@ -51,9 +51,13 @@ def test_the_page_lists_the_options_and_their_defaults() -> None:
         (["--token", "acme/app="], "0 characters"),
         (["--token-file", "tokens"], "6 characters"),
         (["--token", "a/b=the-same-one", "--token", "the-same-one"], "given twice"),
+        (["--token-file", "missing"], "missing"),
+        (["--token", "good-enough", "--min-rate", "0"], "min_rate"),
+        (["--token", "good-enough", "--idle-timeout", "nan"], "idle_timeout"),
+        (["--token", "good-enough", "--budget", "0"], "budget_bytes"),
     ],
 )
-def test_a_weak_token_is_refused(tmp_path: Path, arguments: list[str], text: str) -> None:
+def test_a_wrong_option_is_refused(tmp_path: Path, arguments: list[str], text: str) -> None:
     """The server does not start, and says why."""
     (tmp_path / "tokens").write_text("acme/app=a good one\nacme/b=123456\n")
     command = [sys.executable, str(EXAMPLE), "cache", *arguments]

@@ -68,6 +68,14 @@ def test_a_client_may_ask_before_it_sends_a_body(client: Client) -> None:
     assert client.is_closed()
 
 
+def test_one_of_two_connection_headers_closes_the_connection(client: Client) -> None:
+    """The values of headers with the same name are one list."""
+    two = b"connection: close\r\nconnection: keep-alive"
+    client.send(b"GET /up HTTP/1.1\r\nhost: a\r\n" + two + b"\r\n\r\n")
+    assert "close" == client.answer().headers["connection"]
+    assert client.is_closed()
+
+
 def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     """Requests that are sent at once are answered one after the other."""
     names = [f"/acme/app/pipelined-{number}" for number in range(20)]
@@ -271,6 +279,12 @@ def test_turborepo_is_answered(client: Client) -> None:
     )
 
 
+@pytest.mark.parametrize("team", ["..%2f..", "a%00%2fb", "a%2fb%0a"])
+def test_a_team_with_two_meanings_is_refused(client: Client, team: str) -> None:
+    answer = client.ask("PUT", f"/v8/artifacts/abc?slug={team}", b"x")
+    assert 400 == answer.status
+
+
 def test_turborepo_gets_its_signature_back(client: Client) -> None:
     """Headers of an artifact are stored with it, also when there are none any more."""
     target = "/v8/artifacts/signed?slug=acme/app"
@@ -367,6 +381,23 @@ def test_a_signal_drains(tmp_path: Path, number: signal.Signals) -> None:
         answer = busy.answer()
         assert (200, "close") == (answer.status, answer.headers["connection"])
         assert 0 == server.program.wait(), server.log
+    with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
+        assert b"body" == client.ask("GET", "/acme/app/x").body
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_loses_no_upload(tmp_path: Path, number: signal.Signals) -> None:
+    """It ends the program after the cache is closed, and not before."""
+    with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
+        client.send(request("PUT", "/acme/app/x", content_length="4", expect="100-continue"))
+        assert 100 == client.answer().status
+        server.program.process.send_signal(number)
+        server.program.wait_for("draining")
+        server.program.process.send_signal(number)
+        client.send(b"body")
+        assert 200 == client.answer().status
+        server.program.wait()
+        assert "Traceback" not in server.log
     with build_cache(tmp_path / "cache") as server, Client(server.port) as client:
         assert b"body" == client.ask("GET", "/acme/app/x").body
 
