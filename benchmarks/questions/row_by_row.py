@@ -25,7 +25,7 @@ LOOP = "sqlite3 executemany"
 def cases(full: bool) -> Iterator[Case]:
     for without_rowid in (False, True):
         for order in ORDERS:
-            count = 100_000 if full else 40_000 if without_rowid else 80_000
+            count = 40_000 if without_rowid and not full else 100_000
             work = visits(order, count, without_rowid=without_rowid)
             yield Case(
                 "row_by_row",
