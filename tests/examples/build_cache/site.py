@@ -42,6 +42,7 @@ def build_cache(folder: Path, *arguments: str, port: int = 0) -> Iterator[Server
     Its log is a file in the parent of the folder.
     """
     command = [sys.executable, str(EXAMPLE), str(folder), f"--port={port}", f"--token={TOKEN}"]
+    command.append("--budget=1000000000000")  # nothing is evicted, however full the disk is
     with started([*command, *arguments], folder.parent) as program:
         yield Server(program, int(program.wait_for(r"listening on \S+ port (\d+)")[1]))
         if program.process.poll() is None:
