@@ -223,13 +223,15 @@ class Request:
         try:
             if isinstance(body, bytes):
                 await send(head + body[:_PIECE])
-                body = _pieces(body[_PIECE:])
+                for start in range(_PIECE, len(body), _PIECE):
+                    self._extend_deadline(_PIECE)
+                    await send(body[start : start + _PIECE])
             else:
                 await send(head)
-            async with aclosing(body):
-                async for piece in body:
-                    await send(piece)
-                    self._extend_deadline(len(piece))
+                async with aclosing(body):
+                    async for piece in body:
+                        await send(piece)
+                        self._extend_deadline(len(piece))
         finally:
             seconds = trio.current_time() - self._started
             method = self.method if self.method in METHODS else "other"
@@ -242,11 +244,6 @@ class Request:
         limits, scope = self._server.limits, self._connection.scope
         latest = trio.current_time() + limits.stall_timeout
         scope.deadline = min(latest, scope.deadline + size / limits.min_rate)
-
-
-async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), _PIECE):
-        yield body[start : start + _PIECE]
 
 
 @lru_cache(maxsize=1)

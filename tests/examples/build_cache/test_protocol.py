@@ -320,6 +320,12 @@ def test_a_key_value_is_kept_per_project(client: Client) -> None:
     assert 413 == client.answer().status
 
 
+def test_a_large_key_value_is_returned_whole(client: Client) -> None:
+    """Its response is sent in several pieces."""
+    assert 200 == client.ask("PUT", "/acme/app/key-values/large", DATA).status
+    assert DATA == client.ask("GET", "/acme/app/key-values/large").body
+
+
 def test_nx_is_answered(client: Client) -> None:
     """The project is that of the token, or `default/default`."""
     bearer = f"Bearer {APP}"
